@@ -1,0 +1,65 @@
+//! Where a provider departs from its dialect: a closed, typed list, not scripting.
+//!
+//! Needed by two providers, or by one and expressible: a quirk. The day a quirk needs a condition
+//! on the data, it is a dialect.
+
+use serde::{Deserialize, Serialize};
+
+/// Departures of one provider from its dialect. The default is no departure.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quirks {
+    /// What the token limit is called on `openai-chat`.
+    pub max_tokens_param: MaxTokensParam,
+    /// The role of instructions on `openai-chat`.
+    pub system_role: SystemRole,
+    /// Top-level request fields, by their wire name, that the provider refuses. They are left out
+    /// and reported in `x-tidegate-dropped`.
+    pub drop_params: Vec<String>,
+    /// How usage of a stream is asked for on `openai-chat`.
+    pub stream_usage: StreamUsage,
+    /// The path of completions below the base URL, where it is not the dialect's own. `{model}`
+    /// stands for the model.
+    pub path: Option<String>,
+}
+
+/// What the token limit is called on `openai-chat`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensParam {
+    /// As the caller called it; `max_tokens` in translated requests.
+    #[default]
+    AsSent,
+    /// Always `max_tokens`.
+    MaxTokens,
+    /// Always `max_completion_tokens`.
+    MaxCompletionTokens,
+}
+
+/// The role of instructions on `openai-chat`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemRole {
+    /// As the caller called it.
+    #[default]
+    AsSent,
+    /// `developer` becomes `system` (a body that has it is then decoded, not passed through).
+    System,
+}
+
+/// How usage of a stream is asked for on `openai-chat`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamUsage {
+    /// With `stream_options.include_usage`, which the gateway adds where the caller did not.
+    #[default]
+    Option,
+    /// It always comes; `stream_options` is not sent.
+    Always,
+}

@@ -1,0 +1,188 @@
+//! What went wrong upstream, who is to blame, whether to try again, and when.
+//!
+//! A [`Failure`] is made only where bytes meet meaning: by the transport and by the codecs. The
+//! attempt engine, and later the breaker, the rank, hedging and the limiter, read one
+//! classification, the table below, so that they cannot disagree about what happened.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// One failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened.
+    pub kind: FailureKind,
+    /// The provider's status, where an answer came at all.
+    pub status: Option<StatusCode>,
+    /// What the provider asked for with `retry-after-ms` or `retry-after`.
+    pub retry_after: Option<Duration>,
+    /// The provider's own words, for the caller where the caller is to blame, else for the log.
+    /// At most [`Failure::MAX_MESSAGE_BYTES`]; never holds a key, because codecs take only the
+    /// message field of an error body.
+    pub message: String,
+    /// The provider's machine-readable code or type, where it gave one.
+    pub code: Option<String>,
+    /// The field the provider complained about, where it said so.
+    pub param: Option<String>,
+}
+
+/// What happened to an attempt. One row of the outcome table each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// No connection, or it broke before the first byte of the answer.
+    Transport,
+    /// No first token in time.
+    SlowStart,
+    /// The provider failed: 500, 502, 503, 504, 408.
+    ServerFault,
+    /// The provider says it has too much to do: 529, 503 with `retry-after`.
+    Overloaded,
+    /// The provider limits our rate: 429.
+    RateLimited,
+    /// The credential's quota or credit is used up: 402, 429 with a quota code.
+    HardQuota,
+    /// The credential is not accepted: 401, 403.
+    AuthFault,
+    /// The caller's request is wrong: 400, 404, 413, 422.
+    CallerFault,
+    /// The provider's policy refuses the content.
+    Policy,
+    /// The stream broke after its first token: error event, end without terminal event, stall, or
+    /// a frame that cannot be read.
+    MidStream,
+    /// A success that is none: an empty completion, or an answer that cannot be read.
+    Degenerate,
+}
+
+/// Who can mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The provider, or the network to it.
+    Provider,
+    /// Whoever holds the credential: a key, a quota, a rate.
+    Credential,
+    /// Whoever sent the request.
+    Caller,
+}
+
+/// Whether another attempt may help, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The same target may be tried again after a pause, and others at once.
+    SameOrOther,
+    /// Others may be tried, this one not within the request.
+    Other,
+    /// No attempt can help.
+    Never,
+}
+
+// === impl FailureKind ===
+
+impl FailureKind {
+    /// All kinds, in the order of the table.
+    pub const ALL: [Self; 11] = [
+        Self::Transport,
+        Self::SlowStart,
+        Self::ServerFault,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::HardQuota,
+        Self::AuthFault,
+        Self::CallerFault,
+        Self::Policy,
+        Self::MidStream,
+        Self::Degenerate,
+    ];
+
+    /// The table: who is to blame, whether to try again, and the word for logs and metrics.
+    #[rustfmt::skip] // A table reads best as a table.
+    pub const fn row(self) -> (Blame, Retry, &'static str) {
+        match self {
+            Self::Transport   => (Blame::Provider,   Retry::Other,       "transport"),
+            Self::SlowStart   => (Blame::Provider,   Retry::Other,       "slow_start"),
+            Self::ServerFault => (Blame::Provider,   Retry::SameOrOther, "server_fault"),
+            Self::Overloaded  => (Blame::Provider,   Retry::Other,       "overloaded"),
+            Self::RateLimited => (Blame::Credential, Retry::SameOrOther, "rate_limited"),
+            Self::HardQuota   => (Blame::Credential, Retry::Other,       "hard_quota"),
+            Self::AuthFault   => (Blame::Credential, Retry::Other,       "auth_fault"),
+            Self::CallerFault => (Blame::Caller,     Retry::Never,       "caller_fault"),
+            Self::Policy      => (Blame::Caller,     Retry::Never,       "policy"),
+            Self::MidStream   => (Blame::Provider,   Retry::Other,       "mid_stream"),
+            Self::Degenerate  => (Blame::Provider,   Retry::Other,       "degenerate"),
+        }
+    }
+
+    /// Who can mend it.
+    pub const fn blame(self) -> Blame {
+        self.row().0
+    }
+
+    /// Whether another attempt may help.
+    pub const fn retry(self) -> Retry {
+        self.row().1
+    }
+
+    /// The word for logs, metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The kind that an HTTP status alone stands for. Codecs refine it by the body's code.
+    pub fn from_status(status: StatusCode, retry_after: Option<Duration>) -> Self {
+        match status.as_u16() {
+            401 | 403 => Self::AuthFault,
+            402 => Self::HardQuota,
+            408 => Self::ServerFault,
+            429 => Self::RateLimited,
+            529 => Self::Overloaded,
+            503 if retry_after.is_some() => Self::Overloaded,
+            400..=499 => Self::CallerFault,
+            _ => Self::ServerFault,
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The most that is kept of a provider's message.
+    pub const MAX_MESSAGE_BYTES: usize = 2_000;
+
+    /// A failure of a kind in our own or the provider's words.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        truncate_on_char(&mut message, Self::MAX_MESSAGE_BYTES);
+        Self { kind, status: None, retry_after: None, message, code: None, param: None }
+    }
+
+    /// The same with the provider's status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        if let Some(status) = self.status {
+            write!(f, " ({})", status.as_u16())?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn truncate_on_char(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        let cut = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+    }
+}

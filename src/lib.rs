@@ -1,0 +1,12 @@
+//! Tidegate: a multi-provider LLM gateway that decides well when providers do not.
+//!
+//! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
+
+pub mod chat;
+pub mod clock;
+pub mod dialect;
+pub mod failure;
+pub mod ids;
+pub mod problems;
+pub mod rejection;
+pub mod units;

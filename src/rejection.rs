@@ -1,0 +1,248 @@
+//! Why the gateway refused a request, or gave up on it, and how that looks from outside.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::failure::{Failure, FailureKind};
+
+/// Why the gateway refused a request, or gave up on it.
+///
+/// This is the only error that leaves the gateway. What each variant means to the outside is
+/// decided in one place, [`Rejection::face`]; nothing else maps errors to status codes. `Display`
+/// is safe to show a caller; causes are in `source`, for the log alone.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Rejection {
+    /// The request is not what the dialect allows.
+    #[error("{problem}")]
+    Invalid {
+        /// What is wrong, where, and what would be right; one sentence for people.
+        problem: String,
+        /// The field, in the dialect's own path syntax: `messages[2].content`.
+        param: Option<String>,
+    },
+    /// The request means something the chosen dialect or target cannot carry.
+    #[error("`{param}` cannot be carried to {target}: {problem}")]
+    Unsupported {
+        /// The field.
+        param: String,
+        /// The target or dialect that cannot take it.
+        target: String,
+        /// Why.
+        problem: String,
+    },
+    /// No key, or one we do not know.
+    #[error("{problem}")]
+    Unauthorized {
+        /// What was wrong with it; never the key.
+        problem: &'static str,
+    },
+    /// The key is known but not allowed to do this.
+    #[error("{problem}")]
+    Forbidden {
+        /// What it may not do.
+        problem: String,
+    },
+    /// No route, target or model has this name.
+    #[error("the model `{model}` does not exist{}", suggestion(.near))]
+    UnknownModel {
+        /// What was asked for.
+        model: String,
+        /// Names that are near, nearest first.
+        near: Vec<String>,
+    },
+    /// No such address.
+    #[error("there is nothing at `{method} {path}`")]
+    UnknownPath {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The body is larger than `server.request_body_limit`.
+    #[error("the request body is larger than the limit of {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The caller was too slow in sending the request.
+    #[error("the request did not arrive within {within:?}")]
+    RequestTimeout {
+        /// How long it was waited for.
+        within: Duration,
+    },
+    /// The deadline passed.
+    #[error("no answer within {within:?}")]
+    DeadlinePassed {
+        /// The time the request had.
+        within: Duration,
+    },
+    /// Attempts were made and the last one ended like this.
+    #[error("{}", attempts_failed(*.attempts, .failure))]
+    AttemptsFailed {
+        /// How many were made.
+        attempts: u32,
+        /// How the last one ended, or the one that explains most.
+        #[source]
+        failure: Failure,
+    },
+    /// The stream broke after it was committed.
+    #[error("the provider's stream ended early: {failure}")]
+    StreamFailed {
+        /// How.
+        #[source]
+        failure: Failure,
+    },
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    Draining,
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal {
+        /// For the log.
+        detail: String,
+    },
+}
+
+/// How a rejection looks from outside: status, type and code of the reply, and how loudly the log
+/// says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Face {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// OpenAI's `error.type`; Anthropic's codec has its own words for each status.
+    pub kind: &'static str,
+    /// OpenAI's `error.code`.
+    pub code: &'static str,
+    /// How loudly the log says it.
+    pub level: tracing::Level,
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// An invalid request with the field it is about.
+    pub fn invalid(param: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { problem: problem.into(), param: Some(param.into()) }
+    }
+
+    /// How it looks from outside.
+    #[rustfmt::skip] // A table reads best as a table.
+    pub fn face(&self) -> Face {
+        use StatusCode as S;
+        use tracing::Level as L;
+        const INVALID: &str = "invalid_request_error";
+        const SERVER: &str = "server_error";
+        let (status, kind, code, level) = match self {
+            Self::Invalid { .. }         => (S::BAD_REQUEST,           INVALID, "invalid_request",       L::DEBUG),
+            Self::Unsupported { .. }     => (S::BAD_REQUEST,           INVALID, "unsupported_parameter", L::DEBUG),
+            Self::Unauthorized { .. }    => (S::UNAUTHORIZED,          INVALID, "invalid_api_key",       L::INFO),
+            Self::Forbidden { .. }       => (S::FORBIDDEN,             INVALID, "forbidden",             L::INFO),
+            Self::UnknownModel { .. }    => (S::NOT_FOUND,             INVALID, "model_not_found",       L::DEBUG),
+            Self::UnknownPath { .. }     => (S::NOT_FOUND,             INVALID, "unknown_url",           L::DEBUG),
+            Self::TooLarge { .. }        => (S::PAYLOAD_TOO_LARGE,     INVALID, "request_too_large",     L::DEBUG),
+            Self::RequestTimeout { .. }  => (S::REQUEST_TIMEOUT,       INVALID, "request_timeout",       L::DEBUG),
+            Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
+            Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
+            Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
+            Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
+            Self::AttemptsFailed { failure, .. } => return failed_face(failure),
+        };
+        Face { status, kind, code, level }
+    }
+
+    /// When to try again, if trying again can help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::AttemptsFailed { failure, .. } => failure.retry_after,
+            Self::Draining => Some(Duration::from_secs(1)),
+            Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::UnknownModel { .. }
+            | Self::UnknownPath { .. }
+            | Self::TooLarge { .. }
+            | Self::RequestTimeout { .. }
+            | Self::DeadlinePassed { .. }
+            | Self::StreamFailed { .. }
+            | Self::Internal { .. } => None,
+        }
+    }
+
+    /// The field it is about, for OpenAI's `error.param`.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { param, .. } => param.as_deref(),
+            Self::Unsupported { param, .. } => Some(param),
+            Self::UnknownModel { .. } => Some("model"),
+            Self::AttemptsFailed { failure, .. } => failure.param.as_deref(),
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::UnknownPath { .. }
+            | Self::TooLarge { .. }
+            | Self::RequestTimeout { .. }
+            | Self::DeadlinePassed { .. }
+            | Self::StreamFailed { .. }
+            | Self::Draining
+            | Self::Internal { .. } => None,
+        }
+    }
+}
+
+/// The second half of the table: what the last failure of all attempts means to the caller. A
+/// provider's 401 is our fault, not the caller's, so it never leaves as one.
+#[rustfmt::skip] // A table reads best as a table.
+fn failed_face(failure: &Failure) -> Face {
+    use FailureKind as K;
+    use StatusCode as S;
+    use tracing::Level as L;
+    let (status, kind, code, level) = match failure.kind {
+        K::CallerFault => {
+            let status = failure.status.unwrap_or(S::BAD_REQUEST);
+            return Face { status, kind: "invalid_request_error", code: "invalid_request", level: L::DEBUG };
+        }
+        K::Policy      => (S::BAD_REQUEST,         "invalid_request_error", "content_filter",      L::DEBUG),
+        K::RateLimited => (S::TOO_MANY_REQUESTS,   "rate_limit_error",      "rate_limit_exceeded", L::WARN),
+        K::SlowStart   => (S::GATEWAY_TIMEOUT,     "server_error",          "first_token_timeout", L::WARN),
+        K::Overloaded  => (S::SERVICE_UNAVAILABLE, "server_error",          "overloaded",          L::WARN),
+        K::HardQuota
+        | K::AuthFault => (S::SERVICE_UNAVAILABLE, "server_error",          "provider_credential", L::ERROR),
+        K::Transport
+        | K::ServerFault
+        | K::MidStream
+        | K::Degenerate => (S::BAD_GATEWAY,        "server_error",          "upstream_failed",     L::WARN),
+    };
+    Face { status, kind, code, level }
+}
+
+fn attempts_failed(attempts: u32, failure: &Failure) -> String {
+    match failure.kind {
+        // The provider's words are about the caller's own request: pass them on untouched.
+        FailureKind::CallerFault | FailureKind::Policy => failure.message.clone(),
+        FailureKind::HardQuota | FailureKind::AuthFault => {
+            "the provider did not accept the gateway's credential; ask the operator".to_owned()
+        }
+        FailureKind::Transport
+        | FailureKind::SlowStart
+        | FailureKind::ServerFault
+        | FailureKind::Overloaded
+        | FailureKind::RateLimited
+        | FailureKind::MidStream
+        | FailureKind::Degenerate => {
+            let tries = if attempts == 1 { "the attempt" } else { "all attempts" };
+            format!("{tries} failed ({attempts}); the last: {failure}")
+        }
+    }
+}
+
+fn suggestion(near: &[String]) -> String {
+    match near {
+        [] => "; GET /v1/models lists what does".to_owned(),
+        [one] => format!("; did you mean `{one}`?"),
+        [first, rest @ ..] => {
+            let rest: Vec<_> = rest.iter().map(|name| format!("`{name}`")).collect();
+            format!("; did you mean `{first}` or {}?", rest.join(" or "))
+        }
+    }
+}
