@@ -60,6 +60,8 @@ names! {
     ModelName;
     /// A name that clients ask for and that stands for an ordered set of targets.
     RouteName;
+    /// One base URL with one credential: `provider`, or `provider#n` for the n-th credential.
+    EndpointId;
     /// Whose key a request came with; `anonymous` where no key is needed.
     CallerId;
     /// One request through the gateway; returned as `x-request-id`.

@@ -2,8 +2,10 @@
 //!
 //! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
 
+pub mod catalog;
 pub mod chat;
 pub mod clock;
+pub mod config;
 pub mod dialect;
 pub mod failure;
 pub mod ids;

@@ -1,0 +1,197 @@
+//! What is known about providers: where they answer, what they speak, which models they have.
+//!
+//! A provider is a file, `providers/<id>.toml`, and no code. This module parses the text of such
+//! files and opens none; `config` brings the text, embedded or from a folder.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Usage;
+use crate::dialect::{Dialect, Quirks};
+use crate::ids::{ModelName, ProviderId};
+use crate::units::{MicroUsd, UsdPerMillion};
+
+mod features;
+mod origin;
+
+pub use features::{Feature, Features};
+pub use origin::{BaseUrl, Origin};
+
+/// All providers that are known, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// The providers.
+    pub providers: BTreeMap<ProviderId, Arc<Provider>>,
+}
+
+/// One provider: the facts of its file.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// The id, which is also the file's name and the first half of `provider/model`.
+    pub id: ProviderId,
+    /// The name for people.
+    pub name: String,
+    /// The wire format it speaks.
+    pub dialect: Dialect,
+    /// Where it answers. May hold `${NAME}`, which stands for an environment variable.
+    pub base_url: String,
+    /// Environment variables whose presence switches the provider on where no configuration file
+    /// names it. Empty: it needs no key.
+    pub key_env: Vec<String>,
+    /// How the key is sent.
+    pub auth: AuthScheme,
+    /// Headers that every request carries.
+    pub headers: HeaderMap,
+    /// Names of the response headers that say what is left of the rate limit.
+    pub rate_headers: RateHeaders,
+    /// Where it departs from its dialect.
+    pub quirks: Quirks,
+    /// Whether it serves models that the file does not list.
+    pub open_models: bool,
+    /// The models the file lists.
+    pub models: Vec<Arc<Model>>,
+    /// Where the facts come from.
+    pub source: String,
+    /// The day they were read, as `YYYY-MM-DD`.
+    pub as_of: String,
+}
+
+/// How a key is sent to a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// `authorization: Bearer <key>`.
+    #[default]
+    Bearer,
+    /// The key alone, in this header.
+    Header(HeaderName),
+    /// No key is sent.
+    None,
+}
+
+/// Names of the response headers that say what is left of a rate limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RateHeaders {
+    /// Requests left in the current window.
+    pub requests_left: Option<HeaderName>,
+    /// Tokens left in the current window.
+    pub tokens_left: Option<HeaderName>,
+}
+
+/// One model of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The model as the provider names it.
+    pub name: ModelName,
+    /// What it does.
+    pub kind: ModelKind,
+    /// The most tokens of prompt and answer together, where known.
+    pub context_tokens: Option<u64>,
+    /// The most tokens of an answer, where known.
+    pub output_tokens: Option<u64>,
+    /// What it can do.
+    pub features: Features,
+    /// What it costs, where known.
+    pub prices: Option<Prices>,
+    /// Where the facts come from.
+    pub source: String,
+    /// The day they were read, as `YYYY-MM-DD`.
+    pub as_of: String,
+}
+
+/// What a model does.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Answers conversations.
+    #[default]
+    Chat,
+    /// Continues a text.
+    Completion,
+    /// Turns text into vectors.
+    Embedding,
+}
+
+/// What tokens of a model cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// Prompt tokens.
+    pub input: UsdPerMillion,
+    /// Prompt tokens read from the provider's prefix cache.
+    pub cached_input: UsdPerMillion,
+    /// Prompt tokens written to the provider's prefix cache.
+    pub cache_write: UsdPerMillion,
+    /// Generated tokens, those spent on thinking among them.
+    pub output: UsdPerMillion,
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// The model of this name, if the file lists it.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.iter().find(|model| model.name.as_str() == name)
+    }
+}
+
+// === impl Model ===
+
+impl Model {
+    /// A model of which only the name is known.
+    pub fn unlisted(name: &str) -> Self {
+        Self {
+            name: ModelName::new(name),
+            kind: ModelKind::Chat,
+            context_tokens: None,
+            output_tokens: None,
+            features: Features::ALL,
+            prices: None,
+            source: String::new(),
+            as_of: String::new(),
+        }
+    }
+
+    /// What `usage` costs: nothing where no price is known.
+    pub fn cost(&self, usage: &Usage) -> MicroUsd {
+        self.prices.map_or(MicroUsd(0), |prices| prices.cost(usage))
+    }
+}
+
+// === impl ModelKind ===
+
+impl ModelKind {
+    /// Its name in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completion => "completion",
+            Self::Embedding => "embedding",
+        }
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl Prices ===
+
+impl Prices {
+    /// What `usage` costs. Parts are added in 1e-12 USD and the sum is rounded once, half up.
+    pub fn cost(&self, usage: &Usage) -> MicroUsd {
+        let parts = [
+            self.input.pico_usd(usage.input),
+            self.cached_input.pico_usd(usage.cached_input),
+            self.cache_write.pico_usd(usage.cache_write),
+            self.output.pico_usd(usage.total_output()),
+        ];
+        UsdPerMillion::round(parts.into_iter().fold(0_u128, u128::saturating_add))
+    }
+}

@@ -1,0 +1,192 @@
+//! The sections of `config/tidegate.toml`: what each key means, its unit and its default.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteCount, HumanDuration};
+
+/// Where the gateway listens and what it takes from a caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// Address of the data plane and the admin API. An address that is not loopback needs keys
+    /// (see `auth.mode`).
+    pub listen: SocketAddr,
+    /// Address of the admin API, which is then served only there. Absent: it shares `listen`.
+    pub admin_listen: Option<SocketAddr>,
+    /// Largest request body that is read; a larger one is refused with 413.
+    pub request_body_limit: ByteCount,
+    /// Largest head of a request (request line and headers); a larger one is refused with 431.
+    pub request_head_limit: ByteCount,
+    /// How long a caller may take to send the head of a request before its connection is closed.
+    pub head_read_timeout: HumanDuration,
+    /// How long a caller may take to send a whole request; a slower one is refused with 408.
+    pub request_read_timeout: HumanDuration,
+    /// How long requests in flight may go on after the gateway was told to stop.
+    pub drain_timeout: HumanDuration,
+    /// Threads that serve requests. 0: one a core.
+    pub worker_threads: u16,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            admin_listen: None,
+            request_body_limit: ByteCount(20_000_000),
+            request_head_limit: ByteCount(65_536),
+            head_read_timeout: HumanDuration::secs(10),
+            request_read_timeout: HumanDuration::secs(60),
+            drain_timeout: HumanDuration::secs(30),
+            worker_threads: 0,
+        }
+    }
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthSettings {
+    /// Whether callers need a key.
+    pub mode: AuthMode,
+}
+
+/// Whether callers need a key.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// Open on loopback until a key exists, else keys are required. A listener that is not
+    /// loopback refuses to start without a key.
+    #[default]
+    Auto,
+    /// Every request needs a key.
+    Keys,
+    /// No request needs a key, on any address.
+    Open,
+}
+
+/// Where keys and the journal are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// `sqlite:` and the path of the database file, relative to the working directory.
+    pub url: String,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { url: "sqlite:data/tidegate.db".to_owned() }
+    }
+}
+
+/// What holds for models that are asked for without a route, and for routes that do not say
+/// otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DefaultsSettings {
+    /// How long each step of a request may take.
+    pub timeouts: TimeoutSettings,
+    /// What a caller hears while a model is silent.
+    pub keep_alive: KeepAliveSettings,
+}
+
+/// How long each step of a request may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutSettings {
+    /// To connect to the provider, the TLS handshake included.
+    pub connect: HumanDuration,
+    /// From sending an attempt to the first token of its answer (whole answers: to the answer's
+    /// head, so long thinking without a stream needs a larger one).
+    pub first_token: HumanDuration,
+    /// Between two pieces of an answer.
+    pub between_tokens: HumanDuration,
+    /// For the request and all its attempts.
+    pub total: HumanDuration,
+}
+
+impl Default for TimeoutSettings {
+    fn default() -> Self {
+        Self {
+            connect: HumanDuration::secs(2),
+            first_token: HumanDuration::secs(60),
+            between_tokens: HumanDuration::secs(60),
+            total: HumanDuration::secs(600),
+        }
+    }
+}
+
+/// What a caller of a stream hears while a model is silent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepAliveSettings {
+    /// How long a stream may be silent before the gateway sends an SSE comment. 0s: never.
+    pub every: HumanDuration,
+    /// Whether comments are sent even before the first token. That commits the reply to status 200
+    /// early: a later failure can then only be an error event, though fallbacks go on as before.
+    pub before_first_token: bool,
+}
+
+impl Default for KeepAliveSettings {
+    fn default() -> Self {
+        Self { every: HumanDuration::secs(15), before_first_token: false }
+    }
+}
+
+/// Logs. Traces and metrics are exported by OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, with exceptions for
+    /// single modules after commas, such as `info,tidegate::dispatch=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), log_format: LogFormat::Auto }
+    }
+}
+
+/// How log lines look.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One line of text an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The record of every request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalSettings {
+    /// Records that may wait to be written. When it is full, records are dropped and counted; a
+    /// request never waits.
+    pub queue_records: u32,
+    /// How long a record may wait before it is written. At most 1s.
+    pub flush_interval: HumanDuration,
+    /// How long records are kept. 0s: for ever.
+    pub retention: HumanDuration,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            queue_records: 65_536,
+            flush_interval: HumanDuration::millis(250),
+            retention: HumanDuration::secs(30 * 86_400),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The configuration as requests see it: immutable, complete, indexed by the name that is asked
+//! for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+
+use super::settings::{
+    AuthSettings, JournalSettings, KeepAliveSettings, ServerSettings, StoreSettings,
+    TelemetrySettings, TimeoutSettings,
+};
+use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
+use crate::dialect::{Dialect, Quirks};
+use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
+use crate::problems::nearest;
+use crate::rejection::Rejection;
+
+/// One complete, checked configuration. A request pins one at entry and never looks again.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Changes whenever the configuration does: equal revisions mean equal content.
+    pub revision: u64,
+    /// What is not about routes and providers.
+    pub settings: Settings,
+    /// All providers that are known, also those that are not switched on.
+    pub catalog: Arc<Catalog>,
+    /// What a name stands for: route names, `provider/model`, and bare names that are unique.
+    by_name: HashMap<Arc<str>, Arc<Route>>,
+    /// Bare model names that several providers serve, with what could be meant.
+    ambiguous: HashMap<Arc<str>, Vec<String>>,
+    /// Endpoints of providers that serve models beyond their lists.
+    open: HashMap<ProviderId, Vec<Arc<Endpoint>>>,
+    /// What holds where no route says otherwise.
+    defaults: (Timeouts, KeepAlive),
+    /// What `GET /v1/models` lists, in its order.
+    listed: Vec<ListedModel>,
+}
+
+/// The sections that hold for the whole process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// `[server]`. Addresses and `worker_threads` take effect at start only.
+    pub server: ServerSettings,
+    /// `[auth]`.
+    pub auth: AuthSettings,
+    /// `[store]`. Takes effect at start only.
+    pub store: StoreSettings,
+    /// `[telemetry]`. Takes effect at start only.
+    pub telemetry: TelemetrySettings,
+    /// `[journal]`. Takes effect at start only.
+    pub journal: JournalSettings,
+}
+
+/// A name that clients ask for, and where it may be answered.
+#[derive(Debug)]
+pub struct Route {
+    /// The name.
+    pub name: RouteName,
+    /// Targets by tier, best tier first. There is at least one tier and none is empty.
+    pub tiers: Vec<Vec<Arc<Target>>>,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// What the caller hears while the model is silent.
+    pub keep_alive: KeepAlive,
+}
+
+/// One place to send a request: an endpoint and a model.
+#[derive(Debug)]
+pub struct Target {
+    /// `provider/model`, with `#n` for the n-th credential.
+    pub id: TargetId,
+    /// Where.
+    pub endpoint: Arc<Endpoint>,
+    /// What.
+    pub model: Arc<Model>,
+    /// Its share among the targets of its tier; at least 1. Where a provider has several
+    /// credentials, they share the weight that the route gives the model, so that a second key
+    /// does not draw more traffic to it.
+    pub weight: u32,
+    /// Its tier, counted from 0 without gaps.
+    pub tier: u32,
+}
+
+/// One base URL with one credential: what connections, limits and health belong to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// `provider`, or `provider#n` for the n-th credential.
+    pub id: EndpointId,
+    /// Whose it is.
+    pub provider: ProviderId,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Where it is.
+    pub base: BaseUrl,
+    /// The credential as a header, marked sensitive.
+    pub auth_header: Option<(HeaderName, HeaderValue)>,
+    /// Headers that every request carries.
+    pub headers: HeaderMap,
+    /// Where the provider departs from its dialect.
+    pub quirks: Quirks,
+    /// Names of the response headers that say what is left of the rate limit.
+    pub rate_headers: RateHeaders,
+}
+
+/// How long each step of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect, the TLS handshake included.
+    pub connect: Duration,
+    /// From sending an attempt to its first token.
+    pub first_token: Duration,
+    /// Between two pieces of an answer.
+    pub between_tokens: Duration,
+    /// For the request and all its attempts.
+    pub total: Duration,
+}
+
+/// What the caller of a stream hears while the model is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence after which a comment is sent; none: never.
+    pub every: Option<Duration>,
+    /// Whether that holds before the first token too, which commits the reply early.
+    pub before_first_token: bool,
+}
+
+/// One line of `GET /v1/models`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedModel {
+    /// What to send as `model`.
+    pub id: String,
+    /// The provider's id, or `tidegate` for a route.
+    pub owned_by: String,
+    /// Seconds since 1970: the day its facts were read; for a route the newest of its targets.
+    pub created: u64,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// What `model` stands for: a route, `provider/model`, or a bare model name that exactly one
+    /// provider serves, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::UnknownModel`] with near names; [`Rejection::Invalid`] where several providers
+    /// serve a bare name.
+    pub fn resolve(&self, model: &str) -> Result<Arc<Route>, Rejection> {
+        if let Some(route) = self.by_name.get(model) {
+            return Ok(Arc::clone(route));
+        }
+        if let Some(route) = self.resolve_open(model) {
+            return Ok(Arc::new(route));
+        }
+        if let Some(candidates) = self.ambiguous.get(model) {
+            return Err(Rejection::invalid(
+                "model",
+                format!(
+                    "several providers serve `{model}`; ask for one of {}",
+                    candidates.join(", ")
+                ),
+            ));
+        }
+        Err(Rejection::UnknownModel { model: model.to_owned(), near: self.near(model) })
+    }
+
+    /// What can be asked for, in the order in which it is listed.
+    pub fn models(&self) -> impl Iterator<Item = &ListedModel> {
+        self.listed.iter()
+    }
+
+    /// A model that a provider serves though its file does not list it.
+    fn resolve_open(&self, model: &str) -> Option<Route> {
+        let (provider, name) = model.split_once('/')?;
+        let endpoints = self.open.get(provider).filter(|_| !name.is_empty())?;
+        let (timeouts, keep_alive) = self.defaults;
+        let model = Arc::new(Model::unlisted(name));
+        let targets = endpoints
+            .iter()
+            .map(|endpoint| Arc::new(Target::new(endpoint, &model, 1, 0)))
+            .collect();
+        let name = RouteName::new(format!("{provider}/{name}"));
+        Some(Route { name, tiers: vec![targets], timeouts, keep_alive })
+    }
+
+    fn near(&self, model: &str) -> Vec<String> {
+        nearest(model, self.listed.iter().map(|listed| listed.id.as_str()))
+            .map(str::to_owned)
+            .into_iter()
+            .collect()
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// A model at an endpoint.
+    pub fn new(endpoint: &Arc<Endpoint>, model: &Arc<Model>, weight: u32, tier: u32) -> Self {
+        let provider = &endpoint.provider;
+        let id = match endpoint.id.as_str().split_once('#') {
+            Some((_, nth)) => TargetId::new(format!("{provider}/{}#{nth}", model.name)),
+            None => TargetId::new(format!("{provider}/{}", model.name)),
+        };
+        Self { id, endpoint: Arc::clone(endpoint), model: Arc::clone(model), weight, tier }
+    }
+}
+
+// === impl Timeouts ===
+
+impl From<&TimeoutSettings> for Timeouts {
+    fn from(settings: &TimeoutSettings) -> Self {
+        Self {
+            connect: settings.connect.0,
+            first_token: settings.first_token.0,
+            between_tokens: settings.between_tokens.0,
+            total: settings.total.0,
+        }
+    }
+}
+
+// === impl KeepAlive ===
+
+impl From<&KeepAliveSettings> for KeepAlive {
+    fn from(settings: &KeepAliveSettings) -> Self {
+        Self {
+            every: Some(settings.every.0).filter(|every| !every.is_zero()),
+            before_first_token: settings.before_first_token,
+        }
+    }
+}
