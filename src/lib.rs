@@ -12,3 +12,4 @@ pub mod ids;
 pub mod problems;
 pub mod rejection;
 pub mod units;
+pub mod upstream;

@@ -1,0 +1,148 @@
+//! HTTP/1.1 to real providers: connect, write, read the head, hand out the body.
+//!
+//! # Why not a general client
+//!
+//! The cost of a streamed token is the cost of carrying one small chunk. General clients read each
+//! connection in a task of its own and pass chunks through a channel, which is two task switches
+//! and one write to the caller for every chunk. Here the request's own future reads its connection:
+//! one read takes everything that is ready, all chunks of it leave as one piece, and dropping the
+//! future closes the socket, which is how a provider learns that nobody is listening any more.
+//! ARCHITECTURE.md has the figures.
+//!
+//! # What it leaves out
+//!
+//! HTTP/2 (providers speak both, and one connection a stream isolates streams from each other's
+//! stalls), redirects (a provider's base URL is configured, and a key must not follow one),
+//! compression (tokens are small; `accept-encoding: identity` is sent), proxies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use tokio::io::AsyncWriteExt;
+
+use super::{SendFuture, Transport, UpstreamReply, UpstreamRequest};
+use crate::failure::{Failure, FailureKind};
+
+mod body;
+mod chunked;
+mod connection;
+mod head;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use body::{Framing, LiveBody};
+use connection::{Connection, Connector};
+use pool::Pool;
+
+/// The network. One for each data thread, so that a connection stays on the thread that reads it.
+#[derive(Debug)]
+pub struct LiveTransport {
+    pool: Arc<Pool>,
+    connector: Connector,
+}
+
+/// How sending on one connection ended short of an answer.
+enum Broken {
+    /// The peer closed a kept connection before it sent a byte: it had timed out on its side, and
+    /// the request was not read.
+    Stale,
+    /// Anything else.
+    Failed(Failure),
+}
+
+// === impl LiveTransport ===
+
+impl LiveTransport {
+    /// A transport with no connections yet. Idle connections are kept for `idle_timeout`, at most
+    /// `max_idle` to each origin.
+    pub fn new(max_idle: usize, idle_timeout: Duration) -> Self {
+        Self { pool: Arc::new(Pool::new(max_idle, idle_timeout)), connector: Connector::default() }
+    }
+
+    /// How many connections are kept idle.
+    pub fn idle_connections(&self) -> usize {
+        self.pool.len()
+    }
+
+    async fn exchange(&self, request: UpstreamRequest) -> Result<UpstreamReply, Failure> {
+        let head = head::encode(&request);
+        if let Some(connection) = self.pool.take(&request.origin) {
+            match self.exchange_on(connection, &request, &head, true).await {
+                Ok(reply) => return Ok(reply),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                // Once, and free: nobody has seen the request.
+                Err(Broken::Stale) => {}
+            }
+        }
+        let connect = self.connector.connect(&request.origin);
+        let connection = tokio::time::timeout(request.connect_timeout, connect).await.map_err(
+            |_elapsed| {
+                let within = request.connect_timeout;
+                transport(&request, format_args!("no connection within {within:?}"))
+            },
+        )??;
+        let answer = self.exchange_on(connection, &request, &head, false).await;
+        answer.map_err(|broken| match broken {
+            Broken::Failed(failure) => failure,
+            Broken::Stale => transport(&request, "closed before an answer"),
+        })
+    }
+
+    async fn exchange_on(
+        &self,
+        mut connection: Connection,
+        request: &UpstreamRequest,
+        head: &[u8],
+        reused: bool,
+    ) -> Result<UpstreamReply, Broken> {
+        let mut bytes = bytes::Buf::chain(head, request.body.as_ref());
+        // A provider that refuses a large body answers and closes before it has read all of it:
+        // look for the answer even where writing failed.
+        let written = connection.stream.write_all_buf(&mut bytes).await;
+        let answer = head::read(&mut connection).await;
+        let head = match (answer, written) {
+            (Ok(Some(head)), _) => head,
+            (Ok(None) | Err(_), _) if reused && connection.is_untouched() => {
+                return Err(Broken::Stale);
+            }
+            (Ok(None), Ok(())) => {
+                return Err(Broken::Failed(transport(request, "closed before an answer")));
+            }
+            (Ok(None) | Err(_), Err(error)) | (Err(error), Ok(())) => {
+                return Err(Broken::Failed(transport(request, error)));
+            }
+        };
+        Ok(self.reply(connection, request, head))
+    }
+
+    fn reply(
+        &self,
+        connection: Connection,
+        request: &UpstreamRequest,
+        head: head::Head,
+    ) -> UpstreamReply {
+        let framing = Framing::of(&head);
+        let home = head.keep_alive.then(|| (self.pool.clone(), request.origin.clone()));
+        let body = LiveBody::new(connection, framing, home);
+        UpstreamReply { status: head.status, headers: head.headers, body: Box::new(body) }
+    }
+}
+
+impl Transport for LiveTransport {
+    fn send(&self, request: UpstreamRequest) -> SendFuture<'_> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+fn transport(request: &UpstreamRequest, problem: impl std::fmt::Display) -> Failure {
+    let origin = &request.origin;
+    Failure::new(FailureKind::Transport, format!("{}:{}: {problem}", origin.host, origin.port))
+}
+
+/// Whether an answer with this status and to this request has a body at all.
+fn has_body(status: StatusCode, headers: &HeaderMap) -> bool {
+    let empty = headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    !empty && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
