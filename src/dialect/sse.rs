@@ -13,6 +13,9 @@ use memchr::{memchr2, memchr2_iter};
 /// the largest seen, and a provider that sends more without a blank line is broken.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
+/// A byte-order mark, which may open a stream.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SseEvent<'a> {
@@ -68,7 +71,7 @@ pub fn frame_len_from(bytes: &[u8], scanned: usize) -> Option<usize> {
 /// UTF-8 become U+FFFD, as the format demands.
 pub fn parse(frame: &[u8]) -> SseEvent<'_> {
     let mut event = SseEvent::default();
-    let mut rest = frame.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(frame);
+    let mut rest = frame.strip_prefix(BOM).unwrap_or(frame);
     let mut has_data = false;
     while !rest.is_empty() {
         let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
@@ -100,12 +103,16 @@ pub fn parse(frame: &[u8]) -> SseEvent<'_> {
 /// Reads a frame's first `data:` value as bytes, without joining further lines: what scanners use.
 /// `None` for a frame without data.
 pub fn first_data(frame: &[u8]) -> Option<&[u8]> {
-    let mut rest = frame;
+    let value = from_first_data(frame)?;
+    value.get(..memchr2(b'\n', b'\r', value).unwrap_or(value.len()))
+}
+
+/// A frame from its first `data:` value on, to the frame's end.
+pub(super) fn from_first_data(frame: &[u8]) -> Option<&[u8]> {
+    let mut rest = frame.strip_prefix(BOM).unwrap_or(frame);
     loop {
         if let Some(value) = rest.strip_prefix(b"data:") {
-            let value = value.strip_prefix(b" ").unwrap_or(value);
-            let end = memchr2(b'\n', b'\r', value).unwrap_or(value.len());
-            return value.get(..end);
+            return Some(value.strip_prefix(b" ").unwrap_or(value));
         }
         let next = memchr2(b'\n', b'\r', rest)? + 1;
         rest = rest.get(next..)?;
