@@ -2,11 +2,14 @@
 //!
 //! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
 
+pub mod callers;
 pub mod chat;
 pub mod clock;
 pub mod dialect;
 pub mod failure;
 pub mod ids;
+pub mod journal;
 pub mod problems;
 pub mod rejection;
+pub mod store;
 pub mod units;
