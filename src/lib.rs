@@ -2,6 +2,7 @@
 //!
 //! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
 
+pub mod callers;
 pub mod catalog;
 pub mod chat;
 pub mod clock;
@@ -9,7 +10,9 @@ pub mod config;
 pub mod dialect;
 pub mod failure;
 pub mod ids;
+pub mod journal;
 pub mod problems;
 pub mod rejection;
+pub mod store;
 pub mod units;
 pub mod upstream;

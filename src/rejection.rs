@@ -96,6 +96,12 @@ pub enum Rejection {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
+    /// Something of ours that the request cannot do without is away, such as the store of keys.
+    #[error("{what} cannot be reached at the moment; try again")]
+    Unavailable {
+        /// What is away.
+        what: &'static str,
+    },
     /// A fault of ours.
     #[error("internal error")]
     Internal {
@@ -145,6 +151,7 @@ impl Rejection {
             Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
+            Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
             Self::AttemptsFailed { failure, .. } => return failed_face(failure),
         };
@@ -155,7 +162,7 @@ impl Rejection {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::AttemptsFailed { failure, .. } => failure.retry_after,
-            Self::Draining => Some(Duration::from_secs(1)),
+            Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Invalid { .. }
             | Self::Unsupported { .. }
             | Self::Unauthorized { .. }
@@ -185,6 +192,7 @@ impl Rejection {
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
             | Self::Draining
+            | Self::Unavailable { .. }
             | Self::Internal { .. } => None,
         }
     }

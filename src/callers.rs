@@ -1,0 +1,169 @@
+//! Who may call: API keys, and the admin key.
+//!
+//! A key is 32 bytes of chance in base 62 behind `tg-`, shown once and stored as its SHA-256. A
+//! slow hash would add nothing: it protects passwords that people choose, and nobody guesses 190
+//! random bits. On the request path a key costs one SHA-256, one look into an immutable table and
+//! one comparison in constant time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::ids::CallerId;
+use crate::rejection::Rejection;
+use crate::store::Store;
+
+mod key;
+
+pub use key::{KeyHash, SecretKey};
+
+/// When callers need a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Open on loopback until the first key is made, from then on a key is needed.
+    #[default]
+    Auto,
+    /// A key is always needed.
+    Keys,
+    /// No key is needed. A valid one still says who calls.
+    Open,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The public id of the key, or `anonymous`.
+    pub id: CallerId,
+    /// The name the operator gave it.
+    pub name: String,
+}
+
+/// All callers. Clones are the same callers.
+#[derive(Debug, Clone)]
+pub struct Callers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    anonymous: Arc<Caller>,
+    /// `None` until the store has been read once.
+    table: ArcSwapOption<CallerTable>,
+    /// `None` until it is known: given by the environment, or read from the store.
+    admin: ArcSwapOption<KeyHash>,
+}
+
+/// What the store says about keys, indexed for the request path.
+#[derive(Default)]
+pub(crate) struct CallerTable {
+    by_hash: HashMap<KeyHash, Arc<Caller>>,
+    /// Whether a key was ever made. A gateway whose only key was revoked stays closed.
+    any_key: bool,
+}
+
+// === impl Callers ===
+
+impl Callers {
+    /// Callers as `store` knows them; nothing is read yet. `admin_key` is the one the environment
+    /// gives; without it the store's is used.
+    pub fn new(store: Store, admin_key: Option<&SecretKey>) -> Self {
+        let anonymous =
+            Arc::new(Caller { id: CallerId::anonymous(), name: "anonymous".to_owned() });
+        let admin = ArcSwapOption::new(admin_key.map(|key| Arc::new(key.hash())));
+        Self { shared: Arc::new(Shared { store, anonymous, table: ArcSwapOption::empty(), admin }) }
+    }
+
+    /// Says who calls. `key` is what came in `authorization: Bearer` or `x-api-key`; `is_loopback`
+    /// says whether the listener is reachable from this machine alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Unauthorized`] without a valid key where one is needed;
+    /// [`Rejection::Unavailable`] where the keys could not be read, which is our fault and not the
+    /// caller's.
+    pub fn authenticate(
+        &self,
+        key: Option<&str>,
+        mode: AuthMode,
+        is_loopback: bool,
+    ) -> Result<Arc<Caller>, Rejection> {
+        let table = self.shared.table.load();
+        let known = match (key, table.as_deref()) {
+            (Some(key), Some(table)) => table.find(key),
+            (None, _) | (_, None) => None,
+        };
+        if let Some(caller) = known {
+            return Ok(caller);
+        }
+        let open = match (mode, table.as_deref()) {
+            (AuthMode::Open, _) => true,
+            (AuthMode::Keys, Some(_)) => false,
+            (AuthMode::Auto, Some(table)) => is_loopback && !table.any_key,
+            (AuthMode::Keys | AuthMode::Auto, None) => {
+                return Err(Rejection::Unavailable { what: "the store of API keys" });
+            }
+        };
+        if open {
+            return Ok(Arc::clone(&self.shared.anonymous));
+        }
+        let problem = match key {
+            None => "no API key; send `authorization: Bearer tg-...`",
+            Some(_) => "the API key is not known or was revoked",
+        };
+        Err(Rejection::Unauthorized { problem })
+    }
+
+    /// Checks the admin key.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Unauthorized`] where it is missing or wrong; [`Rejection::Unavailable`] where
+    /// ours could not be read.
+    pub fn authenticate_admin(&self, key: Option<&str>) -> Result<(), Rejection> {
+        let Some(admin) = self.shared.admin.load_full() else {
+            return Err(Rejection::Unavailable { what: "the store of the admin key" });
+        };
+        let Some(key) = key else {
+            let problem = "no admin key; send `authorization: Bearer <admin key>`";
+            return Err(Rejection::Unauthorized { problem });
+        };
+        if admin.ct_eq(&KeyHash::of(key)).into() {
+            Ok(())
+        } else {
+            Err(Rejection::Unauthorized { problem: "the admin key is wrong" })
+        }
+    }
+
+    /// Whether a key was ever made; `None` while the store has not been read.
+    pub fn any_key_exists(&self) -> Option<bool> {
+        self.shared.table.load().as_deref().map(|table| table.any_key)
+    }
+}
+
+// === impl CallerTable ===
+
+impl CallerTable {
+    fn find(&self, key: &str) -> Option<Arc<Caller>> {
+        let hash = KeyHash::of(key);
+        let (stored, caller) = self.by_hash.get_key_value(&hash)?;
+        // The lookup's own timing depends on the hash alone, which nobody can choose bit by bit;
+        // the comparison that decides takes the same time whatever differs.
+        bool::from(stored.ct_eq(&hash)).then(|| Arc::clone(caller))
+    }
+}
+
+impl fmt::Debug for CallerTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerTable")
+            .field("keys", &self.by_hash.len())
+            .field("any_key", &self.any_key)
+            .finish()
+    }
+}

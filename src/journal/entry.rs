@@ -1,0 +1,158 @@
+//! What the journal keeps of one request.
+
+use std::time::Duration;
+
+use crate::chat::Usage;
+use crate::dialect::Dialect;
+use crate::failure::FailureKind;
+use crate::ids::{CallerId, ModelName, ProviderId, RequestId, RouteName, TargetId};
+use crate::units::MicroUsd;
+
+/// One request, written once, when it has ended.
+///
+/// Cheap to build on the request path: names are shared strings, and nothing is formatted before
+/// the writer formats it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The id the caller saw in `x-request-id`.
+    pub request_id: RequestId,
+    /// When it was admitted, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Whose key it came with.
+    pub caller: CallerId,
+    /// What was called.
+    pub endpoint: EndpointKind,
+    /// The wire the caller spoke.
+    pub dialect: Dialect,
+    /// What the caller sent as `model`, where it could be read.
+    pub model_asked: Option<ModelName>,
+    /// The route that this name stands for, where it is one.
+    pub route: Option<RouteName>,
+    /// Who served it, or was tried last.
+    pub target: Option<TargetId>,
+    /// The provider of that target.
+    pub provider: Option<ProviderId>,
+    /// The model as the provider names it.
+    pub model_served: Option<ModelName>,
+    /// Whether the answer was asked for as a stream.
+    pub streamed: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the last attempt failed of, where one failed.
+    pub failure: Option<FailureKind>,
+    /// The error code that the caller saw ([`Face::code`](crate::rejection::Face)), if any.
+    pub error_code: Option<&'static str>,
+    /// The HTTP status that was sent, or would have been where the caller was gone before.
+    pub status: u16,
+    /// Attempts made; 0 where the request was refused before the first.
+    pub attempts: u32,
+    /// Tokens.
+    pub usage: Usage,
+    /// Whether `usage` was counted by us because the provider did not say.
+    pub usage_estimated: bool,
+    /// What it cost.
+    pub cost: MicroUsd,
+    /// From admission to the end.
+    pub latency: Duration,
+    /// From admission to the first token, where one came.
+    pub first_token: Option<Duration>,
+    /// The part of `latency` that the gateway itself spent.
+    pub overhead: Duration,
+    /// What the caller sent as `x-tidegate-tags`. More than [`Entry::MAX_TAGS_BYTES`] are left out.
+    pub tags: Vec<(String, String)>,
+}
+
+/// What was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointKind {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/messages/count_tokens`
+    CountTokens,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The whole answer was sent.
+    Complete,
+    /// Attempts were made and none succeeded; the caller got an error instead of an answer.
+    Failed,
+    /// The answer broke off after it had begun; the caller got an error event.
+    Cut,
+    /// The caller left before the end.
+    ClientGone,
+    /// Refused before any attempt.
+    Rejected,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// The longest `model_asked` that is kept; it comes from the network.
+    pub const MAX_MODEL_BYTES: usize = 256;
+    /// The most bytes of tags that are kept; they come from the network.
+    pub const MAX_TAGS_BYTES: usize = 1_024;
+
+    /// Cuts what callers choose to a size at which a full queue has a known size. Costs two
+    /// comparisons when there is nothing to cut.
+    pub(super) fn bound(&mut self) {
+        if let Some(model) = &self.model_asked
+            && model.as_str().len() > Self::MAX_MODEL_BYTES
+        {
+            let end = model.as_str().floor_char_boundary(Self::MAX_MODEL_BYTES);
+            self.model_asked = model.as_str().get(..end).map(ModelName::new);
+        }
+        let mut bytes = 0;
+        if let Some(first_over) = self.tags.iter().position(|(key, value)| {
+            bytes += key.len() + value.len();
+            bytes > Self::MAX_TAGS_BYTES
+        }) {
+            self.tags.truncate(first_over);
+        }
+    }
+}
+
+// === impl EndpointKind ===
+
+impl EndpointKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Chat, Self::Completions, Self::Embeddings, Self::Messages, Self::CountTokens];
+
+    /// The word for logs, metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 5] =
+        [Self::Complete, Self::Failed, Self::Cut, Self::ClientGone, Self::Rejected];
+
+    /// The word for logs, metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+            Self::ClientGone => "client_gone",
+            Self::Rejected => "rejected",
+        }
+    }
+}
