@@ -1,0 +1,5 @@
+//! Decisions, as pure functions and state machines: no clock, no runtime, no I/O.
+//!
+//! `fleet` owns their state and is the only module that feeds them.
+
+pub mod order;

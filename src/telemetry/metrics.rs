@@ -1,0 +1,234 @@
+//! All metrics, by name, served as Prometheus text.
+//!
+//! Labels come from closed sets: configured targets, endpoints, outcomes. The children that a
+//! request touches are looked up once, when its target is first seen, so that counting is an atomic
+//! addition.
+
+use std::fmt;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::chat::Usage;
+
+/// Seconds a request or a first token takes: OpenTelemetry's buckets for the GenAI conventions.
+const SECONDS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+/// Seconds between two tokens: as above, where tokens are.
+const TOKEN_SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Seconds that the gateway itself takes.
+const OVERHEAD_SECONDS: [f64; 12] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.1,
+    1.0,
+];
+/// Tokens of a request: OpenTelemetry's buckets for the GenAI conventions.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    attempts: IntCounterVec,
+    /// Attempts beyond a request's first one, on another target.
+    pub fallbacks: IntCounter,
+    /// Requests, whole, in seconds.
+    pub request_seconds: Histogram,
+    /// From admission to the first token, in seconds.
+    pub first_token_seconds: Histogram,
+    /// Mean gap between tokens of a stream, in seconds.
+    pub between_tokens_seconds: Histogram,
+    /// The gateway's own part of a request, in seconds.
+    pub overhead_seconds: Histogram,
+    in_flight: IntGaugeVec,
+    token_usage: HistogramVec,
+    target_seconds: HistogramVec,
+    target_first_token: HistogramVec,
+    target_per_token: HistogramVec,
+    cost: IntCounterVec,
+    journal_dropped: IntCounterVec,
+    /// The running configuration's revision, folded to 53 bits, which Prometheus keeps exactly.
+    pub config_revision: IntGauge,
+    /// Open connections of callers.
+    pub connections: IntGauge,
+}
+
+/// The metrics of one target, looked up once.
+#[derive(Debug, Clone)]
+pub struct TargetMetrics {
+    /// Attempts under way.
+    pub in_flight: IntGauge,
+    succeeded: IntCounter,
+    /// From sending an attempt to its end, in seconds.
+    pub duration_seconds: Histogram,
+    /// From sending an attempt to its first token, in seconds.
+    pub first_token_seconds: Histogram,
+    /// Mean gap between tokens, in seconds.
+    pub per_token_seconds: Histogram,
+    input_tokens: Histogram,
+    output_tokens: Histogram,
+    cost: IntCounter,
+    attempts: IntCounterVec,
+    target: String,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let per_target = ["provider", "model", "target"];
+        Self {
+            requests: counters(&registry, "tidegate_requests_total", "Requests by endpoint, caller's dialect and outcome.", &["endpoint", "outcome", "code"]),
+            attempts: counters(&registry, "tidegate_attempts_total", "Attempts upstream by target and result.", &["target", "result"]),
+            fallbacks: counter(&registry, "tidegate_fallbacks_total", "Attempts on another target after a failure."),
+            request_seconds: histogram(&registry, "tidegate_request_seconds", "Whole requests.", &SECONDS),
+            first_token_seconds: histogram(&registry, "tidegate_first_token_seconds", "From admission to the first token.", &SECONDS),
+            between_tokens_seconds: histogram(&registry, "tidegate_between_tokens_seconds", "Mean gap between the tokens of a stream.", &TOKEN_SECONDS),
+            overhead_seconds: histogram(&registry, "tidegate_overhead_seconds", "The gateway's own part of a request.", &OVERHEAD_SECONDS),
+            in_flight: gauges(&registry, "tidegate_in_flight", "Attempts under way.", &["target"]),
+            token_usage: histograms(&registry, "gen_ai_client_token_usage", "Tokens of a request.", &TOKENS, &["provider", "model", "gen_ai_token_type"]),
+            target_seconds: histograms(&registry, "gen_ai_server_request_duration", "An attempt, whole, in seconds.", &SECONDS, &per_target),
+            target_first_token: histograms(&registry, "gen_ai_server_time_to_first_token", "From sending an attempt to its first token, in seconds.", &SECONDS, &per_target),
+            target_per_token: histograms(&registry, "gen_ai_server_time_per_output_token", "Mean gap between tokens, in seconds.", &TOKEN_SECONDS, &per_target),
+            cost: counters(&registry, "tidegate_cost_micro_usd_total", "What answers cost, in millionths of a US dollar.", &["provider", "model"]),
+            journal_dropped: counters(&registry, "tidegate_journal_dropped_total", "Journal entries that were lost.", &["reason"]),
+            config_revision: gauge(&registry, "tidegate_config_revision", "The running configuration."),
+            connections: gauge(&registry, "tidegate_connections", "Open connections of callers."),
+            registry,
+        }
+    }
+
+    /// Counts a request that has ended.
+    pub fn request(&self, endpoint: &str, outcome: &str, code: &str) {
+        self.requests.with_label_values(&[endpoint, outcome, code]).inc();
+    }
+
+    /// Sets how many journal entries were lost for a reason.
+    pub fn set_journal_dropped(&self, reason: &str, count: u64) {
+        let counter = self.journal_dropped.with_label_values(&[reason]);
+        counter.inc_by(count.saturating_sub(counter.get()));
+    }
+
+    /// The metrics of one target.
+    pub fn target(&self, provider: &str, model: &str, target: &str) -> TargetMetrics {
+        let names = [provider, model, target];
+        let tokens = |kind| self.token_usage.with_label_values(&[provider, model, kind]);
+        TargetMetrics {
+            in_flight: self.in_flight.with_label_values(&[target]),
+            succeeded: self.attempts.with_label_values(&[target, "success"]),
+            duration_seconds: self.target_seconds.with_label_values(&names),
+            first_token_seconds: self.target_first_token.with_label_values(&names),
+            per_token_seconds: self.target_per_token.with_label_values(&names),
+            input_tokens: tokens("input"),
+            output_tokens: tokens("output"),
+            cost: self.cost.with_label_values(&[provider, model]),
+            attempts: self.attempts.clone(),
+            target: target.to_owned(),
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+// === impl TargetMetrics ===
+
+impl TargetMetrics {
+    /// Counts an attempt that succeeded.
+    pub fn succeeded(&self) {
+        self.succeeded.inc();
+    }
+
+    /// Counts an attempt that did not, by the kind of its failure or `client_gone`.
+    pub fn ended(&self, result: &str) {
+        self.attempts.with_label_values(&[&*self.target, result]).inc();
+    }
+
+    /// Counts tokens and money of an answer.
+    pub fn used(&self, usage: &Usage, micro_usd: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let observe = |histogram: &Histogram, tokens: u64| histogram.observe(tokens as f64);
+        observe(&self.input_tokens, usage.total_input());
+        observe(&self.output_tokens, usage.total_output());
+        self.cost.inc_by(micro_usd);
+    }
+}
+
+/// A metric that is registered cannot fail to be one: names are constants, checked by a test that
+/// builds them all.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    built: prometheus::Result<C>,
+) -> C {
+    #[expect(clippy::expect_used, reason = "names are constants and each is used once")]
+    let metric = built.expect("a valid metric");
+    #[expect(clippy::expect_used, reason = "names are constants and each is used once")]
+    registry.register(Box::new(metric.clone())).expect("a name used once");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    register(registry, Histogram::with_opts(options))
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    register(registry, HistogramVec::new(options, labels))
+}
