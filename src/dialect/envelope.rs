@@ -16,7 +16,7 @@ use memchr::memmem;
 use super::{Dropped, MaxTokensParam, Quirks, StreamUsage, SystemRole};
 use crate::rejection::Rejection;
 
-mod json;
+pub(super) mod json;
 mod splice;
 
 #[cfg(test)]

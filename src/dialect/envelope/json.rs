@@ -5,28 +5,28 @@
 
 /// How deep arrays and objects may nest: what `serde_json` decodes too, so that a body that is
 /// passed through and one that is translated are refused alike.
-pub(super) const MAX_DEPTH: usize = 127;
+pub(in crate::dialect) const MAX_DEPTH: usize = 127;
 
 /// Where the grammar was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(in crate::dialect) struct Broken {
     /// Position of the byte that does not fit.
-    pub(super) at: usize,
+    pub(in crate::dialect) at: usize,
     /// What would have fitted.
-    pub(super) expected: &'static str,
+    pub(in crate::dialect) expected: &'static str,
 }
 
 /// A string that was stepped over.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stepped {
+pub(in crate::dialect) struct Stepped {
     /// The position after the closing quote.
-    pub(super) end: usize,
+    pub(in crate::dialect) end: usize,
     /// Whether it holds escapes.
-    pub(super) escaped: bool,
+    pub(in crate::dialect) escaped: bool,
 }
 
 /// The position of the next byte that is not white space.
-pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
+pub(in crate::dialect) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
         at += 1;
     }
@@ -34,7 +34,7 @@ pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Steps over the string whose opening quote is at `at`.
-pub(super) fn skip_string(text: &[u8], at: usize) -> Result<Stepped, Broken> {
+pub(in crate::dialect) fn skip_string(text: &[u8], at: usize) -> Result<Stepped, Broken> {
     let mut at = at + 1;
     let mut escaped = false;
     loop {
@@ -89,7 +89,11 @@ fn skip_escape(text: &[u8], at: usize) -> Result<usize, Broken> {
 
 /// Steps over the value that begins at `at` (no white space before it), inside `depth` arrays and
 /// objects.
-pub(super) fn skip_value(text: &[u8], mut at: usize, depth: usize) -> Result<usize, Broken> {
+pub(in crate::dialect) fn skip_value(
+    text: &[u8],
+    mut at: usize,
+    depth: usize,
+) -> Result<usize, Broken> {
     let mut open = Open { kinds: 0, depth: 0, outside: depth };
     loop {
         // Here a value begins.
@@ -153,7 +157,7 @@ fn skip_key(text: &[u8], at: usize, expected: &'static str) -> Result<usize, Bro
 }
 
 /// Steps over a colon and the white space around it.
-pub(super) fn skip_colon(text: &[u8], at: usize) -> Result<usize, Broken> {
+pub(in crate::dialect) fn skip_colon(text: &[u8], at: usize) -> Result<usize, Broken> {
     let at = skip_space(text, at);
     match text.get(at) {
         Some(b':') => Ok(skip_space(text, at + 1)),
