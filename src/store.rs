@@ -194,10 +194,9 @@ impl Store {
 
     /// Whether there is certainly nothing in it yet, because its file does not exist.
     pub(crate) fn is_absent(&self) -> bool {
-        self.url()
-            .path()
-            .symlink_metadata()
-            .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+        use std::io::ErrorKind;
+        let absent = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+        self.url().path().symlink_metadata().is_err_and(|error| absent.contains(&error.kind()))
     }
 
     /// The file that stands at the address now, if one does.
