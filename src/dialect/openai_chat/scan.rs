@@ -204,7 +204,7 @@ impl ChatScanner {
         let mut at = start + 1;
         let mut choice = 0;
         let mut finish = None;
-        let mut beside = None;
+        let (mut message, mut text) = (None, None);
         let mut has_delta = false;
         while let Some((key, value)) = next_member(data, at)? {
             at = match key {
@@ -218,17 +218,19 @@ impl ChatScanner {
             match key {
                 b"index" => choice = index_of(raw),
                 b"finish_reason" => finish = text_of(raw).filter(|word| !word.is_empty()),
-                b"text" | b"message" => beside = Some((key, value)),
+                b"message" if raw.first() == Some(&b'{') => message = Some(value),
+                b"text" => text = Some(value),
                 _ => {}
             }
         }
         // Some providers repeat the delta in `message` or `text`; only without one it counts.
-        match beside.filter(|_| !has_delta) {
-            Some((b"message", value)) if data.get(value) == Some(&b'{') => {
-                self.walk_delta(data, value, found)?;
+        match (message, text) {
+            _ if has_delta => {}
+            (Some(message), _) => {
+                self.walk_delta(data, message, found)?;
             }
-            Some((_, value)) => found.has_content |= self.take_text(data, value)?,
-            None => {}
+            (None, Some(text)) => found.has_content |= self.take_text(data, text)?,
+            (None, None) => {}
         }
         self.choices.seen |= 1 << choice;
         if let Some(word) = finish {
@@ -255,7 +257,10 @@ impl ChatScanner {
             match key {
                 b"content" | b"refusal" => found.has_content |= self.take_text(data, value)?,
                 // One provider sends both, with the same text.
-                b"reasoning_content" | b"reasoning" => thinking = thinking.or(Some(value)),
+                b"reasoning_content" | b"reasoning" => {
+                    let is_blank = matches!(data.get(value..at), Some(b"\"\"" | b"[]"));
+                    thinking = thinking.or(Some(value).filter(|_| !is_blank));
+                }
                 b"tool_calls" | b"function_call" => {
                     if self.take_calls(data.get(value..at).unwrap_or_default()) {
                         self.summary.has_tool_calls = true;
