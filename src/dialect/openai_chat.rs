@@ -4,6 +4,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::*;
 
+mod failure;
+mod scan;
+
 /// The codec.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenAiChat;
@@ -27,13 +30,13 @@ impl Codec for OpenAiChat {
         todo!()
     }
     fn scanner(&self) -> Box<dyn Scanner> {
-        todo!()
+        Box::new(scan::ChatScanner::default())
     }
-    fn scan_reply(&self, _: &[u8]) -> Result<StreamSummary, Failure> {
-        todo!()
+    fn scan_reply(&self, body: &[u8]) -> Result<StreamSummary, Failure> {
+        scan::scan_reply(body)
     }
-    fn decode_failure(&self, _: StatusCode, _: &HeaderMap, _: &[u8]) -> Failure {
-        todo!()
+    fn decode_failure(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        failure::decode_failure(status, headers, body)
     }
     fn decode_request(&self, _: &[u8]) -> Result<ChatRequest, Rejection> {
         todo!()
@@ -49,5 +52,8 @@ impl Codec for OpenAiChat {
     }
     fn encode_stream_error(&self, _: &Rejection, _: &str) -> Vec<u8> {
         todo!()
+    }
+    fn missing_terminal(&self) -> &'static [u8] {
+        b"data: [DONE]\n\n"
     }
 }
