@@ -26,12 +26,8 @@ mod quirks;
 pub mod sse;
 mod summary;
 
-<<<<<<< HEAD
-pub use envelope::{Envelope, Splice, extend_frame};
-=======
 pub use anthropic::{decode_count_tokens, encode_count_tokens};
-pub use envelope::{Envelope, Splice};
->>>>>>> refs/heads/anthropic
+pub use envelope::{Envelope, Splice, extend_frame};
 pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
 pub use summary::{StreamSummary, TextSample};
 

@@ -67,12 +67,7 @@ fn part_message(role: Role, parts: Vec<Part>) -> Message {
 }
 
 fn tool_call(id: &str, arguments: &str) -> Part {
-    Part::ToolCall {
-        id: id.into(),
-        name: "f".into(),
-        arguments: arguments.into(),
-        opaque: None,
-    }
+    Part::ToolCall { id: id.into(), name: "f".into(), arguments: arguments.into(), opaque: None }
 }
 
 fn tool_result(id: &str, text: &str) -> Part {
@@ -148,8 +143,7 @@ fn a_request_of_its_own_dialect_comes_out_as_it_went_in() {
 fn a_request_is_understood() {
     let chat = read(full_request());
     let roles: Vec<_> = chat.messages.iter().map(|message| message.role).collect();
-    let expected =
-        [Role::System, Role::User, Role::Assistant, Role::Tool, Role::Tool, Role::User];
+    let expected = [Role::System, Role::User, Role::Assistant, Role::Tool, Role::Tool, Role::User];
     assert_eq!(roles, expected);
     assert_eq!(chat.max_tokens, Some(4000));
     assert_eq!(chat.user.as_deref(), Some("u1"));
@@ -184,7 +178,8 @@ fn adaptive_thinking_is_an_effort_elsewhere_and_verbatim_at_home() {
         "output_config": {"effort": "low"},
     });
     let chat = read(body.clone());
-    let reasoning = Reasoning { effort: Some(Effort::Low), budget_tokens: None, visible: Some(true) };
+    let reasoning =
+        Reasoning { effort: Some(Effort::Low), budget_tokens: None, visible: Some(true) };
     assert_eq!(chat.reasoning, Some(reasoning));
     assert_eq!(written(&chat), body);
     let off = read(json!({
@@ -208,7 +203,9 @@ fn wrong_requests_are_refused_with_the_place() {
         (format!(r#"{{{ok},"messages":[{{"role":"user"}}]}}"#), "messages[0].content"),
         (format!(r#"{{{ok},"messages":[{{"role":"robot","content":""}}]}}"#), "messages[0].role"),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":[{{"type":"text","text":5}}]}}]}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":[{{"type":"text","text":5}}]}}]}}"#
+            ),
             "messages[0].content[0].text",
         ),
         (
@@ -216,27 +213,39 @@ fn wrong_requests_are_refused_with_the_place() {
             "messages[0].content[0].type",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":[{{"type":"image","source":{{"type":"ftp"}}}}]}}]}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":[{{"type":"image","source":{{"type":"ftp"}}}}]}}]}}"#
+            ),
             "messages[0].content[0].source.type",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"assistant","content":[{{"type":"tool_use","id":"i","name":"n","input":"x"}}]}}]}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"assistant","content":[{{"type":"tool_use","id":"i","name":"n","input":"x"}}]}}]}}"#
+            ),
             "messages[0].content[0].input",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"tools":[{{"name":"f"}}]}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"tools":[{{"name":"f"}}]}}"#
+            ),
             "tools[0].input_schema",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"tool_choice":{{"type":"some"}}}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"tool_choice":{{"type":"some"}}}}"#
+            ),
             "tool_choice.type",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"stop_sequences":["a",1]}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"stop_sequences":["a",1]}}"#
+            ),
             "stop_sequences[1]",
         ),
         (
-            format!(r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"thinking":{{"type":"enabled"}}}}"#),
+            format!(
+                r#"{{{ok},"messages":[{{"role":"user","content":"x"}}],"thinking":{{"type":"enabled"}}}}"#
+            ),
             "thinking.budget_tokens",
         ),
         (
@@ -278,7 +287,10 @@ fn turns_are_merged_and_results_come_first() {
         Message::text(Role::User, "a"),
         Message::text(Role::User, "b"),
         Message::text(Role::Assistant, ""),
-        part_message(Role::Assistant, vec![tool_call("call|1", ""), tool_call("call_2", "{\"x\":1}")]),
+        part_message(
+            Role::Assistant,
+            vec![tool_call("call|1", ""), tool_call("call_2", "{\"x\":1}")],
+        ),
         part_message(Role::Tool, vec![tool_result("call|1", "r1")]),
         Message::text(Role::User, "c"),
         part_message(Role::Tool, vec![tool_result("call_2", "")]),
@@ -384,26 +396,41 @@ fn what_cannot_be_said_is_refused_by_name_or_dropped_by_a_quirk() {
         ("presence_penalty", with(&|chat| chat.sampling.presence_penalty = Some(-0.5))),
         ("temperature", with(&|chat| chat.sampling.temperature = Some(1.5))),
         ("response_format", with(&|chat| chat.response_format = Some(ResponseFormat::Json))),
-        ("logit_bias", with(&|chat| {
-            chat.extra.insert("logit_bias".into(), json!({"1": 2}));
-        })),
-        ("temperature", with(&|chat| {
-            thinking(chat);
-            chat.sampling.temperature = Some(0.3);
-        })),
-        ("top_k", with(&|chat| {
-            thinking(chat);
-            chat.sampling.top_k = Some(5);
-        })),
-        ("top_p", with(&|chat| {
-            thinking(chat);
-            chat.sampling.top_p = Some(0.5);
-        })),
-        ("tool_choice", with(&|chat| {
-            thinking(chat);
-            chat.tools = vec![tool("f")];
-            chat.tool_choice = Some(ToolChoice::Required);
-        })),
+        (
+            "logit_bias",
+            with(&|chat| {
+                chat.extra.insert("logit_bias".into(), json!({"1": 2}));
+            }),
+        ),
+        (
+            "temperature",
+            with(&|chat| {
+                thinking(chat);
+                chat.sampling.temperature = Some(0.3);
+            }),
+        ),
+        (
+            "top_k",
+            with(&|chat| {
+                thinking(chat);
+                chat.sampling.top_k = Some(5);
+            }),
+        ),
+        (
+            "top_p",
+            with(&|chat| {
+                thinking(chat);
+                chat.sampling.top_p = Some(0.5);
+            }),
+        ),
+        (
+            "tool_choice",
+            with(&|chat| {
+                thinking(chat);
+                chat.tools = vec![tool("f")];
+                chat.tool_choice = Some(ToolChoice::Required);
+            }),
+        ),
     ];
     for (field, chat) in cases {
         assert_eq!(unsupported(&chat), field);
@@ -431,7 +458,10 @@ fn what_says_nothing_or_only_asks_for_bookkeeping_is_let_through() {
 fn tools_and_choices_are_said_in_this_wires_words() {
     let mut chat = foreign();
     chat.tools = vec![tool("f"), tool("g"), tool("h")];
-    assert_eq!(written(&chat)["tools"][0], json!({"name": "f", "input_schema": {"type": "object"}}));
+    assert_eq!(
+        written(&chat)["tools"][0],
+        json!({"name": "f", "input_schema": {"type": "object"}})
+    );
     assert_eq!(written(&chat).get("tool_choice"), None);
     let allowed = |required| ToolChoice::Allowed { names: vec!["g".into(), "h".into()], required };
     for (choice, expected) in [
@@ -473,7 +503,10 @@ fn media_are_carried_where_the_wire_can() {
     let sniffed = block(&media(MediaSource::Base64("/9j/4AAQ".into()), None));
     assert_eq!(sniffed["source"]["media_type"], "image/jpeg");
     let address = block(&media(MediaSource::Url("https://e.test/x".into()), None));
-    assert_eq!(address, json!({"type": "image", "source": {"type": "url", "url": "https://e.test/x"}}));
+    assert_eq!(
+        address,
+        json!({"type": "image", "source": {"type": "url", "url": "https://e.test/x"}})
+    );
     let text = block(&media(MediaSource::Base64("aGk=".into()), Some("text/markdown")));
     assert_eq!(text["source"]["data"], "hi");
     for chat in [
