@@ -12,8 +12,10 @@ use crate::units::{ByteCount, HumanDuration};
 pub struct ServerSettings {
     /// Address of the data plane and the admin API. An address that is not loopback needs keys
     /// (see `auth.mode`).
+    #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// Address of the admin API, which is then served only there. Absent: it shares `listen`.
+    #[schemars(extend("format" = "socket-address", "examples" = ["127.0.0.1:8081"]))]
     pub admin_listen: Option<SocketAddr>,
     /// Largest request body that is read; a larger one is refused with 413.
     pub request_body_limit: ByteCount,
