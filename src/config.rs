@@ -19,22 +19,29 @@ mod draft;
 mod environment;
 mod patch;
 mod providers;
+mod reference;
 mod routes;
 mod secret;
 mod sections;
 mod settings;
 mod snapshot;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use check::may_listen;
 pub use draft::Source;
 pub use environment::Environment;
 pub use patch::Patch;
+pub use reference::{reference_toml, schema_json};
 pub use secret::Secret;
 pub use settings::{
     AuthMode, AuthSettings, DefaultsSettings, JournalSettings, KeepAliveSettings, LogFormat,
     ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
+pub use watch::{Current, ReloadFailure, ReloadStatus, Watcher, reloading};
 
 /// Reads, checks and indexes a configuration. `previous` lends endpoints that did not change.
 ///

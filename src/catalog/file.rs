@@ -67,9 +67,11 @@ pub struct ModelSettings {
     pub usd_per_million: Option<PriceSettings>,
     /// Where the facts come from.
     #[serde(default)]
+    #[schemars(extend("examples" = ["https://example.com/models"]))]
     pub source: Option<String>,
     /// The day the facts were read, as `YYYY-MM-DD`.
     #[serde(default)]
+    #[schemars(extend("examples" = ["2026-11-01"]))]
     pub as_of: Option<String>,
 }
 

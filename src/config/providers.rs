@@ -289,6 +289,12 @@ fn endpoints(
         Some(listed) => listed_credentials(listed, &at.key("credentials"), checking),
         None => own_credential(provider, at, checking),
     };
+    let unsent = provider.auth == AuthScheme::None;
+    if let Some(credential) = credentials.iter().find(|found| unsent && found.key.is_some()) {
+        let message = "the key would not be sent, because this provider takes none; add \
+                       auth = \"bearer\" to send it";
+        checking.report(credential.at.clone(), message);
+    }
     let mut endpoints = Vec::with_capacity(credentials.len());
     for (index, credential) in credentials.iter().enumerate() {
         let header = match &credential.key {

@@ -48,7 +48,7 @@ pub(super) struct ProviderSettings {
     /// Keys, each by reference: the name of an environment variable, the path of a file, or none.
     /// Requests are spread over all of them. Absent: the first of the provider's own variables
     /// that is set, such as `OPENAI_API_KEY`.
-    #[schemars(extend("examples" = [[{"env": "OPENAI_API_KEY"}, {"file": "/run/secrets/openai"}]]))]
+    #[schemars(extend("examples" = [[{"env": "LOCAL_VLLM_API_KEY"}]]))]
     pub(super) credentials: Option<Vec<CredentialSettings>>,
     /// Where it answers; `${NAME}` stands for an environment variable. Absent: the variable
     /// `<ID>_BASE_URL`, such as `OPENAI_BASE_URL`, then the provider's file.
@@ -102,7 +102,7 @@ pub(super) struct CredentialSettings {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RouteSettings {
     /// Where the name may be answered; at least one.
-    #[schemars(extend("examples" = [[{"model": "openai/gpt-5", "weight": 2}, {"model": "anthropic/claude-sonnet-4-6", "tier": 1}]]))]
+    #[schemars(extend("examples" = [[{"model": "local-vllm/llama-3.3-70b", "weight": 2}, {"model": "local-vllm/llama-3.1-8b", "tier": 1}]]))]
     pub(super) targets: Vec<TargetSettings>,
     /// How long each step may take. What is not written is as in `[defaults]`.
     #[schemars(extend("examples" = [{"first_token": "20s", "total": "300s"}]))]

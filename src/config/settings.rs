@@ -27,7 +27,8 @@ pub struct ServerSettings {
     pub request_read_timeout: HumanDuration,
     /// How long requests in flight may go on after the gateway was told to stop.
     pub drain_timeout: HumanDuration,
-    /// Threads that serve requests. 0: one a core.
+    /// Threads that serve requests, at most 1024. 0: one a core.
+    #[schemars(range(min = 0, max = 1024))]
     pub worker_threads: u16,
 }
 
@@ -176,6 +177,7 @@ pub enum LogFormat {
 pub struct JournalSettings {
     /// Records that may wait to be written. When it is full, records are dropped and counted; a
     /// request never waits.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub queue_records: u32,
     /// How long a record may wait before it is written. At most 1s.
     pub flush_interval: HumanDuration,
