@@ -1,8 +1,52 @@
-//! The openai_chat wire format.
+//! OpenAI's chat completions, and the many that follow it, both ways.
+//!
+//! # Thinking and provider state
+//!
+//! OpenAI's own wire has no place for readable thinking, nor for state that a provider wants back
+//! in the next turn. Callers of this dialect get both in the fields that have become customary,
+//! on a message or a stream's delta, and send the message back as they got it:
+//!
+//! | what | where |
+//! |---|---|
+//! | thinking | `reasoning_content` (DeepSeek's name; `reasoning`, OpenRouter's, is read too) |
+//! | Anthropic's signed thinking | an entry of `reasoning_details` (OpenRouter's list): `{"type": "reasoning.text", "text", "signature", "format": "anthropic-claude-v1", "index"}` |
+//! | Anthropic's redacted thinking | `{"type": "reasoning.encrypted", "data", "format": "anthropic-claude-v1", "index"}` |
+//! | Gemini's signature of a tool call | `tool_calls[].extra_content.google.thought_signature` (Google's own convention) |
+//! | Gemini's signature of thinking | `{"type": "reasoning.text", "text", "signature", "format": "google-gemini-v1", "index"}` |
+//! | Gemini's signature of text | `{"type": "reasoning.encrypted", "data", "format": "google-gemini-v1", "index"}` |
+//! | a detail of any other provider | the entry, verbatim |
+//!
+//! Where a message has details with text, they are the whole of its thinking and the plain field
+//! only repeats them. In a stream the plain field carries the pieces, and a detail comes once a
+//! thought is signed, whole, with an empty `reasoning_content` beside it that says its text has
+//! been told. Thinking stands before text and text before calls, as in the message.
+//!
+//! # What is left out towards a provider
+//!
+//! Thinking goes to a provider only if the caller spoke this dialect and so meant it for a
+//! provider of this dialect; thoughts of another provider's model are no part of the request's
+//! meaning. The same holds for Anthropic's `cache_control`, which is a hint. `is_error` of a tool's
+//! result has no field here: the result's words say it. Whether thoughts are to be shown is a wish
+//! that only some providers can grant.
+//!
+//! Fields of a message that are not modelled (`prefix`, `audio`, `annotations`) are a
+//! [`Part::Other`](crate::chat::Part::Other) whose value has no `type`; content parts have one.
 
 use http::{HeaderMap, StatusCode};
 
-use super::*;
+use super::{
+    ChatRequest, Codec, Completion, Dialect, Dropped, Failure, Rejection, ReplyContext,
+    RequestTarget, Scanner, StreamDecoder, StreamEncoder, StreamSummary, WireRequest,
+};
+
+mod error;
+mod reply;
+mod request;
+mod state;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 /// The codec.
 #[derive(Debug, Clone, Copy)]
@@ -12,42 +56,53 @@ impl Codec for OpenAiChat {
     fn dialect(&self) -> Dialect {
         Dialect::OpenAiChat
     }
+
     fn encode_request(
         &self,
-        _: &ChatRequest,
-        _: &RequestTarget<'_>,
-        _: &mut Dropped,
+        chat: &ChatRequest,
+        target: &RequestTarget<'_>,
+        dropped: &mut Dropped,
     ) -> Result<WireRequest, Rejection> {
-        todo!()
+        request::encode(chat, target, dropped)
     }
-    fn decode_reply(&self, _: &[u8]) -> Result<Completion, Failure> {
-        todo!()
+
+    fn decode_reply(&self, body: &[u8]) -> Result<Completion, Failure> {
+        reply::decode(body)
     }
+
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
         todo!()
     }
+
     fn scanner(&self) -> Box<dyn Scanner> {
         todo!()
     }
+
     fn scan_reply(&self, _: &[u8]) -> Result<StreamSummary, Failure> {
         todo!()
     }
+
     fn decode_failure(&self, _: StatusCode, _: &HeaderMap, _: &[u8]) -> Failure {
         todo!()
     }
-    fn decode_request(&self, _: &[u8]) -> Result<ChatRequest, Rejection> {
-        todo!()
+
+    fn decode_request(&self, body: &[u8]) -> Result<ChatRequest, Rejection> {
+        request::decode(body)
     }
-    fn encode_reply(&self, _: &Completion, _: &ReplyContext) -> Vec<u8> {
-        todo!()
+
+    fn encode_reply(&self, completion: &Completion, context: &ReplyContext) -> Vec<u8> {
+        reply::encode(completion, context)
     }
+
     fn stream_encoder(&self, _: ReplyContext) -> Box<dyn StreamEncoder> {
         todo!()
     }
-    fn encode_error(&self, _: &Rejection, _: &str) -> Vec<u8> {
-        todo!()
+
+    fn encode_error(&self, rejection: &Rejection, _: &str) -> Vec<u8> {
+        error::encode(rejection)
     }
-    fn encode_stream_error(&self, _: &Rejection, _: &str) -> Vec<u8> {
-        todo!()
+
+    fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8> {
+        error::encode_in_stream(rejection, request_id)
     }
 }

@@ -1,0 +1,570 @@
+//! Writing a request for a provider.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::super::{state, wire};
+use crate::chat::{
+    ChatRequest, Effort, Media, MediaSource, Message, Opaque, Part, Reasoning, ResponseFormat,
+    Role, Tool, ToolChoice,
+};
+use crate::dialect::{
+    Dialect, Dropped, MaxTokensParam, RequestTarget, StreamUsage, SystemRole, WireRequest,
+};
+use crate::rejection::Rejection;
+
+/// Fields of other dialects that are left out without a word: they carry bookkeeping or ask for
+/// the default, not for another answer.
+const HARMLESS: [&str; 6] =
+    ["metadata", "service_tier", "anthropic_version", "labels", "container", "inference_geo"];
+
+/// Fields of an assistant's message that hold thinking; each can be switched off with
+/// `drop_params`.
+const THINKING: [&str; 2] = ["reasoning_content", "reasoning_details"];
+
+/// Writes one request.
+pub(in super::super) fn encode(
+    chat: &ChatRequest,
+    target: &RequestTarget<'_>,
+    dropped: &mut Dropped,
+) -> Result<WireRequest, Rejection> {
+    let body = Writer { chat, target, native: is_native(&chat.extra_dialect) }.body(dropped)?;
+    let body = serde_json::to_vec(&Value::Object(body))
+        .map_err(|error| Rejection::Internal { detail: error.to_string() })?;
+    Ok(WireRequest { path: path(target), headers: Vec::new(), body: Bytes::from(body) })
+}
+
+fn is_native(dialect: &str) -> bool {
+    dialect == Dialect::OpenAiChat.as_str()
+}
+
+fn path(target: &RequestTarget<'_>) -> String {
+    let Some(template) = &target.quirks.path else {
+        return "/chat/completions".to_owned();
+    };
+    let mut model = String::with_capacity(target.model.len());
+    for byte in target.model.bytes() {
+        // Slashes stay: models of some providers are paths.
+        if byte.is_ascii_alphanumeric() || b"-._~/@:".contains(&byte) {
+            model.push(char::from(byte));
+        } else {
+            model.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    template.replace("{model}", &model)
+}
+
+struct Writer<'a> {
+    chat: &'a ChatRequest,
+    target: &'a RequestTarget<'a>,
+    /// Whether the caller spoke this dialect, and so chose its fields for this provider.
+    native: bool,
+}
+
+impl Writer<'_> {
+    fn body(&self, dropped: &mut Dropped) -> Result<Map<String, Value>, Rejection> {
+        let chat = self.chat;
+        let mut body = Map::new();
+        body.insert("model".to_owned(), self.target.model.into());
+        let mut messages = Vec::with_capacity(chat.messages.len());
+        for (index, message) in chat.messages.iter().enumerate() {
+            self.message(index, message, &mut messages, dropped)?;
+        }
+        body.insert("messages".to_owned(), messages.into());
+        self.tools(&mut body)?;
+        if let Some(format) = &chat.response_format {
+            body.insert("response_format".to_owned(), response_format(format));
+        }
+        self.numbers(&mut body, dropped)?;
+        if let Some(reasoning) = chat.reasoning {
+            self.reasoning(reasoning, &mut body);
+        }
+        if chat.stream {
+            body.insert("stream".to_owned(), true.into());
+            if self.target.quirks.stream_usage == StreamUsage::Option {
+                let options = json!({ "include_usage": true });
+                body.insert("stream_options".to_owned(), options);
+            }
+        }
+        if let Some(user) = &chat.user {
+            body.insert("user".to_owned(), user.as_str().into());
+        }
+        self.extra(&mut body, dropped)?;
+        for param in &self.target.quirks.drop_params {
+            if body.shift_remove(param).is_some() {
+                dropped.add(param);
+            }
+        }
+        Ok(body)
+    }
+
+    fn refuse(&self, param: impl Into<String>, problem: impl Into<String>) -> Rejection {
+        let (param, problem) = (param.into(), problem.into());
+        Rejection::Unsupported { param, target: self.target.label.to_owned(), problem }
+    }
+
+    fn drops(&self, param: &str) -> bool {
+        self.target.quirks.drop_params.iter().any(|dropped| dropped == param)
+    }
+
+    fn tools(&self, body: &mut Map<String, Value>) -> Result<(), Rejection> {
+        let chat = self.chat;
+        if !chat.tools.is_empty() {
+            let tools: Result<Vec<Value>, Rejection> =
+                chat.tools.iter().enumerate().map(|(at, tool)| self.tool(at, tool)).collect();
+            body.insert("tools".to_owned(), tools?.into());
+        }
+        if let Some(choice) = &chat.tool_choice {
+            body.insert("tool_choice".to_owned(), self.tool_choice(choice));
+        }
+        if let Some(parallel) = chat.parallel_tool_calls {
+            body.insert("parallel_tool_calls".to_owned(), parallel.into());
+        }
+        Ok(())
+    }
+
+    fn tool(&self, index: usize, tool: &Tool) -> Result<Value, Rejection> {
+        match &tool.hosted {
+            Some((dialect, declaration)) if is_native(dialect) => return Ok(declaration.clone()),
+            Some((dialect, _)) => {
+                let problem = format!("only providers of the {dialect} dialect have it");
+                return Err(self.refuse(format!("tools[{index}]"), problem));
+            }
+            None => {}
+        }
+        let mut function = Map::new();
+        function.insert("name".to_owned(), tool.name.as_str().into());
+        if let Some(description) = &tool.description {
+            function.insert("description".to_owned(), description.as_str().into());
+        }
+        if let Some(parameters) = &tool.parameters {
+            function.insert("parameters".to_owned(), parameters.clone());
+        }
+        if let Some(strict) = tool.strict {
+            function.insert("strict".to_owned(), strict.into());
+        }
+        let mut tool_value = json!({ "type": "function", "function": function });
+        self.mark(&mut tool_value, tool.cache.as_ref());
+        Ok(tool_value)
+    }
+
+    /// Cache marks go only where the caller wrote them in this dialect: OpenAI refuses them, and
+    /// they are hints.
+    fn mark(&self, value: &mut Value, cache: Option<&Value>) {
+        if let (true, Some(cache)) = (self.native, cache) {
+            value["cache_control"] = cache.clone();
+        }
+    }
+
+    fn tool_choice(&self, choice: &ToolChoice) -> Value {
+        let reference = |name: &str| {
+            let hosted = self.chat.tools.iter().any(|tool| {
+                tool.name == name
+                    && tool
+                        .hosted
+                        .as_ref()
+                        .is_some_and(|(_, own)| wire::text(own, "type") == "custom")
+            });
+            let kind = if hosted { "custom" } else { "function" };
+            let mut value = Map::new();
+            value.insert("type".to_owned(), kind.into());
+            value.insert(kind.to_owned(), json!({ "name": name }));
+            Value::Object(value)
+        };
+        match choice {
+            ToolChoice::Auto => "auto".into(),
+            ToolChoice::None => "none".into(),
+            ToolChoice::Required => "required".into(),
+            ToolChoice::Tool(name) => reference(name),
+            ToolChoice::Allowed { names, required } => json!({
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": if *required { "required" } else { "auto" },
+                    "tools": names.iter().map(|name| reference(name)).collect::<Vec<_>>(),
+                },
+            }),
+        }
+    }
+
+    fn numbers(
+        &self,
+        body: &mut Map<String, Value>,
+        dropped: &mut Dropped,
+    ) -> Result<(), Rejection> {
+        let chat = self.chat;
+        let sampling = &chat.sampling;
+        let limit = match self.target.quirks.max_tokens_param {
+            MaxTokensParam::AsSent | MaxTokensParam::MaxTokens => "max_tokens",
+            MaxTokensParam::MaxCompletionTokens => "max_completion_tokens",
+        };
+        let mut set = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                body.insert(key.to_owned(), value);
+            }
+        };
+        set(limit, chat.max_tokens.map(Value::from));
+        set("temperature", sampling.temperature.map(number));
+        set("top_p", sampling.top_p.map(number));
+        if let Some(top_k) = sampling.top_k {
+            if self.native {
+                set("top_k", Some(top_k.into()));
+            } else if self.drops("top_k") {
+                dropped.add("top_k");
+            } else {
+                return Err(self.refuse("top_k", "OpenAI's chat completions have no such field"));
+            }
+        }
+        set("frequency_penalty", sampling.frequency_penalty.map(number));
+        set("presence_penalty", sampling.presence_penalty.map(number));
+        set("seed", sampling.seed.map(Value::from));
+        match sampling.stop.as_slice() {
+            [] => {}
+            [one] => set("stop", Some(one.as_str().into())),
+            many => set("stop", Some(many.into())),
+        }
+        set("n", chat.n.map(Value::from));
+        if let Some(top) = chat.logprobs {
+            set("logprobs", Some(true.into()));
+            set("top_logprobs", (top > 0).then(|| top.into()));
+        }
+        Ok(())
+    }
+
+    /// Budgets and visibility are OpenRouter's words and go to those who were meant; OpenAI's own
+    /// word is the effort.
+    fn reasoning(&self, reasoning: Reasoning, body: &mut Map<String, Value>) {
+        let is_object = reasoning.budget_tokens.is_some() || reasoning.visible.is_some();
+        if self.native && is_object {
+            let mut value = Map::new();
+            if let Some(effort) = reasoning.effort {
+                value.insert("effort".to_owned(), effort_word(effort).into());
+            }
+            if let Some(budget) = reasoning.budget_tokens {
+                value.insert("max_tokens".to_owned(), budget.into());
+            }
+            if let Some(visible) = reasoning.visible {
+                value.insert("exclude".to_owned(), (!visible).into());
+            }
+            body.insert("reasoning".to_owned(), value.into());
+            return;
+        }
+        let budget = reasoning.budget_tokens.map(Effort::from_budget_tokens);
+        if let Some(effort) = reasoning.effort.or(budget) {
+            body.insert("reasoning_effort".to_owned(), effort_word(effort).into());
+        }
+    }
+
+    fn extra(&self, body: &mut Map<String, Value>, dropped: &mut Dropped) -> Result<(), Rejection> {
+        for (key, value) in &self.chat.extra {
+            if self.native {
+                match (body.get_mut(key), value) {
+                    (Some(Value::Object(own)), Value::Object(more)) => wire::fill(own, more),
+                    (Some(_), _) => {}
+                    (None, _) => {
+                        body.insert(key.clone(), value.clone());
+                    }
+                }
+            } else if self.drops(key) {
+                dropped.add(key);
+            } else if !HARMLESS.contains(&key.as_str()) {
+                let problem = format!("it belongs to the {} dialect", self.chat.extra_dialect);
+                return Err(self.refuse(key, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a message: the results in it as a message each, then what else it says.
+    fn message(
+        &self,
+        index: usize,
+        message: &Message,
+        out: &mut Vec<Value>,
+        dropped: &mut Dropped,
+    ) -> Result<(), Rejection> {
+        let mut others = Vec::new();
+        for part in &message.parts {
+            match part {
+                Part::ToolResult { call_id, name, parts, is_error: _, cache } => {
+                    let mut value = Map::new();
+                    value.insert("role".to_owned(), "tool".into());
+                    value.insert("tool_call_id".to_owned(), call_id.as_str().into());
+                    if let (true, Some(name)) = (self.native, name) {
+                        value.insert("name".to_owned(), name.as_str().into());
+                    }
+                    let parts: Vec<&Part> = parts.iter().collect();
+                    let content = self.content(index, Role::Tool, &parts)?;
+                    value.insert("content".to_owned(), content);
+                    let mut value = Value::Object(value);
+                    self.mark(&mut value, cache.as_ref());
+                    out.push(value);
+                }
+                other => others.push(other),
+            }
+        }
+        match message.role {
+            Role::Assistant => out.push(self.assistant(index, message, dropped)?),
+            Role::Tool if others.is_empty() => {}
+            Role::Tool => {
+                // Fields of a tool message that are not modelled, verbatim.
+                if let Some(Value::Object(last)) = out.last_mut() {
+                    self.merge_fields(index, &others, last)?;
+                }
+            }
+            Role::User if others.is_empty() && !message.parts.is_empty() => {}
+            Role::System | Role::Developer | Role::User => {
+                let mut value = Map::new();
+                value.insert("role".to_owned(), self.role(message.role).into());
+                if let Some(name) = &message.name {
+                    value.insert("name".to_owned(), name.as_str().into());
+                }
+                let content = self.content(index, message.role, &others)?;
+                value.insert("content".to_owned(), content);
+                self.merge_fields(index, &others, &mut value)?;
+                out.push(value.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn role(&self, role: Role) -> &'static str {
+        match role {
+            Role::Developer if self.target.quirks.system_role == SystemRole::AsSent => "developer",
+            Role::System | Role::Developer => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+
+    fn assistant(
+        &self,
+        index: usize,
+        message: &Message,
+        dropped: &mut Dropped,
+    ) -> Result<Value, Rejection> {
+        let mut value = Map::new();
+        value.insert("role".to_owned(), "assistant".into());
+        if let Some(name) = &message.name {
+            value.insert("name".to_owned(), name.as_str().into());
+        }
+        let mut said = String::new();
+        let mut refusal = String::new();
+        let mut calls = Vec::new();
+        for part in &message.parts {
+            match part {
+                Part::Text { text, .. } => said.push_str(text),
+                Part::Refusal { text } => refusal.push_str(text),
+                Part::ToolCall { id, name, arguments, opaque } => {
+                    calls.push(self.call(id, name, arguments, opaque.as_ref()));
+                }
+                Part::Reasoning { .. } | Part::Other { .. } | Part::ToolResult { .. } => {}
+                Part::Media(_) => {
+                    let problem = "an assistant's message holds only text";
+                    return Err(self.refuse(format!("messages[{index}].content"), problem));
+                }
+            }
+        }
+        let silent = said.is_empty() && (!calls.is_empty() || !refusal.is_empty());
+        value.insert("content".to_owned(), if silent { Value::Null } else { said.into() });
+        if !refusal.is_empty() {
+            value.insert("refusal".to_owned(), refusal.into());
+        }
+        // Thoughts go back only where the caller, speaking this dialect, sent them for this
+        // provider; to any other model they mean nothing.
+        if self.native {
+            state::write_thinking(&message.parts, &mut value);
+            for key in THINKING {
+                if self.drops(key) && value.shift_remove(key).is_some() {
+                    dropped.add(key);
+                }
+            }
+        }
+        if !calls.is_empty() {
+            value.insert("tool_calls".to_owned(), calls.into());
+        }
+        let parts: Vec<&Part> = message.parts.iter().collect();
+        self.merge_fields(index, &parts, &mut value)?;
+        Ok(value.into())
+    }
+
+    fn call(&self, id: &str, name: &str, arguments: &str, opaque: Option<&Opaque>) -> Value {
+        // "No arguments" must still be JSON for whoever reads it.
+        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+        let mut call = json!({
+            "id": id, "type": "function", "function": { "name": name, "arguments": arguments }
+        });
+        if let (true, Some(extra)) = (self.native, opaque.and_then(state::call_extra)) {
+            call["extra_content"] = extra;
+        }
+        call
+    }
+
+    /// Writes the fields of a message that are not modelled, and refuses blocks of other dialects.
+    fn merge_fields(
+        &self,
+        index: usize,
+        parts: &[&Part],
+        message: &mut Map<String, Value>,
+    ) -> Result<(), Rejection> {
+        for part in parts {
+            let Part::Other { dialect, value } = part else { continue };
+            if !is_native(dialect) {
+                return Err(self.foreign(index, dialect, value));
+            }
+            let Some(fields) = value.as_object().filter(|fields| !fields.contains_key("type"))
+            else {
+                continue;
+            };
+            for (key, value) in fields {
+                match (message.get_mut(key), value) {
+                    (Some(Value::Array(own)), Value::Array(more)) => own.extend(more.clone()),
+                    (Some(_), _) => {}
+                    (None, _) => {
+                        message.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn foreign(&self, index: usize, dialect: &str, value: &Value) -> Rejection {
+        let kind = wire::text(value, "type");
+        let what = if kind.is_empty() { "a block".to_owned() } else { format!("`{kind}`") };
+        self.refuse(
+            format!("messages[{index}].content"),
+            format!("{what} belongs to the {dialect} dialect"),
+        )
+    }
+
+    fn content(&self, index: usize, role: Role, parts: &[&Part]) -> Result<Value, Rejection> {
+        let mut values = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Part::Text { text, cache, .. } => {
+                    let mut value = json!({ "type": "text", "text": text });
+                    self.mark(&mut value, cache.as_ref());
+                    values.push(value);
+                }
+                Part::Media(media) if role == Role::User || self.native => {
+                    let mut value = self.media(index, media)?;
+                    self.mark(&mut value, media.cache.as_ref());
+                    values.push(value);
+                }
+                Part::Media(_) => {
+                    let who = if role == Role::Tool { "a tool's answer" } else { "instructions" };
+                    let problem = format!("{who} can hold only text there");
+                    return Err(self.refuse(format!("messages[{index}].content"), problem));
+                }
+                Part::Other { dialect, value } if !is_native(dialect) => {
+                    return Err(self.foreign(index, dialect, value));
+                }
+                Part::Other { value, .. } => {
+                    if value.get("type").is_some() {
+                        values.push(value.clone());
+                    }
+                }
+                Part::Refusal { text } => values.push(json!({ "type": "text", "text": text })),
+                Part::Reasoning { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => {}
+            }
+        }
+        Ok(match values.as_mut_slice() {
+            [] => "".into(),
+            [Value::Object(only)] if only.len() == 2 && only.contains_key("text") => {
+                only.get_mut("text").map(Value::take).unwrap_or_default()
+            }
+            _ => values.into(),
+        })
+    }
+
+    fn media(&self, index: usize, media: &Media) -> Result<Value, Rejection> {
+        let kind = media.media_type.as_deref().unwrap_or_default();
+        let is_audio = kind.starts_with("audio/");
+        let refuse = |problem: &str| {
+            Err(self.refuse(format!("messages[{index}].content"), problem.to_owned()))
+        };
+        match &media.source {
+            MediaSource::FileId(id) if self.native => {
+                let mut file = json!({ "file_id": id });
+                if let Some(name) = &media.name {
+                    file["filename"] = name.as_str().into();
+                }
+                Ok(json!({ "type": "file", "file": file }))
+            }
+            MediaSource::FileId(_) => refuse("a file of another provider means nothing there"),
+            MediaSource::Url(url) if kind.is_empty() || kind.starts_with("image/") => {
+                Ok(image(url, media))
+            }
+            MediaSource::Url(_) => refuse("only images can be given by address there"),
+            MediaSource::Base64(data) if is_audio => {
+                let format = match kind {
+                    "audio/mpeg" | "audio/mp3" => "mp3",
+                    "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => "wav",
+                    other => other.strip_prefix("audio/").unwrap_or(other),
+                };
+                let audio = json!({ "data": data, "format": format });
+                Ok(json!({ "type": "input_audio", "input_audio": audio }))
+            }
+            MediaSource::Base64(data) if kind.starts_with("image/") => {
+                Ok(image(&format!("data:{kind};base64,{data}"), media))
+            }
+            MediaSource::Base64(data) => {
+                let data = if kind.is_empty() {
+                    data.clone()
+                } else {
+                    format!("data:{kind};base64,{data}")
+                };
+                let name = media.name.as_deref().unwrap_or(match kind {
+                    "application/pdf" => "document.pdf",
+                    _ => "document",
+                });
+                Ok(json!({ "type": "file", "file": { "filename": name, "file_data": data } }))
+            }
+        }
+    }
+}
+
+fn image(url: &str, media: &Media) -> Value {
+    let mut image = json!({ "url": url });
+    if let Some(detail) = &media.detail {
+        image["detail"] = detail.as_str().into();
+    }
+    json!({ "type": "image_url", "image_url": image })
+}
+
+/// Whole numbers are written as such: some providers want `"temperature": 1`.
+fn number(value: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "range checked beside")]
+    if value.fract() == 0.0 && value.abs() < 1e9 { (value as i64).into() } else { value.into() }
+}
+
+fn effort_word(effort: Effort) -> &'static str {
+    match effort {
+        Effort::None => "none",
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::XHigh => "xhigh",
+    }
+}
+
+fn response_format(format: &ResponseFormat) -> Value {
+    match format {
+        ResponseFormat::Text => json!({ "type": "text" }),
+        ResponseFormat::Json => json!({ "type": "json_object" }),
+        ResponseFormat::JsonSchema { name, description, schema, strict } => {
+            let mut inner = Map::new();
+            inner.insert("name".to_owned(), name.as_str().into());
+            if let Some(description) = description {
+                inner.insert("description".to_owned(), description.as_str().into());
+            }
+            inner.insert("schema".to_owned(), schema.clone());
+            if let Some(strict) = strict {
+                inner.insert("strict".to_owned(), (*strict).into());
+            }
+            json!({ "type": "json_schema", "json_schema": inner })
+        }
+    }
+}
