@@ -26,6 +26,7 @@ mod quirks;
 pub mod sse;
 mod summary;
 
+pub use anthropic::{decode_count_tokens, encode_count_tokens};
 pub use envelope::{Envelope, Splice, extend_frame};
 pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
 pub use summary::{StreamSummary, TextSample};
