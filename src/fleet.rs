@@ -76,10 +76,8 @@ impl Fleet {
         {
             return vec![Arc::clone(only)];
         }
-        let weights: Vec<Vec<u32>> = tiers
-            .iter()
-            .map(|tier| tier.iter().map(|target| target.weight).collect())
-            .collect();
+        let weights: Vec<Vec<u32>> =
+            tiers.iter().map(|tier| tier.iter().map(|target| target.weight).collect()).collect();
         let mut rng = rand::rng();
         let places =
             order::draw(weights.iter().map(Vec::as_slice), || rand::RngExt::random(&mut rng));
@@ -114,8 +112,7 @@ impl Fleet {
             return Arc::clone(live);
         }
         let provider = target.endpoint.provider.as_str();
-        let metrics =
-            self.metrics.target(provider, target.model.name.as_str(), target.id.as_str());
+        let metrics = self.metrics.target(provider, target.model.name.as_str(), target.id.as_str());
         let fresh = Arc::new(TargetLive {
             id: target.id.clone(),
             metrics,

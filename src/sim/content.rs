@@ -303,7 +303,8 @@ fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
         Some(ResponseFormat::Text) | None => {}
     }
     let tokens = words(&prose(chat, dice));
-    let wanted = question.wishes.tokens.or_else(|| question.tokens.map(|(min, max)| dice.between(min, max)));
+    let wanted =
+        question.wishes.tokens.or_else(|| question.tokens.map(|(min, max)| dice.between(min, max)));
     match wanted {
         Some(wanted) => to_length(tokens, wanted),
         None => tokens,
@@ -323,7 +324,11 @@ fn prose(chat: &ChatRequest, dice: &mut Dice) -> String {
         2 => "Ahoy! ⛵",
         _ => "Hi there.",
     };
-    let about = if asked.is_empty() { "You said nothing.".to_owned() } else { format!("You asked: “{asked}”") };
+    let about = if asked.is_empty() {
+        "You said nothing.".to_owned()
+    } else {
+        format!("You asked: “{asked}”")
+    };
     format!("{greeting} I am Tidegate's simulated provider, so this answer is made up. {about}")
 }
 
@@ -401,7 +406,11 @@ fn logprob(token: &str, top: u32) -> Logprob {
     let value = -0.01 * token.len() as f64;
     let alternatives = (0..top.min(20)).map(|rank| {
         let text = if rank == 0 { token.to_owned() } else { format!("{token}{rank}") };
-        TopLogprob { bytes: Some(text.clone().into_bytes()), token: text, logprob: value - f64::from(rank) }
+        TopLogprob {
+            bytes: Some(text.clone().into_bytes()),
+            token: text,
+            logprob: value - f64::from(rank),
+        }
     });
     Logprob {
         token: token.to_owned(),

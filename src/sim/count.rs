@@ -60,7 +60,9 @@ fn longest_known(model: &str, said: &str, known: &mut HashSet<u64>) -> u64 {
     model.hash(&mut hasher);
     let mut cached = 0;
     let step = usize::try_from(CACHE_STEP_TOKENS * 4).unwrap_or(512);
-    for (chunk, tokens) in said.as_bytes().chunks_exact(step).zip((1..).map(|n| n * CACHE_STEP_TOKENS)) {
+    for (chunk, tokens) in
+        said.as_bytes().chunks_exact(step).zip((1..).map(|n| n * CACHE_STEP_TOKENS))
+    {
         hasher.write(chunk);
         if tokens >= CACHE_MIN_TOKENS && !known.insert(hasher.finish()) {
             cached = tokens;

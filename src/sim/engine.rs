@@ -136,8 +136,13 @@ impl Engine {
         if !keys.is_empty() && !keys.iter().any(|key| *key == turn.key()) {
             return Err(Box::new(Complaint::unauthorized(turn.dialect)));
         }
-        if turn.dialect == Dialect::Anthropic && !turn.request.headers.contains_key("anthropic-version") {
-            return Err(Box::new(Complaint::invalid("anthropic-version: header is required", None)));
+        if turn.dialect == Dialect::Anthropic
+            && !turn.request.headers.contains_key("anthropic-version")
+        {
+            return Err(Box::new(Complaint::invalid(
+                "anthropic-version: header is required",
+                None,
+            )));
         }
         Ok(())
     }
@@ -191,7 +196,12 @@ impl Engine {
         }))
     }
 
-    fn gemini_embeddings(&mut self, turn: &mut Turn<'_>, model: &str, batch: bool) -> Result<Script, Stop> {
+    fn gemini_embeddings(
+        &mut self,
+        turn: &mut Turn<'_>,
+        model: &str,
+        batch: bool,
+    ) -> Result<Script, Stop> {
         let body = plain::gemini_embeddings(turn.request.body, batch)?;
         let plan = self.plan(turn, model, "")?;
         let reading = self.take(turn, &plan, model, 1);
@@ -204,7 +214,8 @@ impl Engine {
     /// Finds the behaviour, the wishes of this request, and what will go wrong.
     fn plan(&mut self, turn: &mut Turn<'_>, model: &str, text: &str) -> Result<Plan, Stop> {
         let found = self.scenario.behaviour(turn.request.host, model);
-        let Some((entry, behaviour)) = found.map(|(entry, found)| (entry.to_owned(), found.clone()))
+        let Some((entry, behaviour)) =
+            found.map(|(entry, found)| (entry.to_owned(), found.clone()))
         else {
             return Err(Box::new(Complaint::unknown_model(turn.dialect, model)));
         };
@@ -213,7 +224,9 @@ impl Engine {
         let header = header.map(Block::new);
         for block in header.into_iter().chain(blocks(text)) {
             if block.is_for(model) && self.is_due(&block, model) {
-                wishes.apply(&block).map_err(|problem| Box::new(Complaint::invalid(problem, None)))?;
+                wishes
+                    .apply(&block)
+                    .map_err(|problem| Box::new(Complaint::invalid(problem, None)))?;
             }
         }
         let ordinal = bump(&mut self.seen, (entry.clone(), model.to_owned()));
@@ -295,11 +308,15 @@ fn complaint_of(rejection: &Rejection) -> Complaint {
 impl Turn<'_> {
     /// The credential, from wherever the dialects put theirs; empty where there is none.
     pub(super) fn key(&self) -> String {
-        let header = |name: &str| self.request.headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = header("authorization").map(|text| text.strip_prefix("Bearer ").unwrap_or(text));
-        let query = self.request.path.split_once('?').and_then(|(_, query)| {
-            query.split('&').find_map(|pair| pair.strip_prefix("key="))
-        });
+        let header =
+            |name: &str| self.request.headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer =
+            header("authorization").map(|text| text.strip_prefix("Bearer ").unwrap_or(text));
+        let query = self
+            .request
+            .path
+            .split_once('?')
+            .and_then(|(_, query)| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
         let key = header("x-api-key").or(header("x-goog-api-key")).or(header("api-key"));
         key.or(bearer).or(query).unwrap_or_default().to_owned()
     }
@@ -384,7 +401,11 @@ impl Turn<'_> {
     fn limited(&self, model: &str, what: &'static str, wait: Duration) -> Script {
         let mut complaint = Complaint::limited(what, model);
         let seconds = wait.as_secs_f64().ceil();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a minute or so")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a minute or so"
+        )]
         let whole = seconds as u64;
         complaint.retry_seconds = Some(whole);
         let mut script = self.refuse(model, &complaint);
@@ -401,10 +422,13 @@ impl Turn<'_> {
     }
 
     /// The script of a fault that leaves nothing of the real answer.
-    fn fault_of_head(&self, model: &str, fault: Option<&Fault>, pace: &timing::Pace) -> Option<Script> {
-        let silent = |opening| {
-            Some(Script { model: model.to_owned(), opening, steps: Vec::new() })
-        };
+    fn fault_of_head(
+        &self,
+        model: &str,
+        fault: Option<&Fault>,
+        pace: &timing::Pace,
+    ) -> Option<Script> {
+        let silent = |opening| Some(Script { model: model.to_owned(), opening, steps: Vec::new() });
         let mut script = match fault? {
             Fault::ConnectRefused => return silent(Opening::Refuse),
             Fault::StallBeforeHead => return silent(Opening::Stall),

@@ -45,9 +45,10 @@ impl Complaint {
                 ..Self::new(StatusCode::UNAUTHORIZED, "Incorrect API key provided.")
             },
             Dialect::Anthropic => Self::new(StatusCode::UNAUTHORIZED, "invalid x-api-key"),
-            Dialect::Gemini => {
-                Self::new(StatusCode::BAD_REQUEST, "API key not valid. Please pass a valid API key.")
-            }
+            Dialect::Gemini => Self::new(
+                StatusCode::BAD_REQUEST,
+                "API key not valid. Please pass a valid API key.",
+            ),
         }
     }
 

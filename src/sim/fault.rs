@@ -82,10 +82,10 @@ impl Fault {
         let mut fault = None;
         for (key, value) in settings(text) {
             if !Self::apply(&mut fault, key, value)? {
-                let near = crate::problems::nearest(key, Self::KEYS)
-                    .map_or_else(|| format!("use one of {}", Self::KEYS.join(", ")), |near| {
-                        format!("did you mean `{near}`?")
-                    });
+                let near = crate::problems::nearest(key, Self::KEYS).map_or_else(
+                    || format!("use one of {}", Self::KEYS.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 return Err(format!("unknown fault `{key}`; {near}"));
             }
         }
@@ -100,7 +100,9 @@ impl Fault {
     ) -> Result<bool, String> {
         let count = || match value {
             None => Ok(0),
-            Some(text) => text.parse::<u64>().map_err(|_| format!("`{key}` wants a count of tokens, not `{text}`")),
+            Some(text) => text
+                .parse::<u64>()
+                .map_err(|_| format!("`{key}` wants a count of tokens, not `{text}`")),
         };
         let next = match key {
             "status" => {
@@ -152,10 +154,10 @@ fn retry_after_value(text: &str) -> String {
 
 /// The settings of `a=1,b,c=2`.
 pub(super) fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
-    text.split(',').map(str::trim).filter(|setting| !setting.is_empty()).map(|setting| {
-        match setting.split_once('=') {
+    text.split(',').map(str::trim).filter(|setting| !setting.is_empty()).map(
+        |setting| match setting.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (setting, None),
-        }
-    })
+        },
+    )
 }

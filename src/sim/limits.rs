@@ -151,15 +151,27 @@ impl Reading {
                 Dialect::OpenAiChat => {
                     insert(headers, &format!("x-ratelimit-limit-{name}"), limit.to_string());
                     insert(headers, &format!("x-ratelimit-remaining-{name}"), left.to_string());
-                    insert(headers, &format!("x-ratelimit-reset-{name}"), go_duration(level.reset()));
+                    insert(
+                        headers,
+                        &format!("x-ratelimit-reset-{name}"),
+                        go_duration(level.reset()),
+                    );
                 }
                 Dialect::Anthropic => {
                     let reset = u64::try_from(level.reset().as_millis()).unwrap_or(u64::MAX);
                     // Whole seconds, rounded up: at that time the bucket is full.
                     let reset_ms = now.unix_ms.saturating_add(reset).div_ceil(1_000) * 1_000;
                     let reset = rfc3339(reset_ms).replace(".000Z", "Z");
-                    insert(headers, &format!("anthropic-ratelimit-{name}-limit"), limit.to_string());
-                    insert(headers, &format!("anthropic-ratelimit-{name}-remaining"), left.to_string());
+                    insert(
+                        headers,
+                        &format!("anthropic-ratelimit-{name}-limit"),
+                        limit.to_string(),
+                    );
+                    insert(
+                        headers,
+                        &format!("anthropic-ratelimit-{name}-remaining"),
+                        left.to_string(),
+                    );
                     insert(headers, &format!("anthropic-ratelimit-{name}-reset"), reset);
                 }
                 Dialect::Gemini => {}

@@ -153,9 +153,7 @@ impl LegacyRequest {
             "completion_tokens": usage.total_output(),
             "total_tokens": usage.total(),
         });
-        let choice = |index: usize, text: String, finish: Option<&str>| {
-            json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish})
-        };
+        let choice = |index: usize, text: String, finish: Option<&str>| json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish});
         if !self.stream {
             let prompts = self.prompt.texts();
             let each = said.len() / prompts.len().max(1);
@@ -207,7 +205,10 @@ impl EmbeddingRequest {
         let request: Self = parse(body)?;
         let texts = request.input.texts();
         if texts.is_empty() || texts.iter().any(String::is_empty) {
-            return Err(Box::new(Complaint::invalid("'$.input' is invalid: it is empty.", Some("input"))));
+            return Err(Box::new(Complaint::invalid(
+                "'$.input' is invalid: it is empty.",
+                Some("input"),
+            )));
         }
         if request.dimensions.is_some_and(|wanted| !(1..=MAX_DIMENSIONS).contains(&wanted)) {
             return Err(Box::new(Complaint::invalid(
@@ -262,7 +263,8 @@ pub(super) fn gemini_embeddings(body: &[u8], batch: bool) -> Result<Value, Box<C
             .filter_map(|part| part.get("text").and_then(Value::as_str))
             .collect();
         let wanted = request.get("outputDimensionality").and_then(Value::as_u64);
-        let dimensions = wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or(GEMINI_DIMENSIONS);
+        let dimensions =
+            wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or(GEMINI_DIMENSIONS);
         json!({"values": embedding::embed(&text, dimensions.clamp(1, MAX_DIMENSIONS))})
     };
     if !batch {
@@ -295,10 +297,13 @@ pub(super) fn count_tokens(turn: &Turn<'_>, model: &str) -> Result<Script, Box<C
         .map_err(|problem| Box::new(Complaint::invalid(problem.to_string(), problem.param())))?;
     let tokens = count::prompt_alone(&chat);
     let model = if model.is_empty() { &chat.model } else { model };
-    Ok(turn.at_once(model, &match turn.dialect {
-        Dialect::Gemini => json!({"totalTokens": tokens}),
-        Dialect::Anthropic | Dialect::OpenAiChat => json!({"input_tokens": tokens}),
-    }))
+    Ok(turn.at_once(
+        model,
+        &match turn.dialect {
+            Dialect::Gemini => json!({"totalTokens": tokens}),
+            Dialect::Anthropic | Dialect::OpenAiChat => json!({"input_tokens": tokens}),
+        },
+    ))
 }
 
 /// The list of models, or one of them.
@@ -315,13 +320,16 @@ pub(super) fn models(
     }
     let names = scenario.names();
     let all: Vec<Value> = names.iter().map(|name| model(turn.dialect, name)).collect();
-    Ok(turn.at_once("", &match turn.dialect {
-        Dialect::OpenAiChat => json!({"object": "list", "data": all}),
-        Dialect::Anthropic => json!({
-            "data": all, "has_more": false, "first_id": names.first(), "last_id": names.last(),
-        }),
-        Dialect::Gemini => json!({"models": all}),
-    }))
+    Ok(turn.at_once(
+        "",
+        &match turn.dialect {
+            Dialect::OpenAiChat => json!({"object": "list", "data": all}),
+            Dialect::Anthropic => json!({
+                "data": all, "has_more": false, "first_id": names.first(), "last_id": names.last(),
+            }),
+            Dialect::Gemini => json!({"models": all}),
+        },
+    ))
 }
 
 fn model(dialect: Dialect, id: &str) -> Value {

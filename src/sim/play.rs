@@ -110,7 +110,9 @@ impl SimTransport {
             body: &request.body,
         });
         match played.head().await {
-            Some((status, headers, body)) => Ok(UpstreamReply { status, headers, body: Box::new(body) }),
+            Some((status, headers, body)) => {
+                Ok(UpstreamReply { status, headers, body: Box::new(body) })
+            }
             None => Err(Failure::new(FailureKind::Transport, "connection refused")),
         }
     }

@@ -35,7 +35,9 @@ pub(super) fn completion(
     };
     if !chat.stream {
         let body = match form.fault {
-            Some(Fault::ErrorEvent(_)) => error(turn).body(form.path.dialect, &turn.id).to_string().into_bytes(),
+            Some(Fault::ErrorEvent(_)) => {
+                error(turn).body(form.path.dialect, &turn.id).to_string().into_bytes()
+            }
             _ => {
                 let completion = whole(turn, chat, said, usage, form.fault);
                 form.path.dialect.codec().encode_reply(&completion, &context)
@@ -65,7 +67,8 @@ fn whole(
     usage: Usage,
     fault: Option<&Fault>,
 ) -> Completion {
-    let mut choices: Vec<_> = said.iter().zip(0..).map(|(said, index)| said.choice(index)).collect();
+    let mut choices: Vec<_> =
+        said.iter().zip(0..).map(|(said, index)| said.choice(index)).collect();
     if fault == Some(&Fault::NoTerminal) {
         choices.iter_mut().for_each(|choice| choice.finish = None);
     }

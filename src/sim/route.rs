@@ -41,9 +41,8 @@ impl Endpoint {
     /// The endpoint; prefixes such as `/openai/v1` do not matter.
     pub(super) fn of(method: &Method, target: &str, headers: &HeaderMap) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let chat = |dialect| {
-            Self::Chat(ChatPath { dialect, model: None, stream: None, array: false })
-        };
+        let chat =
+            |dialect| Self::Chat(ChatPath { dialect, model: None, stream: None, array: false });
         if method == Method::GET {
             return Self::of_get(path, headers);
         }
@@ -67,9 +66,12 @@ impl Endpoint {
         let (model, verb) = rest.rsplit_once(':')?;
         let (dialect, model) = (Dialect::Gemini, model.to_owned());
         Some(match verb {
-            "generateContent" => {
-                Self::Chat(ChatPath { dialect, model: Some(model), stream: Some(false), array: false })
-            }
+            "generateContent" => Self::Chat(ChatPath {
+                dialect,
+                model: Some(model),
+                stream: Some(false),
+                array: false,
+            }),
             "streamGenerateContent" => {
                 let array = !query.split('&').any(|pair| pair == "alt=sse");
                 Self::Chat(ChatPath { dialect, model: Some(model), stream: Some(true), array })

@@ -57,7 +57,8 @@ impl<'a> Sampler<'a> {
             let Some(reference) = schema.get("$ref").and_then(Value::as_str) else {
                 break;
             };
-            let Some(target) = reference.strip_prefix('#').and_then(|at| self.root.pointer(at)) else {
+            let Some(target) = reference.strip_prefix('#').and_then(|at| self.root.pointer(at))
+            else {
                 break;
             };
             schema = target;
@@ -82,7 +83,11 @@ impl<'a> Sampler<'a> {
         if let Value::Object(fields) = self.object(schema, depth) {
             merged.extend(fields);
         }
-        if merged.is_empty() { single.unwrap_or_else(|| Value::Object(merged)) } else { Value::Object(merged) }
+        if merged.is_empty() {
+            single.unwrap_or_else(|| Value::Object(merged))
+        } else {
+            Value::Object(merged)
+        }
     }
 
     fn object(&self, schema: &'a Value, depth: u32) -> Value {
@@ -151,7 +156,11 @@ impl<'a> Sampler<'a> {
 /// A value the schema itself names.
 fn given(schema: &Value) -> Option<&Value> {
     let first = |key: &str| schema.get(key).and_then(Value::as_array).and_then(|all| all.first());
-    schema.get("const").or_else(|| first("enum")).or_else(|| schema.get("default")).or_else(|| first("examples"))
+    schema
+        .get("const")
+        .or_else(|| first("enum"))
+        .or_else(|| schema.get("default"))
+        .or_else(|| first("examples"))
 }
 
 fn kind(schema: &Value) -> &str {
@@ -199,7 +208,10 @@ fn number(schema: &Value) -> Value {
     let value = match (exclusive, bound("multipleOf")) {
         (Some((low, high)), None) => low + (high - low) / 2.0,
         (_, Some(step)) if step > 0.0 => nearest_multiple(low, high, step),
-        _ => 1.5_f64.clamp(low.unwrap_or(f64::MIN), high.or(low).unwrap_or(f64::MAX).max(low.unwrap_or(f64::MIN))),
+        _ => 1.5_f64.clamp(
+            low.unwrap_or(f64::MIN),
+            high.or(low).unwrap_or(f64::MAX).max(low.unwrap_or(f64::MIN)),
+        ),
     };
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }

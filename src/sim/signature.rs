@@ -48,7 +48,9 @@ fn check_thinking(seed: u64, index: usize, message: &Message) -> Result<(), Stri
             && opaque.kind == OpaqueKind::AnthropicSignature
             && *opaque != of_thinking(seed, text)
         {
-            return Err(format!("messages.{index}.content.{at}: Invalid `signature` in `thinking` block"));
+            return Err(format!(
+                "messages.{index}.content.{at}: Invalid `signature` in `thinking` block"
+            ));
         }
     }
     match message.parts.first() {

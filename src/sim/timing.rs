@@ -73,7 +73,9 @@ pub(super) fn stream(frames: Frames, pace: &Pace, fault: Option<&Fault>) -> Vec<
         gap = pace.after_token(index);
     }
     match fault {
-        Some(Fault::StallAfter(_) | Fault::StallAfterHead) => steps.push(Step { after: gap, action: Action::Stall }),
+        Some(Fault::StallAfter(_) | Fault::StallAfterHead) => {
+            steps.push(Step { after: gap, action: Action::Stall })
+        }
         Some(Fault::ResetAfter(_)) => steps.push(Step { after: gap, action: Action::Reset }),
         Some(Fault::CutInFrame(_)) => {
             let mut frame = halved.unwrap_or(frames.finish);
@@ -81,7 +83,9 @@ pub(super) fn stream(frames: Frames, pace: &Pace, fault: Option<&Fault>) -> Vec<
             push(&mut steps, gap, frame);
             steps.push(Step::end());
         }
-        Some(Fault::CutAfter(_) | Fault::NoTerminal) => steps.push(Step { after: gap, action: Action::End }),
+        Some(Fault::CutAfter(_) | Fault::NoTerminal) => {
+            steps.push(Step { after: gap, action: Action::End })
+        }
         Some(Fault::ErrorEvent(_)) => {
             push(&mut steps, gap, frames.error);
             steps.push(Step::end());
@@ -95,19 +99,14 @@ pub(super) fn stream(frames: Frames, pace: &Pace, fault: Option<&Fault>) -> Vec<
             steps.push(Step::end());
         }
     }
-    if fault == Some(&Fault::SplitUtf8) {
-        split_characters(steps)
-    } else {
-        steps
-    }
+    if fault == Some(&Fault::SplitUtf8) { split_characters(steps) } else { steps }
 }
 
 /// An answer in one piece. The head comes with it.
 pub(super) fn whole(body: Vec<u8>, fault: Option<&Fault>) -> Vec<Step> {
     let half = || body.get(..body.len() / 2).unwrap_or_default().to_vec();
-    let broken = |action| {
-        vec![Step::chunk(Duration::ZERO, half()), Step { after: Duration::ZERO, action }]
-    };
+    let broken =
+        |action| vec![Step::chunk(Duration::ZERO, half()), Step { after: Duration::ZERO, action }];
     match fault {
         Some(Fault::StallAfterHead) => vec![Step { after: Duration::ZERO, action: Action::Stall }],
         Some(Fault::StallAfter(_)) => broken(Action::Stall),

@@ -22,8 +22,8 @@ const TOKEN_SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Seconds that the gateway itself takes.
 const OVERHEAD_SECONDS: [f64; 12] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.1,
-    1.0,
+    0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8,
+    0.1, 1.0,
 ];
 /// Tokens of a request: OpenTelemetry's buckets for the GenAI conventions.
 const TOKENS: [f64; 14] = [
@@ -98,21 +98,93 @@ impl Metrics {
         let registry = Registry::new();
         let per_target = ["provider", "model", "target"];
         Self {
-            requests: counters(&registry, "tidegate_requests_total", "Requests by endpoint, caller's dialect and outcome.", &["endpoint", "outcome", "code"]),
-            attempts: counters(&registry, "tidegate_attempts_total", "Attempts upstream by target and result.", &["target", "result"]),
-            fallbacks: counter(&registry, "tidegate_fallbacks_total", "Attempts on another target after a failure."),
-            request_seconds: histogram(&registry, "tidegate_request_seconds", "Whole requests.", &SECONDS),
-            first_token_seconds: histogram(&registry, "tidegate_first_token_seconds", "From admission to the first token.", &SECONDS),
-            between_tokens_seconds: histogram(&registry, "tidegate_between_tokens_seconds", "Mean gap between the tokens of a stream.", &TOKEN_SECONDS),
-            overhead_seconds: histogram(&registry, "tidegate_overhead_seconds", "The gateway's own part of a request.", &OVERHEAD_SECONDS),
+            requests: counters(
+                &registry,
+                "tidegate_requests_total",
+                "Requests by endpoint, caller's dialect and outcome.",
+                &["endpoint", "outcome", "code"],
+            ),
+            attempts: counters(
+                &registry,
+                "tidegate_attempts_total",
+                "Attempts upstream by target and result.",
+                &["target", "result"],
+            ),
+            fallbacks: counter(
+                &registry,
+                "tidegate_fallbacks_total",
+                "Attempts on another target after a failure.",
+            ),
+            request_seconds: histogram(
+                &registry,
+                "tidegate_request_seconds",
+                "Whole requests.",
+                &SECONDS,
+            ),
+            first_token_seconds: histogram(
+                &registry,
+                "tidegate_first_token_seconds",
+                "From admission to the first token.",
+                &SECONDS,
+            ),
+            between_tokens_seconds: histogram(
+                &registry,
+                "tidegate_between_tokens_seconds",
+                "Mean gap between the tokens of a stream.",
+                &TOKEN_SECONDS,
+            ),
+            overhead_seconds: histogram(
+                &registry,
+                "tidegate_overhead_seconds",
+                "The gateway's own part of a request.",
+                &OVERHEAD_SECONDS,
+            ),
             in_flight: gauges(&registry, "tidegate_in_flight", "Attempts under way.", &["target"]),
-            token_usage: histograms(&registry, "gen_ai_client_token_usage", "Tokens of a request.", &TOKENS, &["provider", "model", "gen_ai_token_type"]),
-            target_seconds: histograms(&registry, "gen_ai_server_request_duration", "An attempt, whole, in seconds.", &SECONDS, &per_target),
-            target_first_token: histograms(&registry, "gen_ai_server_time_to_first_token", "From sending an attempt to its first token, in seconds.", &SECONDS, &per_target),
-            target_per_token: histograms(&registry, "gen_ai_server_time_per_output_token", "Mean gap between tokens, in seconds.", &TOKEN_SECONDS, &per_target),
-            cost: counters(&registry, "tidegate_cost_micro_usd_total", "What answers cost, in millionths of a US dollar.", &["provider", "model"]),
-            journal_dropped: counters(&registry, "tidegate_journal_dropped_total", "Journal entries that were lost.", &["reason"]),
-            config_revision: gauge(&registry, "tidegate_config_revision", "The running configuration."),
+            token_usage: histograms(
+                &registry,
+                "gen_ai_client_token_usage",
+                "Tokens of a request.",
+                &TOKENS,
+                &["provider", "model", "gen_ai_token_type"],
+            ),
+            target_seconds: histograms(
+                &registry,
+                "gen_ai_server_request_duration",
+                "An attempt, whole, in seconds.",
+                &SECONDS,
+                &per_target,
+            ),
+            target_first_token: histograms(
+                &registry,
+                "gen_ai_server_time_to_first_token",
+                "From sending an attempt to its first token, in seconds.",
+                &SECONDS,
+                &per_target,
+            ),
+            target_per_token: histograms(
+                &registry,
+                "gen_ai_server_time_per_output_token",
+                "Mean gap between tokens, in seconds.",
+                &TOKEN_SECONDS,
+                &per_target,
+            ),
+            cost: counters(
+                &registry,
+                "tidegate_cost_micro_usd_total",
+                "What answers cost, in millionths of a US dollar.",
+                &["provider", "model"],
+            ),
+            journal_dropped: counters(
+                &registry,
+                "tidegate_journal_dropped_total",
+                "Journal entries that were lost.",
+                &["reason"],
+            ),
+            config_revision: gauge(
+                &registry,
+                "tidegate_config_revision",
+                "The running configuration.",
+            ),
             connections: gauge(&registry, "tidegate_connections", "Open connections of callers."),
             registry,
         }

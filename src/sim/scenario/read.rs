@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::{Behaviour, FaultRule, Limits, Scenario};
 use crate::problems::{KeyPath, Problems, nearest};
@@ -57,10 +57,10 @@ impl Reader<'_> {
             if known.contains(&name.get_ref().as_ref()) {
                 entries.push((name.get_ref().as_ref(), key, value));
             } else {
-                let hint = nearest(name.get_ref(), known.iter().copied())
-                    .map_or_else(|| format!("known are {}", known.join(", ")), |near| {
-                        format!("did you mean `{near}`?")
-                    });
+                let hint = nearest(name.get_ref(), known.iter().copied()).map_or_else(
+                    || format!("known are {}", known.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 self.report(name.span(), &key, format!("unknown key; {hint}"));
             }
         }
@@ -69,7 +69,8 @@ impl Reader<'_> {
 
     fn scenario(&mut self, table: &DeTable<'_>) -> Scenario {
         let mut scenario = Scenario { seed: 0, keys: Vec::new(), models: Vec::new() };
-        for (name, key, value) in self.entries(table, &KeyPath::root(), &["seed", "keys", "models"]) {
+        for (name, key, value) in self.entries(table, &KeyPath::root(), &["seed", "keys", "models"])
+        {
             match name {
                 "seed" => scenario.seed = self.whole(value, &key).unwrap_or_default(),
                 "keys" => scenario.keys = self.strings(value, &key),
@@ -91,7 +92,9 @@ impl Reader<'_> {
         for (name, value) in table {
             let key = at.key(name.get_ref());
             match value.get_ref().as_table() {
-                Some(table) => models.push((name.get_ref().to_string(), self.behaviour(table, &key))),
+                Some(table) => {
+                    models.push((name.get_ref().to_string(), self.behaviour(table, &key)))
+                }
                 None => self.wrong(value, &key, "a table"),
             }
         }
@@ -122,7 +125,11 @@ impl Reader<'_> {
             return self.duration(value, at).map_or(default, Latency::constant);
         }
         let Some(table) = value.get_ref().as_table() else {
-            self.wrong(value, at, "a duration, or a table like { median = \"300ms\", sigma = 0.4 }");
+            self.wrong(
+                value,
+                at,
+                "a duration, or a table like { median = \"300ms\", sigma = 0.4 }",
+            );
             return default;
         };
         let mut latency = Latency { sigma: 0.0, ..default };
@@ -167,7 +174,9 @@ impl Reader<'_> {
             self.wrong(value, at, "a table");
             return limits;
         };
-        for (name, key, value) in self.entries(table, at, &["requests_per_minute", "tokens_per_minute"]) {
+        for (name, key, value) in
+            self.entries(table, at, &["requests_per_minute", "tokens_per_minute"])
+        {
             let rate = self.whole(value, &key);
             if rate == Some(0) {
                 self.report(value.span(), &key, "wants a number from 1");
@@ -183,24 +192,33 @@ impl Reader<'_> {
 
     fn faults(&mut self, value: &Value<'_>, at: &KeyPath) -> Vec<FaultRule> {
         let mut rules = Vec::new();
-        for (index, value) in self.array(value, at).into_iter().flat_map(DeArray::iter).enumerate() {
+        for (index, value) in self.array(value, at).iter().enumerate() {
             let key = at.index(index);
             match value.get_ref().as_table() {
                 Some(table) => rules.extend(self.fault(table, value.span(), &key)),
-                None => self.wrong(value, &key, "a table like { share = 0.02, fault = \"status=503\" }"),
+                None => {
+                    self.wrong(value, &key, "a table like { share = 0.02, fault = \"status=503\" }")
+                }
             }
         }
         rules
     }
 
-    fn fault(&mut self, table: &DeTable<'_>, span: Range<usize>, at: &KeyPath) -> Option<FaultRule> {
+    fn fault(
+        &mut self,
+        table: &DeTable<'_>,
+        span: Range<usize>,
+        at: &KeyPath,
+    ) -> Option<FaultRule> {
         let (mut share, mut on_requests, mut fault) = (None, Vec::new(), None);
-        for (name, key, value) in self.entries(table, at, &["share", "on_request", "on_requests", "fault"]) {
+        for (name, key, value) in
+            self.entries(table, at, &["share", "on_request", "on_requests", "fault"])
+        {
             match name {
                 "share" => share = Some(self.share(value, &key)),
                 "on_request" => on_requests.extend(self.whole(value, &key)),
                 "on_requests" => {
-                    for (index, value) in self.array(value, &key)?.iter().enumerate() {
+                    for (index, value) in self.array(value, &key).iter().enumerate() {
                         on_requests.extend(self.whole(value, &key.index(index)));
                     }
                 }
@@ -276,16 +294,17 @@ impl Reader<'_> {
         number
     }
 
-    fn array<'t, 'i>(&mut self, value: &'t Value<'i>, at: &KeyPath) -> Option<&'t DeArray<'i>> {
-        if !value.get_ref().is_array() {
+    fn array<'t, 'i>(&mut self, value: &'t Value<'i>, at: &KeyPath) -> &'t [Value<'i>] {
+        let Some(array) = value.get_ref().as_array() else {
             self.wrong(value, at, "an array");
-        }
-        value.get_ref().as_array()
+            return &[];
+        };
+        array
     }
 
     fn strings(&mut self, value: &Value<'_>, at: &KeyPath) -> Vec<String> {
         let mut texts = Vec::new();
-        for (index, value) in self.array(value, at).into_iter().flat_map(DeArray::iter).enumerate() {
+        for (index, value) in self.array(value, at).iter().enumerate() {
             match value.get_ref().as_str() {
                 Some(text) => texts.push(text.to_owned()),
                 None => self.wrong(value, &at.index(index), "a text"),
