@@ -1,38 +1,21 @@
 //! What a simulated model says: text, thinking, tool calls, JSON, as tokens.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::dice::Dice;
 use super::directive::{Directives, strip};
 use super::schema;
 use super::signature;
 use crate::chat::{
-    ChatRequest, Choice, Delta, FinishReason, Logprob, Message, Opaque, Part, ResponseFormat, Role,
-    Tool, ToolChoice, TopLogprob, Usage,
+    ChatRequest, FinishReason, Message, Part, ResponseFormat, Role, Tool, ToolChoice,
 };
 use crate::dialect::Dialect;
 
-/// One alternative of an answer, cut into tokens.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Said {
-    pub(super) reasoning: Vec<String>,
-    pub(super) reasoning_opaque: Option<Opaque>,
-    pub(super) text: Vec<String>,
-    pub(super) text_opaque: Option<Opaque>,
-    pub(super) calls: Vec<Call>,
-    pub(super) finish: Option<FinishReason>,
-    /// How many alternatives to each token, where log probabilities are asked for.
-    pub(super) logprobs: Option<u32>,
-}
+mod said;
 
-/// A tool call, its arguments cut into tokens.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Call {
-    id: String,
-    name: String,
-    pieces: Vec<String>,
-    opaque: Option<Opaque>,
-}
+pub(super) use said::Said;
+
+use said::Call;
 
 /// What is known when the answer is made up.
 #[derive(Debug)]
@@ -43,95 +26,6 @@ pub(super) struct Question<'a> {
     /// The scenario's range of tokens.
     pub(super) tokens: Option<(u64, u64)>,
     pub(super) seed: u64,
-}
-
-// === impl Said ===
-
-impl Said {
-    /// A complete answer without content.
-    pub(super) fn nothing() -> Self {
-        Self { finish: Some(FinishReason::Stop), ..Self::default() }
-    }
-
-    /// Sees to it that there is a character to split.
-    pub(super) fn ensure_multibyte(&mut self) {
-        if self.text.iter().all(|token| token.is_ascii()) {
-            self.text.push(" 🌊".to_owned());
-        }
-    }
-
-    /// The answer as a stream tells it: one group of deltas for each token.
-    pub(super) fn beats(&self, choice: u32) -> Vec<Vec<Delta>> {
-        let mut beats: Vec<Vec<Delta>> = Vec::new();
-        for text in &self.reasoning {
-            beats.push(vec![Delta::Reasoning { choice, text: text.clone() }]);
-        }
-        if let Some(opaque) = &self.reasoning_opaque {
-            attach(&mut beats, Delta::ReasoningOpaque { choice, opaque: opaque.clone() });
-        }
-        for text in &self.text {
-            let mut beat = vec![Delta::Text { choice, text: text.clone() }];
-            if let Some(top) = self.logprobs {
-                beat.push(Delta::Logprobs { choice, tokens: vec![logprob(text, top)] });
-            }
-            beats.push(beat);
-        }
-        if let Some(opaque) = &self.text_opaque {
-            attach(&mut beats, Delta::TextOpaque { choice, opaque: opaque.clone() });
-        }
-        for (call, ordinal) in self.calls.iter().zip(0..) {
-            let (id, name, opaque) = (call.id.clone(), call.name.clone(), call.opaque.clone());
-            beats.push(vec![Delta::ToolCall { choice, call: ordinal, id, name, opaque }]);
-            for json in &call.pieces {
-                let json = json.clone();
-                beats.push(vec![Delta::ToolArguments { choice, call: ordinal, json }]);
-            }
-        }
-        beats
-    }
-
-    /// The answer as a whole.
-    pub(super) fn choice(&self, index: u32) -> Choice {
-        let mut parts = Vec::new();
-        if !self.reasoning.is_empty() || self.reasoning_opaque.is_some() {
-            let opaque = self.reasoning_opaque.clone();
-            parts.push(Part::Reasoning { text: self.reasoning.concat(), opaque });
-        }
-        if !self.text.is_empty() {
-            let (text, opaque) = (self.text.concat(), self.text_opaque.clone());
-            parts.push(Part::Text { text, cache: None, opaque });
-        }
-        for call in &self.calls {
-            parts.push(Part::ToolCall {
-                id: call.id.clone(),
-                name: call.name.clone(),
-                arguments: call.pieces.concat(),
-                opaque: call.opaque.clone(),
-            });
-        }
-        let logprobs = match self.logprobs {
-            Some(top) => self.text.iter().map(|token| logprob(token, top)).collect(),
-            None => Vec::new(),
-        };
-        Choice { index, parts, finish: self.finish.clone(), logprobs }
-    }
-
-    /// Tokens of the answer, thinking apart.
-    pub(super) fn usage(&self) -> Usage {
-        let calls: usize = self.calls.iter().map(|call| 1 + call.pieces.len()).sum();
-        Usage {
-            output: (self.text.len() + calls) as u64,
-            reasoning: self.reasoning.len() as u64,
-            ..Usage::default()
-        }
-    }
-}
-
-fn attach(beats: &mut Vec<Vec<Delta>>, delta: Delta) {
-    match beats.last_mut() {
-        Some(beat) => beat.push(delta),
-        None => beats.push(vec![delta]),
-    }
 }
 
 /// Makes up one alternative.
@@ -161,7 +55,7 @@ pub(super) fn answer(question: &Question<'_>, dice: &mut Dice) -> Said {
         }
         said.finish = Some(FinishReason::ToolCalls);
     }
-    stop_early(&mut said, chat);
+    said.stop_early(&chat.sampling.stop, chat.max_tokens);
     said
 }
 
@@ -269,10 +163,8 @@ fn tools_to_call<'a>(question: &Question<'a>) -> Vec<(String, Option<&'a Tool>)>
 fn call(question: &Question<'_>, name: &str, tool: Option<&Tool>, dice: &mut Dice) -> Call {
     let empty = json!({"type": "object"});
     let parameters = tool.and_then(|tool| tool.parameters.as_ref()).unwrap_or(&empty);
-    let arguments = match schema::sample(parameters, "simulated") {
-        arguments @ Value::Object(_) => arguments,
-        _ => json!({}),
-    };
+    let sampled = schema::sample(parameters, "simulated");
+    let arguments = if sampled.is_object() { sampled } else { json!({}) };
     let prefix = match question.dialect {
         Dialect::Anthropic => "toolu_",
         Dialect::OpenAiChat | Dialect::Gemini => "call_",
@@ -351,71 +243,4 @@ fn to_length(mut tokens: Vec<String>, wanted: u64) -> Vec<String> {
     tokens.extend(FILLER.iter().cycle().take(missing).map(|&word| word.to_owned()));
     tokens.truncate(wanted);
     tokens
-}
-
-/// Honours stop texts first, then the limit of tokens, thinking included.
-fn stop_early(said: &mut Said, chat: &ChatRequest) {
-    let text = said.text.concat();
-    let stops = chat.sampling.stop.iter().filter(|stop| !stop.is_empty());
-    let first = stops.filter_map(|stop| text.find(stop.as_str()).map(|at| (at, stop))).min();
-    if let Some((at, stop)) = first {
-        cut_at_byte(&mut said.text, at);
-        said.finish = Some(FinishReason::StopSequence(Some(stop.clone())));
-    }
-    let Some(limit) = chat.max_tokens else {
-        return;
-    };
-    let mut room = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut keep = |tokens: &mut Vec<String>| {
-        let cut = tokens.len() > room;
-        tokens.truncate(room);
-        room -= tokens.len();
-        cut
-    };
-    let mut cut = keep(&mut said.reasoning);
-    cut |= keep(&mut said.text);
-    let mut calls = Vec::new();
-    for mut call in std::mem::take(&mut said.calls) {
-        let mut opening = vec![String::new()];
-        cut |= keep(&mut opening);
-        if opening.is_empty() {
-            break;
-        }
-        cut |= keep(&mut call.pieces);
-        calls.push(call);
-    }
-    said.calls = calls;
-    if cut {
-        said.finish = Some(FinishReason::Length);
-    }
-}
-
-fn cut_at_byte(tokens: &mut Vec<String>, at: usize) {
-    let mut left = at;
-    for token in tokens.iter_mut() {
-        let keep = left.min(token.len());
-        token.truncate(keep);
-        left -= keep;
-    }
-    tokens.retain(|token| !token.is_empty());
-}
-
-/// Log probabilities that look like a sure model's: they fall with the token's length.
-fn logprob(token: &str, top: u32) -> Logprob {
-    #[expect(clippy::cast_precision_loss, reason = "a token's length is small")]
-    let value = -0.01 * token.len() as f64;
-    let alternatives = (0..top.min(20)).map(|rank| {
-        let text = if rank == 0 { token.to_owned() } else { format!("{token}{rank}") };
-        TopLogprob {
-            bytes: Some(text.clone().into_bytes()),
-            token: text,
-            logprob: value - f64::from(rank),
-        }
-    });
-    Logprob {
-        token: token.to_owned(),
-        logprob: value,
-        bytes: Some(token.as_bytes().to_vec()),
-        top: alternatives.collect(),
-    }
 }

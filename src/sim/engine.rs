@@ -1,25 +1,28 @@
 //! From a request to a script: no clock, no I/O, all chance from the seed.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use serde_json::Value;
+use http::{HeaderMap, Method, StatusCode};
 
 use super::content::{self, Question, Said};
-use super::dice::{Dice, Latency};
+use super::dice::Dice;
 use super::directive::{Block, Directives, blocks};
 use super::error::Complaint;
 use super::fault::Fault;
-use super::limits::{Meter, Moment, Reading, insert};
+use super::limits::{Meter, Moment, Reading};
 use super::route::{ChatPath, Endpoint};
 use super::scenario::{Behaviour, Scenario};
-use super::script::{Opening, Script, Step};
+use super::script::Script;
 use super::{count, plain, render, signature, timing};
 use crate::chat::{ChatRequest, Usage};
 use crate::dialect::Dialect;
 use crate::rejection::Rejection;
+
+mod turn;
+
+pub(super) use turn::Turn;
+
+use turn::Act;
 
 /// A request as the engine sees it.
 #[derive(Debug, Clone, Copy)]
@@ -50,17 +53,6 @@ pub struct Engine {
     prefixes: HashSet<u64>,
 }
 
-/// What goes on for one request.
-#[derive(Debug)]
-pub(super) struct Turn<'a> {
-    pub(super) request: &'a SimRequest<'a>,
-    pub(super) now: Moment,
-    pub(super) dice: Dice,
-    /// As it stands in `request-id` headers and error bodies.
-    pub(super) id: String,
-    pub(super) dialect: Dialect,
-}
-
 /// What the scenario and the request's wishes come to.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -69,15 +61,6 @@ pub(super) struct Plan {
     pub(super) behaviour: Behaviour,
     /// The scenario's entry, which is what limits are counted by.
     entry: String,
-}
-
-/// What one answer is about.
-#[derive(Debug, Clone, Copy)]
-struct Act<'a> {
-    model: &'a str,
-    /// How many tokens are paced.
-    tokens: usize,
-    stream: bool,
 }
 
 /// How a request ends early.
@@ -302,169 +285,3 @@ fn pace_tokens(all: &[Said]) -> usize {
 fn complaint_of(rejection: &Rejection) -> Complaint {
     Complaint::invalid(rejection.to_string(), rejection.param())
 }
-
-// === impl Turn ===
-
-impl Turn<'_> {
-    /// The credential, from wherever the dialects put theirs; empty where there is none.
-    pub(super) fn key(&self) -> String {
-        let header =
-            |name: &str| self.request.headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer =
-            header("authorization").map(|text| text.strip_prefix("Bearer ").unwrap_or(text));
-        let query = self
-            .request
-            .path
-            .split_once('?')
-            .and_then(|(_, query)| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
-        let key = header("x-api-key").or(header("x-goog-api-key")).or(header("api-key"));
-        key.or(bearer).or(query).unwrap_or_default().to_owned()
-    }
-
-    /// Headers of every answer.
-    pub(super) fn headers(&self, content_type: &'static str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let id = match self.dialect {
-            Dialect::Anthropic => "request-id",
-            Dialect::OpenAiChat | Dialect::Gemini => "x-request-id",
-        };
-        insert(&mut headers, id, self.id.clone());
-        headers
-    }
-
-    /// An error answer.
-    fn refuse(&self, model: &str, complaint: &Complaint) -> Script {
-        let body = complaint.body(self.dialect, &self.id).to_string().into_bytes();
-        Script::whole(model, complaint.status, self.headers(JSON), body)
-    }
-
-    /// A good answer of an endpoint that takes no time.
-    pub(super) fn at_once(&self, model: &str, body: &Value) -> Script {
-        let body = body.to_string().into_bytes();
-        Script::whole(model, StatusCode::OK, self.headers(JSON), body)
-    }
-
-    /// Plays the plan: limits, then faults of the head, then the body that `render` writes.
-    fn perform(
-        &mut self,
-        act: Act<'_>,
-        plan: &Plan,
-        reading: Reading,
-        render: impl FnOnce(&Self, &timing::Pace, Option<&Fault>) -> Vec<Step>,
-    ) -> Script {
-        let Act { model, tokens, stream } = act;
-        let pace = self.pace(plan, tokens);
-        let mut limits = HeaderMap::new();
-        reading.write(self.dialect, self.now, &mut limits);
-        if let Some((wait, what)) = reading.refused {
-            let mut script = self.limited(model, what, wait);
-            extend(&mut script, limits);
-            return script;
-        }
-        if let Some(mut script) = self.fault_of_head(model, plan.fault.as_ref(), &pace) {
-            extend(&mut script, limits);
-            return script;
-        }
-        let steps = render(self, &pace, plan.fault.as_ref());
-        let content_type = match &plan.fault {
-            Some(Fault::WrongContentType) => HTML,
-            _ if stream && !self.is_array() => EVENT_STREAM,
-            _ => JSON,
-        };
-        let after = if stream { pace.head() } else { pace.total() };
-        let mut headers = self.headers(content_type);
-        headers.extend(limits);
-        let opening = Opening::Answer { after, status: StatusCode::OK, headers };
-        Script { model: model.to_owned(), opening, steps }
-    }
-
-    fn is_array(&self) -> bool {
-        matches!(
-            Endpoint::of(self.request.method, self.request.path, self.request.headers),
-            Endpoint::Chat(ChatPath { array: true, .. })
-        )
-    }
-
-    fn pace(&mut self, plan: &Plan, tokens: usize) -> timing::Pace {
-        let behaviour = &plan.behaviour;
-        let slow = self.dice.chance(behaviour.slow_share);
-        let factor = if slow { behaviour.slow_factor } else { 1.0 };
-        let ttft = plan.wishes.ttft.map_or(behaviour.ttft, Latency::constant);
-        let gap = plan.wishes.gap.map_or(behaviour.token_gap, Latency::constant);
-        timing::Pace {
-            first_token: self.dice.latency(ttft, factor),
-            gaps: (0..tokens).map(|_| self.dice.latency(gap, factor)).collect(),
-        }
-    }
-
-    fn limited(&self, model: &str, what: &'static str, wait: Duration) -> Script {
-        let mut complaint = Complaint::limited(what, model);
-        let seconds = wait.as_secs_f64().ceil();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a minute or so"
-        )]
-        let whole = seconds as u64;
-        complaint.retry_seconds = Some(whole);
-        let mut script = self.refuse(model, &complaint);
-        if self.dialect != Dialect::Gemini {
-            let mut headers = HeaderMap::new();
-            insert(&mut headers, "retry-after", whole.to_string());
-            if self.dialect == Dialect::OpenAiChat {
-                let ms = wait.as_nanos().div_ceil(1_000_000);
-                insert(&mut headers, "retry-after-ms", ms.to_string());
-            }
-            extend(&mut script, headers);
-        }
-        script
-    }
-
-    /// The script of a fault that leaves nothing of the real answer.
-    fn fault_of_head(
-        &self,
-        model: &str,
-        fault: Option<&Fault>,
-        pace: &timing::Pace,
-    ) -> Option<Script> {
-        let silent = |opening| Some(Script { model: model.to_owned(), opening, steps: Vec::new() });
-        let mut script = match fault? {
-            Fault::ConnectRefused => return silent(Opening::Refuse),
-            Fault::StallBeforeHead => return silent(Opening::Stall),
-            Fault::Status { status, retry_after } => {
-                let mut complaint = Complaint::of_status(*status, self.dialect, model);
-                // Gemini answers 400 to a bad key; who asks for 401 shall see 401.
-                complaint.status = *status;
-                complaint.retry_seconds = retry_after.as_ref().and_then(|text| text.parse().ok());
-                let mut script = self.refuse(model, &complaint);
-                if let Some(value) = retry_after {
-                    let mut headers = HeaderMap::new();
-                    insert(&mut headers, RETRY_AFTER.as_str(), value.clone());
-                    extend(&mut script, headers);
-                }
-                script
-            }
-            Fault::Html => {
-                let page = b"<html><head><title>502 Bad Gateway</title></head>\
-                    <body><h1>502 Bad Gateway</h1></body></html>";
-                Script::whole(model, StatusCode::BAD_GATEWAY, self.headers(HTML), page.to_vec())
-            }
-            _ => return None,
-        };
-        if let Opening::Answer { after, .. } = &mut script.opening {
-            *after = pace.head();
-        }
-        Some(script)
-    }
-}
-
-fn extend(script: &mut Script, more: HeaderMap) {
-    if let Opening::Answer { headers, .. } = &mut script.opening {
-        headers.extend(more);
-    }
-}
-
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
-const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";

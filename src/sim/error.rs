@@ -129,7 +129,6 @@ impl Complaint {
 
 fn words(code: u16) -> &'static str {
     match code {
-        400 => "The request could not be understood.",
         402 => "Your credit balance is too low.",
         403 => "Your key may not use this model.",
         408 => "The request timed out.",
@@ -138,7 +137,7 @@ fn words(code: u16) -> &'static str {
         429 => "Rate limit reached.",
         503 => "The model is overloaded. Please try again later.",
         529 => "Overloaded",
-        400..=499 => "The request was refused.",
+        _ if code < 500 => "The request was refused.",
         _ => "The server had an error while processing your request.",
     }
 }
@@ -153,7 +152,7 @@ fn anthropic_kind(code: u16) -> &'static str {
         429 => "rate_limit_error",
         504 => "timeout_error",
         529 | 503 => "overloaded_error",
-        400..=499 => "invalid_request_error",
+        _ if code < 500 => "invalid_request_error",
         _ => "api_error",
     }
 }
@@ -166,7 +165,7 @@ fn gemini_status(code: u16) -> &'static str {
         429 => "RESOURCE_EXHAUSTED",
         503 | 529 => "UNAVAILABLE",
         504 => "DEADLINE_EXCEEDED",
-        400..=499 => "INVALID_ARGUMENT",
+        _ if code < 500 => "INVALID_ARGUMENT",
         _ => "INTERNAL",
     }
 }

@@ -75,9 +75,10 @@ impl<'a> Sampler<'a> {
         let mut merged = Map::new();
         let mut single = None;
         for part in all {
-            match self.value(part, name, depth) {
-                Value::Object(fields) => merged.extend(fields),
-                other => single = Some(other),
+            let value = self.value(part, name, depth);
+            match value.as_object() {
+                Some(fields) => merged.extend(fields.clone()),
+                None => single = Some(value),
             }
         }
         if let Value::Object(fields) = self.object(schema, depth) {

@@ -67,9 +67,8 @@ fn deltas(dialect: Dialect, script: &Script) -> Result<Vec<Delta>, crate::failur
 }
 
 fn text_of(deltas: &[Delta]) -> String {
-    let texts = deltas.iter().filter_map(|delta| match delta {
-        Delta::Text { text, .. } => Some(text.as_str()),
-        _ => None,
+    let texts = deltas.iter().filter_map(|delta| {
+        if let Delta::Text { text, .. } = delta { Some(text.as_str()) } else { None }
     });
     texts.collect()
 }

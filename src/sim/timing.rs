@@ -155,7 +155,9 @@ fn split_characters(steps: Vec<Step>) -> Vec<Step> {
                     split.push(Step::chunk(step.after, bytes));
                 }
             }
-            action => split.push(Step { after: step.after, action }),
+            action @ (Action::Reset | Action::Stall | Action::End) => {
+                split.push(Step { after: step.after, action });
+            }
         }
     }
     split

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_question_is_answered_with_itself() {
-    for dialect in [Dialect::OpenAiChat, Dialect::Anthropic] {
+    for dialect in Dialect::ALL {
         let mut engine = Engine::new(Scenario::instant());
         let (path, body) = ask(dialect, "How high is the tide?", json!({}));
         let whole = reply(dialect, &post(&mut engine, &path, &body));
