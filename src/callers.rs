@@ -8,19 +8,25 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::ids::CallerId;
 use crate::rejection::Rejection;
 use crate::store::Store;
 
 mod key;
+mod ledger;
+#[cfg(test)]
+mod tests;
 
 pub use key::{KeyHash, SecretKey};
+pub use ledger::{KeyChange, KeyError, KeyRecord};
 
 /// When callers need a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +64,13 @@ struct Shared {
     table: ArcSwapOption<CallerTable>,
     /// `None` until it is known: given by the environment, or read from the store.
     admin: ArcSwapOption<KeyHash>,
+    /// Whether the environment gave the admin key, so that the store is not asked.
+    admin_is_given: bool,
+    /// Whether the store cannot be opened because there is none, so that no key can exist.
+    nothing_there: AtomicBool,
+    /// One change of keys at a time, so that an older table never replaces a newer one.
+    changing: Semaphore,
+    reload: Notify,
 }
 
 /// What the store says about keys, indexed for the request path.
@@ -77,7 +90,18 @@ impl Callers {
         let anonymous =
             Arc::new(Caller { id: CallerId::anonymous(), name: "anonymous".to_owned() });
         let admin = ArcSwapOption::new(admin_key.map(|key| Arc::new(key.hash())));
-        Self { shared: Arc::new(Shared { store, anonymous, table: ArcSwapOption::empty(), admin }) }
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                anonymous,
+                table: ArcSwapOption::empty(),
+                admin,
+                admin_is_given: admin_key.is_some(),
+                nothing_there: AtomicBool::new(false),
+                changing: Semaphore::new(1),
+                reload: Notify::new(),
+            }),
+        }
     }
 
     /// Says who calls. `key` is what came in `authorization: Bearer` or `x-api-key`; `is_loopback`
@@ -106,6 +130,7 @@ impl Callers {
             (AuthMode::Open, _) => true,
             (AuthMode::Keys, Some(_)) => false,
             (AuthMode::Auto, Some(table)) => is_loopback && !table.any_key,
+            (AuthMode::Auto, None) if is_loopback && self.nothing_there() => true,
             (AuthMode::Keys | AuthMode::Auto, None) => {
                 return Err(Rejection::Unavailable { what: "the store of API keys" });
             }
@@ -144,6 +169,10 @@ impl Callers {
     /// Whether a key was ever made; `None` while the store has not been read.
     pub fn any_key_exists(&self) -> Option<bool> {
         self.shared.table.load().as_deref().map(|table| table.any_key)
+    }
+
+    fn nothing_there(&self) -> bool {
+        self.shared.nothing_there.load(Ordering::Relaxed)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::rejection::Rejection;
 
 mod anthropic;
 mod envelope;
-mod gemini;
+pub mod gemini;
 mod openai_chat;
 mod quirks;
 pub mod sse;

@@ -14,14 +14,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::clock::WallClock;
+use crate::clock::{WallClock, rfc3339};
 use crate::store::Store;
 use crate::units::HumanDuration;
 
 mod entry;
+mod query;
+mod row;
+mod session;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use entry::{EndpointKind, Entry, Outcome};
+pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
 pub use writer::JournalWriter;
 
 /// How much the journal holds, and for how long.
@@ -46,6 +52,7 @@ pub struct JournalSettings {
 pub struct Journal {
     queue: mpsc::Sender<Entry>,
     shared: Arc<Shared>,
+    store: Store,
 }
 
 /// Why an entry was not written.
@@ -74,6 +81,22 @@ pub struct JournalHealth {
     pub degraded: bool,
     /// What went wrong the last time, while `degraded`.
     pub last_error: Option<String>,
+    /// Earlier runs that were killed and that this one found.
+    pub lost_runs: Vec<LostRun>,
+}
+
+/// A run of the gateway that was killed, and what cannot be known about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostRun {
+    /// Its number.
+    pub run: u64,
+    /// When it began, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// When it wrote for the last time. Requests admitted after this are in no count; while
+    /// requests came in it wrote every quarter of a second.
+    pub flushed_at_ms: u64,
+    /// Requests it had admitted by then and whose end is not in the journal.
+    pub unknown: u64,
 }
 
 /// What both sides of the queue look at.
@@ -88,8 +111,11 @@ struct Shared {
     /// Wakes the writer before its next tick.
     wake: Notify,
     closing: AtomicBool,
-    /// Set while writes fail. Touched by the writer and by whoever asks for health.
-    trouble: Mutex<Option<String>>,
+    /// Set while writes fail.
+    trouble: watch::Sender<Option<String>>,
+    lost_runs: Mutex<Vec<LostRun>>,
+    /// This run's number, once the store has given it one.
+    run_id: Mutex<Option<i64>>,
 }
 
 /// The writer is woken when this many entries have come in since the last time, so that a burst
@@ -101,6 +127,21 @@ const WAKE_EVERY: u64 = 1_000;
 impl Default for JournalSettings {
     fn default() -> Self {
         Self { queue_entries: 65_536, retention: HumanDuration::secs(90 * 86_400) }
+    }
+}
+
+impl JournalSettings {
+    /// What the types cannot rule out: keys and what is wrong with them. Called once, while a
+    /// configuration is loaded.
+    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
+        if !(1_000..=10_000_000).contains(&self.queue_entries) {
+            problems.push(("queue_entries", "must be from 1,000 to 10,000,000"));
+        }
+        if self.retention < HumanDuration::secs(3_600) {
+            problems.push(("retention", "must be at least 1h"));
+        }
+        problems
     }
 }
 
@@ -116,9 +157,19 @@ impl Journal {
         // Bounded; full means drop and count, see `record`. The memory is taken as it fills.
         let (queue, entries) = mpsc::channel(settings.queue_entries.max(1) as usize);
         let shared = Arc::new(Shared::default());
-        let journal = Self { queue, shared: Arc::clone(&shared) };
-        let retention = settings.retention;
-        (journal, JournalWriter { entries, shared, store, clock, retention })
+        let journal = Self { queue, shared: Arc::clone(&shared), store: store.clone() };
+        let writer = JournalWriter {
+            entries,
+            shared,
+            store,
+            clock,
+            retention: settings.retention.0,
+            session: None,
+            batch: Vec::new(),
+            accepted_written: 0,
+            next_sweep: None,
+        };
+        (journal, writer)
     }
 
     /// Notes that a request was admitted. Every request that will be recorded is noted first, so
@@ -164,14 +215,15 @@ impl Journal {
     pub fn health(&self) -> JournalHealth {
         let shared = &self.shared;
         let settled = *shared.settled.borrow();
-        let last_error = shared.trouble.lock().clone();
+        let last_error = shared.trouble.borrow().clone();
         JournalHealth {
-            accepted: shared.accepted.load(Ordering::Relaxed),
-            written: shared.written.load(Ordering::Relaxed),
-            dropped: DropReason::ALL.iter().map(|reason| self.dropped(*reason)).sum(),
+            accepted: shared.accepted(),
+            written: shared.written(),
+            dropped: shared.dropped_total(),
             queued: shared.queued_in.load(Ordering::Relaxed).saturating_sub(settled),
             degraded: last_error.is_some(),
             last_error,
+            lost_runs: shared.lost_runs.lock().clone(),
         }
     }
 
@@ -206,7 +258,37 @@ impl DropReason {
 // === impl Shared ===
 
 impl Shared {
+    fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     fn lose(&self, reason: DropReason, entries: u64) {
         self.dropped[reason as usize].fetch_add(entries, Ordering::Relaxed);
+    }
+
+    fn on_written(&self, entries: u64) {
+        self.written.fetch_add(entries, Ordering::Relaxed);
+        self.settled.send_modify(|settled| *settled += entries);
+    }
+
+    fn on_lost_runs(&self, lost: Vec<LostRun>) {
+        for run in &lost {
+            tracing::warn!(
+                run = run.run,
+                unknown = run.unknown,
+                flushed_at = %rfc3339(run.flushed_at_ms),
+                "an earlier run was killed; how this many of its requests ended is unknown, and so \
+                 are those it admitted within a quarter of a second of its last write"
+            );
+        }
+        self.lost_runs.lock().extend(lost);
     }
 }

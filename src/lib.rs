@@ -2,14 +2,18 @@
 //!
 //! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
 
+pub mod api;
 pub mod callers;
 pub mod catalog;
 pub mod chat;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod dialect;
+pub mod dispatch;
 pub mod failure;
 pub mod fleet;
+pub mod gateway;
 pub mod ids;
 pub mod journal;
 pub mod policy;

@@ -193,6 +193,64 @@ pub enum Delta {
     End,
 }
 
+// === impl Completion ===
+
+impl Completion {
+    /// The same answer as a stream would have brought it.
+    pub fn into_deltas(self) -> Vec<Delta> {
+        let Self { id, model, created, choices, usage, .. } = self;
+        let mut deltas = vec![Delta::Start { id, model, created, usage: Usage::default() }];
+        let mut endings = Vec::new();
+        for choice in choices {
+            let Choice { index, parts, finish, logprobs } = choice;
+            let mut calls = 0;
+            for part in parts {
+                part_deltas(index, part, &mut calls, &mut deltas);
+            }
+            if !logprobs.is_empty() {
+                deltas.push(Delta::Logprobs { choice: index, tokens: logprobs });
+            }
+            let reason = finish.unwrap_or(FinishReason::Stop);
+            endings.push(Delta::Finish { choice: index, reason });
+        }
+        deltas.append(&mut endings);
+        deltas.extend(usage.map(|usage| Delta::Usage { usage }));
+        deltas.push(Delta::End);
+        deltas
+    }
+}
+
+/// Appends what one part of an answer is as a stream. `calls` counts the tool calls so far.
+fn part_deltas(choice: u32, part: Part, calls: &mut u32, deltas: &mut Vec<Delta>) {
+    match part {
+        Part::Text { text, opaque, .. } => {
+            if !text.is_empty() {
+                deltas.push(Delta::Text { choice, text });
+            }
+            deltas.extend(opaque.map(|opaque| Delta::TextOpaque { choice, opaque }));
+        }
+        Part::Reasoning { text, opaque } => {
+            if !text.is_empty() {
+                deltas.push(Delta::Reasoning { choice, text });
+            }
+            deltas.extend(opaque.map(|opaque| Delta::ReasoningOpaque { choice, opaque }));
+        }
+        Part::Refusal { text } if text.is_empty() => {}
+        Part::Refusal { text } => deltas.push(Delta::Refusal { choice, text }),
+        Part::ToolCall { id, name, arguments, opaque } => {
+            let call = *calls;
+            *calls += 1;
+            deltas.push(Delta::ToolCall { choice, call, id, name, opaque });
+            if !arguments.is_empty() {
+                deltas.push(Delta::ToolArguments { choice, call, json: arguments });
+            }
+        }
+        Part::Other { dialect, value } => deltas.push(Delta::Other { choice, dialect, value }),
+        // Models do not stream pictures or answer their own tool calls on any wire we speak.
+        Part::Media(_) | Part::ToolResult { .. } => {}
+    }
+}
+
 // === impl Delta ===
 
 impl Delta {

@@ -116,3 +116,6 @@ impl Codec for Anthropic {
         scan::MESSAGE_STOP
     }
 }
+
+#[cfg(test)]
+mod tests;

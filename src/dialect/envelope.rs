@@ -296,21 +296,22 @@ impl Member {
 /// Checks the whole text and notes where the members of its object are.
 fn members_of(text: &[u8]) -> Result<Vec<Member>, Rejection> {
     let start = json::skip_space(text, 0);
-    match text.get(start) {
-        Some(b'{') => {}
+    let (members, end) = match text.get(start) {
         None => return Err(invalid("the body is empty; send a JSON object".to_owned())),
-        Some(_) => {
-            // Not JSON at all is told apart from JSON of the wrong kind.
-            json::skip_value(text, start, 0).map_err(|broken| broken.rejection(text))?;
-            return Err(invalid("the body must be a JSON object".to_owned()));
+        Some(b'{') => {
+            let (members, end) = read_members(text, start + 1)?;
+            (Some(members), end)
         }
-    }
-    let (members, end) = read_members(text, start + 1)?;
+        Some(_) => {
+            let end = json::skip_value(text, start, 0).map_err(|broken| broken.rejection(text))?;
+            (None, end)
+        }
+    };
     let rest = json::skip_space(text, end);
-    match rest == text.len() {
-        true => Ok(members),
-        false => Err(broken_at(text, rest, "nothing after the end of the object")),
+    if rest < text.len() {
+        return Err(broken_at(text, rest, "nothing after the end"));
     }
+    members.ok_or_else(|| invalid("the body must be a JSON object".to_owned()))
 }
 
 fn read_members(text: &[u8], inside: usize) -> Result<(Vec<Member>, usize), Rejection> {

@@ -40,8 +40,10 @@ use super::{
 };
 
 mod error;
+mod failure;
 mod reply;
 mod request;
+mod scan;
 mod state;
 mod wire;
 
@@ -75,15 +77,15 @@ impl Codec for OpenAiChat {
     }
 
     fn scanner(&self) -> Box<dyn Scanner> {
-        todo!()
+        Box::new(scan::ChatScanner::default())
     }
 
-    fn scan_reply(&self, _: &[u8]) -> Result<StreamSummary, Failure> {
-        todo!()
+    fn scan_reply(&self, body: &[u8]) -> Result<StreamSummary, Failure> {
+        scan::scan_reply(body)
     }
 
-    fn decode_failure(&self, _: StatusCode, _: &HeaderMap, _: &[u8]) -> Failure {
-        todo!()
+    fn decode_failure(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        failure::decode_failure(status, headers, body)
     }
 
     fn decode_request(&self, body: &[u8]) -> Result<ChatRequest, Rejection> {
@@ -104,5 +106,9 @@ impl Codec for OpenAiChat {
 
     fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8> {
         error::encode_in_stream(rejection, request_id)
+    }
+
+    fn missing_terminal(&self) -> &'static [u8] {
+        b"data: [DONE]\n\n"
     }
 }

@@ -23,6 +23,17 @@ pub(super) struct Event {
     pub(super) completion: Option<String>,
     pub(super) stop_reason: Option<String>,
     pub(super) stop: Option<String>,
+    /// Bedrock's own count on the last event, the only one its oldest models have.
+    #[serde(rename = "amazon-bedrock-invocationMetrics")]
+    pub(super) metrics: Option<Metrics>,
+}
+
+/// What Bedrock counted.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Metrics {
+    input_token_count: Option<u64>,
+    output_token_count: Option<u64>,
 }
 
 /// `message` of `message_start`, as far as it is not empty by its nature.
@@ -67,12 +78,23 @@ impl Event {
             }
         };
         if read.kind.is_empty() {
-            event.name.clone_into(&mut read.kind);
+            let is_legacy = event.name.is_empty() && read.completion.is_some();
+            let kind = if is_legacy { "completion" } else { event.name };
+            kind.clone_into(&mut read.kind);
         }
         if read.kind == "error" {
             return Err(provider_error(data, is_begun));
         }
         Ok(Some(read))
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// The counts as the wire's own usage.
+    pub(super) fn usage(self) -> WireUsage {
+        WireUsage::of(self.input_token_count, self.output_token_count)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::sse::{self, SseEvent};
 use super::super::{FrameKind, Scanner, StreamSummary, keep_finish};
-use super::event::Event;
+use super::event::{Event, Metrics};
 use super::stream::{BlockKind, block_kind};
 use super::wire::{CITATION, WireUsage, finish_reason};
 use crate::failure::Failure;
@@ -115,6 +115,7 @@ impl MessagesScanner {
             "completion" => {
                 let text = read.completion.unwrap_or_default();
                 self.summary.text.push(&text);
+                self.note_usage(read.metrics.map(Metrics::usage));
                 let kind = self.note_finish(read.stop_reason, read.stop);
                 if text.is_empty() { kind } else { FrameKind::Semantic }
             }

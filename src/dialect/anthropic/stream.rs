@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::super::sse::{MAX_FRAME_BYTES, SseEvent};
 use super::super::{StreamDecoder, keep_finish};
-use super::event::{Event, StartMessage, WireDelta};
+use super::event::{Event, Metrics, StartMessage, WireDelta};
 use super::reply::made_tool_id;
 use super::wire::{CITATION, NAME, WireUsage, finish_reason};
 use crate::chat::{Delta, FinishReason, Opaque, OpaqueKind, Usage};
@@ -103,6 +103,7 @@ impl MessagesDecoder {
             "message_stop" => self.end(out),
             "completion" => {
                 push_text(event.completion.unwrap_or_default(), out);
+                self.note_usage(event.metrics.map(Metrics::usage));
                 self.note_finish(event.stop_reason, event.stop, out);
             }
             _ => {}

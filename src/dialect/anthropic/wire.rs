@@ -35,6 +35,11 @@ struct OutputDetails {
 // === impl WireUsage ===
 
 impl WireUsage {
+    /// Counts of prompt and answer alone.
+    pub(super) fn of(input_tokens: Option<u64>, output_tokens: Option<u64>) -> Self {
+        Self { input_tokens, output_tokens, ..Self::default() }
+    }
+
     /// Merges what a later event says: the larger of two counts wins, as in
     /// [`merge_usage`](super::super::merge_usage). It is done on the wire's own counts because the
     /// share of thinking is told late and must then leave `output`.

@@ -1,0 +1,61 @@
+//! A request's body: whole, bounded in size, and in time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+
+use crate::rejection::Rejection;
+
+/// Reads a body to its end.
+///
+/// # Errors
+///
+/// [`Rejection::TooLarge`] as soon as it is known to be longer than `limit_bytes`,
+/// [`Rejection::RequestTimeout`] where it did not come within `within`.
+pub(super) async fn read(
+    body: Body,
+    limit_bytes: u64,
+    within: Duration,
+) -> Result<Bytes, Rejection> {
+    if body.size_hint().lower() > limit_bytes {
+        return Err(Rejection::TooLarge { limit_bytes });
+    }
+    tokio::time::timeout(within, collect(body, limit_bytes))
+        .await
+        .unwrap_or(Err(Rejection::RequestTimeout { within }))
+}
+
+async fn collect(mut body: Body, limit_bytes: u64) -> Result<Bytes, Rejection> {
+    let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Rejection::Invalid {
+            problem: format!("the request body broke off: {error}"),
+            param: None,
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = first.len() + whole.len() + data.len();
+        if length as u64 > limit_bytes {
+            return Err(Rejection::TooLarge { limit_bytes });
+        }
+        if whole.is_empty() && first.is_empty() {
+            // Most bodies come in one piece, which then is used where it lies.
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            // One allocation for the rest, where the caller said how much is coming. A length that
+            // was only promised is not paid for: growth is bounded by what arrives.
+            let room = expected.unwrap_or(length).min(length.saturating_mul(8));
+            whole.reserve(room);
+            whole.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}

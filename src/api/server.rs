@@ -1,0 +1,154 @@
+//! Listening and serving: sockets in, requests to the router, and a way to stop.
+//!
+//! Each data thread has a listener of its own on the same address (`SO_REUSEPORT`), so that the
+//! kernel spreads connections and a request never crosses threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::control::tasks::Tasks;
+use crate::telemetry::Metrics;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4_096;
+/// How long to wait after an accept failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// The most a request's head may measure.
+    pub head_bytes: usize,
+    /// How long a request's head may take, and how long a connection may be idle between requests.
+    pub head_within: Duration,
+}
+
+/// Serves one listener until told to stop.
+#[derive(Debug)]
+pub struct Server {
+    /// Where connections come from.
+    pub listener: TcpListener,
+    /// What answers them.
+    pub router: Router,
+    /// What they may cost.
+    pub limits: ConnectionLimits,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Binds an address for one of several threads.
+///
+/// # Errors
+///
+/// The operating system's, such as an address in use.
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Accepts until `closing` turns true, then waits for open connections to finish what they are
+    /// at. Whoever must not wait longer drops `tasks`.
+    pub async fn run(self, tasks: &Tasks, mut closing: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let connection = self.connection(socket, closing.clone());
+                    tasks.spawn(connection);
+                }
+                // Out of file descriptors: the ones in use will be given back, and until then
+                // trying at once would only burn the processor.
+                Err(error) if !is_of_the_connection(&error) => {
+                    tracing::error!("accept failed: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                Err(_) => {}
+            }
+        }
+        drop(self.listener);
+        tasks.wait().await;
+    }
+
+    fn connection(
+        &self,
+        socket: TcpStream,
+        mut closing: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let service = TowerToHyperService::new(self.router.clone());
+        let limits = self.limits;
+        let metrics = Arc::clone(&self.metrics);
+        async move {
+            // A token must not wait for the acknowledgement of the one before.
+            let _ = socket.set_nodelay(true);
+            let open = OpenConnection::new(metrics);
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new());
+            builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    // Callers leave in every possible way, and each request has its own account.
+                    if let Err(error) = ended {
+                        tracing::trace!("connection ended: {error}");
+                    }
+                }
+                _ = closing.wait_for(|closing| *closing) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(open);
+        }
+    }
+}
+
+/// Whether an accept failed because of the connection that was to be accepted.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Counts a connection as long as it is open.
+struct OpenConnection(Arc<Metrics>);
+
+impl OpenConnection {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}

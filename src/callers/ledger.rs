@@ -1,0 +1,355 @@
+//! Keys in the store: making, listing, changing and revoking them, and reading them back into the
+//! table of the request path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::key::random_base62;
+use super::{Caller, CallerTable, Callers, KeyHash, SecretKey};
+use crate::ids::CallerId;
+use crate::store::StoreError;
+
+/// A key as people see it: never the key itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its public id, which is also the caller's.
+    pub id: CallerId,
+    /// The name the operator gave it.
+    pub name: String,
+    /// Its last four characters.
+    pub hint: String,
+    /// Counts its changes, from 1.
+    pub version: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// When it was revoked, if it was.
+    pub revoked_at_ms: Option<u64>,
+}
+
+/// What shall be different about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// Its name.
+    Name(String),
+    /// It is no longer valid. Revoking it again changes nothing.
+    Revoke,
+}
+
+/// Why a key could not be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No key has this id.
+    #[error("no key has the id `{id}`")]
+    Unknown {
+        /// What was asked for.
+        id: String,
+    },
+    /// Somebody else changed it meanwhile.
+    #[error("the key was changed meanwhile: its version is {version}")]
+    Changed {
+        /// Its version now.
+        version: u64,
+    },
+    /// The name is no name.
+    #[error("{0}")]
+    Name(&'static str),
+    /// The store failed.
+    #[error("the store of API keys cannot be reached: {}", .0.chain())]
+    Store(#[from] StoreError),
+}
+
+/// The longest name of a key.
+const MAX_NAME_CHARS: usize = 100;
+/// 12 characters of 62 tell 10^21 keys apart.
+const ID_CHARS: usize = 12;
+/// The first and the longest pause after the store could not be read.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The name of the admin key's hash among the settings.
+const ADMIN_SETTING: &str = "admin_key_sha256";
+
+// === impl Callers ===
+
+impl Callers {
+    /// Reads keys and admin key from the store. Where there is no admin key yet, one is made and
+    /// returned: this is the only time it can be seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store cannot be read; what was known before stays.
+    pub async fn load(&self) -> Result<Option<SecretKey>, StoreError> {
+        let _one = self.shared.changing.acquire().await;
+        let loaded = async {
+            let mut connection = self.shared.store.connect().await?;
+            let made = self.load_admin(&mut connection).await?;
+            self.load_table(&mut connection).await?;
+            Ok(made)
+        };
+        let loaded = loaded.await;
+        let nothing_there = loaded.is_err() && self.shared.store.is_absent();
+        self.shared.nothing_there.store(nothing_there, std::sync::atomic::Ordering::Relaxed);
+        loaded
+    }
+
+    /// Reads again soon, because the store may have been changed from outside. For SIGHUP.
+    pub fn reload(&self) {
+        self.shared.reload.notify_one();
+    }
+
+    /// Keeps the table what the store says: reads it now, until it can be read, and whenever
+    /// [`Callers::reload`] asks. `announce` gets the admin key when one is made.
+    pub async fn run(self, announce: impl Fn(&SecretKey)) {
+        let mut pause = RETRY.0;
+        loop {
+            match self.load().await {
+                Ok(made) => {
+                    made.iter().for_each(&announce);
+                    pause = RETRY.0;
+                    self.shared.reload.notified().await;
+                }
+                Err(error) => {
+                    // Said once, not with every try.
+                    if pause == RETRY.0 {
+                        tracing::error!(error = %error.chain(), "cannot read the keys of callers");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Makes a key. The secret is returned this once and is not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Name`] or [`KeyError::Store`].
+    pub async fn create(
+        &self,
+        name: &str,
+        now_ms: u64,
+    ) -> Result<(KeyRecord, SecretKey), KeyError> {
+        let secret = SecretKey::generate();
+        let record = KeyRecord {
+            id: CallerId::new(format!("key_{}", random_base62(ID_CHARS))),
+            name: checked_name(name)?.to_owned(),
+            hint: secret.hint(),
+            version: 1,
+            created_at_ms: now_ms,
+            revoked_at_ms: None,
+        };
+        let failed = StoreError::query("store the key");
+        let _one = self.shared.changing.acquire().await;
+        let mut connection = self.shared.store.connect().await?;
+        sqlx::query(
+            "INSERT INTO keys (id, name, hash, hint, version, created_at_ms)
+             VALUES (?, ?, ?, ?, 1, ?)",
+        )
+        .bind(record.id.as_str())
+        .bind(&record.name)
+        .bind(secret.hash().as_bytes())
+        .bind(&record.hint)
+        .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
+        .execute(&mut connection)
+        .await
+        .map_err(failed)?;
+        self.load_table(&mut connection).await?;
+        Ok((record, secret))
+    }
+
+    /// Keys, newest first: those after the key with the id `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Unknown`] where `after` is no key; [`KeyError::Store`].
+    pub async fn list(&self, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>, KeyError> {
+        let failed = StoreError::query("list the keys");
+        let mut reader = self.shared.store.reader().await?;
+        let place: i64 = match after {
+            None => i64::MAX,
+            Some(id) => sqlx::query_scalar("SELECT rowid FROM keys WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut reader.connection)
+                .await
+                .map_err(&failed)?
+                .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?,
+        };
+        let rows = sqlx::query(
+            "SELECT id, name, hint, version, created_at_ms, revoked_at_ms FROM keys
+             WHERE rowid < ? ORDER BY rowid DESC LIMIT ?",
+        )
+        .bind(place)
+        .bind(i64::from(limit))
+        .fetch_all(&mut reader.connection)
+        .await
+        .map_err(&failed)?;
+        let records = rows.iter().map(KeyRecord::read).collect::<Result<_, _>>();
+        Ok(records.map_err(failed)?)
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Unknown`] or [`KeyError::Store`].
+    pub async fn find(&self, id: &str) -> Result<KeyRecord, KeyError> {
+        let mut reader = self.shared.store.reader().await?;
+        find_record(&mut reader.connection, id).await
+    }
+
+    /// Changes a key, if it still has the version `if_version`, where that is given. The request
+    /// path knows when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Any [`KeyError`].
+    pub async fn change(
+        &self,
+        id: &str,
+        change: &KeyChange,
+        if_version: Option<u64>,
+        now_ms: u64,
+    ) -> Result<KeyRecord, KeyError> {
+        let failed = StoreError::query("change the key");
+        let _one = self.shared.changing.acquire().await;
+        let mut connection = self.shared.store.connect().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let old = find_record(&mut transaction, id).await?;
+        if if_version.is_some_and(|version| version != old.version) {
+            return Err(KeyError::Changed { version: old.version });
+        }
+        let new = old.clone().changed(change, now_ms)?;
+        if new == old {
+            return Ok(old);
+        }
+        sqlx::query("UPDATE keys SET name = ?, version = ?, revoked_at_ms = ? WHERE id = ?")
+            .bind(&new.name)
+            .bind(i64::try_from(new.version).unwrap_or(i64::MAX))
+            .bind(new.revoked_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)))
+            .bind(id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        self.load_table(&mut connection).await?;
+        Ok(new)
+    }
+
+    async fn load_table(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let failed = StoreError::query("read the keys");
+        let rows = sqlx::query("SELECT id, name, hash, revoked_at_ms FROM keys")
+            .fetch_all(connection)
+            .await
+            .map_err(&failed)?;
+        let mut by_hash = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let hash = row.try_get::<&[u8], _>("hash").map_err(&failed)?;
+            let is_revoked =
+                row.try_get::<Option<i64>, _>("revoked_at_ms").map_err(&failed)?.is_some();
+            if let Some(hash) = KeyHash::from_bytes(hash).filter(|_| !is_revoked) {
+                let id = CallerId::new(row.try_get::<&str, _>("id").map_err(&failed)?);
+                let name = row.try_get("name").map_err(&failed)?;
+                by_hash.insert(hash, Arc::new(Caller { id, name }));
+            }
+        }
+        let any_key = !rows.is_empty();
+        self.shared.table.store(Some(Arc::new(CallerTable { by_hash, any_key })));
+        Ok(())
+    }
+
+    /// Reads the admin key's hash, or makes a key, unless the environment gave one.
+    async fn load_admin(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Option<SecretKey>, StoreError> {
+        if self.shared.admin_is_given {
+            return Ok(None);
+        }
+        let failed = StoreError::query("read or make the admin key");
+        let fresh = SecretKey::generate_admin();
+        // Whoever is first wins; both read what won.
+        sqlx::query("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(ADMIN_SETTING)
+            .bind(fresh.hash().as_bytes())
+            .execute(&mut *connection)
+            .await
+            .map_err(&failed)?;
+        let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?")
+            .bind(ADMIN_SETTING)
+            .fetch_one(connection)
+            .await
+            .map_err(&failed)?;
+        let hash = KeyHash::from_bytes(&stored)
+            .ok_or_else(|| failed(sqlx::Error::Decode("the stored hash is damaged".into())))?;
+        self.shared.admin.store(Some(Arc::new(hash)));
+        Ok((hash == fresh.hash()).then_some(fresh))
+    }
+}
+
+async fn find_record(connection: &mut SqliteConnection, id: &str) -> Result<KeyRecord, KeyError> {
+    let failed = StoreError::query("read the key");
+    let row = sqlx::query(
+        "SELECT id, name, hint, version, created_at_ms, revoked_at_ms FROM keys WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+    .map_err(&failed)?
+    .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?;
+    Ok(KeyRecord::read(&row).map_err(failed)?)
+}
+
+fn checked_name(name: &str) -> Result<&str, KeyError> {
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(KeyError::Name("the name must not be empty"));
+    }
+    if name.chars().count() > MAX_NAME_CHARS {
+        return Err(KeyError::Name("the name must not be longer than 100 characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(KeyError::Name("the name must not hold control characters"));
+    }
+    Ok(name)
+}
+
+// === impl KeyRecord ===
+
+impl KeyRecord {
+    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let count = |number: i64| number.max(0).unsigned_abs();
+        let revoked_at_ms: Option<i64> = row.try_get("revoked_at_ms")?;
+        Ok(Self {
+            id: CallerId::new(row.try_get::<&str, _>("id")?),
+            name: row.try_get("name")?,
+            hint: row.try_get("hint")?,
+            version: count(row.try_get("version")?),
+            created_at_ms: count(row.try_get("created_at_ms")?),
+            revoked_at_ms: revoked_at_ms.map(count),
+        })
+    }
+
+    /// What it becomes; the same where the change changes nothing.
+    fn changed(mut self, change: &KeyChange, now_ms: u64) -> Result<Self, KeyError> {
+        match change {
+            KeyChange::Name(name) => {
+                let name = checked_name(name)?;
+                if self.name == name {
+                    return Ok(self);
+                }
+                self.name = name.to_owned();
+            }
+            KeyChange::Revoke => {
+                if self.revoked_at_ms.is_some() {
+                    return Ok(self);
+                }
+                self.revoked_at_ms = Some(now_ms);
+            }
+        }
+        self.version += 1;
+        Ok(self)
+    }
+}

@@ -1,0 +1,238 @@
+//! One upstream call, held back until its first token.
+//!
+//! Nothing is sent to the caller here, so whatever goes wrong is an ordinary failure and the next
+//! target can be tried. Headers are no token: a provider that has sent them may still think for a
+//! minute, or fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::plan::{Plan, Prepared};
+use super::stream::Live;
+use super::wire::{self, Wire};
+use super::{Account, Call, Lane};
+use crate::chat::Completion;
+use crate::clock::Instant;
+use crate::config::Target;
+use crate::dialect::{ReplyContext, StreamSummary};
+use crate::failure::{Failure, FailureKind};
+use crate::fleet::Ticket;
+use crate::journal::EndpointKind;
+use crate::upstream::{self, UpstreamReply, UpstreamRequest};
+
+/// The longest answer that is taken whole. Embeddings of 2,048 texts at 3,072 dimensions are some
+/// 80 MB as JSON numbers.
+const MAX_REPLY_BYTES: usize = 128 * 1024 * 1024;
+/// The longest error body that is read; what matters stands at its beginning.
+const MAX_ERROR_BYTES: usize = 256 * 1024;
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// It is all here.
+    Whole { body: Bytes, summary: Box<StreamSummary>, ticket: Ticket },
+    /// Its first token is here.
+    Stream(Box<Live>),
+}
+
+impl Lane {
+    /// Makes one attempt.
+    pub(super) async fn attempt(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        target: &Arc<Target>,
+        prepared: Prepared,
+        account: &mut Account,
+    ) -> Result<Begun, Failure> {
+        let started = Instant::now();
+        let ticket = self.fleet.admit(target, started);
+        account.on_ticket(target, ticket.metrics());
+        let limit = patience(call, plan);
+        let answering = self.begin(call, plan, target, prepared, account);
+        // Boxed: what an attempt holds across its waits would otherwise be copied up through every
+        // future around it.
+        let result = tokio::time::timeout(limit, Box::pin(answering)).await;
+        let now = Instant::now();
+        account.on_upstream_wait(now.saturating_duration_since(started));
+        match result {
+            Ok(Ok(begun)) => {
+                ticket.on_first_token(now);
+                account.on_first_token(now);
+                Ok(begun.with(ticket))
+            }
+            Ok(Err(failure)) => {
+                ticket.fail(failure.kind);
+                Err(failure)
+            }
+            Err(_elapsed) => {
+                ticket.fail(FailureKind::SlowStart);
+                let message = format!("no first token within {limit:?}");
+                Err(Failure::new(FailureKind::SlowStart, message))
+            }
+        }
+    }
+
+    async fn begin(
+        &self,
+        call: &Call,
+        plan: &Plan,
+        target: &Arc<Target>,
+        prepared: Prepared,
+        account: &Account,
+    ) -> Result<Unticketed, Failure> {
+        let Prepared { path, headers, body, same_wire, .. } = prepared;
+        let origin = target.endpoint.base.origin.clone();
+        let connect_timeout = plan.route().timeouts.connect;
+        let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
+        let mut reply = self.transport.send(request).await?;
+        if !reply.status.is_success() {
+            return Err(refusal(target, reply).await);
+        }
+        let context = account.reply_context(call, target);
+        let streams = call.envelope.stream && !is_json(&reply.headers);
+        if streams {
+            let wire = if same_wire {
+                Wire::same(call.dialect.codec(), target, call.envelope.include_usage)
+            } else {
+                Wire::translated(target.endpoint.dialect, call.dialect, target, context)
+            };
+            return hold_back(reply, wire, plan, target).await;
+        }
+        let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
+        if call.envelope.stream {
+            return whole_as_stream(call, target, &body, context);
+        }
+        whole(call, target, same_wire, body, &context)
+    }
+}
+
+/// A [`Begun`] without its ticket, which stays with the attempt until it is known to succeed.
+enum Unticketed {
+    Whole(Bytes, Box<StreamSummary>),
+    Stream(Box<Live>),
+}
+
+impl Unticketed {
+    fn with(self, ticket: Ticket) -> Begun {
+        match self {
+            Self::Whole(body, summary) => Begun::Whole { body, summary, ticket },
+            Self::Stream(mut live) => {
+                live.ticket = Some(ticket);
+                Begun::Stream(live)
+            }
+        }
+    }
+}
+
+/// How long an attempt may take until its first token. An answer that is not streamed has its
+/// first token with its last one, so only the deadline bounds it.
+fn patience(call: &Call, plan: &Plan) -> Duration {
+    let remaining = plan.remaining();
+    if call.envelope.stream { remaining.min(plan.route().timeouts.first_token) } else { remaining }
+}
+
+async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {
+    // An error body that is cut or endless still has its status to go by.
+    let body = upstream::collect(&mut *reply.body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let codec = target.endpoint.dialect.codec();
+    if reply.status.is_redirection() {
+        let message = "the provider redirects; set its `base_url` to where it redirects to";
+        return Failure::new(FailureKind::ServerFault, message).with_status(reply.status);
+    }
+    codec.decode_failure(reply.status, &reply.headers, &body)
+}
+
+/// Reads a stream up to its first token.
+async fn hold_back(
+    mut reply: UpstreamReply,
+    mut wire: Wire,
+    plan: &Plan,
+    target: &Arc<Target>,
+) -> Result<Unticketed, Failure> {
+    let mut held: Option<Bytes> = None;
+    let mut ended = false;
+    while !ended {
+        let progress = match upstream::next_chunk(&mut *reply.body).await {
+            Some(chunk) => wire.push(chunk?),
+            None => {
+                ended = true;
+                wire.finish()
+            }
+        };
+        let bytes = match held.take() {
+            None => progress.bytes,
+            Some(held) => {
+                let mut both = BytesMut::from(held);
+                both.extend_from_slice(&progress.bytes);
+                both.freeze()
+            }
+        };
+        // A failure in the same read as the first token came before anything was sent.
+        if let Some(failure) = progress.failure {
+            return Err(failure);
+        }
+        if progress.semantic {
+            let live = Live::new(reply.body, wire, bytes, plan, target);
+            return Ok(Unticketed::Stream(Box::new(live)));
+        }
+        held = Some(bytes).filter(|bytes| !bytes.is_empty());
+    }
+    let message = "the stream ended without a single token";
+    Err(Failure::new(FailureKind::Degenerate, message))
+}
+
+fn whole(
+    call: &Call,
+    target: &Target,
+    same_wire: bool,
+    body: Bytes,
+    context: &ReplyContext,
+) -> Result<Unticketed, Failure> {
+    let codec = target.endpoint.dialect.codec();
+    if call.kind == EndpointKind::CountTokens {
+        return Ok(Unticketed::Whole(body, Box::default()));
+    }
+    if same_wire {
+        let summary = codec.scan_reply(&body)?;
+        return Ok(Unticketed::Whole(body, Box::new(summary)));
+    }
+    let completion = codec.decode_reply(&body)?;
+    let summary = summary_of(&completion);
+    let encoded = call.dialect.codec().encode_reply(&completion, context);
+    Ok(Unticketed::Whole(Bytes::from(encoded), Box::new(summary)))
+}
+
+/// Some servers ignore `stream` and answer whole: the caller still gets the stream it asked for.
+fn whole_as_stream(
+    call: &Call,
+    target: &Arc<Target>,
+    body: &[u8],
+    context: ReplyContext,
+) -> Result<Unticketed, Failure> {
+    let completion = target.endpoint.dialect.codec().decode_reply(body)?;
+    let mut encoder = call.dialect.codec().stream_encoder(context);
+    let mut out = Vec::new();
+    let summary = summary_of(&completion);
+    for delta in completion.into_deltas() {
+        encoder.push(&delta, &mut out);
+    }
+    Ok(Unticketed::Whole(Bytes::from(out), Box::new(summary)))
+}
+
+fn summary_of(completion: &Completion) -> StreamSummary {
+    let mut summary = StreamSummary::default();
+    for delta in completion.clone().into_deltas() {
+        wire::note(&mut summary, &delta);
+    }
+    summary
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
+}

@@ -1,0 +1,184 @@
+//! Which targets a call may be served by, in which order, until when, and in which words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+
+use super::Call;
+use crate::chat::ChatRequest;
+use crate::clock::Instant;
+use crate::config::{Route, Target};
+use crate::dialect::{Dialect, Dropped, RequestTarget};
+use crate::fleet::Fleet;
+use crate::journal::EndpointKind;
+use crate::rejection::Rejection;
+
+/// The targets of one call, and what all its attempts share.
+#[derive(Debug)]
+pub(super) struct Plan {
+    route: Arc<Route>,
+    /// The targets not tried yet, next one last.
+    left: Vec<Arc<Target>>,
+    deadline: Instant,
+    budget: Duration,
+    /// The call in canonical words, decoded once, when the first target needs it.
+    decoded: Option<Result<ChatRequest, Rejection>>,
+}
+
+/// A call as one target wants it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) dropped: Dropped,
+    /// Whether the answer comes in the wire the caller speaks.
+    pub(super) same_wire: bool,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Finds the route and draws the order.
+    pub(super) fn new(call: &Call, fleet: &Fleet) -> Result<Self, Rejection> {
+        let route = call.snapshot.resolve(&call.envelope.model)?;
+        let mut left = fleet.order(&route.tiers);
+        left.reverse();
+        let budget = match call.timeout {
+            Some(timeout) => timeout.min(route.timeouts.total),
+            None => route.timeouts.total,
+        };
+        let deadline = Instant::now() + budget;
+        Ok(Self { route, left, deadline, budget, decoded: None })
+    }
+
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    pub(super) fn next_target(&mut self) -> Option<Arc<Target>> {
+        self.left.pop()
+    }
+
+    /// When the request has to be over.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn deadline_passed(&self) -> Rejection {
+        Rejection::DeadlinePassed { within: self.budget }
+    }
+
+    /// The rejection where a route has no target that could be tried at all.
+    pub(super) fn nobody(&self, call: &Call) -> Rejection {
+        Rejection::Internal {
+            detail: format!("route {} has no targets for {}", self.route.name, call.kind.as_str()),
+        }
+    }
+
+    /// Writes the call for `target`.
+    pub(super) fn prepare(&mut self, call: &Call, target: &Target) -> Result<Prepared, Rejection> {
+        let endpoint = &target.endpoint;
+        let model = target.model.name.as_str();
+        let quirks = &endpoint.quirks;
+        let same_wire = endpoint.dialect == call.dialect && !call.envelope.needs_decode(quirks);
+        let mut headers = endpoint.headers.clone();
+        let (path, body, dropped) = if same_wire {
+            let (body, dropped) = match call.dialect {
+                Dialect::Anthropic => call.envelope.for_anthropic(model, quirks),
+                Dialect::OpenAiChat | Dialect::Gemini => {
+                    call.envelope.for_openai_chat(model, quirks, true)
+                }
+            };
+            (path_of(call.kind, quirks.path.as_deref(), model), body, dropped)
+        } else {
+            self.translate(call, target, &mut headers)?
+        };
+        self.add_headers(call, target, &mut headers);
+        Ok(Prepared {
+            path: format!("{}{path}", endpoint.base.path),
+            headers,
+            body,
+            dropped,
+            same_wire,
+        })
+    }
+
+    fn translate(
+        &mut self,
+        call: &Call,
+        target: &Target,
+        headers: &mut HeaderMap,
+    ) -> Result<(String, Bytes, Dropped), Rejection> {
+        let refused = |param: &str, problem: &str| Rejection::Unsupported {
+            param: param.to_owned(),
+            target: target.id.to_string(),
+            problem: problem.to_owned(),
+        };
+        match call.kind {
+            EndpointKind::Chat | EndpointKind::Messages => {}
+            EndpointKind::Completions => {
+                return Err(refused("prompt", "it serves conversations; use /v1/chat/completions"));
+            }
+            EndpointKind::Embeddings => {
+                return Err(refused("input", "embeddings are served by openai-chat providers"));
+            }
+            EndpointKind::CountTokens => {
+                return Err(refused("messages", "it does not count tokens"));
+            }
+        }
+        let chat = self
+            .decoded
+            .get_or_insert_with(|| call.dialect.codec().decode_request(call.envelope.body()));
+        let chat = chat.as_ref().map_err(Clone::clone)?;
+        let to = RequestTarget {
+            model: target.model.name.as_str(),
+            label: target.id.as_str(),
+            quirks: &target.endpoint.quirks,
+            output_tokens: target.model.output_tokens,
+        };
+        let mut dropped = Dropped::default();
+        let wire = target.endpoint.dialect.codec().encode_request(chat, &to, &mut dropped)?;
+        headers.extend(wire.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        Ok((wire.path, wire.body, dropped))
+    }
+
+    fn add_headers(&self, call: &Call, target: &Target, headers: &mut HeaderMap) {
+        const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Tokens are too small to gain by compression, and a scanner reads them as they come.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let accept = if call.envelope.stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        for (name, value) in &call.forwarded {
+            headers.insert(name, value.clone());
+        }
+        if target.endpoint.dialect == Dialect::Anthropic {
+            let version = http::HeaderName::from_static("anthropic-version");
+            headers.entry(version).or_insert(HeaderValue::from_static("2023-06-01"));
+        }
+        if let Some((name, value)) = &target.endpoint.auth_header {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// The path of an endpoint below a provider's base URL, on the wire the caller speaks.
+fn path_of(kind: EndpointKind, quirk: Option<&str>, model: &str) -> String {
+    match (kind, quirk) {
+        (EndpointKind::Chat | EndpointKind::Messages, Some(path)) => path.replace("{model}", model),
+        (EndpointKind::Chat, None) => "/chat/completions".to_owned(),
+        (EndpointKind::Messages, None) => "/messages".to_owned(),
+        (EndpointKind::Completions, _) => "/completions".to_owned(),
+        (EndpointKind::Embeddings, _) => "/embeddings".to_owned(),
+        (EndpointKind::CountTokens, _) => "/messages/count_tokens".to_owned(),
+    }
+}

@@ -1,0 +1,417 @@
+//! The account of a request: opened when it is admitted, settled exactly once, however it ends.
+//!
+//! An [`Account`] that is dropped unsettled belongs to a caller who left, so it settles itself as
+//! abandoned. Where the provider said how many tokens there were, the entry goes to the journal at
+//! once; where it did not (a cut stream, a caller who left), they are estimated off the data
+//! threads first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::{Call, Served};
+use crate::callers::Caller;
+use crate::catalog::Model;
+use crate::chat::Usage;
+use crate::clock::{Instant, WallClock};
+use crate::config::{Route, Target};
+use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary, TextSample};
+use crate::failure::Failure;
+use crate::ids::{ModelName, RequestId};
+use crate::journal::{EndpointKind, Entry, Journal, Outcome};
+use crate::rejection::Rejection;
+use crate::telemetry::{Metrics, TargetMetrics};
+use crate::tokens;
+use crate::units::MicroUsd;
+
+/// Estimates that may wait. Beyond that, tokens are guessed from the length alone.
+const MAX_WAITING_ESTIMATES: usize = 4_096;
+
+/// Where accounts are settled.
+#[derive(Debug)]
+pub struct Ledger {
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    wall: Arc<dyn WallClock>,
+    /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
+    estimates: mpsc::Sender<Estimate>,
+}
+
+/// Settles what has to be estimated first; to be run off the data threads.
+#[derive(Debug)]
+pub struct Estimator {
+    waiting: mpsc::Receiver<Estimate>,
+    ledger: Arc<Ledger>,
+}
+
+/// An entry that lacks its token counts.
+#[derive(Debug)]
+struct Estimate {
+    entry: Entry,
+    prompt: Bytes,
+    text: TextSample,
+    /// What the provider said before it stopped saying anything.
+    known: Usage,
+    model: Arc<Model>,
+    metrics: TargetMetrics,
+}
+
+/// The account of one request.
+#[derive(Debug)]
+#[must_use = "an account that is dropped counts as abandoned by its caller"]
+pub struct Account {
+    ledger: Arc<Ledger>,
+    /// `None` once settled.
+    open: Option<Box<Open>>,
+}
+
+/// What is known of a request so far.
+#[derive(Debug)]
+struct Open {
+    entry: Entry,
+    received: Instant,
+    /// When the body was read and the gateway's own work began.
+    read: Instant,
+    first_token: Option<Instant>,
+    upstream_wait: Duration,
+    prompt: Bytes,
+    tried: Option<(Arc<Target>, TargetMetrics)>,
+    dropped: Dropped,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// A ledger, and the estimator that must run beside it.
+    pub fn new(
+        journal: Journal,
+        metrics: Arc<Metrics>,
+        wall: Arc<dyn WallClock>,
+    ) -> (Arc<Self>, Estimator) {
+        let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
+        let ledger = Arc::new(Self { journal, metrics, wall, estimates });
+        (Arc::clone(&ledger), Estimator { waiting, ledger })
+    }
+
+    /// Opens the account of a request that came in at `received`.
+    pub fn open(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        caller: &Caller,
+        kind: EndpointKind,
+        dialect: Dialect,
+        received: Instant,
+    ) -> Account {
+        self.journal.accepted();
+        let entry = Entry {
+            request_id,
+            started_at_ms: self.wall.unix_ms(),
+            caller: caller.id.clone(),
+            endpoint: kind,
+            dialect,
+            model_asked: None,
+            route: None,
+            target: None,
+            provider: None,
+            model_served: None,
+            streamed: false,
+            outcome: Outcome::ClientGone,
+            failure: None,
+            error_code: None,
+            status: 0,
+            attempts: 0,
+            usage: Usage::default(),
+            usage_estimated: false,
+            cost: MicroUsd::default(),
+            latency: Duration::ZERO,
+            first_token: None,
+            overhead: Duration::ZERO,
+            tags: Vec::new(),
+        };
+        let open = Open {
+            entry,
+            received,
+            read: received,
+            first_token: None,
+            upstream_wait: Duration::ZERO,
+            prompt: Bytes::new(),
+            tried: None,
+            dropped: Dropped::default(),
+        };
+        Account { ledger: Arc::clone(self), open: Some(Box::new(open)) }
+    }
+
+    /// Seconds since 1970.
+    pub fn unix_seconds(&self) -> u64 {
+        self.wall.unix_seconds()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Counts and writes an entry that is complete.
+    fn close(&self, entry: Entry) {
+        let metrics = &self.metrics;
+        metrics.request(
+            entry.endpoint.as_str(),
+            entry.outcome.as_str(),
+            entry.error_code.unwrap_or(""),
+        );
+        metrics.request_seconds.observe(entry.latency.as_secs_f64());
+        metrics.overhead_seconds.observe(entry.overhead.as_secs_f64());
+        if let Some(first_token) = entry.first_token {
+            metrics.first_token_seconds.observe(first_token.as_secs_f64());
+        }
+        for _ in 1..entry.attempts {
+            metrics.fallbacks.inc();
+        }
+        self.journal.record(entry);
+    }
+}
+
+// === impl Estimator ===
+
+impl Estimator {
+    /// Runs until `closing` turns true, and then settles what waits.
+    pub async fn run(mut self, mut closing: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                biased;
+                estimate = self.waiting.recv() => match estimate {
+                    Some(estimate) => self.ledger.settle_estimate(estimate, count),
+                    None => return,
+                },
+                _ = closing.wait_for(|closing| *closing) => break,
+            }
+        }
+        while let Ok(estimate) = self.waiting.try_recv() {
+            self.ledger.settle_estimate(estimate, count);
+        }
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    /// Notes what was asked, once the body was read.
+    pub fn on_call(&mut self, call: &Call, tags: Vec<(String, String)>) {
+        if let Some(open) = &mut self.open {
+            open.read = Instant::now();
+            open.prompt = call.envelope.body().clone();
+            open.entry.model_asked = Some(ModelName::new(&call.envelope.model));
+            open.entry.streamed = call.envelope.stream;
+            open.entry.tags = tags;
+        }
+    }
+
+    pub(super) fn on_route(&mut self, route: &Route) {
+        if let Some(open) = &mut self.open {
+            open.entry.route = Some(route.name.clone());
+        }
+    }
+
+    pub(super) fn on_attempt(&mut self, target: &Arc<Target>, dropped: &Dropped) {
+        if let Some(open) = &mut self.open {
+            open.entry.attempts += 1;
+            open.entry.target = Some(target.id.clone());
+            open.entry.provider = Some(target.endpoint.provider.clone());
+            open.entry.model_served = Some(target.model.name.clone());
+            open.dropped = dropped.clone();
+        }
+    }
+
+    /// Notes whose attempt is under way, for the tokens it may cost.
+    pub(super) fn on_ticket(&mut self, target: &Arc<Target>, metrics: &TargetMetrics) {
+        if let Some(open) = &mut self.open {
+            open.tried = Some((Arc::clone(target), metrics.clone()));
+        }
+    }
+
+    pub(super) fn on_failure(&mut self, failure: &Failure) {
+        if let Some(open) = &mut self.open {
+            open.entry.failure = Some(failure.kind);
+            // A provider that failed before its first token charges nothing.
+            open.tried = None;
+        }
+    }
+
+    pub(super) fn on_upstream_wait(&mut self, waited: Duration) {
+        if let Some(open) = &mut self.open {
+            open.upstream_wait += waited;
+        }
+    }
+
+    pub(super) fn on_first_token(&mut self, now: Instant) {
+        if let Some(open) = &mut self.open {
+            open.first_token = Some(now);
+        }
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.open.as_ref().map_or(0, |open| open.entry.attempts)
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
+    }
+
+    /// What the writer of a translated answer has to know.
+    pub(super) fn reply_context(&self, call: &Call, target: &Target) -> ReplyContext {
+        ReplyContext {
+            request_id: call.request_id.to_string(),
+            model: target.model.name.to_string(),
+            created: self.ledger.unix_seconds(),
+            include_usage: call.envelope.include_usage,
+        }
+    }
+
+    /// How the answer came about so far.
+    pub fn served(&self) -> Served {
+        let Some(open) = &self.open else { return Served::default() };
+        Served {
+            by: open.entry.target.clone(),
+            attempts: open.entry.attempts,
+            dropped: open.dropped.clone(),
+            cost: None,
+            overhead: open.overhead(Instant::now()),
+        }
+    }
+
+    /// The event that tells the caller of a committed stream what went wrong.
+    pub(super) fn error_event(&self, rejection: &Rejection) -> Bytes {
+        let Some(open) = &self.open else { return Bytes::new() };
+        let codec = open.entry.dialect.codec();
+        codec.encode_stream_error(rejection, open.entry.request_id.as_str()).into()
+    }
+
+    /// Settles a request whose whole answer was sent, or is about to be.
+    pub(super) fn complete(mut self, summary: &StreamSummary) -> Served {
+        let served = self.served();
+        let cost = self.settle(Outcome::Complete, 200, Some(summary));
+        Served { cost, ..served }
+    }
+
+    /// Settles a request whose answer broke off after it had begun.
+    pub(super) fn cut(mut self, rejection: &Rejection, summary: &StreamSummary) {
+        if let (Some(open), Rejection::StreamFailed { failure }) = (&mut self.open, rejection) {
+            open.entry.failure = Some(failure.kind);
+            open.entry.error_code = Some(rejection.face().code);
+        }
+        self.settle(Outcome::Cut, 200, Some(summary));
+    }
+
+    /// Settles a request whose caller left within the answer.
+    pub(super) fn abandon(mut self, summary: &StreamSummary) {
+        self.settle(Outcome::ClientGone, 200, Some(summary));
+    }
+
+    /// Settles a request that got an error instead of an answer.
+    pub fn reject(mut self, rejection: &Rejection) {
+        let face = rejection.face();
+        let attempted = self.attempts() > 0;
+        if let Some(open) = &mut self.open {
+            open.entry.error_code = Some(face.code);
+            open.tried = None;
+        }
+        let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
+        self.settle(outcome, face.status.as_u16(), None);
+    }
+
+    fn settle(
+        &mut self,
+        outcome: Outcome,
+        status: u16,
+        summary: Option<&StreamSummary>,
+    ) -> Option<MicroUsd> {
+        let open = self.open.take()?;
+        let now = Instant::now();
+        let overhead = open.overhead(open.first_token.unwrap_or(now));
+        let Open { mut entry, received, first_token, prompt, tried, .. } = *open;
+        entry.outcome = outcome;
+        entry.status = status;
+        entry.latency = now.saturating_duration_since(received);
+        entry.first_token = first_token.map(|at| at.saturating_duration_since(received));
+        entry.overhead = overhead;
+        let Some((target, metrics)) = tried else {
+            self.ledger.close(entry);
+            return None;
+        };
+        let known = summary.and_then(|summary| summary.usage);
+        if let (Some(usage), Outcome::Complete) = (known, outcome) {
+            entry.usage = usage;
+            entry.cost = target.model.cost(&usage);
+            metrics.used(&usage, entry.cost.0);
+            let cost = entry.cost;
+            self.ledger.close(entry);
+            return Some(cost);
+        }
+        self.ledger.estimate(Estimate {
+            entry,
+            prompt,
+            text: summary.map(|summary| summary.text.clone()).unwrap_or_default(),
+            known: known.unwrap_or_default(),
+            model: Arc::clone(&target.model),
+            metrics,
+        });
+        None
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.settle(Outcome::ClientGone, 499, None);
+    }
+}
+
+impl Ledger {
+    /// Queues an estimate, or guesses by length where too many wait.
+    fn estimate(&self, estimate: Estimate) {
+        if let Err(refused) = self.estimates.try_send(estimate) {
+            let (mpsc::error::TrySendError::Full(estimate)
+            | mpsc::error::TrySendError::Closed(estimate)) = refused;
+            self.settle_estimate(estimate, guess);
+        }
+    }
+
+    /// Fills in what the provider did not say, and closes the entry.
+    fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
+        let estimated = tokens(&estimate);
+        let Estimate { mut entry, known, model, metrics, .. } = estimate;
+        let mut usage = known;
+        if usage.total_input() == 0 {
+            usage.input = estimated.input;
+        }
+        // What the provider said in the middle of an answer is less than what it sent by the end.
+        usage.output = usage.output.max(estimated.output.saturating_sub(usage.reasoning));
+        entry.usage = usage;
+        entry.usage_estimated = true;
+        entry.cost = model.cost(&usage);
+        metrics.used(&usage, entry.cost.0);
+        self.close(entry);
+    }
+}
+
+fn count(estimate: &Estimate) -> Usage {
+    let input = tokens::count_request(&estimate.prompt);
+    let output = tokens::count_sample(&estimate.text);
+    Usage { input, output, ..Usage::default() }
+}
+
+fn guess(estimate: &Estimate) -> Usage {
+    let input = tokens::guess(estimate.prompt.len() as u64);
+    let output = tokens::guess(estimate.text.bytes());
+    Usage { input, output, ..Usage::default() }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// The gateway's own part of the time between the body's end and `until`.
+    fn overhead(&self, until: Instant) -> Duration {
+        until.saturating_duration_since(self.read).saturating_sub(self.upstream_wait)
+    }
+}

@@ -1,0 +1,357 @@
+//! A committed answer, carried to its end.
+//!
+//! The stream is a body: whoever writes to the caller polls it, and learns nothing of attempts or
+//! wires. It ends in one of four ways, and the account is settled in each: the provider's own end
+//! was seen; the answer broke, and the caller got an error event and no terminal marker; the caller
+//! left, and the body was dropped; or no target answered although the reply had been committed
+//! early.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::Sleep;
+
+use super::attempt::Begun;
+use super::plan::Plan;
+use super::wire::{Progress, Wire};
+use super::{Account, Answer};
+use crate::clock::Instant;
+use crate::config::{KeepAlive, Target, Timeouts};
+use crate::failure::{Failure, FailureKind};
+use crate::fleet::Ticket;
+use crate::rejection::Rejection;
+use crate::upstream::UpstreamBody;
+
+/// The search for a target that answers, with the account it is charged to.
+pub(super) type Opening = Pin<Box<dyn Future<Output = (Result<Begun, Rejection>, Account)> + Send>>;
+
+/// How long a provider may keep its connection open after its terminal event. The caller has its
+/// whole answer; what is waited for is only the connection's reuse.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// A comment: what a silent stream says to keep proxies and clients from giving up.
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// A streamed answer, as bytes for the caller.
+pub struct AnswerStream {
+    state: State,
+    /// `None` once settled, and while an [`Opening`] holds it.
+    account: Option<Account>,
+    /// Wakes the stream when it has to look at the clock. Set rarely and checked against the times
+    /// below, so that a token costs no timer.
+    alarm: Pin<Box<Sleep>>,
+    /// When the caller last heard something.
+    last_sent: Instant,
+    keep_alive: Option<Duration>,
+}
+
+enum State {
+    /// Committed before the first token; see [`KeepAlive::before_first_token`].
+    Opening(Opening),
+    /// Carrying tokens.
+    Live(Box<Live>),
+    /// Something still to be said, then the end.
+    Last(Bytes),
+    Done,
+}
+
+/// An answer whose first token is here.
+#[derive(Debug)]
+pub(super) struct Live {
+    body: Box<dyn UpstreamBody>,
+    wire: Wire,
+    /// Bytes not sent yet: at first those held back.
+    held: Bytes,
+    pub(super) ticket: Option<Ticket>,
+    timeouts: Timeouts,
+    keep_alive: KeepAlive,
+    deadline: Instant,
+    /// When the provider last said something.
+    last_heard: Instant,
+    /// For the log.
+    target: Arc<Target>,
+}
+
+// === impl Live ===
+
+impl Live {
+    pub(super) fn new(
+        body: Box<dyn UpstreamBody>,
+        wire: Wire,
+        held: Bytes,
+        plan: &Plan,
+        target: &Arc<Target>,
+    ) -> Self {
+        Self {
+            body,
+            wire,
+            held,
+            ticket: None,
+            timeouts: plan.route().timeouts,
+            keep_alive: plan.route().keep_alive,
+            deadline: plan.deadline(),
+            last_heard: Instant::now(),
+            target: Arc::clone(target),
+        }
+    }
+
+    /// The next bytes for the caller, or how the answer ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if !self.held.is_empty() {
+            return Poll::Ready(Step::Send(std::mem::take(&mut self.held)));
+        }
+        loop {
+            let progress = match self.body.poll_chunk(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.last_heard = Instant::now();
+                    self.wire.push(chunk)
+                }
+                // A connection that breaks after the terminal event has broken nothing.
+                Poll::Ready(Some(Err(_))) if self.wire.saw_terminal() => {
+                    return Poll::Ready(Step::End(Bytes::new()));
+                }
+                Poll::Ready(Some(Err(failure))) => {
+                    return Poll::Ready(Step::Break(Bytes::new(), failure));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.finish()),
+            };
+            if let Some(failure) = progress.failure {
+                return Poll::Ready(Step::Break(progress.bytes, failure));
+            }
+            if !progress.bytes.is_empty() {
+                return Poll::Ready(Step::Send(progress.bytes));
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Step {
+        let Progress { bytes, failure, .. } = self.wire.finish();
+        match failure {
+            None => Step::End(bytes),
+            Some(failure) => Step::Break(bytes, failure),
+        }
+    }
+
+    /// When the clock has to be looked at next, seen from the provider's side.
+    fn next_limit(&self) -> Instant {
+        let patience = if self.wire.saw_terminal() { GRACE } else { self.timeouts.between_tokens };
+        (self.last_heard + patience).min(self.deadline)
+    }
+
+    /// What the clock says: nothing, or the end.
+    fn on_alarm(&mut self, now: Instant) -> Option<Step> {
+        if now < self.next_limit() {
+            return None;
+        }
+        if self.wire.is_complete() {
+            return Some(self.finish());
+        }
+        let message = if now >= self.deadline {
+            "the deadline passed within the answer".to_owned()
+        } else {
+            format!("no token within {:?}", self.timeouts.between_tokens)
+        };
+        Some(Step::Break(Bytes::new(), Failure::new(FailureKind::MidStream, message)))
+    }
+}
+
+/// What comes next.
+enum Step {
+    Send(Bytes),
+    End(Bytes),
+    Break(Bytes, Failure),
+}
+
+// === impl AnswerStream ===
+
+impl AnswerStream {
+    /// An answer that has begun in time.
+    pub(super) fn begin(begun: Begun, account: Account) -> Answer {
+        match begun {
+            Begun::Stream(live) => Self::answer(*live, account),
+            Begun::Whole { body, summary, ticket } => {
+                ticket.succeed(Instant::now());
+                let served = account.complete(&summary);
+                Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
+            }
+        }
+    }
+
+    pub(super) fn answer(live: Live, account: Account) -> Answer {
+        let served = account.served();
+        let keep_alive = live.keep_alive.every;
+        let stream = Self::new(State::Live(Box::new(live)), Some(account), keep_alive);
+        Answer::Stream(Box::new(stream), served)
+    }
+
+    /// An answer that is committed before anybody has answered.
+    pub(super) fn early(opening: Opening, every: Duration) -> Answer {
+        let stream = Self::new(State::Opening(opening), None, Some(every));
+        Answer::Stream(Box::new(stream), super::Served::default())
+    }
+
+    fn new(state: State, account: Option<Account>, keep_alive: Option<Duration>) -> Self {
+        let now = Instant::now();
+        // The first look at the clock arms it properly.
+        let alarm = Box::pin(tokio::time::sleep_until(now));
+        Self { state, account, alarm, last_sent: now, keep_alive }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let polled = match &mut self.state {
+                State::Done => return Poll::Ready(None),
+                State::Last(bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    self.state = State::Done;
+                    return Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()));
+                }
+                State::Opening(opening) => {
+                    if let Poll::Ready((opened, account)) = opening.as_mut().poll(cx) {
+                        self.opened(opened, account);
+                        continue;
+                    }
+                    Poll::Pending
+                }
+                State::Live(live) => live.poll(cx),
+            };
+            let step = match polled {
+                Poll::Ready(step) => step,
+                Poll::Pending => match self.poll_alarm(cx) {
+                    Poll::Ready(step) => step,
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            match step {
+                Step::Send(bytes) => {
+                    self.last_sent = Instant::now();
+                    return Poll::Ready(Some(bytes));
+                }
+                Step::End(bytes) => self.end(bytes),
+                Step::Break(bytes, failure) => self.break_off(bytes, failure),
+            }
+        }
+    }
+
+    /// Arms the alarm for the next thing that may be due, and says what is due now.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let mut next = now + Duration::from_secs(3_600);
+            if let State::Live(live) = &mut self.state {
+                if let Some(step) = live.on_alarm(now) {
+                    return Poll::Ready(step);
+                }
+                next = next.min(live.next_limit());
+            }
+            if let Some(every) = self.keep_alive {
+                if now >= self.last_sent + every {
+                    return Poll::Ready(Step::Send(KEEP_ALIVE));
+                }
+                next = next.min(self.last_sent + every);
+            }
+            self.alarm.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    fn opened(&mut self, opened: Result<Begun, Rejection>, account: Account) {
+        match opened {
+            Ok(Begun::Stream(live)) => {
+                self.keep_alive = live.keep_alive.every;
+                self.state = State::Live(live);
+                self.account = Some(account);
+            }
+            Ok(Begun::Whole { body, summary, ticket }) => {
+                ticket.succeed(Instant::now());
+                account.complete(&summary);
+                self.state = State::Last(body);
+            }
+            Err(rejection) => {
+                let event = account.error_event(&rejection);
+                account.reject(&rejection);
+                self.state = State::Last(event);
+            }
+        }
+    }
+
+    fn end(&mut self, bytes: Bytes) {
+        let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
+            return;
+        };
+        let Live { wire, ticket, .. } = *live;
+        if let Some(ticket) = ticket {
+            ticket.succeed(Instant::now());
+        }
+        if let Some(account) = self.account.take() {
+            account.complete(wire.summary());
+        }
+    }
+
+    fn break_off(&mut self, bytes: Bytes, failure: Failure) {
+        let State::Live(live) = std::mem::replace(&mut self.state, State::Done) else {
+            return;
+        };
+        let Live { wire, ticket, target, .. } = *live;
+        if let Some(ticket) = ticket {
+            ticket.fail(failure.kind);
+        }
+        let Some(account) = self.account.take() else { return };
+        tracing::warn!(
+            request.id = %account.request_id(),
+            target.id = %target.id,
+            failure.kind = failure.kind.as_str(),
+            "stream broke: {failure}"
+        );
+        let rejection = Rejection::StreamFailed { failure };
+        let event = account.error_event(&rejection);
+        account.cut(&rejection, wire.summary());
+        self.state = State::Last([bytes, event].concat().into());
+    }
+}
+
+impl Drop for AnswerStream {
+    /// The caller left, or it has everything and closed before the provider did.
+    fn drop(&mut self) {
+        let (State::Live(live), Some(account)) =
+            (std::mem::replace(&mut self.state, State::Done), self.account.take())
+        else {
+            return;
+        };
+        let Live { wire, ticket, held, .. } = *live;
+        if wire.saw_terminal() && held.is_empty() {
+            if let Some(ticket) = ticket {
+                ticket.succeed(Instant::now());
+            }
+            account.complete(wire.summary());
+        } else {
+            account.abandon(wire.summary());
+        }
+    }
+}
+
+impl Body for AnswerStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.get_mut().poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerStream").field("account", &self.account).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! The gateway: builds and owns all that lives as long as the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::callers::Callers;
+use crate::clock::WallClock;
+use crate::config::Snapshot;
+use crate::dispatch::settle::Estimator;
+use crate::dispatch::{Lane, Ledger};
+use crate::fleet::Fleet;
+use crate::journal::{DropReason, Journal};
+use crate::telemetry::Metrics;
+use crate::upstream::Transport;
+
+/// All that requests share.
+#[derive(Debug)]
+pub struct Gateway {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Who may call.
+    pub callers: Callers,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is written down.
+    pub journal: Journal,
+    fleet: Arc<Fleet>,
+    ledger: Arc<Ledger>,
+    draining: AtomicBool,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// A gateway over the parts that do I/O, and the estimator that must run beside it.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        callers: Callers,
+        journal: Journal,
+        wall: Arc<dyn WallClock>,
+    ) -> (Arc<Self>, Estimator) {
+        let metrics = Arc::new(Metrics::new());
+        let (ledger, estimator) = Ledger::new(journal.clone(), Arc::clone(&metrics), wall);
+        let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
+        let draining = AtomicBool::new(false);
+        let gateway = Self { snapshot, callers, metrics, journal, fleet, ledger, draining };
+        (Arc::new(gateway), estimator)
+    }
+
+    /// The request path for a data thread that has its own `transport`.
+    pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
+        let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
+        Lane { fleet, ledger, transport }
+    }
+
+    /// The configuration as of now; a request keeps the one it got.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// How targets have fared.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Refuses new requests from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether new requests are refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render_metrics(&self) -> String {
+        for reason in DropReason::ALL {
+            let lost = self.journal.dropped(reason);
+            self.metrics.set_journal_dropped(reason.as_str(), lost);
+        }
+        // Prometheus keeps numbers as doubles, which are exact up to 53 bits.
+        let revision = self.snapshot().revision & ((1 << 53) - 1);
+        self.metrics.config_revision.set(i64::try_from(revision).unwrap_or_default());
+        self.metrics.render()
+    }
+}

@@ -1,0 +1,495 @@
+//! Tests of the journal, on files of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use given::{entry, journal_at, store_in};
+use sqlx::{Connection, Executor};
+
+use super::*;
+use crate::chat::Usage;
+use crate::clock::FixedWallClock;
+use crate::dialect::Dialect;
+use crate::failure::FailureKind;
+use crate::ids::{CallerId, ModelName, RequestId};
+use crate::units::MicroUsd;
+
+const NOON: u64 = 1_700_049_600_000;
+
+mod given {
+    //! What the tests begin with.
+
+    use super::*;
+
+    pub(super) fn store_in(folder: &tempfile::TempDir) -> Store {
+        let path = folder.path().join("data/tidegate.db");
+        Store::new(format!("sqlite:{}", path.display()).parse().unwrap())
+    }
+
+    pub(super) fn journal_at(store: &Store, now_ms: u64) -> (Journal, JournalWriter) {
+        let clock = Arc::new(FixedWallClock(now_ms));
+        Journal::new(&JournalSettings::default(), store.clone(), clock)
+    }
+
+    /// The `n`-th request: it ended `n` milliseconds after noon.
+    pub(super) fn entry(n: u64) -> Entry {
+        Entry {
+            request_id: RequestId::new(format!("req_{n}")),
+            started_at_ms: NOON + n - 40,
+            caller: CallerId::new(if n.is_multiple_of(2) { "key_even" } else { "key_odd" }),
+            endpoint: EndpointKind::Chat,
+            dialect: Dialect::OpenAiChat,
+            model_asked: Some("smart".into()),
+            route: Some("smart".into()),
+            target: Some("openai/gpt-5".into()),
+            provider: Some("openai".into()),
+            model_served: Some("gpt-5".into()),
+            streamed: true,
+            outcome: Outcome::Complete,
+            failure: None,
+            error_code: None,
+            status: 200,
+            attempts: 1,
+            usage: Usage { input: 10, cached_input: 4, cache_write: 3, output: 20, reasoning: 5 },
+            usage_estimated: false,
+            cost: MicroUsd(1_250),
+            latency: Duration::from_millis(40),
+            first_token: Some(Duration::from_millis(7)),
+            overhead: Duration::from_micros(81),
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// Runs the writer beside `work` and ends it in an orderly way.
+async fn while_writing<T>(
+    (journal, writer): (Journal, JournalWriter),
+    work: impl AsyncFnOnce(Journal) -> T,
+) -> T {
+    let done = async {
+        let done = work(journal.clone()).await;
+        journal.shut_down();
+        done
+    };
+    tokio::join!(writer.run(), done).1
+}
+
+/// Runs the writer beside `work` and drops it where it stands, as a kill does.
+async fn while_writing_until_killed(
+    (journal, writer): (Journal, JournalWriter),
+    work: impl AsyncFnOnce(Journal),
+) {
+    tokio::select! {
+        () = writer.run() => panic!("the writer ended by itself"),
+        () = work(journal) => {}
+    }
+}
+
+async fn all(journal: &Journal) -> Vec<StoredRequest> {
+    journal.requests(&RequestFilter::default(), None, 1_000).await.unwrap()
+}
+
+fn record(journal: &Journal, entry: Entry) {
+    journal.accepted();
+    journal.record(entry);
+}
+
+#[tokio::test]
+async fn every_field_of_a_request_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        record(&journal, entry(1));
+        let refused = Entry {
+            model_asked: None,
+            route: None,
+            target: None,
+            provider: None,
+            model_served: None,
+            outcome: Outcome::Cut,
+            failure: Some(FailureKind::MidStream),
+            error_code: Some("upstream_disconnected"),
+            usage_estimated: true,
+            first_token: None,
+            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
+            ..entry(2)
+        };
+        record(&journal, refused);
+        journal.flush().await;
+        all(&journal).await
+    })
+    .await;
+
+    let whole = StoredRequest {
+        place: row::first_id_of(NOON + 1),
+        ended_at_ms: NOON + 1,
+        request_id: "req_1".to_owned(),
+        started_at_ms: NOON - 39,
+        caller: "key_odd".to_owned(),
+        endpoint: "chat".to_owned(),
+        dialect: "openai-chat".to_owned(),
+        model_asked: Some("smart".to_owned()),
+        route: Some("smart".to_owned()),
+        target: Some("openai/gpt-5".to_owned()),
+        provider: Some("openai".to_owned()),
+        model_served: Some("gpt-5".to_owned()),
+        streamed: true,
+        outcome: "complete".to_owned(),
+        failure: None,
+        error_code: None,
+        status: 200,
+        attempts: 1,
+        usage: entry(1).usage,
+        usage_estimated: false,
+        cost: MicroUsd(1_250),
+        latency_ms: 40,
+        first_token_ms: Some(7),
+        overhead_us: 81,
+        tags: None,
+    };
+    let bare = StoredRequest {
+        place: row::first_id_of(NOON + 2),
+        ended_at_ms: NOON + 2,
+        request_id: "req_2".to_owned(),
+        started_at_ms: NOON - 38,
+        caller: "key_even".to_owned(),
+        model_asked: None,
+        route: None,
+        target: None,
+        provider: None,
+        model_served: None,
+        outcome: "cut".to_owned(),
+        failure: Some("mid_stream".to_owned()),
+        error_code: Some("upstream_disconnected".to_owned()),
+        usage_estimated: true,
+        first_token_ms: None,
+        tags: Some(r#"{"team":"a \"b\""}"#.to_owned()),
+        ..whole.clone()
+    };
+    assert_eq!(found, [bare, whole]);
+}
+
+#[tokio::test]
+async fn pages_go_back_in_time_without_gap_or_repetition() {
+    let folder = tempfile::tempdir().unwrap();
+    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        // More than one batch, several in each millisecond, and every size of insert.
+        for n in 0..2_345 {
+            record(&journal, Entry { request_id: RequestId::new(n.to_string()), ..entry(n / 7) });
+        }
+        journal.flush().await;
+        let mut seen = Vec::new();
+        let mut before = None;
+        loop {
+            let page = journal.requests(&RequestFilter::default(), before, 1_000).await.unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.place);
+            seen.extend(page.into_iter().map(|request| request.request_id));
+        }
+        let expected: Vec<_> = (0..2_345).rev().map(|n: i32| n.to_string()).collect();
+        assert_eq!(seen, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn filters_restrict_and_combine() {
+    let folder = tempfile::tempdir().unwrap();
+    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        for n in 0..10 {
+            let outcome = if n < 3 { Outcome::Failed } else { Outcome::Complete };
+            record(&journal, Entry { outcome, ..entry(n) });
+        }
+        let other = Entry {
+            route: Some("cheap".into()),
+            target: Some("groq/llama".into()),
+            model_asked: Some("cheap".into()),
+            model_served: Some("llama".into()),
+            ..entry(10)
+        };
+        record(&journal, other);
+        journal.flush().await;
+        let any = RequestFilter::default();
+        let cases = [
+            (RequestFilter { caller: Some("key_odd".into()), ..any.clone() }, "9 7 5 3 1"),
+            (RequestFilter { route: Some("cheap".into()), ..any.clone() }, "10"),
+            (RequestFilter { target: Some("groq/llama".into()), ..any.clone() }, "10"),
+            (RequestFilter { model: Some("llama".into()), ..any.clone() }, "10"),
+            (RequestFilter { model: Some("cheap".into()), ..any.clone() }, "10"),
+            (RequestFilter { outcome: Some(Outcome::Failed), ..any.clone() }, "2 1 0"),
+            (RequestFilter { since_ms: Some(NOON + 8), ..any.clone() }, "10 9 8"),
+            (RequestFilter { until_ms: Some(NOON + 2), ..any.clone() }, "1 0"),
+            (
+                RequestFilter {
+                    outcome: Some(Outcome::Failed),
+                    caller: Some("key_even".into()),
+                    since_ms: Some(NOON + 1),
+                    ..any.clone()
+                },
+                "2",
+            ),
+            (RequestFilter { caller: Some("' OR 1=1 --".into()), ..any }, ""),
+        ];
+        for (filter, expected) in cases {
+            let found = journal.requests(&filter, None, 100).await.unwrap();
+            let found: Vec<_> =
+                found.iter().filter_map(|r| r.request_id.strip_prefix("req_")).collect();
+            assert_eq!(found.join(" "), expected, "{filter:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn usage_adds_up_by_the_keys_that_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        for n in 0..3 {
+            record(&journal, entry(n));
+        }
+        let next_day = Entry {
+            started_at_ms: NOON + 86_400_000,
+            outcome: Outcome::ClientGone,
+            usage_estimated: true,
+            ..entry(1)
+        };
+        record(&journal, next_day);
+        journal.flush().await;
+
+        let any = RequestFilter::default();
+        let whole = UsageSum {
+            group: Vec::new(),
+            requests: 4,
+            outcomes: [3, 0, 0, 1, 0],
+            usage: Usage {
+                input: 40,
+                cached_input: 16,
+                cache_write: 12,
+                output: 80,
+                reasoning: 20,
+            },
+            estimated: 1,
+            cost: MicroUsd(5_000),
+        };
+        assert_eq!(journal.usage(&any, &[]).await.unwrap(), [whole]);
+
+        let found = journal.usage(&any, &[UsageKey::Day, UsageKey::Caller]).await.unwrap();
+        let mut found: Vec<_> = found
+            .iter()
+            .map(|sum| {
+                let group: Vec<_> = sum.group.iter().map(|name| name.as_deref().unwrap()).collect();
+                format!("{}: {}", group.join(" "), sum.requests)
+            })
+            .collect();
+        found.sort();
+        let expected = ["2023-11-15 key_even: 2", "2023-11-15 key_odd: 1", "2023-11-16 key_odd: 1"];
+        assert_eq!(found, expected);
+
+        let none = RequestFilter { caller: Some("nobody".into()), ..any };
+        assert_eq!(journal.usage(&none, &[UsageKey::Model]).await.unwrap(), []);
+    })
+    .await;
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_never_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = JournalSettings { queue_entries: 3, ..JournalSettings::default() };
+    let clock = Arc::new(FixedWallClock(NOON));
+    let (journal, writer) = Journal::new(&settings, store_in(&folder), clock);
+    for n in 0..5 {
+        record(&journal, entry(n));
+    }
+    let health = journal.health();
+    assert_eq!((health.accepted, health.queued, health.dropped), (5, 3, 2));
+    assert_eq!(journal.dropped(DropReason::QueueFull), 2);
+    drop(writer);
+    record(&journal, entry(5));
+    assert_eq!(journal.dropped(DropReason::Closed), 1);
+}
+
+#[test]
+fn what_callers_choose_is_cut_to_a_known_size() {
+    let mut entry = Entry {
+        model_asked: Some(ModelName::new("é".repeat(1_000))),
+        tags: (0..1_000).map(|n| (format!("{n:04}"), "1234".to_owned())).collect(),
+        ..entry(1)
+    };
+    entry.bound();
+    assert_eq!(entry.model_asked.unwrap().as_str(), "é".repeat(128));
+    assert_eq!(entry.tags.len(), 128);
+}
+
+#[tokio::test]
+async fn a_locked_database_is_reported_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(&folder);
+    let mut other = store.connect().await.unwrap();
+    let health = while_writing(journal_at(&store, NOON), async |journal| {
+        record(&journal, entry(0));
+        journal.flush().await;
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        record(&journal, entry(1));
+        let mut trouble = journal.shared.trouble.subscribe();
+        trouble.wait_for(Option::is_some).await.unwrap();
+        let health = journal.health();
+        assert_eq!((health.written, health.queued, health.degraded), (1, 1, true));
+        assert!(health.last_error.unwrap().contains("database is locked"));
+        lock.rollback().await.unwrap();
+        journal.flush().await;
+        assert_eq!(all(&journal).await.len(), 2);
+        journal.health()
+    })
+    .await;
+    assert_eq!((health.written, health.queued, health.dropped), (2, 0, 0));
+    assert_eq!((health.degraded, health.last_error), (false, None));
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_every_row_fills_the_queue_and_the_loss_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(&folder);
+    let mut other = store.connect().await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON requests
+                BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    other.execute(full).await.unwrap();
+    let settings = JournalSettings { queue_entries: 5, ..JournalSettings::default() };
+    let journal = Journal::new(&settings, store, Arc::new(FixedWallClock(NOON)));
+    while_writing(journal, async |journal| {
+        record(&journal, entry(0));
+        let mut trouble = journal.shared.trouble.subscribe();
+        trouble.wait_for(Option::is_some).await.unwrap();
+        for n in 1..1_010 {
+            record(&journal, entry(n));
+        }
+        let lost = journal.health().dropped;
+        assert_eq!(lost, 1_004, "the queue holds five and the writer one");
+        other.execute("DROP TRIGGER full").await.unwrap();
+        journal.flush().await;
+        let health = journal.health();
+        assert_eq!((health.written, health.dropped, health.queued), (6, lost, 0));
+        assert!(!health.degraded);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_is_opened_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_the_way = folder.path().join("data");
+    std::fs::write(&in_the_way, "a file where the folder should be").unwrap();
+    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        record(&journal, entry(0));
+        let mut trouble = journal.shared.trouble.subscribe();
+        let error = trouble.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert!(error.starts_with("cannot make the folder "), "{error}");
+        assert!(journal.requests(&RequestFilter::default(), None, 1).await.is_err());
+        std::fs::remove_file(&in_the_way).unwrap();
+        journal.flush().await;
+        assert_eq!(all(&journal).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        record(&journal, entry(0));
+        journal.flush().await;
+        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+        record(&journal, entry(1));
+        journal.flush().await;
+        let found = all(&journal).await;
+        assert_eq!(found.iter().map(|r| r.request_id.as_str()).collect::<Vec<_>>(), ["req_1"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_run_says_how_many_requests_it_cannot_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(&folder);
+    while_writing_until_killed(journal_at(&store, NOON), async |journal| {
+        for n in 0..7 {
+            record(&journal, entry(n));
+        }
+        // Three are still in flight when the last flush is made.
+        (0..3).for_each(|_| journal.accepted());
+        journal.flush().await;
+    })
+    .await;
+
+    let lost = while_writing(journal_at(&store, NOON + 9_000), async |journal| {
+        record(&journal, entry(7));
+        journal.flush().await;
+        assert_eq!(all(&journal).await.len(), 8);
+        journal.health().lost_runs
+    })
+    .await;
+    let expected = LostRun { run: 1, started_at_ms: NOON, flushed_at_ms: NOON, unknown: 3 };
+    assert_eq!(lost, [expected]);
+
+    // Said once; and a run that ended as it should is not lost.
+    let lost = while_writing(journal_at(&store, NOON), async |journal| {
+        record(&journal, entry(8));
+        journal.flush().await;
+        journal.health().lost_runs
+    })
+    .await;
+    assert_eq!(lost, []);
+}
+
+#[tokio::test]
+async fn an_orderly_end_writes_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(&folder);
+    let (journal, writer) = journal_at(&store, NOON);
+    for n in 0..1_500 {
+        record(&journal, entry(n));
+    }
+    journal.shut_down();
+    writer.run().await;
+    let health = journal.health();
+    assert_eq!((health.written, health.dropped, health.queued), (1_500, 0, 0));
+}
+
+#[tokio::test]
+async fn requests_beyond_their_retention_are_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(&folder);
+    while_writing(journal_at(&store, NOON), async |journal| {
+        (0..20).for_each(|n| record(&journal, entry(n)));
+        journal.flush().await;
+    })
+    .await;
+    let settings =
+        JournalSettings { retention: HumanDuration::secs(3_600), ..JournalSettings::default() };
+    let clock = Arc::new(FixedWallClock(NOON + 3_600_000 + 15));
+    let journal = Journal::new(&settings, store, clock);
+    let reader = journal.0.clone();
+    while_writing(journal, async |journal| {
+        record(&journal, entry(3_600_000));
+        journal.flush().await;
+    })
+    .await;
+    let kept: Vec<_> = all(&reader).await.into_iter().map(|r| r.ended_at_ms - NOON).collect();
+    assert_eq!(kept, [3_600_000, 19, 18, 17, 16, 15]);
+}
+
+#[test]
+fn ids_rise_even_when_the_clock_goes_back() {
+    let first = row::id_of(&entry(500), 0);
+    let second = row::id_of(&entry(3), first);
+    assert_eq!(second, first + 1);
+    assert_eq!(row::ended_at_ms(second), NOON + 500);
+    let far = Entry { started_at_ms: u64::MAX, ..entry(1) };
+    assert!(row::id_of(&far, second) > second);
+}
+
+#[test]
+fn settings_outside_their_range_are_named() {
+    assert_eq!(JournalSettings::default().problems(), []);
+    let wrong = JournalSettings { queue_entries: 10, retention: HumanDuration::secs(1) };
+    let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["queue_entries", "retention"]);
+}
