@@ -26,7 +26,7 @@ mod quirks;
 pub mod sse;
 mod summary;
 
-pub use envelope::{Envelope, Splice};
+pub use envelope::{Envelope, Splice, extend_frame};
 pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
 pub use summary::{StreamSummary, TextSample};
 

@@ -40,9 +40,12 @@ use super::{
 };
 
 mod error;
+mod failure;
 mod reply;
 mod request;
+mod scan;
 mod state;
+mod stream;
 mod wire;
 
 #[cfg(test)]
@@ -71,19 +74,19 @@ impl Codec for OpenAiChat {
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        todo!()
+        Box::new(stream::Decoder::default())
     }
 
     fn scanner(&self) -> Box<dyn Scanner> {
-        todo!()
+        Box::new(scan::ChatScanner::default())
     }
 
-    fn scan_reply(&self, _: &[u8]) -> Result<StreamSummary, Failure> {
-        todo!()
+    fn scan_reply(&self, body: &[u8]) -> Result<StreamSummary, Failure> {
+        scan::scan_reply(body)
     }
 
-    fn decode_failure(&self, _: StatusCode, _: &HeaderMap, _: &[u8]) -> Failure {
-        todo!()
+    fn decode_failure(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        failure::decode_failure(status, headers, body)
     }
 
     fn decode_request(&self, body: &[u8]) -> Result<ChatRequest, Rejection> {
@@ -94,8 +97,8 @@ impl Codec for OpenAiChat {
         reply::encode(completion, context)
     }
 
-    fn stream_encoder(&self, _: ReplyContext) -> Box<dyn StreamEncoder> {
-        todo!()
+    fn stream_encoder(&self, context: ReplyContext) -> Box<dyn StreamEncoder> {
+        Box::new(stream::Encoder::new(context))
     }
 
     fn encode_error(&self, rejection: &Rejection, _: &str) -> Vec<u8> {
@@ -104,5 +107,9 @@ impl Codec for OpenAiChat {
 
     fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8> {
         error::encode_in_stream(rejection, request_id)
+    }
+
+    fn missing_terminal(&self) -> &'static [u8] {
+        b"data: [DONE]\n\n"
     }
 }

@@ -1,0 +1,366 @@
+use super::*;
+
+#[test]
+fn a_plain_stream_is_understood() {
+    let mut scanner = ChatScanner::default();
+    let mut scan = |data: &str| scanner.scan(format!("data: {data}\n\n").as_bytes()).unwrap();
+    let chunk = |rest: &str| format!(r#"{{"id":"a","model":"m","choices":{rest}}}"#);
+    let role = r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#;
+    assert_eq!(scan(&chunk(role)), FrameKind::Preamble);
+    let text = r#"[{"index":0,"delta":{"content":"h\u00e9 \"error\":"},"finish_reason":null}]"#;
+    assert_eq!(scan(&chunk(text)), FrameKind::Semantic);
+    let end = r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#;
+    assert_eq!(scan(&chunk(end)), FrameKind::Semantic);
+    let usage = r#"[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+    assert_eq!(scan(&chunk(usage)), FrameKind::UsageOnly);
+    assert_eq!(scan("[DONE]"), FrameKind::Terminal);
+    assert!(scanner.is_complete() && scanner.saw_terminal());
+    let summary = scanner.summary();
+    assert_eq!(summary.text.head(), "hé \"error\":");
+    assert_eq!(summary.finish, Some(FinishReason::Stop));
+    let usage = Usage { input: 3, output: 2, ..Usage::default() };
+    assert_eq!(summary.usage, Some(usage));
+}
+
+mod recordings {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    /// The same judgement by way of a full parse, as slow and plain as can be.
+    #[derive(Debug, Default)]
+    struct Oracle {
+        summary: StreamSummary,
+        is_done: bool,
+        seen: std::collections::BTreeMap<u64, bool>,
+    }
+
+    impl Oracle {
+        fn scan(&mut self, frame: &[u8]) -> Result<FrameKind, FailureKind> {
+            let fail = |value: &Value| {
+                Err(failure::failure_from_error_value(value, FailureKind::MidStream).kind)
+            };
+            let text = String::from_utf8_lossy(frame);
+            if let Some(error) = text.lines().find_map(|line| line.strip_prefix("error:")) {
+                return fail(&serde_json::from_str(error).unwrap_or(Value::Null));
+            }
+            let event = sse::parse(frame);
+            let data = event.data.trim();
+            if event.name == "error" {
+                return fail(&serde_json::from_str(data).unwrap_or(Value::Null));
+            }
+            if data.is_empty() {
+                return Ok(FrameKind::Preamble);
+            }
+            if data == "[DONE]" {
+                self.is_done = true;
+                return Ok(FrameKind::Terminal);
+            }
+            serde_json::from_str::<Box<RawValue>>(data).map_err(|_| FailureKind::MidStream)?;
+            let value: Value = serde_json::from_str(data).expect("text that no mutation makes");
+            let Some(object) = value.as_object() else { return Err(FailureKind::MidStream) };
+            let usage = object.get("usage").and_then(usage_of);
+            let choices = value["choices"].as_array().cloned().unwrap_or_default();
+            if object.get("error").is_some_and(|error| !error.is_null())
+                || (choices.is_empty() && usage.is_none() && failure::is_error(object))
+            {
+                return fail(&value);
+            }
+            if let Some(usage) = usage {
+                keep_usage(&mut self.summary.usage, usage);
+            }
+            let has_content =
+                choices.iter().fold(false, |found, choice| self.choice(choice) || found);
+            Ok(match (has_content, choices.is_empty(), usage) {
+                (true, ..) => FrameKind::Semantic,
+                (false, true, Some(_)) => FrameKind::UsageOnly,
+                _ => FrameKind::Preamble,
+            })
+        }
+
+        fn choice(&mut self, choice: &Value) -> bool {
+            if !choice.is_object() {
+                return false;
+            }
+            let index = choice["index"].as_u64().unwrap_or(0);
+            let finished = self.seen.entry(index).or_default();
+            let finish = choice["finish_reason"].as_str().filter(|word| !word.is_empty());
+            if let Some(word) = finish {
+                *finished = true;
+                keep_finish(&mut self.summary.finish, finish_reason(word));
+            }
+            let delta = [&choice["delta"], &choice["message"]].into_iter().find(|d| d.is_object());
+            let mut found = match delta {
+                Some(delta) => self.delta(delta),
+                None => self.text(&choice["text"]),
+            };
+            found |= finish.is_some();
+            found
+        }
+
+        fn delta(&mut self, delta: &Value) -> bool {
+            let filled = |value: &Value| match value {
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(members) => !members.is_empty(),
+                _ => false,
+            };
+            let mut found = self.text(&delta["content"]) | self.text(&delta["refusal"]);
+            // The first that is filled, in the order they came.
+            let thinking = delta.as_object().unwrap().iter().find(|(key, value)| {
+                matches!(key.as_str(), "reasoning_content" | "reasoning")
+                    && (value.as_str().is_some_and(|text| !text.is_empty()) || filled(value))
+            });
+            if let Some((_, text)) = thinking {
+                found |= self.text(text);
+            }
+            for key in ["tool_calls", "function_call"] {
+                if filled(&delta[key]) {
+                    self.summary.has_tool_calls = true;
+                    found = true;
+                    push_calls(&mut self.summary.text, &delta[key]);
+                }
+            }
+            let others = ["reasoning_details", "audio", "images"];
+            found | others.iter().any(|key| filled(&delta[*key]))
+        }
+
+        fn text(&mut self, value: &Value) -> bool {
+            match value {
+                Value::String(text) => {
+                    self.summary.text.push(text);
+                    !text.is_empty()
+                }
+                Value::Array(parts) => {
+                    push_texts(&mut self.summary.text, parts);
+                    !parts.is_empty()
+                }
+                _ => false,
+            }
+        }
+
+        fn is_complete(&self) -> bool {
+            self.is_done || (!self.seen.is_empty() && self.seen.values().all(|done| *done))
+        }
+    }
+
+    /// Runs both over a stream and compares what they say.
+    fn compare(stream: &[u8], what: &str) {
+        let (mut scanner, mut oracle) = (ChatScanner::default(), Oracle::default());
+        for frame in sse::frames(stream) {
+            let expected = oracle.scan(frame);
+            let got = scanner.scan(frame).map_err(|failure| failure.kind);
+            assert_eq!(got, expected, "{what}: {}", String::from_utf8_lossy(frame));
+            if got.is_err() {
+                return;
+            }
+        }
+        assert_eq!(scanner.is_complete(), oracle.is_complete(), "{what}");
+        assert_eq!(scanner.saw_terminal(), oracle.is_done, "{what}");
+        let (got, expected) = (scanner.summary(), &oracle.summary);
+        assert_eq!(got.usage, expected.usage, "{what}");
+        assert_eq!(got.finish, expected.finish, "{what}");
+        assert_eq!(got.has_tool_calls, expected.has_tool_calls, "{what}");
+        assert_eq!(got.text.bytes(), expected.text.bytes(), "{what}");
+    }
+
+    pub(super) fn recordings() -> Vec<(String, Value)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
+        let Ok(index) = std::fs::read_to_string(root.join("INDEX.tsv")) else {
+            eprintln!("skipped: no recordings at {}", root.display());
+            return Vec::new();
+        };
+        let ours = |line: &&str| {
+            matches!(
+                line.split('\t').nth(2),
+                Some("chat.completions" | "completions" | "embeddings")
+            )
+        };
+        let path = |line: &str| -> PathBuf {
+            let mut fields = line.split('\t');
+            let (id, provider) = (fields.next().unwrap(), fields.next().unwrap());
+            root.join(provider).join(format!("{id}.json"))
+        };
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            (path.display().to_string(), serde_json::from_str(&text).unwrap())
+        };
+        index.lines().filter(ours).map(path).map(read).collect()
+    }
+
+    fn streams() -> Vec<(String, String)> {
+        let text = |(name, value): (String, Value)| {
+            let is_stream = value["kind"] == "sse";
+            Some((name, value["response"]["body_text"].as_str().filter(|_| is_stream)?.to_owned()))
+        };
+        recordings().into_iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn recorded_streams_are_judged_as_by_a_full_parse() {
+        let streams = streams();
+        assert!(streams.is_empty() || streams.len() > 90, "{}", streams.len());
+        for (name, stream) in streams {
+            compare(stream.as_bytes(), &name);
+            compare(stream.replace('\n', "\r\n").as_bytes(), &name);
+        }
+    }
+
+    #[test]
+    fn recorded_streams_end_well_unless_they_have_an_error() {
+        for (name, stream) in streams() {
+            let mut scanner = ChatScanner::default();
+            let results: Vec<_> =
+                sse::frames(stream.as_bytes()).map(|frame| scanner.scan(frame)).collect();
+            if name.contains("error-in-stream") || name.contains("d5dd45e7") {
+                assert!(results.iter().any(Result::is_err), "{name}");
+                continue;
+            }
+            assert!(results.iter().all(Result::is_ok), "{name}: {results:?}");
+            assert!(results.contains(&Ok(FrameKind::Semantic)), "{name}");
+            assert!(scanner.is_complete(), "{name}");
+        }
+    }
+
+    #[test]
+    fn recorded_answers_are_understood_or_refused() {
+        let mut seen = 0;
+        for (name, value) in recordings() {
+            let response = &value["response"];
+            // Embeddings of their own make are another wire.
+            let other = ["cohere-embeddings", "gemini-embeddings"];
+            if value["kind"] != "json" || other.iter().any(|other| name.contains(other)) {
+                continue;
+            }
+            seen += 1;
+            let status = response["status"].as_u64().unwrap();
+            let body = response["body"].to_string();
+            let result = scan_reply(body.as_bytes());
+            if status >= 400 {
+                assert!(result.is_err(), "{name}");
+            } else if name.contains("tool-result-021bad66") {
+                assert_eq!(result.unwrap_err().kind, FailureKind::ServerFault);
+            } else {
+                let summary = result.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+                let usage = response["body"].get("usage").and_then(usage_of);
+                assert_eq!(summary.usage, usage, "{name}");
+            }
+        }
+        assert!(seen == 0 || seen > 60, "{seen}");
+    }
+
+    /// One edit of one byte.
+    fn mutate(stream: &mut Vec<u8>, at: usize, how: u8, with: u8) {
+        // A mutation of framing or of an escape says nothing about the scanner's judgement.
+        if stream.is_empty() || matches!(stream[at], b'\n' | b'\\' | b'u') {
+            return;
+        }
+        match how {
+            0 => drop(stream.remove(at)),
+            1 => stream[at] = with,
+            _ => stream.insert(at, with),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_streams_are_judged_as_by_a_full_parse(
+            pick in any::<prop::sample::Index>(),
+            edits in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0u8..3, prop::sample::select(b"\"{}[],: a0nt".to_vec())),
+                1..4,
+            ),
+        ) {
+            static STREAMS: std::sync::LazyLock<Vec<(String, String)>> = std::sync::LazyLock::new(streams);
+            if STREAMS.is_empty() {
+                return Ok(());
+            }
+            let (name, stream) = pick.get(&STREAMS);
+            let mut stream = stream.clone().into_bytes();
+            stream.truncate(20_000);
+            for (at, how, with) in edits {
+                let at = at.index(stream.len());
+                mutate(&mut stream, at, how, with);
+            }
+            compare(&stream, name);
+        }
+
+        #[test]
+        fn made_up_streams_are_judged_as_by_a_full_parse(
+            chunks in prop::collection::vec(chunk(), 0..12),
+            spaced in any::<bool>(),
+        ) {
+            let mut stream = Vec::new();
+            for chunk in &chunks {
+                let mut text = chunk.to_string();
+                if spaced {
+                    // As Python writes it, and in several lines of data.
+                    text = serde_json::to_string_pretty(chunk).unwrap().replace('\n', "\ndata: ");
+                }
+                sse::write(&mut stream, "", text.as_bytes());
+            }
+            compare(&stream, "made up");
+        }
+    }
+
+    fn word() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            Just(Value::from("")),
+            Just(Value::from("\"error\":{}, \"usage\":{\"prompt_tokens\":1}")),
+            "[a-zé\\\\\"\n]{0,5}".prop_map(Value::from),
+            Just(serde_json::json!([])),
+            Just(serde_json::json!([{"type": "text", "text": "t"}, {"thinking": [{"text": "u"}]}])),
+        ]
+    }
+
+    fn object(
+        keys: &'static [&'static str],
+        value: impl Strategy<Value = Value>,
+    ) -> impl Strategy<Value = Value> {
+        prop::collection::vec((prop::sample::select(keys), value), 0..4).prop_map(|pairs| {
+            Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        })
+    }
+
+    fn choice() -> impl Strategy<Value = Value> {
+        let call =
+            serde_json::json!([{"index": 0, "function": {"name": "f", "arguments": "{\"a"}}]);
+        let value = prop_oneof![4 => word(), 1 => Just(call)];
+        let keys = &["role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls"];
+        let finish =
+            prop::sample::select(vec![Value::Null, "".into(), "stop".into(), "eos".into()]);
+        (0u64..3, object(keys, value), finish, 0..4).prop_map(|(index, delta, finish, shape)| {
+            match shape {
+                0 => serde_json::json!({"text": "t", "index": index, "finish_reason": finish}),
+                1 => serde_json::json!({"finish_reason": finish, "delta": delta, "text": "x", "index": index}),
+                2 => serde_json::json!({"message": delta, "finish_reason": finish}),
+                _ => serde_json::json!({"index": index, "delta": delta, "finish_reason": finish}),
+            }
+        })
+    }
+
+    fn chunk() -> impl Strategy<Value = Value> {
+        let usage = prop_oneof![
+            3 => Just(Value::Null),
+            1 => Just(serde_json::json!({"prompt_tokens": null, "completion_tokens": null})),
+            1 => (0u64..50, 0u64..50, 0u64..60, 0u64..60).prop_map(|(p, c, cached, thought)| {
+                serde_json::json!({
+                    "prompt_tokens": p, "completion_tokens": c, "total_tokens": p + c,
+                    "prompt_tokens_details": {"cached_tokens": cached},
+                    "completion_tokens_details": {"reasoning_tokens": thought},
+                })
+            }),
+        ];
+        let choices = prop::collection::vec(choice(), 0..3);
+        (choices, usage, 0..8, "[ab]").prop_map(|(choices, usage, shape, id)| match shape {
+            0 => serde_json::json!({"usage": usage, "id": id}),
+            1 => serde_json::json!({"usage": usage, "choices": choices}),
+            2 => serde_json::json!({"id": id, "choices": choices, "error": null, "usage": usage}),
+            3 => serde_json::json!({"id": id, "error": {"code": 502}, "choices": choices}),
+            _ => serde_json::json!({"id": id, "model": "m", "choices": choices, "usage": usage}),
+        })
+    }
+}
