@@ -20,6 +20,7 @@ pub mod journal;
 pub mod policy;
 pub mod problems;
 pub mod rejection;
+pub mod sim;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;

@@ -45,6 +45,7 @@ mod reply;
 mod request;
 mod scan;
 mod state;
+mod stream;
 mod wire;
 
 #[cfg(test)]
@@ -73,7 +74,7 @@ impl Codec for OpenAiChat {
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
-        todo!()
+        Box::new(stream::Decoder::default())
     }
 
     fn scanner(&self) -> Box<dyn Scanner> {
@@ -96,8 +97,8 @@ impl Codec for OpenAiChat {
         reply::encode(completion, context)
     }
 
-    fn stream_encoder(&self, _: ReplyContext) -> Box<dyn StreamEncoder> {
-        todo!()
+    fn stream_encoder(&self, context: ReplyContext) -> Box<dyn StreamEncoder> {
+        Box::new(stream::Encoder::new(context))
     }
 
     fn encode_error(&self, rejection: &Rejection, _: &str) -> Vec<u8> {

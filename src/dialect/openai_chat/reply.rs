@@ -29,7 +29,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Completion, Failure> {
     let value: Value = serde_json::from_slice(body).map_err(|error| {
         Failure::new(FailureKind::Degenerate, format!("the answer is not JSON: {error}"))
     })?;
-    if let Some(failure) = error::embedded(&value) {
+    if let Some(failure) = error::embedded(&value, FailureKind::Degenerate) {
         return Err(failure);
     }
     let Value::Object(fields) = value else {

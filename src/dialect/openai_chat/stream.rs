@@ -1,0 +1,297 @@
+//! Streamed answers, both ways.
+
+mod calls;
+mod encoder;
+
+use serde_json::{Map, Value, json};
+
+pub(super) use encoder::Encoder;
+
+use self::calls::Calls;
+use super::error;
+use super::reply::{MadeIds, Piece, arguments, piece_of, seconds};
+use super::state::{self, Detail};
+use super::wire::{self, WireUsage};
+use crate::chat::{Delta, FinishReason, OpaqueKind};
+use crate::dialect::sse::SseEvent;
+use crate::dialect::{Dialect, StreamDecoder, keep_finish};
+use crate::failure::{Failure, FailureKind};
+
+/// Fields of a delta that are kept though they are not modelled. All others are bookkeeping of
+/// providers that comes on every chunk.
+const KEPT: [&str; 5] = ["annotations", "audio", "images", "citations", "search_results"];
+
+/// Fields at the top of a chunk that belong to the answer: sources, as Perplexity sends them, all
+/// of them again on every chunk.
+const SOURCES: [&str; 2] = ["citations", "search_results"];
+
+/// Reads one stream.
+///
+/// Finish reasons are held back until the end, because some providers repeat them, send more of
+/// the answer after them, or say "stop" where tools are to be called.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    ids: Option<MadeIds>,
+    choices: Vec<Open>,
+    usage: Option<WireUsage>,
+    sources: Map<String, Value>,
+    has_content: bool,
+    is_done: bool,
+}
+
+/// An alternative that is being read.
+#[derive(Debug, Default)]
+struct Open {
+    index: u32,
+    finish: Option<FinishReason>,
+    calls: Calls,
+}
+
+// === impl Decoder ===
+
+impl StreamDecoder for Decoder {
+    fn push(&mut self, event: &SseEvent<'_>, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        let data = event.data.trim();
+        if self.is_done || (data.is_empty() && event.name != "error") {
+            return Ok(());
+        }
+        if data == "[DONE]" {
+            return self.end(out);
+        }
+        let before = out.len();
+        let chunk = match serde_json::from_str::<Value>(data) {
+            Ok(chunk @ Value::Object(_)) => chunk,
+            _ if event.name == "error" => {
+                return Err(self.broken(Failure::new(FailureKind::MidStream, data)));
+            }
+            Ok(_) => return Err(unreadable("it is not a JSON object")),
+            Err(error) => return Err(unreadable(&error.to_string())),
+        };
+        if let Some(failure) = error::embedded(&chunk, FailureKind::MidStream) {
+            return Err(self.broken(failure));
+        }
+        if event.name == "error" {
+            let failure = super::failure::failure_from_error_value(&chunk, FailureKind::MidStream);
+            return Err(self.broken(failure));
+        }
+        self.chunk(&chunk, out);
+        self.has_content |= out.iter().skip(before).any(Delta::is_semantic);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        let has_ended =
+            !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finish.is_some());
+        match (self.is_done, has_ended) {
+            (true, _) => Ok(()),
+            (false, true) => self.end(out),
+            (false, false) => Err(Failure::new(
+                FailureKind::MidStream,
+                "the stream ended before the answer was complete",
+            )),
+        }
+    }
+}
+
+impl Decoder {
+    /// Before the first token an error is what it says; after it, it is a broken stream.
+    fn broken(&self, mut failure: Failure) -> Failure {
+        if self.has_content {
+            failure.kind = FailureKind::MidStream;
+        }
+        failure
+    }
+
+    fn chunk(&mut self, chunk: &Value, out: &mut Vec<Delta>) {
+        let choices = chunk.get("choices").and_then(Value::as_array);
+        self.start(chunk, choices.is_some_and(|choices| !choices.is_empty()), out);
+        let own_usage = [chunk.get("usage"), chunk.pointer("/x_groq/usage")];
+        for usage in own_usage.into_iter().flatten().filter_map(WireUsage::read) {
+            self.usage.get_or_insert_default().merge(usage);
+        }
+        for key in SOURCES {
+            if let Some(value) = chunk.get(key).filter(|value| !wire::is_blank(value)) {
+                self.sources.insert(key.to_owned(), value.clone());
+            }
+        }
+        for (choice, position) in choices.into_iter().flatten().zip(0..) {
+            if let Some(usage) = choice.get("usage").and_then(WireUsage::read) {
+                self.usage.get_or_insert_default().merge(usage);
+            }
+            self.choice(choice, position, out);
+        }
+    }
+
+    /// Azure's first chunk has no choices and an empty id: the envelope is that of the first chunk
+    /// with a choice.
+    fn start(&mut self, chunk: &Value, has_choices: bool, out: &mut Vec<Delta>) {
+        if self.ids.is_some() || !has_choices {
+            return;
+        }
+        let id = wire::text(chunk, "id").to_owned();
+        let created = chunk.get("created").map_or(0, seconds);
+        self.ids = Some(MadeIds::new(&id, created));
+        out.push(Delta::Start {
+            id,
+            model: wire::text(chunk, "model").to_owned(),
+            created,
+            usage: crate::chat::Usage::default(),
+        });
+    }
+
+    fn choice(&mut self, value: &Value, position: u32, out: &mut Vec<Delta>) {
+        let index = value.get("index").and_then(wire::count).and_then(|n| u32::try_from(n).ok());
+        let index = index.unwrap_or(position);
+        let at = match self.choices.iter().position(|choice| choice.index == index) {
+            Some(at) => at,
+            None => {
+                self.choices.push(Open { index, ..Open::default() });
+                self.choices.len() - 1
+            }
+        };
+        let (Some(open), Some(ids)) = (self.choices.get_mut(at), self.ids.as_mut()) else {
+            return;
+        };
+        let is_object = |key: &str| value.get(key).filter(|inner| inner.is_object());
+        match is_object("delta").or_else(|| is_object("message")) {
+            Some(delta) => open.delta(delta, ids, out),
+            None => push_text(index, wire::text(value, "text"), out),
+        }
+        let tokens = wire::read_logprobs(value.get("logprobs"));
+        if !tokens.is_empty() {
+            out.push(Delta::Logprobs { choice: index, tokens });
+        }
+        let finish = value.get("finish_reason").and_then(Value::as_str);
+        if let Some(reason) = finish.and_then(wire::finish_reason) {
+            keep_finish(&mut open.finish, reason);
+        }
+    }
+
+    /// The wire's end: what was held back, then usage, then the end.
+    fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        if self.choices.iter().any(|choice| choice.calls.has_nameless()) {
+            return Err(Failure::new(FailureKind::MidStream, "a tool call has no name"));
+        }
+        self.is_done = true;
+        let sources = std::mem::take(&mut self.sources);
+        if !sources.is_empty() {
+            out.push(other(0, sources.into()));
+        }
+        self.choices.sort_by_key(|choice| choice.index);
+        for choice in &mut self.choices {
+            // A few never say why they ended; `[DONE]` then says that they did.
+            let finish = choice.finish.take();
+            let reason =
+                wire::settle_finish(finish, !choice.calls.is_empty()).unwrap_or(FinishReason::Stop);
+            out.push(Delta::Finish { choice: choice.index, reason });
+        }
+        if let Some(usage) = self.usage.take() {
+            out.push(Delta::Usage { usage: usage.disjoint() });
+        }
+        out.push(Delta::End);
+        Ok(())
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn delta(&mut self, delta: &Value, ids: &mut MadeIds, out: &mut Vec<Delta>) {
+        self.thinking(delta, out);
+        self.content(delta.get("content").unwrap_or(&Value::Null), out);
+        if let Some(opaque) = state::gemini_signature(delta) {
+            out.push(Delta::TextOpaque { choice: self.index, opaque });
+        }
+        let refusal = wire::text(delta, "refusal");
+        if !refusal.is_empty() {
+            out.push(Delta::Refusal { choice: self.index, text: refusal.to_owned() });
+        }
+        let calls = delta.get("tool_calls").and_then(Value::as_array);
+        for call in calls.into_iter().flatten().filter(|call| call.is_object()) {
+            // Pieces of a custom tool's call, verbatim: its input is no JSON.
+            if call.get("custom").is_some() {
+                out.push(other(self.index, json!({ "tool_calls": [call] })));
+            } else {
+                self.calls.push(self.index, call, ids, out);
+            }
+        }
+        if let Some(call) = delta.get("function_call").filter(|call| !wire::is_blank(call)) {
+            let text = arguments(call);
+            self.calls.push_legacy(self.index, wire::text(call, "name"), text, ids, out);
+        }
+        let kept: Map<String, Value> = KEPT
+            .iter()
+            .filter_map(|key| Some((*key, delta.get(*key)?)))
+            .filter(|(_, value)| !wire::is_blank(value))
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
+        if !kept.is_empty() {
+            out.push(other(self.index, kept.into()));
+        }
+    }
+
+    /// Thinking: the plain field where it is there (even empty, which says that the details repeat
+    /// what was told), else the texts of the details; then the state in the details.
+    fn thinking(&self, delta: &Value, out: &mut Vec<Delta>) {
+        let choice = self.index;
+        let plain = state::plain_thinking(delta);
+        if let Some(text) = plain {
+            push_reasoning(choice, text, out);
+        }
+        let details = delta.get("reasoning_details").and_then(Value::as_array);
+        for detail in details.into_iter().flatten().filter_map(state::read_detail) {
+            match detail {
+                Detail::Thought(text) if plain.is_none() => push_reasoning(choice, &text, out),
+                Detail::Thought(_) => {}
+                Detail::Signed(text, opaque) => {
+                    if plain.is_none() {
+                        push_reasoning(choice, &text, out);
+                    }
+                    out.push(Delta::ReasoningOpaque { choice, opaque });
+                }
+                Detail::Hidden(opaque) => out.push(Delta::ReasoningOpaque { choice, opaque }),
+                Detail::OfText(opaque) => {
+                    debug_assert_eq!(opaque.kind, OpaqueKind::GeminiSignature);
+                    out.push(Delta::TextOpaque { choice, opaque });
+                }
+            }
+        }
+    }
+
+    fn content(&self, content: &Value, out: &mut Vec<Delta>) {
+        match content {
+            Value::String(text) => push_text(self.index, text, out),
+            Value::Array(pieces) => {
+                for piece in pieces {
+                    match piece_of(piece) {
+                        Some(Piece::Text(text)) => push_text(self.index, &text, out),
+                        Some(Piece::Thought(text)) => push_reasoning(self.index, &text, out),
+                        Some(Piece::Other) => out.push(other(self.index, piece.clone())),
+                        None => {}
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
+        }
+    }
+}
+
+fn push_text(choice: u32, text: &str, out: &mut Vec<Delta>) {
+    if !text.is_empty() {
+        out.push(Delta::Text { choice, text: text.to_owned() });
+    }
+}
+
+fn push_reasoning(choice: u32, text: &str, out: &mut Vec<Delta>) {
+    if !text.is_empty() {
+        out.push(Delta::Reasoning { choice, text: text.to_owned() });
+    }
+}
+
+fn other(choice: u32, value: Value) -> Delta {
+    Delta::Other { choice, dialect: Dialect::OpenAiChat.as_str().to_owned(), value }
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::new(FailureKind::MidStream, format!("an event of the stream cannot be read: {why}"))
+}

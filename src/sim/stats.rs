@@ -1,0 +1,119 @@
+//! Who is being served: counts that tests and `GET /sim/stats` look at.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// How many requests came and how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All that came.
+    pub requests: u64,
+    /// Being answered right now.
+    pub in_flight: u64,
+    /// Played to the script's end, resets and refusals included.
+    pub completed: u64,
+    /// Left by the client before that.
+    pub cancelled: u64,
+}
+
+/// All counts at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// All models together.
+    #[serde(flatten)]
+    pub total: Counts,
+    /// Each model; requests that name none are under the empty name.
+    pub models: BTreeMap<String, Counts>,
+}
+
+/// The counts, shared by all requests.
+#[derive(Debug, Clone)]
+pub(super) struct Stats {
+    models: Arc<Mutex<BTreeMap<String, Counts>>>,
+    in_flight: Arc<watch::Sender<u64>>,
+}
+
+/// One request in flight. Dropping it before [`Ticket::complete`] is a cancellation.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    stats: Stats,
+    model: String,
+    completed: bool,
+}
+
+/// More names than a simulation has; further ones are counted together.
+const MAX_MODELS: usize = 1_000;
+
+// === impl Counts ===
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.in_flight += other.in_flight;
+        self.completed += other.completed;
+        self.cancelled += other.cancelled;
+    }
+}
+
+// === impl Stats ===
+
+impl Stats {
+    pub(super) fn new() -> Self {
+        Self { models: Arc::default(), in_flight: Arc::new(watch::Sender::new(0)) }
+    }
+
+    pub(super) fn enter(&self, model: &str) -> Ticket {
+        let model = {
+            let mut models = self.models.lock();
+            let full = models.len() >= MAX_MODELS && !models.contains_key(model);
+            let model = if full { "…" } else { model }.to_owned();
+            let counts = models.entry(model.clone()).or_default();
+            counts.requests += 1;
+            counts.in_flight += 1;
+            model
+        };
+        self.in_flight.send_modify(|count| *count += 1);
+        Ticket { stats: self.clone(), model, completed: false }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let models = self.models.lock().clone();
+        let mut total = Counts::default();
+        models.values().for_each(|counts| total.add(counts));
+        Snapshot { total, models }
+    }
+
+    /// Waits until nothing is in flight.
+    pub(super) async fn idle(&self) {
+        let mut watch = self.in_flight.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        _ = watch.wait_for(|count| *count == 0).await;
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Notes that everything was said.
+    pub(super) fn complete(&mut self) {
+        self.completed = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(counts) = self.stats.models.lock().get_mut(&self.model) {
+            counts.in_flight = counts.in_flight.saturating_sub(1);
+            if self.completed {
+                counts.completed += 1;
+            } else {
+                counts.cancelled += 1;
+            }
+        }
+        self.stats.in_flight.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
