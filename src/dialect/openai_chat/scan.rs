@@ -262,11 +262,9 @@ impl ChatScanner {
                 b"reasoning_content" | b"reasoning" => {
                     thinking = thinking.or(Some(raw).filter(|raw| !is_empty(raw)));
                 }
-                b"tool_calls" | b"function_call" => {
-                    if self.take_calls(raw) {
-                        self.summary.has_tool_calls = true;
-                        found.has_content = true;
-                    }
+                b"tool_calls" | b"function_call" if self.take_calls(raw) => {
+                    self.summary.has_tool_calls = true;
+                    found.has_content = true;
                 }
                 b"reasoning_details" | b"audio" | b"images" => {
                     found.has_content |= !matches!(raw.first(), Some(b'"')) && !is_empty(raw);

@@ -21,9 +21,7 @@ pub(in super::super) fn usage_of(usage: &Value) -> Option<Usage> {
     let prompt = count(["prompt_tokens", "input_tokens"]);
     let completion = count(["completion_tokens", "output_tokens"]);
     let total = number(usage.get("total_tokens"));
-    if prompt.or(completion).or(total).is_none() {
-        return None;
-    }
+    prompt.or(completion).or(total)?;
     let prompt =
         prompt.unwrap_or_else(|| total.unwrap_or(0).saturating_sub(completion.unwrap_or(0)));
     let completion = completion.unwrap_or(0);

@@ -29,18 +29,12 @@ pub(super) fn is_empty(raw: &[u8]) -> bool {
 /// Samples the texts in a list of parts; Mistral nests thinking one level deeper.
 pub(super) fn push_texts(sample: &mut TextSample, parts: &[Value]) {
     for part in parts {
-        match part {
-            Value::String(text) => sample.push(text),
-            other => {
-                if let Some(text) = other.get("text").and_then(Value::as_str) {
-                    sample.push(text);
-                }
-                for inner in other.get("thinking").and_then(Value::as_array).into_iter().flatten() {
-                    if let Some(text) = inner.get("text").and_then(Value::as_str) {
-                        sample.push(text);
-                    }
-                }
-            }
+        if let Some(text) = part.as_str().or_else(|| part.get("text")?.as_str()) {
+            sample.push(text);
+        }
+        if let Some(Value::Array(thoughts)) = part.get("thinking") {
+            let texts = thoughts.iter().filter_map(|thought| thought.get("text")?.as_str());
+            texts.for_each(|text| sample.push(text));
         }
     }
 }
