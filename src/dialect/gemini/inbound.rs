@@ -61,7 +61,7 @@ pub(super) fn decode(body: &[u8]) -> Result<ChatRequest, Rejection> {
     let contents = take(&mut body, "contents").ok_or_else(|| wrong("contents", "a list"))?;
     read_contents(&contents, &mut chat.messages)?;
     if let Some(tools) = take(&mut body, "tools") {
-        chat.tools = read_tools(tools)?;
+        chat.tools = read_tools(&tools)?;
     }
     if let Some(config) = take(&mut body, "toolConfig") {
         tool_config(as_object(config, "toolConfig")?, &mut chat)?;
@@ -80,14 +80,19 @@ fn wrong(path: impl Into<String>, wanted: &str) -> Rejection {
 }
 
 fn as_object(value: Value, path: &str) -> Result<Object, Rejection> {
-    match value {
-        Value::Object(object) => Ok(object),
-        _ => Err(wrong(path, "an object")),
-    }
+    let Value::Object(object) = value else {
+        return Err(wrong(path, "an object"));
+    };
+    Ok(object)
 }
 
 fn as_list<'a>(value: &'a Value, path: &str) -> Result<&'a [Value], Rejection> {
     value.as_array().map(Vec::as_slice).ok_or_else(|| wrong(path, "a list"))
+}
+
+/// A list; where one item may stand for a list of it, that too.
+fn one_or_list<'a>(value: &'a Value, path: &str) -> Result<&'a [Value], Rejection> {
+    if value.is_object() { Ok(std::slice::from_ref(value)) } else { as_list(value, path) }
 }
 
 /// Removes a member by either of its names; `null` counts as absent.
@@ -100,10 +105,8 @@ fn instructions(system: &Value, out: &mut Vec<Message>) -> Result<(), Rejection>
     let path = "systemInstruction";
     let system = system.as_object().ok_or_else(|| wrong(path, "an object"))?;
     let mut parts = Vec::new();
-    let list = wire::get(system, "parts").map_or(Ok(&[][..]), |list| match list {
-        Value::Object(_) => Ok(std::slice::from_ref(list)),
-        list => as_list(list, "systemInstruction.parts"),
-    })?;
+    let list = wire::get(system, "parts")
+        .map_or(Ok(&[][..]), |list| one_or_list(list, "systemInstruction.parts"))?;
     for (at, part) in list.iter().enumerate() {
         let path = format!("{path}.parts[{at}]");
         let part = part.as_object().ok_or_else(|| wrong(&path, "an object"))?;
@@ -117,11 +120,7 @@ fn instructions(system: &Value, out: &mut Vec<Message>) -> Result<(), Rejection>
 }
 
 fn read_contents(contents: &Value, out: &mut Vec<Message>) -> Result<(), Rejection> {
-    // One turn may stand without its list.
-    let contents = match contents {
-        Value::Object(_) => std::slice::from_ref(contents),
-        contents => as_list(contents, "contents")?,
-    };
+    let contents = one_or_list(contents, "contents")?;
     if contents.is_empty() {
         return Err(wrong("contents", "a list of at least one turn"));
     }
@@ -251,16 +250,11 @@ fn unwrap_response(answer: Object) -> (String, bool) {
     (Value::Object(answer).to_string(), false)
 }
 
-fn read_tools(tools: Value) -> Result<Vec<Tool>, Rejection> {
-    let tools = match tools {
-        Value::Array(tools) => tools,
-        one @ Value::Object(_) => vec![one],
-        _ => return Err(wrong("tools", "a list")),
-    };
+fn read_tools(tools: &Value) -> Result<Vec<Tool>, Rejection> {
     let mut out = Vec::new();
-    for (at, tool) in tools.into_iter().enumerate() {
+    for (at, tool) in one_or_list(tools, "tools")?.iter().enumerate() {
         let path = format!("tools[{at}]");
-        let mut tool = as_object(tool, &path)?;
+        let mut tool = as_object(tool.clone(), &path)?;
         if let Some(declarations) = take(&mut tool, "functionDeclarations") {
             let path = format!("{path}.functionDeclarations");
             for (nth, one) in as_list(&declarations, &path)?.iter().enumerate() {

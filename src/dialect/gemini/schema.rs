@@ -348,12 +348,11 @@ fn allow_null(schema: &mut Object) {
 fn string(flat: &Object, out: &mut Object) {
     let mut values: Vec<Value> = Vec::new();
     for value in flat.get("enum").and_then(Value::as_array).into_iter().flatten() {
-        let value = match value {
-            Value::String(text) if text.is_empty() => continue, // Refused by the API.
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let value = Value::from(value);
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if text.is_empty() {
+            continue; // Refused by the API.
+        }
+        let value = Value::from(text);
         if !values.contains(&value) {
             values.push(value);
         }

@@ -43,19 +43,16 @@ pub(super) fn chunks(data: &str) -> Result<Vec<Map<String, Value>>, Failure> {
     let unreadable = |problem: String| Failure::new(FailureKind::MidStream, problem);
     let value: Value = serde_json::from_str(data)
         .map_err(|error| unreadable(format!("an event of the stream is not JSON: {error}")))?;
-    let items = match value {
-        Value::Array(items) => items,
-        one => vec![one],
-    };
+    let items = if let Value::Array(items) = value { items } else { vec![value] };
     let mut chunks = Vec::with_capacity(items.len());
     for item in items {
-        match item {
-            Value::Object(chunk) if chunk.get("error").is_some_and(Value::is_object) => {
-                return Err(failure::from_value(&Value::Object(chunk)));
-            }
-            Value::Object(chunk) => chunks.push(chunk),
-            _ => return Err(unreadable("an event of the stream is no JSON object".to_owned())),
+        if item.get("error").is_some_and(Value::is_object) {
+            return Err(failure::from_value(&item));
         }
+        let Value::Object(chunk) = item else {
+            return Err(unreadable("an event of the stream is no JSON object".to_owned()));
+        };
+        chunks.push(chunk);
     }
     Ok(chunks)
 }
