@@ -8,8 +8,7 @@ use serde_json::{Map, Value};
 use super::parts::{self, CallIds, Piece};
 use super::wire::{self, NAME};
 use crate::chat::{
-    ChatRequest, Effort, MediaSource, Message, Part, Reasoning, ResponseFormat, Role, Sampling,
-    Tool, ToolChoice,
+    ChatRequest, Effort, Message, Part, Reasoning, ResponseFormat, Role, Sampling, Tool, ToolChoice,
 };
 use crate::rejection::Rejection;
 
@@ -168,16 +167,6 @@ fn read_part(
         out.push(read_response(response, &path, open)?);
         return Ok(());
     }
-    if let Some(file) = wire::object(part, "fileData") {
-        let uri = wire::text(file, "fileUri");
-        if uri.is_empty() {
-            return Err(wrong(format!("{path}.fileData.fileUri"), "an address"));
-        }
-        let mut media = parts::inline(wire::text(file, "mimeType"), "");
-        media.source = MediaSource::Url(uri.to_owned());
-        out.push(Part::Media(media));
-        return Ok(());
-    }
     if let Some(call) = wire::get(part, "functionCall") {
         let path = format!("{path}.functionCall");
         let call = call.as_object().ok_or_else(|| wrong(&path, "an object"))?;
@@ -188,8 +177,12 @@ fn read_part(
             return Err(wrong(format!("{path}.args"), "an object"));
         }
     }
-    if let Piece::Inline(_, "") = parts::classify(part) {
-        return Err(wrong(format!("{path}.inlineData.data"), "base64 text"));
+    match parts::classify(part) {
+        Piece::Inline(_, "") => {
+            return Err(wrong(format!("{path}.inlineData.data"), "base64 text"));
+        }
+        Piece::File(_, "") => return Err(wrong(format!("{path}.fileData.fileUri"), "an address")),
+        _ => {}
     }
     parts::read(value, ids, out);
     if let Some(Part::ToolCall { id, name, .. }) = out.last() {
@@ -227,13 +220,17 @@ fn read_response(
         None => given.to_owned(),
     };
     let (text, is_error) = unwrap_response(answer);
-    let mut parts = vec![Part::text(text)];
+    let mut content = vec![Part::text(text)];
     for media in wire::array(response, "parts").iter().filter_map(Value::as_object) {
-        if let Piece::Inline(media_type, data) = parts::classify(media) {
-            parts.push(Part::Media(parts::inline(media_type, data)));
-        }
+        content.extend(parts::media(media).map(Part::Media));
     }
-    Ok(Part::ToolResult { call_id, name: Some(name.to_owned()), parts, is_error, cache: None })
+    Ok(Part::ToolResult {
+        call_id,
+        name: Some(name.to_owned()),
+        parts: content,
+        is_error,
+        cache: None,
+    })
 }
 
 /// Takes a result out of the object the API wants around it.

@@ -27,6 +27,8 @@ pub(super) enum Piece<'a> {
     Call(&'a Map<String, Value>),
     /// Inline bytes: type and base64.
     Inline(&'a str, &'a str),
+    /// Bytes elsewhere: type and address.
+    File(&'a str, &'a str),
     /// Anything else.
     Other,
 }
@@ -40,8 +42,18 @@ pub(super) fn classify(part: &Map<String, Value>) -> Piece<'_> {
     if let Some(call) = wire::object(part, "functionCall") {
         return if wire::text(call, "name").is_empty() { Piece::Other } else { Piece::Call(call) };
     }
-    if let Some(blob) = wire::object(part, "inlineData").filter(|_| !is_thought) {
+    // A clip's bounds or a resolution beside the bytes can be said on this wire alone.
+    let is_plain = |name: &str| {
+        !is_thought
+            && part
+                .keys()
+                .all(|key| [name, "thoughtSignature"].iter().any(|n| wire::is_key(key, n)))
+    };
+    if let Some(blob) = wire::object(part, "inlineData").filter(|_| is_plain("inlineData")) {
         return Piece::Inline(wire::text(blob, "mimeType"), wire::text(blob, "data"));
+    }
+    if let Some(file) = wire::object(part, "fileData").filter(|_| is_plain("fileData")) {
+        return Piece::File(wire::text(file, "mimeType"), wire::text(file, "fileUri"));
     }
     let only_signature = part.keys().all(|key| wire::is_key(key, "thoughtSignature"));
     if only_signature { Piece::Text("") } else { Piece::Other }
@@ -79,8 +91,8 @@ pub(super) fn read(value: &Value, ids: &mut CallIds, out: &mut Vec<Part>) {
             arguments: arguments(call),
             opaque,
         }),
-        Piece::Inline(media_type, data) => {
-            out.push(Part::Media(inline(media_type, data)));
+        Piece::Inline(..) | Piece::File(..) => {
+            out.extend(media(part).map(Part::Media));
             if opaque.is_some() {
                 out.push(Part::Text { text: String::new(), cache: None, opaque });
             }
@@ -91,15 +103,15 @@ pub(super) fn read(value: &Value, ids: &mut CallIds, out: &mut Vec<Part>) {
     }
 }
 
-/// Inline bytes as a canonical part.
-pub(super) fn inline(media_type: &str, data: &str) -> Media {
-    Media {
-        source: MediaSource::Base64(data.to_owned()),
-        media_type: (!media_type.is_empty()).then(|| media_type.to_owned()),
-        name: None,
-        detail: None,
-        cache: None,
-    }
+/// The picture, sound or document that a part is.
+pub(super) fn media(part: &Map<String, Value>) -> Option<Media> {
+    let (media_type, source) = match classify(part) {
+        Piece::Inline(media_type, data) => (media_type, MediaSource::Base64(data.to_owned())),
+        Piece::File(media_type, uri) => (media_type, MediaSource::Url(uri.to_owned())),
+        Piece::Text(_) | Piece::Thought(_) | Piece::Call(_) | Piece::Other => return None,
+    };
+    let media_type = (!media_type.is_empty()).then(|| media_type.to_owned());
+    Some(Media { source, media_type, name: None, detail: None, cache: None })
 }
 
 /// Puts a Gemini signature on the part just written; others mean nothing here.

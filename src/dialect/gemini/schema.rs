@@ -97,14 +97,11 @@ impl Sanitiser<'_> {
         let (types, has_null) = types(flat.remove("type"));
         nullable |= has_null;
         let branches = self.branches(&mut flat, &types, depth, &mut nullable);
-        let mut out = match branches {
+        let out = match branches {
             Some(branches) => any_of(branches, &flat),
             None => self.typed(&flat, types.first().copied(), depth),
         };
-        if nullable {
-            allow_null(&mut out);
-        }
-        out
+        if nullable { allow_null(out) } else { out }
     }
 
     /// The alternatives of a schema; `None` where there is only one way.
@@ -309,40 +306,50 @@ fn infer(flat: &Object) -> Option<&'static str> {
     (has("pattern") || has("minLength") || has("maxLength")).then_some("string")
 }
 
-fn any_of(mut branches: Vec<Object>, outer: &Object) -> Object {
-    branches.dedup();
-    for branch in &mut branches {
+/// One schema of several alternatives. Beside alternatives the API takes nothing else, so each
+/// says what was said of them all.
+fn any_of(branches: Vec<Object>, outer: &Object) -> Object {
+    let mut flat: Vec<Object> = Vec::new();
+    for mut branch in branches {
+        match branch.remove("anyOf") {
+            Some(Value::Array(inner)) => {
+                flat.extend(inner.into_iter().filter_map(|one| one.as_object().cloned()));
+            }
+            _ => flat.push(branch),
+        }
+    }
+    for branch in &mut flat {
         for keyword in ["description", "title"] {
-            // Beside alternatives the API takes nothing else, so each says what they all mean.
-            if !branch.contains_key(keyword) && !branch.contains_key("anyOf") {
+            if !branch.contains_key(keyword) {
                 copy(outer, branch, &[keyword], Value::is_string);
             }
         }
     }
-    if branches.len() == 1 {
-        return branches.pop().unwrap_or_default();
-    }
-    let mut flat = Vec::new();
-    for mut branch in branches {
-        match branch.remove("anyOf") {
-            Some(Value::Array(inner)) => flat.extend(inner),
-            _ => flat.push(Value::Object(branch)),
-        }
-    }
-    Object::from_iter([("anyOf".into(), flat.into())])
+    alternatives(flat)
 }
 
-fn allow_null(schema: &mut Object) {
-    match schema.get_mut("anyOf") {
-        Some(Value::Array(branches)) => {
-            for branch in branches.iter_mut().filter_map(Value::as_object_mut) {
-                branch.insert("nullable".into(), true.into());
-            }
-        }
-        _ => {
-            schema.insert("nullable".into(), true.into());
+/// Alternatives without repetitions; only one is no alternative.
+fn alternatives(branches: Vec<Object>) -> Object {
+    let mut distinct: Vec<Object> = Vec::new();
+    for branch in branches {
+        if !distinct.contains(&branch) {
+            distinct.push(branch);
         }
     }
+    if distinct.len() == 1 {
+        return distinct.pop().unwrap_or_default();
+    }
+    let distinct: Vec<_> = distinct.into_iter().map(Value::Object).collect();
+    Object::from_iter([("anyOf".into(), distinct.into())])
+}
+
+fn allow_null(mut schema: Object) -> Object {
+    let Some(Value::Array(branches)) = schema.remove("anyOf") else {
+        schema.insert("nullable".into(), true.into());
+        return schema;
+    };
+    let branches = branches.into_iter().filter_map(|one| one.as_object().cloned());
+    alternatives(branches.map(allow_null).collect())
 }
 
 fn string(flat: &Object, out: &mut Object) {

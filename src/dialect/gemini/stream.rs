@@ -175,7 +175,7 @@ impl Progress {
                 let json = parts::arguments(function);
                 out.push(Delta::ToolArguments { choice, call, json });
             }
-            Piece::Inline(..) | Piece::Other => {
+            Piece::Inline(..) | Piece::File(..) | Piece::Other => {
                 let value = Value::Object(part.clone());
                 out.push(Delta::Other { choice, dialect: NAME.to_owned(), value });
             }

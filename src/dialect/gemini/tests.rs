@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::chat::{Delta, FinishReason, Part};
+use crate::chat::{Delta, FinishReason, Media, MediaSource, Part};
 use crate::dialect::sse::{self, SseEvent};
 use crate::dialect::{FrameKind, Quirks, RequestTarget};
 use crate::failure::FailureKind;
@@ -27,6 +27,16 @@ fn context() -> ReplyContext {
         created: 0,
         include_usage: true,
     }
+}
+
+fn png(data: &str) -> Part {
+    Part::Media(Media {
+        source: MediaSource::Base64(data.to_owned()),
+        media_type: Some("image/png".to_owned()),
+        name: None,
+        detail: None,
+        cache: None,
+    })
 }
 
 /// Feeds a body to a decoder, frame by frame.
@@ -60,7 +70,7 @@ struct Said {
     text: Vec<String>,
     thoughts: Vec<String>,
     calls: Vec<Vec<(String, String, Value)>>,
-    signatures: Vec<String>,
+    signatures: Vec<Vec<String>>,
     finish: Vec<Option<FinishReason>>,
     usage: Option<crate::chat::Usage>,
 }
@@ -72,6 +82,7 @@ impl Said {
             self.text.push(String::new());
             self.thoughts.push(String::new());
             self.calls.push(Vec::new());
+            self.signatures.push(Vec::new());
             self.finish.push(None);
         }
         at
@@ -94,7 +105,7 @@ impl Said {
                     let at = said.room(*choice);
                     assert_eq!(said.calls[at].len(), *call as usize, "ordinals have no gaps");
                     said.calls[at].push((id.clone(), name.clone(), Value::Null));
-                    said.signatures.extend(opaque.iter().map(|opaque| opaque.value.clone()));
+                    said.signatures[at].extend(opaque.iter().map(|opaque| opaque.value.clone()));
                     arguments.push((at, *call as usize, String::new()));
                 }
                 Delta::ToolArguments { choice, call, json } => {
@@ -104,8 +115,10 @@ impl Said {
                         .find(|(choice, ordinal, _)| *choice == at && *ordinal == *call as usize);
                     entry.unwrap().2.push_str(json);
                 }
-                Delta::TextOpaque { opaque, .. } | Delta::ReasoningOpaque { opaque, .. } => {
-                    said.signatures.push(opaque.value.clone());
+                Delta::TextOpaque { choice, opaque }
+                | Delta::ReasoningOpaque { choice, opaque } => {
+                    let at = said.room(*choice);
+                    said.signatures[at].push(opaque.value.clone());
                 }
                 Delta::Finish { choice, reason } => {
                     let at = said.room(*choice);
@@ -135,16 +148,19 @@ impl Said {
                 match part {
                     Part::Text { text, opaque, .. } => {
                         said.text[at].push_str(text);
-                        said.signatures.extend(opaque.iter().map(|opaque| opaque.value.clone()));
+                        said.signatures[at]
+                            .extend(opaque.iter().map(|opaque| opaque.value.clone()));
                     }
                     Part::Reasoning { text, opaque } => {
                         said.thoughts[at].push_str(text);
-                        said.signatures.extend(opaque.iter().map(|opaque| opaque.value.clone()));
+                        said.signatures[at]
+                            .extend(opaque.iter().map(|opaque| opaque.value.clone()));
                     }
                     Part::ToolCall { id, name, arguments, opaque } => {
                         let arguments = serde_json::from_str(arguments).unwrap();
                         said.calls[at].push((id.clone(), name.clone(), arguments));
-                        said.signatures.extend(opaque.iter().map(|opaque| opaque.value.clone()));
+                        said.signatures[at]
+                            .extend(opaque.iter().map(|opaque| opaque.value.clone()));
                     }
                     Part::Media(_)
                     | Part::ToolResult { .. }

@@ -115,7 +115,7 @@ fn simple_reading(events: &[Value]) -> Said {
                         .iter()
                         .any(|kind| part.get(kind).is_some());
                 if let Some(signature) = part["thoughtSignature"].as_str().filter(|_| !is_other) {
-                    said.signatures.push(signature.to_owned());
+                    said.signatures[at].push(signature.to_owned());
                 }
             }
             let calls = !said.calls[at].is_empty();
