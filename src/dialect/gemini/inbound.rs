@@ -182,7 +182,12 @@ fn read_part(
             return Err(wrong(format!("{path}.inlineData.data"), "base64 text"));
         }
         Piece::File(_, "") => return Err(wrong(format!("{path}.fileData.fileUri"), "an address")),
-        _ => {}
+        Piece::Text(_)
+        | Piece::Thought(_)
+        | Piece::Call(_)
+        | Piece::Inline(..)
+        | Piece::File(..)
+        | Piece::Other => {}
     }
     parts::read(value, ids, out);
     if let Some(Part::ToolCall { id, name, .. }) = out.last() {
@@ -295,7 +300,7 @@ fn read_declaration(value: &Value, path: &str) -> Result<Tool, Rejection> {
 fn tool_config(mut config: Object, chat: &mut ChatRequest) -> Result<(), Rejection> {
     let path = "toolConfig.functionCallingConfig";
     if let Some(calling) = take(&mut config, "functionCallingConfig") {
-        let calling = as_object(calling, path)?;
+        let mut calling = as_object(calling, path)?;
         let names: Vec<_> = wire::array(&calling, "allowedFunctionNames")
             .iter()
             .filter_map(Value::as_str)
@@ -312,6 +317,11 @@ fn tool_config(mut config: Object, chat: &mut ChatRequest) -> Result<(), Rejecti
             ("VALIDATED", _) => Some(ToolChoice::Allowed { names, required: false }),
             _ => return Err(wrong(format!("{path}.mode"), "`AUTO`, `ANY`, `NONE` or `VALIDATED`")),
         };
+        take(&mut calling, "mode");
+        take(&mut calling, "allowedFunctionNames");
+        if !calling.is_empty() {
+            config.insert("functionCallingConfig".into(), calling.into());
+        }
     }
     if !config.is_empty() {
         chat.extra.insert("toolConfig".into(), config.into());

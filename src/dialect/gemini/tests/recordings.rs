@@ -1,7 +1,7 @@
 //! Every recording decodes, and says what a simple reading of it says.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::chat::Usage;
@@ -18,13 +18,18 @@ struct Recording {
     url: String,
 }
 
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn skip(root: &Path) {
+    println!("skipped: no recordings in {}", root.display());
+}
+
 /// The recordings of an API, by the second word of their id; empty where there are none.
 fn recordings(apis: &[&str]) -> Vec<Recording> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
     let mut out = Vec::new();
     for provider in ["gemini", "vertex"] {
         let Ok(folder) = fs::read_dir(root.join(provider)) else {
-            println!("skipped: no recordings in {}", root.display());
+            skip(&root);
             return out;
         };
         for entry in folder {
@@ -98,26 +103,7 @@ fn simple_reading(events: &[Value]) -> Said {
         for (at, candidate) in event["candidates"].as_array().into_iter().flatten().enumerate() {
             let choice = candidate["index"].as_u64().unwrap_or(at as u64);
             let at = said.room(u32::try_from(choice).unwrap());
-            for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
-                let text = part["text"].as_str().unwrap_or_default();
-                if part["thought"] == true {
-                    said.thoughts[at].push_str(text);
-                } else {
-                    said.text[at].push_str(text);
-                }
-                if let Some(name) = part["functionCall"]["name"].as_str() {
-                    let id = part["functionCall"]["id"].as_str().unwrap_or_default();
-                    let args = part["functionCall"]["args"].clone();
-                    said.calls[at].push((id.to_owned(), name.to_owned(), args));
-                }
-                let is_other =
-                    ["executableCode", "codeExecutionResult", "toolCall", "toolResponse"]
-                        .iter()
-                        .any(|kind| part.get(kind).is_some());
-                if let Some(signature) = part["thoughtSignature"].as_str().filter(|_| !is_other) {
-                    said.signatures[at].push(signature.to_owned());
-                }
-            }
+            simple_parts(candidate, &mut said, at);
             let calls = !said.calls[at].is_empty();
             let finish = match candidate["finishReason"].as_str() {
                 Some("STOP" | "UNEXPECTED_TOOL_CALL") if calls => FinishReason::ToolCalls,
@@ -141,6 +127,29 @@ fn simple_reading(events: &[Value]) -> Said {
         reasoning: thoughts,
     });
     said
+}
+
+/// Adds the parts of a candidate.
+fn simple_parts(candidate: &Value, said: &mut Said, at: usize) {
+    for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+        let text = part["text"].as_str().unwrap_or_default();
+        if part["thought"] == true {
+            said.thoughts[at].push_str(text);
+        } else {
+            said.text[at].push_str(text);
+        }
+        if let Some(name) = part["functionCall"]["name"].as_str() {
+            let id = part["functionCall"]["id"].as_str().unwrap_or_default();
+            let args = part["functionCall"]["args"].clone();
+            said.calls[at].push((id.to_owned(), name.to_owned(), args));
+        }
+        let is_other = ["executableCode", "codeExecutionResult", "toolCall", "toolResponse"]
+            .iter()
+            .any(|kind| part.get(kind).is_some());
+        if let Some(signature) = part["thoughtSignature"].as_str().filter(|_| !is_other) {
+            said.signatures[at].push(signature.to_owned());
+        }
+    }
 }
 
 /// Takes made ids back, after a look that they are there and differ.

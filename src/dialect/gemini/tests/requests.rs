@@ -350,7 +350,11 @@ fn our_own_fields_ride_along_and_come_back() {
         "contents": [{ "role": "user", "parts": [{ "text": "x" }] }],
         "safetySettings": [{ "category": "C", "threshold": "BLOCK_NONE" }],
         "cachedContent": "cachedContents/1",
-        "toolConfig": { "retrievalConfig": { "languageCode": "de" } },
+        "tools": [{ "functionDeclarations": [{ "name": "f" }] }],
+        "toolConfig": {
+            "functionCallingConfig": { "mode": "AUTO", "streamFunctionCallArguments": true },
+            "retrievalConfig": { "languageCode": "de" },
+        },
         "generationConfig": { "temperature": 1.0, "responseModalities": ["TEXT"] },
     });
     let chat = Gemini.decode_request(body.to_string().as_bytes()).unwrap();

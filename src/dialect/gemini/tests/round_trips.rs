@@ -78,10 +78,8 @@ fn number((at, (mut parts, finish)): (usize, (Vec<Part>, FinishReason))) -> Choi
             has_calls = true;
         }
     }
-    let finish = match finish {
-        FinishReason::Stop if has_calls => FinishReason::ToolCalls,
-        finish => finish,
-    };
+    let is_call = has_calls && finish == FinishReason::Stop;
+    let finish = if is_call { FinishReason::ToolCalls } else { finish };
     Choice { index: at as u32, parts, finish: Some(finish), logprobs: Vec::new() }
 }
 
@@ -182,7 +180,7 @@ fn log_probabilities_are_read_back() {
     let choice = Choice { logprobs: vec![token.clone()], ..Choice::default() };
     let completion = Completion { choices: vec![choice], ..Completion::default() };
     let wire = Gemini.encode_reply(&completion, &context());
-    assert_eq!(Gemini.decode_reply(&wire).unwrap().choices[0].logprobs, [token.clone()]);
+    assert_eq!(Gemini.decode_reply(&wire).unwrap().choices[0].logprobs, vec![token.clone()]);
     let mut encoder = Gemini.stream_encoder(context());
     let mut wire = Vec::new();
     let logprobs = Delta::Logprobs { choice: 0, tokens: vec![token] };

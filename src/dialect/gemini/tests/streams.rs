@@ -102,7 +102,7 @@ fn an_alternative_that_does_not_end_leaves_the_stream_cut() {
 #[test]
 fn a_blocked_prompt_is_an_answer_that_a_filter_removed() {
     let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" }, "responseId": "r" });
-    let said = Said::of_deltas(&decode_events(&[blocked.clone()]).unwrap());
+    let said = Said::of_deltas(&decode_events(std::slice::from_ref(&blocked)).unwrap());
     assert_eq!(said.finish, [Some(FinishReason::ContentFilter)]);
     let reply = Gemini.decode_reply(blocked.to_string().as_bytes()).unwrap();
     assert_eq!(reply.choices[0].finish, Some(FinishReason::ContentFilter));
