@@ -1,5 +1,6 @@
 //! Tests of the codec: recordings, round trips, and cases of our own.
 
+mod inbound;
 mod recordings;
 mod requests;
 mod round_trips;
