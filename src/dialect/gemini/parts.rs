@@ -13,7 +13,9 @@ use crate::chat::{Media, MediaSource, Opaque, OpaqueKind, Part};
 #[derive(Debug, Clone, Default)]
 pub(super) struct CallIds {
     seed: Vec<u8>,
-    used: Vec<String>,
+    /// Alternatives are told apart: some servers give the same name to a call in each.
+    choice: u32,
+    used: Vec<(u32, String)>,
 }
 
 /// What a part of an answer is, borrowed from the wire.
@@ -173,14 +175,20 @@ impl CallIds {
             "" => Value::Object(answer.clone()).to_string(),
             id => id.to_owned(),
         };
-        Self { seed: seed.into_bytes(), used: Vec::new() }
+        Self { seed: seed.into_bytes(), ..Self::default() }
+    }
+
+    /// Goes on with the calls of another alternative.
+    pub(super) fn enter(&mut self, choice: u32) {
+        self.choice = choice;
     }
 
     /// The provider's name for a call where it gave one that is new, else a made one.
     pub(super) fn name(&mut self, given: &str) -> String {
-        let is_new = |id: &str| !id.is_empty() && !self.used.iter().any(|used| used == id);
-        let id = if is_new(given) { given.to_owned() } else { self.make() };
-        self.used.push(id.clone());
+        let is_used = |(choice, id): &(u32, String)| *choice == self.choice && id == given;
+        let is_new = !given.is_empty() && !self.used.iter().any(is_used);
+        let id = if is_new { given.to_owned() } else { self.make() };
+        self.used.push((self.choice, id.clone()));
         id
     }
 

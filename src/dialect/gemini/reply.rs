@@ -141,6 +141,8 @@ pub(super) fn cut_call(name: &str) -> String {
 }
 
 fn read_candidate(candidate: &Map<String, Value>, at: usize, ids: &mut CallIds) -> Choice {
+    let index = index_of(candidate, at);
+    ids.enter(index);
     let mut content = Vec::new();
     if let Some(turn) = wire::object(candidate, "content") {
         for part in wire::array(turn, "parts") {
@@ -152,7 +154,7 @@ fn read_candidate(candidate: &Map<String, Value>, at: usize, ids: &mut CallIds) 
     }
     let has_calls = content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     Choice {
-        index: index_of(candidate, at),
+        index,
         parts: content,
         finish: wire::get(candidate, "finishReason")
             .and_then(|reason| wire::read_finish(reason, has_calls)),

@@ -116,6 +116,7 @@ impl Decoder {
     }
 
     fn candidate(&mut self, choice: u32, candidate: &Map<String, Value>, out: &mut Vec<Delta>) {
+        self.ids.enter(choice);
         let progress = self.choices.entry(choice).or_default();
         if let Some(turn) = wire::object(candidate, "content") {
             for part in wire::array(turn, "parts") {

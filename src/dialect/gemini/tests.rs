@@ -1,6 +1,7 @@
 //! Tests of the codec: recordings, round trips, and cases of our own.
 
 mod inbound;
+mod other_wires;
 mod recordings;
 mod requests;
 mod round_trips;
@@ -42,7 +43,11 @@ fn png(data: &str) -> Part {
 
 /// Feeds a body to a decoder, frame by frame.
 fn decode_sse(body: &[u8]) -> Result<Vec<Delta>, Failure> {
-    let mut decoder = Gemini.stream_decoder();
+    decode_with(&Gemini, body)
+}
+
+fn decode_with(codec: &dyn Codec, body: &[u8]) -> Result<Vec<Delta>, Failure> {
+    let mut decoder = codec.stream_decoder();
     let mut out = Vec::new();
     let mut rest = body;
     while let Some(len) = sse::frame_len(rest) {
@@ -94,7 +99,8 @@ impl Said {
         let mut arguments: Vec<(usize, usize, String)> = Vec::new();
         for delta in deltas {
             match delta {
-                Delta::Text { choice, text } => {
+                // This wire tells a refusal as text.
+                Delta::Text { choice, text } | Delta::Refusal { choice, text } => {
                     let at = said.room(*choice);
                     said.text[at].push_str(text);
                 }
@@ -127,15 +133,14 @@ impl Said {
                     said.finish[at] = Some(reason.clone());
                 }
                 Delta::Usage { usage } => said.usage = Some(*usage),
-                Delta::Start { .. }
-                | Delta::Refusal { .. }
-                | Delta::Logprobs { .. }
-                | Delta::Other { .. }
-                | Delta::End => {}
+                Delta::Start { .. } | Delta::Logprobs { .. } | Delta::Other { .. } | Delta::End => {
+                }
             }
         }
         for (choice, call, json) in arguments {
-            said.calls[choice][call].2 = serde_json::from_str(&json).unwrap();
+            // No arguments are an empty object; cut ones stay text.
+            let json = if json.is_empty() { "{}" } else { &json };
+            said.calls[choice][call].2 = serde_json::from_str(json).unwrap_or_else(|_| json.into());
         }
         said
     }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::chat::Usage;
 
-struct Recording {
-    id: String,
+pub(super) struct Recording {
+    pub(super) id: String,
     kind: String,
     status: u16,
     /// As bytes of the wire.
     body: Vec<u8>,
     /// As JSON, one value for each event.
-    events: Vec<Value>,
+    pub(super) events: Vec<Value>,
     request: Value,
     url: String,
 }
@@ -42,6 +42,35 @@ fn recordings(apis: &[&str]) -> Vec<Recording> {
     }
     out.sort_by(|a, b| a.id.cmp(&b.id));
     assert!(!out.is_empty(), "the folder is there but holds nothing of {apis:?}");
+    out
+}
+
+/// Recorded answers of this wire's streaming API.
+pub(super) fn streams() -> Vec<Recording> {
+    let mut all = recordings(&["sgc"]);
+    all.retain(|recording| recording.status == 200);
+    all
+}
+
+/// Id and bytes of every recorded stream of server-sent events of an API, by any provider.
+pub(super) fn every(api: &str) -> Vec<(String, Vec<u8>)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
+    let Ok(folders) = fs::read_dir(&root) else {
+        skip(&root);
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for folder in folders.map(|folder| folder.unwrap().path()).filter(|path| path.is_dir()) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let file = fs::read(entry.unwrap().path()).unwrap();
+            let value: Value = serde_json::from_slice(&file).unwrap();
+            let is_wanted = value["api"] == api && value["kind"] == "sse";
+            if let Some(body) = value["response"]["body_text"].as_str().filter(|_| is_wanted) {
+                out.push((value["id"].to_string(), body.as_bytes().to_vec()));
+            }
+        }
+    }
+    assert!(!out.is_empty(), "the folder is there but holds nothing of {api}");
     out
 }
 
