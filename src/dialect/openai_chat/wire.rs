@@ -32,6 +32,8 @@ pub(super) struct WireUsage {
     completion: u64,
     reasoning: u64,
     total: u64,
+    /// Whether cached tokens were counted under Anthropic's names.
+    anthropic_cache: bool,
 }
 
 // === impl At ===
@@ -189,8 +191,10 @@ impl WireUsage {
                 .or_else(|| get("reasoning_tokens"))
                 .unwrap_or(0),
             total: get("total_tokens").unwrap_or(0),
+            anthropic_cache: own_cached.is_none() && (read.is_some() || write.is_some()),
         };
-        (usage != Self::default()).then_some(usage)
+        (usage != Self { anthropic_cache: usage.anthropic_cache, ..Self::default() })
+            .then_some(usage)
     }
 
     /// Takes over what a later piece says.
@@ -201,6 +205,7 @@ impl WireUsage {
         self.completion = self.completion.max(later.completion);
         self.reasoning = self.reasoning.max(later.reasoning);
         self.total = self.total.max(later.total);
+        self.anthropic_cache |= later.anthropic_cache;
     }
 
     /// The same counts without overlap.
@@ -212,8 +217,15 @@ impl WireUsage {
     pub(super) fn disjoint(self) -> Usage {
         let cache = self.cached.saturating_add(self.cache_write);
         let beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
-        let cache_is_beside = cache > 0 && (cache > self.prompt || cache == beside);
-        let input = if cache_is_beside { self.prompt } else { self.prompt - cache };
+        let cache_is_beside =
+            self.anthropic_cache && cache > 0 && (cache > self.prompt || cache == beside);
+        let (cached, written) = if cache_is_beside {
+            (self.cached, self.cache_write)
+        } else {
+            let cached = self.cached.min(self.prompt);
+            (cached, self.cache_write.min(self.prompt - cached))
+        };
+        let input = if cache_is_beside { self.prompt } else { self.prompt - cached - written };
         let thoughts_are_beside =
             beside > 0 && !cache_is_beside && (self.reasoning == beside || self.reasoning == 0);
         let (output, reasoning) = if thoughts_are_beside {
@@ -222,7 +234,7 @@ impl WireUsage {
             let reasoning = self.reasoning.min(self.completion);
             (self.completion - reasoning, reasoning)
         };
-        Usage { input, cached_input: self.cached, cache_write: self.cache_write, output, reasoning }
+        Usage { input, cached_input: cached, cache_write: written, output, reasoning }
     }
 }
 

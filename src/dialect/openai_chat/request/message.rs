@@ -246,6 +246,13 @@ fn read_part(at: At<'_>, value: Value) -> Result<Part, Rejection> {
             Ok(Part::Text { text: text_at.string(text)?, cache, opaque: None })
         }
         "image_url" => read_image(at.key("image_url"), take(&mut fields, "image_url"), cache),
+        // Mistral takes the sound itself or its address here; it does not say what it is.
+        "input_audio" if fields.get("input_audio").is_some_and(Value::is_string) => {
+            Ok(Part::Other {
+                dialect: Dialect::OpenAiChat.as_str().to_owned(),
+                value: fields.into(),
+            })
+        }
         "input_audio" => {
             let at = at.key("input_audio");
             let mut audio = inner(at, &mut fields, "an object with `data` and `format`")?;
