@@ -100,7 +100,11 @@ fn add_message(told: &mut Told, message: &Value) {
         }
         content => told.text.push_str(content.as_str().unwrap_or_default()),
     }
-    let thinking = [text("reasoning_content"), text("reasoning")].concat();
+    let mut thinking = [text("reasoning_content"), text("reasoning")].concat();
+    if thinking.is_empty() {
+        let details = message["reasoning_details"].as_array().into_iter().flatten();
+        thinking = details.filter_map(|detail| detail["text"].as_str()).collect();
+    }
     told.thinking.push_str(&thinking);
     told.refusal.push_str(text("refusal"));
     for call in message["tool_calls"].as_array().into_iter().flatten() {
