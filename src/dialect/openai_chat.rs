@@ -46,6 +46,7 @@ mod request;
 mod scan;
 mod state;
 mod stream;
+mod usage;
 mod wire;
 
 #[cfg(test)]

@@ -167,7 +167,9 @@ fn sampling(chat: &mut ChatRequest, key: String, value: Value) -> Result<(), Rej
                     .enumerate()
                     .map(|(index, stop)| at.index(index).string(stop))
                     .collect::<Result<_, _>>()?,
-                other => return Err(at.not_a("a string or an array of strings", &other)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                    return Err(at.not_a("a string or an array of strings", &value));
+                }
             };
         }
         _ => {

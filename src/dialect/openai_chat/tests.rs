@@ -15,9 +15,7 @@ use crate::chat::{
     Usage,
 };
 use crate::dialect::sse;
-use crate::dialect::{
-    Codec, Dialect, Dropped, Quirks, ReplyContext, RequestTarget, StreamDecoder, StreamEncoder,
-};
+use crate::dialect::{Codec, Dialect, Dropped, Quirks, ReplyContext, RequestTarget};
 use crate::failure::Failure;
 use crate::rejection::Rejection;
 

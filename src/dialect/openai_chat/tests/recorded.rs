@@ -89,16 +89,12 @@ fn plain_finish(word: Option<&str>, calls: bool) -> Option<FinishReason> {
 
 fn add_message(told: &mut Told, message: &Value) {
     let text = |key: &str| message[key].as_str().unwrap_or_default();
-    match &message["content"] {
-        Value::Array(pieces) => {
-            for piece in pieces {
-                told.text.push_str(piece["text"].as_str().unwrap_or_default());
-                for thought in piece["thinking"].as_array().into_iter().flatten() {
-                    told.thinking.push_str(thought["text"].as_str().unwrap());
-                }
-            }
+    told.text.push_str(text("content"));
+    for piece in message["content"].as_array().into_iter().flatten() {
+        told.text.push_str(piece["text"].as_str().unwrap_or_default());
+        for thought in piece["thinking"].as_array().into_iter().flatten() {
+            told.thinking.push_str(thought["text"].as_str().unwrap());
         }
-        content => told.text.push_str(content.as_str().unwrap_or_default()),
     }
     let mut thinking = [text("reasoning_content"), text("reasoning")].concat();
     if thinking.is_empty() {
@@ -111,11 +107,11 @@ fn add_message(told: &mut Told, message: &Value) {
         let of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (id, name) = (of(&call["id"]), of(&call["function"]["name"]));
         let json = of(&call["function"]["arguments"]);
-        // Real streams name a call with an id once; all later pieces have its index.
+        // In the recordings a call has its id and name on its first piece; all later pieces have
+        // its index, counted from 0 within the alternative.
         if name.is_empty() || told.calls.iter().any(|known| !id.is_empty() && known.0 == id) {
             let index = call["index"].as_u64().map_or(told.calls.len() - 1, |at| at as usize);
-            let first = message["__first"].as_u64().unwrap_or(0) as usize;
-            told.calls[index - first].2.push_str(&json);
+            told.calls[index].2.push_str(&json);
         } else {
             told.calls.push((id, name, json));
         }
@@ -240,11 +236,10 @@ fn a_recorded_stream_cut_anywhere_is_never_taken_for_a_whole_one() {
         let Some(stream) = &recording.stream else { continue };
         let Ok(deltas) = decode_stream(stream.as_bytes()) else { continue };
         let whole = told(&deltas);
-        let frames: Vec<usize> = (0..stream.len())
-            .filter(|at| stream.get(..*at).is_some_and(|head| head.ends_with("\n\n")))
-            .collect();
+        let frames: Vec<usize> =
+            (0..stream.len()).filter(|at| stream.as_bytes()[..*at].ends_with(b"\n\n")).collect();
         for at in frames.iter().step_by(7) {
-            let Ok(deltas) = decode_stream(stream[..*at].as_bytes()) else { continue };
+            let Ok(deltas) = decode_stream(&stream.as_bytes()[..*at]) else { continue };
             let part = told(&deltas);
             for (cut, full) in part.0.iter().zip(&whole.0) {
                 assert_eq!(cut.finish, full.finish, "{} cut at {at}", recording.id);

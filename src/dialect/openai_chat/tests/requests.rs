@@ -30,7 +30,7 @@ fn refusal(body: &Value) -> (String, String) {
 }
 
 #[test]
-fn wrong_values_are_refused_with_their_path() {
+fn wrong_messages_are_refused_with_their_path() {
     let message = |message: Value| json!({ "model": "m", "messages": [message] });
     let part = |part: Value| message(json!({ "role": "user", "content": [part] }));
     let cases = [
@@ -74,6 +74,13 @@ fn wrong_values_are_refused_with_their_path() {
             "messages[0].tool_calls[0].function",
             "is missing",
         ),
+    ];
+    assert_refused(&cases);
+}
+
+#[test]
+fn wrong_parameters_are_refused_with_their_path() {
+    let cases = [
         (with(json!({ "temperature": "hot" })), "temperature", "must be a number, not a string"),
         (with(json!({ "max_tokens": -1 })), "max_tokens", "whole number"),
         (with(json!({ "n": 0 })), "n", "1 or more"),
@@ -98,9 +105,13 @@ fn wrong_values_are_refused_with_their_path() {
             "true or false",
         ),
     ];
+    assert_refused(&cases);
+}
+
+fn assert_refused(cases: &[(Value, &str, &str)]) {
     for (body, param, says) in cases {
-        let (found, problem) = refusal(&body);
-        assert_eq!(found, param, "{problem}");
+        let (found, problem) = refusal(body);
+        assert_eq!(found, *param, "{problem}");
         assert!(problem.contains(says), "{param}: {problem}");
     }
 }

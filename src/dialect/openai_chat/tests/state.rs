@@ -91,7 +91,12 @@ fn deltas_of(parts: &[Part]) -> Vec<Delta> {
                 out.push(Delta::ToolArguments { choice: 0, call: calls, json: arguments.clone() });
                 calls += 1;
             }
-            other => panic!("{other:?}"),
+            Part::Media(_)
+            | Part::ToolResult { .. }
+            | Part::Refusal { .. }
+            | Part::Other { .. } => {
+                panic!("not among the cases")
+            }
         }
     }
     out.push(Delta::Finish { choice: 0, reason: FinishReason::Stop });

@@ -31,7 +31,7 @@ fn read(chunks: &[Value]) -> Told {
 }
 
 fn called(found: &Told) -> Vec<(&str, &str, &str)> {
-    found.calls.iter().map(|(id, name, json)| (&id[..], &name[..], &json[..])).collect()
+    found.calls.iter().map(|(id, name, json)| (id.as_str(), name.as_str(), json.as_str())).collect()
 }
 
 fn function(name: &str, arguments: &str) -> Value {
@@ -91,7 +91,8 @@ fn calls_without_ids_get_some_and_names_may_be_repeated() {
     ]);
     let ids: std::collections::HashSet<&String> = told.calls.iter().map(|call| &call.0).collect();
     assert_eq!(ids.len(), 3);
-    let calls: Vec<_> = told.calls.iter().map(|(_, name, json)| (&name[..], &json[..])).collect();
+    let calls: Vec<_> =
+        told.calls.iter().map(|(_, name, json)| (name.as_str(), json.as_str())).collect();
     assert_eq!(calls, [("f", "{\"a\":1}"), ("f", "{}"), ("g", "{}")]);
 }
 
