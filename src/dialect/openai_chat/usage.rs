@@ -16,6 +16,7 @@ pub(super) struct WireUsage {
     completion: u64,
     reasoning: u64,
     total: u64,
+    prompt_audio: u64,
     /// Whether cached tokens were counted under Anthropic's names.
     anthropic_cache: bool,
 }
@@ -46,6 +47,7 @@ impl WireUsage {
                 .or_else(|| get("reasoning_tokens"))
                 .unwrap_or(0),
             total: get("total_tokens").unwrap_or(0),
+            prompt_audio: detail("prompt_tokens_details", "audio_tokens").unwrap_or(0),
             anthropic_cache: own_cached.is_none() && (read.is_some() || write.is_some()),
         };
         (usage != Self { anthropic_cache: usage.anthropic_cache, ..Self::default() })
@@ -60,6 +62,7 @@ impl WireUsage {
         self.completion = self.completion.max(later.completion);
         self.reasoning = self.reasoning.max(later.reasoning);
         self.total = self.total.max(later.total);
+        self.prompt_audio = self.prompt_audio.max(later.prompt_audio);
         self.anthropic_cache |= later.anthropic_cache;
     }
 
@@ -68,9 +71,13 @@ impl WireUsage {
     /// Most count thinking within `completion_tokens`. Some (xAI, Gemini's compatible endpoint)
     /// count it beside, which shows in a total that is larger than prompt and completion. In the
     /// same way cached tokens are within `prompt_tokens`, save where Anthropic's counters were
-    /// passed on under their own names.
-    pub(super) fn disjoint(self) -> Usage {
+    /// passed on under their own names, and so is sound, save at Mistral.
+    pub(super) fn disjoint(mut self) -> Usage {
         let cache = self.cached.saturating_add(self.cache_write);
+        let sum = self.prompt.saturating_add(self.completion);
+        if self.prompt_audio > 0 && self.total.saturating_sub(sum) == self.prompt_audio {
+            self.prompt = self.prompt.saturating_add(self.prompt_audio);
+        }
         let beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
         let cache_is_beside =
             self.anthropic_cache && cache > 0 && (cache > self.prompt || cache == beside);
