@@ -106,6 +106,10 @@ impl Writer<'_> {
                 chat.tools.iter().enumerate().map(|(at, tool)| self.tool(at, tool)).collect();
             body.insert("tools".to_owned(), tools?.into());
         }
+        if chat.tools.is_empty() && !self.native {
+            // Other wires allow a choice among no tools; this one does not.
+            return Ok(());
+        }
         if let Some(choice) = &chat.tool_choice {
             body.insert("tool_choice".to_owned(), self.tool_choice(choice));
         }

@@ -251,14 +251,44 @@ fn a_recorded_stream_cut_anywhere_is_never_taken_for_a_whole_one() {
     }
 }
 
+fn all() -> &'static [Recording] {
+    static ALL: OnceLock<Vec<Recording>> = OnceLock::new();
+    ALL.get_or_init(recordings)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
+    fn damaged_traffic_is_read_or_refused_but_never_panics(
+        pick in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        if !all().is_empty() {
+            let recording = &all()[pick.index(all().len())];
+            let whole = recording.whole.to_string();
+            let request = recording.request.to_string();
+            let stream = recording.stream.as_deref().unwrap_or_default();
+            for bytes in [whole.as_bytes(), request.as_bytes(), stream.as_bytes()] {
+                let mut bytes = bytes.to_vec();
+                for (at, byte) in &damage {
+                    if !bytes.is_empty() {
+                        let at = at.index(bytes.len());
+                        bytes[at] = *byte;
+                    }
+                }
+                let _ = codec().decode_request(&bytes);
+                let _ = codec().decode_reply(&bytes);
+                if let Ok(deltas) = decode_stream(&bytes) {
+                    told(&deltas);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn cuts_anywhere_change_nothing(pick in any::<prop::sample::Index>(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
-        static ALL: OnceLock<Vec<Recording>> = OnceLock::new();
-        let all = ALL.get_or_init(recordings);
-        let streams: Vec<&String> = all.iter().filter_map(|one| one.stream.as_ref()).collect();
+        let streams: Vec<&String> = all().iter().filter_map(|one| one.stream.as_ref()).collect();
         if !streams.is_empty() {
             let bytes = streams[pick.index(streams.len())].as_bytes();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();

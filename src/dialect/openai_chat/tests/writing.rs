@@ -193,6 +193,10 @@ fn budgets_become_efforts_except_where_the_caller_wrote_a_budget_here() {
 fn allowed_tools_are_written() {
     let mut chat = foreign(vec![Part::text("Hi")]);
     chat.tool_choice = Some(ToolChoice::Allowed { names: vec!["f".to_owned()], required: false });
+    assert_eq!(plain(&chat).get("tool_choice"), None, "a choice among no tools");
+    let (description, parameters, strict, cache) = (None, None, None, None);
+    let name = "f".to_owned();
+    chat.tools = vec![Tool { name, description, parameters, strict, cache, hosted: None }];
     assert_eq!(
         plain(&chat)["tool_choice"],
         json!({ "type": "allowed_tools", "allowed_tools": {
