@@ -41,6 +41,7 @@ use super::{
 
 mod error;
 mod failure;
+mod legacy;
 mod reply;
 mod request;
 mod scan;
@@ -48,6 +49,8 @@ mod state;
 mod stream;
 mod usage;
 mod wire;
+
+pub use legacy::{decode_text_request, encode_text_reply, text_stream_encoder};
 
 #[cfg(test)]
 mod tests;

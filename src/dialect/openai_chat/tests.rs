@@ -2,6 +2,7 @@
 //! recorded answers of real providers.
 
 mod golden;
+mod legacy;
 mod recorded;
 mod replies;
 mod requests;
