@@ -7,7 +7,7 @@ mod requests;
 mod streams;
 
 use super::*;
-use crate::chat::{Choice, Delta, FinishReason, Logprob, Part, Usage};
+use crate::chat::{Choice, Delta, FinishReason, Part, Usage};
 use crate::dialect::Quirks;
 
 fn context() -> ReplyContext {
