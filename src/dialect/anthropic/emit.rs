@@ -104,7 +104,16 @@ impl StreamEncoder for MessagesEncoder {
                 out.extend_from_slice(MESSAGE_STOP);
             }
             // Other alternatives, log probabilities and other providers' state cannot be said.
-            _ => {}
+            Delta::Text { .. }
+            | Delta::TextOpaque { .. }
+            | Delta::Reasoning { .. }
+            | Delta::ReasoningOpaque { .. }
+            | Delta::Refusal { .. }
+            | Delta::ToolCall { .. }
+            | Delta::ToolArguments { .. }
+            | Delta::Logprobs { .. }
+            | Delta::Other { .. }
+            | Delta::Finish { .. } => {}
         }
     }
 

@@ -106,9 +106,8 @@ fn decode_turns(
     path: &KeyPath,
     messages: &mut Vec<Message>,
 ) -> Result<(), Rejection> {
-    let turns = match turns {
-        Value::Array(turns) => turns,
-        other => return Err(wrong_type(path, "an array", &other)),
+    let Value::Array(turns) = turns else {
+        return Err(wrong_type(path, "an array", &turns));
     };
     if turns.is_empty() {
         return Err(Rejection::invalid(path.as_str(), "`messages` must hold at least one message"));
