@@ -140,7 +140,8 @@ fn refine(kind: FailureKind, message: &str) -> FailureKind {
         kind,
         FailureKind::CallerFault | FailureKind::RateLimited | FailureKind::AuthFault
     );
-    if may_be_money && says(&["credit balance", "usage limits", "spend limit", "billing"]) {
+    if may_be_money && says(&["credit balance", "purchase credits", "usage limits", "spend limit"])
+    {
         return FailureKind::HardQuota;
     }
     if kind == FailureKind::CallerFault && says(&["content filtering policy"]) {

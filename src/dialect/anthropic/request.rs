@@ -21,13 +21,9 @@ use crate::rejection::Rejection;
 /// Reads a request for a message.
 pub(super) fn decode(body: &[u8]) -> Result<ChatRequest, Rejection> {
     let mut fields = top(body)?;
-    let max_tokens =
-        fields.opt_u64("max_tokens")?.filter(|tokens| *tokens > 0).ok_or_else(|| {
-            Rejection::invalid(
-                "max_tokens",
-                "`max_tokens` is missing; it must be a whole number above 0",
-            )
-        })?;
+    let max_tokens = fields.opt_u64("max_tokens")?.ok_or_else(|| {
+        Rejection::invalid("max_tokens", "`max_tokens` is missing; it must be a whole number")
+    })?;
     decode_fields(fields, Some(max_tokens))
 }
 

@@ -117,8 +117,8 @@ impl Context<'_> {
         blocks: &mut Vec<Value>,
     ) -> Result<(), Rejection> {
         match part {
-            // The API rejects empty text.
-            Part::Text { text, .. } | Part::Refusal { text } if text.is_empty() => {}
+            // The API rejects text without a letter in it.
+            Part::Text { text, .. } | Part::Refusal { text } if text.trim().is_empty() => {}
             Part::Text { text, cache, .. } => blocks.push(block::text(text, cache.as_ref())),
             Part::Refusal { text } => blocks.push(block::text(text, None)),
             Part::Media(media) => {

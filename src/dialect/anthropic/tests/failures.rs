@@ -24,6 +24,7 @@ fn errors_are_classified_by_type_words_and_status() {
         (429, error("rate_limit_error", "slow down"), K::RateLimited),
         (400, error("invalid_request_error", "Your credit balance is too low"), K::HardQuota),
         (402, error("billing_error", "pay"), K::HardQuota),
+        (400, error("invalid_request_error", "billing_plan: unknown field"), K::CallerFault),
         (401, error("authentication_error", "invalid x-api-key"), K::AuthFault),
         (403, error("permission_error", "no"), K::AuthFault),
         (400, error("invalid_request_error", "max_tokens: too large"), K::CallerFault),

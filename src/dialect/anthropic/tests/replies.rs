@@ -191,3 +191,15 @@ fn citations_stay_with_their_text() {
     let out = encode(&decode(body.clone()));
     assert_eq!(out["content"], body["content"]);
 }
+
+#[test]
+fn the_oldest_models_answer_is_one_text() {
+    let body =
+        br#"{"type":"completion","completion":" Hi","stop_reason":"stop_sequence","stop":"X"}"#;
+    let completion = Anthropic.decode_reply(body).unwrap();
+    assert_eq!(completion.choices[0].parts, [Part::text(" Hi")]);
+    let finish = Some(FinishReason::StopSequence(Some("X".into())));
+    assert_eq!(completion.choices[0].finish, finish);
+    let summary = Anthropic.scan_reply(body).unwrap();
+    assert_eq!((summary.finish, summary.text.head()), (finish, " Hi"));
+}
