@@ -64,6 +64,9 @@ struct Progress {
 
 impl StreamEncoder for MessagesEncoder {
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
+        if delta.is_semantic() {
+            self.start("", "", out);
+        }
         match delta {
             Delta::Start { id, model, usage, .. } => {
                 self.start_usage = *usage;

@@ -13,6 +13,7 @@
 //! - A limit above the model's own is lowered to it, which changes no answer.
 //! - A list of allowed tools is said by declaring only those.
 //! - Thinking without this provider's signature is left out, because it is rejected.
+//! - A participant's name has no place on this wire and is reported as dropped.
 //! - Hints that do not change the answer ([`HINTS`]) are left out and reported as dropped.
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use super::super::{Dropped, RequestTarget, WireRequest};
 use super::turns;
 use super::wire::{NAME, VERSION};
 use crate::chat::{
-    ChatRequest, Effort, Opaque, OpaqueKind, Part, Reasoning, ResponseFormat, Role, Tool,
+    ChatRequest, Effort, Message, Opaque, OpaqueKind, Part, Reasoning, ResponseFormat, Role, Tool,
     ToolChoice,
 };
 use crate::rejection::Rejection;
@@ -85,6 +86,10 @@ impl Writer<'_, '_> {
         let ours = self.is_ours();
         let (system, messages) = turns::encode(self.chat, self.target.label, ours)?;
         self.put("model", self.target.model);
+        let is_named = |message: &Message| message.name.is_some() && message.role != Role::Tool;
+        if self.chat.messages.iter().any(is_named) {
+            self.dropped.add("messages.name");
+        }
         self.refuse_foreign()?;
         let thinking = self.thinking()?;
         self.put("max_tokens", self.max_tokens(budget_of(thinking.as_ref())));

@@ -239,8 +239,9 @@ fn what_says_nothing_or_only_asks_for_bookkeeping_is_let_through() {
     chat.extra.insert("logit_bias".into(), Value::Null);
     assert_eq!(written(&chat).as_object().unwrap().len(), 3);
     chat.extra.insert("store".into(), true.into());
+    chat.messages[0].name = Some("Ada".into());
     let (_, dropped) = write_with(&chat, &Quirks::default()).unwrap();
-    assert_eq!(dropped, ["store"]);
+    assert_eq!(dropped, ["messages.name", "store"]);
 }
 
 #[test]

@@ -290,6 +290,21 @@ fn calls_announced_together_keep_their_own_arguments() {
 }
 
 #[test]
+fn the_answer_is_announced_once_and_with_its_first_piece() {
+    for first in [text("a"), call(0), finish(FinishReason::ContentFilter)] {
+        let mut encoder = Anthropic.stream_encoder(context());
+        let mut out = Vec::new();
+        encoder.push(&first, &mut out);
+        assert_eq!(events(&out)[0]["type"], "message_start");
+        encoder.push(&start(), &mut out);
+        encoder.push(&Delta::End, &mut out);
+        let all = events(&out);
+        let count = all.iter().filter(|event| event["type"] == "message_start").count();
+        assert_eq!((count, &all[all.len() - 1]["type"]), (1, &json!("message_stop")));
+    }
+}
+
+#[test]
 fn the_gateways_own_words_ride_on_the_usage() {
     let mut encoder = Anthropic.stream_encoder(context());
     let mut out = Vec::new();
@@ -416,6 +431,10 @@ proptest! {
         decoder.finish(&mut read).unwrap();
         prop_assert_eq!(&read, &decode_stream(&bytes).unwrap());
         prop_assert_eq!(scanner.summary(), &scan(&bytes).1);
+        let completion = whole(&read);
+        prop_assert_eq!(scanner.summary().usage, completion.usage);
+        prop_assert_eq!(&scanner.summary().finish, &completion.choices[0].finish);
+        prop_assert!(scanner.is_complete() && scanner.saw_terminal());
     }
 
     #[test]
