@@ -270,6 +270,8 @@ fn calls_announced_together_keep_their_own_arguments() {
         call(1),
         call(2),
         arguments(2, "{\"c\":3}"),
+        arguments(0, "null"),
+        arguments(1, " "),
         arguments(1, "{\"b\":\"}\"}"),
         finish(FinishReason::ToolCalls),
         Delta::End,
