@@ -1,7 +1,7 @@
 //! Tests of reading, checking and indexing. The golden files under `tests/golden/config` hold the
 //! messages; see `tests/it/config.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::*;
 
