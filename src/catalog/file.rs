@@ -229,7 +229,7 @@ pub fn auth(
     let Some(text) = auth else { return AuthScheme::of(dialect) };
     text.parse().unwrap_or_else(|message: String| {
         document.report(problems, at.clone(), message);
-        AuthScheme::None
+        AuthScheme::of(dialect)
     })
 }
 
