@@ -66,19 +66,20 @@ impl Document {
         }
     }
 
-    /// Reports everything whose shape is not what `T` describes and takes it out, then reads the
-    /// rest. None where too little is left to be read.
-    pub fn read<T>(&mut self, advice: Advice, problems: &mut Problems) -> Option<T>
-    where
-        T: DeserializeOwned + schemars::JsonSchema,
-    {
+    /// Reports everything whose shape is not what `schema` (that of `T`) describes and takes it
+    /// out, then reads the rest. None where too little is left to be read.
+    pub fn read<T: DeserializeOwned>(
+        &mut self,
+        schema: &Value,
+        advice: Advice,
+        problems: &mut Problems,
+    ) -> Option<T> {
         if self.broken.contains(&KeyPath::root()) {
             return None;
         }
-        let schema = schemars::schema_for!(T).to_value();
         let mut found = Vec::new();
         let mut root = std::mem::take(&mut self.root);
-        let whole = Shape::new(&schema, advice, &mut found).check(&mut root);
+        let whole = Shape::new(schema, advice, &mut found).check(&mut root);
         self.root = root;
         for (key, message) in found {
             problems.add(&self.file, self.line(&key), key.clone(), message);

@@ -22,7 +22,8 @@ struct Fish {
 fn read(text: &str) -> (Option<Pond>, String, Document) {
     let mut problems = Problems::new();
     let mut document = Document::parse(Path::new("pond.toml"), text, &mut problems);
-    let pond = document.read(|_, _| None, &mut problems);
+    let schema = schemars::schema_for!(Pond).to_value();
+    let pond = document.read(&schema, |_, _| None, &mut problems);
     problems.sort();
     (pond, problems.to_string(), document)
 }

@@ -156,6 +156,45 @@ fn provider_files_of_a_folder_are_checked_and_take_the_place_of_built_in_ones() 
     );
 }
 
+#[test]
+fn no_file_makes_the_check_panic() {
+    let good = std::fs::read_to_string(root().join("tests/golden/config/good.toml")).unwrap();
+    // Every file that ends too early, and every one with a line missing.
+    for end in (0..good.len()).step_by(41) {
+        let _ = from_text(&good[..end]);
+    }
+    let lines: Vec<_> = good.lines().collect();
+    for without in 0..lines.len() {
+        let mut lines = lines.clone();
+        lines.remove(without);
+        let _ = from_text(&lines.join("\n"));
+    }
+    let deep = 100_000;
+    for text in [
+        format!("a = {}", "[".repeat(deep)),
+        format!("a = {}{}", "[".repeat(deep), "]".repeat(deep)),
+        format!("{}a = 1", "a.".repeat(deep)),
+        format!("[{}a]", "a.".repeat(deep)),
+        format!("a = {}", "{a=".repeat(deep)),
+    ] {
+        let said = from_text(&text).unwrap_err();
+        assert!(said.len() < 10_000_000, "{} bytes of problems", said.len());
+    }
+    assert!(from_text("\u{0}\u{feff}\u{1b}[31m = 1").is_err());
+}
+
+#[test]
+fn a_file_that_is_no_text_or_too_large_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.toml");
+    std::fs::write(&file, b"a = \"\xff\xfe\"").unwrap();
+    let problems = load(&source(&file), None).unwrap_err().to_string();
+    assert!(problems.ends_with("cannot be read: stream did not contain valid UTF-8"), "{problems}");
+    std::fs::write(&file, vec![b'#'; 5 << 20]).unwrap();
+    let problems = load(&source(&file), None).unwrap_err().to_string();
+    assert!(problems.ends_with("cannot be read: the file is larger than 4MiB"), "{problems}");
+}
+
 // === What is on ===
 
 #[test]
@@ -547,19 +586,50 @@ async fn a_changed_file_is_loaded() {
         .await;
 }
 
-#[cfg(unix)]
 #[tokio::test]
-async fn sighup_reloads() {
-    let mut watched = Watched::new(ONE);
+async fn a_changed_provider_file_is_loaded() {
+    let mut watched = Watched::new(TWO);
+    let folder = tempfile::tempdir().unwrap();
+    let sim = std::fs::read_to_string(providers().unwrap().join("sim.toml")).unwrap();
+    std::fs::write(folder.path().join("sim.toml"), &sim).unwrap();
+    let source = Source {
+        providers: Some(folder.path().to_owned()),
+        ..source(&watched.folder.path().join("tidegate.toml"))
+    };
+    let snapshot = load(&source, None).unwrap();
+    let (current, watcher) = reloading(source, snapshot, Arc::new(FixedWallClock(7)));
+    watched.current = current;
+    watched.watcher = Some(watcher);
     watched
         .run(async |watched| {
             watched.current.reload().await.unwrap();
-            // A file outside the watched folder is seen by SIGHUP only: here, a provider's key.
-            watched.write(FAULTY);
+            let renamed = sim.replace("tide-large", "tide-vast");
+            std::fs::write(folder.path().join("sim.toml"), renamed).unwrap();
+            while watched.current.status().reloads == 0 {
+                assert!(watched.current.changed().await);
+            }
+            assert!(watched.current.snapshot().resolve("tide-vast").is_ok());
+        })
+        .await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_reloads() {
+    // A key file outside the watched folders: nothing but the signal makes it be read again.
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "one").unwrap();
+    let path = key.path();
+    let mut watched =
+        Watched::new(&format!("[providers.openai]\ncredentials = [{{ file = {path:?} }}]\n"));
+    watched
+        .run(async |watched| {
+            let before = watched.current.reload().await.unwrap();
+            std::fs::write(key.path(), "two").unwrap();
             let own = std::process::id().to_string();
             let sent = std::process::Command::new("kill").args(["-HUP", &own]).status().unwrap();
             assert!(sent.success());
-            while watched.current.status().failed_reloads == 0 {
+            while watched.current.status().revision == before {
                 assert!(watched.current.changed().await);
             }
         })
