@@ -94,32 +94,9 @@ fn record(journal: &Journal, entry: Entry) {
     journal.record(entry);
 }
 
-#[tokio::test]
-async fn every_field_of_a_request_is_found_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        record(&journal, entry(1));
-        let refused = Entry {
-            model_asked: None,
-            route: None,
-            target: None,
-            provider: None,
-            model_served: None,
-            outcome: Outcome::Cut,
-            failure: Some(FailureKind::MidStream),
-            error_code: Some("upstream_disconnected"),
-            usage_estimated: true,
-            first_token: None,
-            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
-            ..entry(2)
-        };
-        record(&journal, refused);
-        journal.flush().await;
-        all(&journal).await
-    })
-    .await;
-
-    let whole = StoredRequest {
+/// What the store holds of `entry(1)`.
+fn stored_1() -> StoredRequest {
+    StoredRequest {
         place: row::first_id_of(NOON + 1),
         ended_at_ms: NOON + 1,
         request_id: "req_1".to_owned(),
@@ -145,7 +122,35 @@ async fn every_field_of_a_request_is_found_again() {
         first_token_ms: Some(7),
         overhead_us: 81,
         tags: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_a_request_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        record(&journal, entry(1));
+        let refused = Entry {
+            model_asked: None,
+            route: None,
+            target: None,
+            provider: None,
+            model_served: None,
+            outcome: Outcome::Cut,
+            failure: Some(FailureKind::MidStream),
+            error_code: Some("upstream_disconnected"),
+            usage_estimated: true,
+            first_token: None,
+            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
+            ..entry(2)
+        };
+        record(&journal, refused);
+        journal.flush().await;
+        all(&journal).await
+    })
+    .await;
+
+    let whole = stored_1();
     let bare = StoredRequest {
         place: row::first_id_of(NOON + 2),
         ended_at_ms: NOON + 2,

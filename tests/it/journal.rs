@@ -1,0 +1,135 @@
+//! The journal and `kill -9`: a child of this very test binary writes, the test kills it and looks
+//! at what it left.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::chat::Usage;
+use tidegate::clock::{SystemWallClock, WallClock};
+use tidegate::dialect::Dialect;
+use tidegate::ids::{CallerId, RequestId};
+use tidegate::journal::{
+    EndpointKind, Entry, Journal, JournalSettings, JournalWriter, Outcome, RequestFilter,
+};
+use tidegate::store::Store;
+use tidegate::units::MicroUsd;
+
+/// How the test tells the child where the store is.
+const STORE_URL: &str = "TIDEGATE_TEST_STORE_URL";
+/// Requests the child has in flight for as long as it lives.
+const IN_FLIGHT: u64 = 5;
+
+fn journal(url: &str) -> (Journal, JournalWriter) {
+    let store = Store::new(url.parse().unwrap());
+    Journal::new(&JournalSettings::default(), store, Arc::new(SystemWallClock))
+}
+
+fn entry(n: u64) -> Entry {
+    Entry {
+        request_id: RequestId::new(n.to_string()),
+        started_at_ms: SystemWallClock.unix_ms(),
+        caller: CallerId::anonymous(),
+        endpoint: EndpointKind::Chat,
+        dialect: Dialect::OpenAiChat,
+        model_asked: None,
+        route: None,
+        target: None,
+        provider: None,
+        model_served: None,
+        streamed: false,
+        outcome: Outcome::Complete,
+        failure: None,
+        error_code: None,
+        status: 200,
+        attempts: 1,
+        usage: Usage::default(),
+        usage_estimated: false,
+        cost: MicroUsd(0),
+        latency: Duration::ZERO,
+        first_token: None,
+        overhead: Duration::ZERO,
+        tags: Vec::new(),
+    }
+}
+
+/// The child: settles a request every millisecond, says so on standard output, and never ends.
+#[tokio::test]
+#[ignore = "the child of the test below"]
+async fn settles_requests_until_it_is_killed() {
+    let Some(url) = std::env::var_os(STORE_URL) else { return };
+    let (journal, writer) = journal(url.to_str().unwrap());
+    (0..IN_FLIGHT).for_each(|_| journal.accepted());
+    let settle = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        for n in 0.. {
+            ticks.tick().await;
+            journal.accepted();
+            journal.record(entry(n));
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "settled {n} {}", SystemWallClock.unix_ms()).unwrap();
+            out.flush().unwrap();
+        }
+    };
+    tokio::join!(writer.run(), settle);
+}
+
+#[tokio::test]
+async fn a_killed_gateway_has_every_request_that_ended_a_second_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::settles_requests_until_it_is_killed"])
+        .args(["--ignored", "--nocapture"])
+        .env(STORE_URL, &url)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut settled: Vec<(u64, u64)> = Vec::new();
+    for line in lines {
+        let Ok(line) = line else { break };
+        // The harness writes its own words on the first line, before ours.
+        let Some((_, words)) = line.split_once("settled ") else { continue };
+        let Some((n, at_ms)) = words.split_once(' ') else { continue };
+        settled.push((n.parse().unwrap(), at_ms.parse().unwrap()));
+        let lived_ms = settled[settled.len() - 1].1 - settled[0].1;
+        if lived_ms > 1_700 {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+
+    let (journal, writer) = journal(&url);
+    let look = async {
+        journal.record(entry(u64::MAX));
+        journal.flush().await;
+        let mut found = 0;
+        let mut kept = std::collections::HashSet::new();
+        let mut before = None;
+        loop {
+            let page = journal.requests(&RequestFilter::default(), before, 1_000).await.unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.place);
+            found += page.len() as u64;
+            kept.extend(page.into_iter().map(|request| request.request_id));
+        }
+        journal.shut_down();
+        (found - 1, kept, journal.health().lost_runs)
+    };
+    let ((), (found, kept, lost)) = tokio::join!(writer.run(), look);
+
+    let killed_at_ms = settled.last().unwrap().1;
+    let due: Vec<_> = settled.iter().filter(|(_, at_ms)| at_ms + 1_000 < killed_at_ms).collect();
+    assert!(due.len() > 100, "the child settled only {} in time", due.len());
+    let missing: Vec<_> = due.iter().filter(|(n, _)| !kept.contains(&n.to_string())).collect();
+    assert!(missing.is_empty(), "not in the journal: {missing:?}");
+
+    let [lost] = lost.as_slice() else { panic!("one run was killed: {lost:?}") };
+    // What was in flight, and what was settled while the last write was made.
+    assert!(lost.unknown >= IN_FLIGHT, "{lost:?}");
+    let admitted = settled.len() as u64 + IN_FLIGHT;
+    assert!(found + lost.unknown <= admitted + 1, "{found} found of {admitted}, {lost:?}");
+    assert!(killed_at_ms - lost.flushed_at_ms < 1_000, "{lost:?} killed at {killed_at_ms}");
+}
