@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use crate::config::Environment;
 
 pub mod check;
+mod client;
 pub mod explain;
+pub mod keys;
 mod logging;
 pub mod serve;
 mod source;

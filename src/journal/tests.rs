@@ -296,6 +296,13 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
 }
 
 #[test]
+fn the_writer_may_run_on_any_thread() {
+    fn assert_send<T: Send>(_: T) {}
+    let folder = tempfile::tempdir().unwrap();
+    assert_send(journal_at(&store_in(&folder), NOON).1.run());
+}
+
+#[test]
 fn a_full_queue_drops_and_counts_and_never_waits() {
     let folder = tempfile::tempdir().unwrap();
     let settings = JournalSettings { queue_entries: 3, ..JournalSettings::default() };

@@ -13,7 +13,7 @@ use tidegate::ids::{CallerId, RequestId};
 use tidegate::journal::{
     EndpointKind, Entry, Journal, JournalSettings, JournalWriter, Outcome, RequestFilter,
 };
-use tidegate::store::Store;
+use tidegate::store::{Store, StoreUrl};
 use tidegate::units::MicroUsd;
 
 /// How the test tells the child where the store is.
@@ -21,8 +21,8 @@ const STORE_URL: &str = "TIDEGATE_TEST_STORE_URL";
 /// Requests the child has in flight for as long as it lives.
 const IN_FLIGHT: u64 = 5;
 
-fn journal(url: &str) -> (Journal, JournalWriter) {
-    let store = Store::new(url.parse().unwrap());
+fn journal(url: StoreUrl) -> (Journal, JournalWriter) {
+    let store = Store::new(url);
     Journal::new(&JournalSettings::default(), store, Arc::new(SystemWallClock))
 }
 
@@ -59,7 +59,7 @@ fn entry(n: u64) -> Entry {
 #[ignore = "the child of the test below"]
 async fn settles_requests_until_it_is_killed() {
     let Some(url) = std::env::var_os(STORE_URL) else { return };
-    let (journal, writer) = journal(url.to_str().unwrap());
+    let (journal, writer) = journal(url.to_str().unwrap().parse().unwrap());
     (0..IN_FLIGHT).for_each(|_| journal.accepted());
     let settle = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(1));
@@ -101,7 +101,7 @@ async fn a_killed_gateway_has_every_request_that_ended_a_second_before() {
     }
     child.wait().unwrap();
 
-    let (journal, writer) = journal(&url);
+    let (journal, writer) = journal(url.parse().unwrap());
     let look = async {
         journal.record(entry(u64::MAX));
         journal.flush().await;
