@@ -174,7 +174,7 @@ async fn a_key_is_made_shown_once_renamed_and_revoked() {
     let view = json!({
         "id": id,
         "name": "web",
-        "hint": secret[secret.len() - 4..],
+        "hint": SecretKey::new(&secret).hint(),
         "created_at": "2023-11-15T12:00:00.000Z",
         "revoked_at": null,
     });
