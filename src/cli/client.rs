@@ -14,10 +14,22 @@ use serde_json::Value;
 #[derive(Clone, Args)]
 pub struct AdminArgs {
     /// The gateway's address.
-    #[arg(long, value_name = "URL", env = "TIDEGATE_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TIDEGATE_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     pub url: String,
     /// The admin key; see what the gateway printed at its first start.
-    #[arg(long, value_name = "KEY", env = "TIDEGATE_ADMIN_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "TIDEGATE_ADMIN_KEY",
+        hide_env_values = true
+    )]
     pub admin_key: Option<String>,
 }
 

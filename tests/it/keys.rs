@@ -75,7 +75,8 @@ async fn keys_are_made_listed_and_revoked_from_a_terminal() {
             (0, "no keys; `tidegate keys create NAME` makes one\n")
         );
 
-        let made = keys(&format!("{to} create web")).await;
+        // Options may stand before the command or behind it.
+        let made = keys(&format!("create web {to}")).await;
         assert_eq!((made.code, made.err.as_str()), (0, ""));
         let secret = made.out.lines().next().unwrap();
         let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
