@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use crate::config::Environment;
 
 pub mod check;
+mod client;
 pub mod explain;
+pub mod keys;
 mod logging;
 pub mod serve;
 mod source;
@@ -31,6 +33,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Keys(keys::KeysArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -42,6 +45,9 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args, environment, &mut out),
         Command::Check(args) => check::run(args, environment, &mut out).map_err(Into::into),
         Command::Explain(args) => explain::run(args, environment, &mut out).map_err(Into::into),
+        Command::Keys(args) => {
+            keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),
