@@ -10,6 +10,12 @@ use crate::chat::{Completion, Delta, Part};
 use crate::dialect::{Dialect, sse};
 
 mod engine;
+mod faults;
+mod limits;
+mod plain;
+mod play;
+mod scenario;
+mod schema;
 
 /// A POST to an engine.
 fn post(engine: &mut Engine, path: &str, body: &Value) -> Script {
