@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
@@ -13,11 +15,19 @@ use serde::{Deserialize, Serialize};
 use crate::chat::Usage;
 use crate::dialect::{Dialect, Quirks};
 use crate::ids::{ModelName, ProviderId};
+use crate::problems::Problems;
 use crate::units::{MicroUsd, UsdPerMillion};
 
+mod builtin;
 mod features;
+pub mod file;
 mod origin;
+pub mod placeholder;
 
+#[cfg(test)]
+mod tests;
+
+pub use builtin::builtin_files;
 pub use features::{Feature, Features};
 pub use origin::{BaseUrl, Origin};
 
@@ -130,12 +140,63 @@ pub struct Prices {
     pub output: UsdPerMillion,
 }
 
+// === impl Catalog ===
+
+impl Catalog {
+    /// Reads provider files, each a name and its text. Files that cannot be used are left out,
+    /// with every reason in `problems`.
+    pub fn parse<'a>(
+        files: impl IntoIterator<Item = (&'a Path, &'a str)>,
+        problems: &mut Problems,
+    ) -> Self {
+        let providers = files
+            .into_iter()
+            .filter_map(|(file, text)| file::parse(file, text, problems))
+            .map(|provider| (provider.id.clone(), Arc::new(provider)))
+            .collect();
+        Self { providers }
+    }
+}
+
 // === impl Provider ===
 
 impl Provider {
     /// The model of this name, if the file lists it.
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.iter().find(|model| model.name.as_str() == name)
+    }
+}
+
+// === impl AuthScheme ===
+
+impl AuthScheme {
+    /// How a dialect's own company takes its keys.
+    pub fn of(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::OpenAiChat => Self::Bearer,
+            Dialect::Anthropic => Self::Header(HeaderName::from_static("x-api-key")),
+            Dialect::Gemini => Self::Header(HeaderName::from_static("x-goog-api-key")),
+        }
+    }
+}
+
+impl FromStr for AuthScheme {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "bearer" => return Ok(Self::Bearer),
+            "none" => return Ok(Self::None),
+            _ => {}
+        }
+        text.strip_prefix("header:")
+            .and_then(|name| HeaderName::try_from(name).ok())
+            .map(Self::Header)
+            .ok_or_else(|| {
+                format!(
+                    "{text:?} is not one of \"bearer\", \"none\" and \"header:\" with a header's name"
+                )
+            })
     }
 }
 

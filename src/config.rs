@@ -2,12 +2,52 @@
 //!
 //! Two stages: a draft (what was read, with the line of each value), then a checked configuration
 //! with all references resolved, which is indexed as the [`Snapshot`] that requests use.
+//!
+//! A file that names providers switches on exactly those. Where there is no file, or it names no
+//! provider, those are on whose keys are in the environment, and the simulated one where there is
+//! no key at all; the route `default` then stands for the first model of each.
+//!
+//! This is the only module that opens configuration files and reads environment variables.
 
+use std::sync::Arc;
+
+use crate::problems::Problems;
+
+mod advice;
+mod check;
+mod draft;
+mod environment;
+mod patch;
+mod providers;
+mod reference;
+mod routes;
+mod secret;
+mod sections;
 mod settings;
 mod snapshot;
+mod watch;
 
+#[cfg(test)]
+mod tests;
+
+pub use check::may_listen;
+pub use draft::Source;
+pub use environment::Environment;
+pub use patch::Patch;
+pub use reference::{reference_toml, schema_json};
+pub use secret::Secret;
 pub use settings::{
     AuthMode, AuthSettings, DefaultsSettings, JournalSettings, KeepAliveSettings, LogFormat,
     ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
+pub use watch::{Current, ReloadFailure, ReloadStatus, Watcher, reloading};
+
+/// Reads, checks and indexes a configuration. `previous` lends endpoints that did not change.
+///
+/// # Errors
+///
+/// Every problem there is, in the order of files and lines.
+pub fn load(source: &Source, previous: Option<&Snapshot>) -> Result<Arc<Snapshot>, Problems> {
+    check::Config::read(source).map(|config| Arc::new(Snapshot::build(config, previous)))
+}

@@ -6,6 +6,7 @@ pub mod api;
 pub mod callers;
 pub mod catalog;
 pub mod chat;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

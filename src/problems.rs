@@ -1,7 +1,14 @@
 //! What is wrong with a file, and where: every problem, not the first one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+mod document;
+mod shape;
+
+pub use document::Document;
+pub use shape::Advice;
 
 /// Where in a configuration file a value stands, such as `routes.chat.targets[1].model`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -35,13 +42,40 @@ impl KeyPath {
     /// This path with `key` below it.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        if self.0.is_empty() { Self(key.to_owned()) } else { Self(format!("{}.{key}", self.0)) }
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let key = if !key.is_empty() && key.chars().all(bare) {
+            Cow::Borrowed(key)
+        } else {
+            Cow::Owned(format!("{key:?}"))
+        };
+        if self.0.is_empty() { Self(key.into_owned()) } else { Self(format!("{}.{key}", self.0)) }
     }
 
     /// This path with the `index`-th element below it.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The path of what holds this value; none at the top.
+    pub fn parent(&self) -> Option<Self> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let cut = last_separator(&self.0).unwrap_or(0);
+        self.0.get(..cut).map(|parent| Self(parent.to_owned()))
+    }
+
+    /// Whether this is `other` or holds it.
+    pub fn holds(&self, other: &Self) -> bool {
+        let mut at = Some(other.clone());
+        while let Some(path) = at {
+            if path == *self {
+                return true;
+            }
+            at = path.parent();
+        }
+        false
     }
 
     /// The path as text; empty at the top.
@@ -104,6 +138,11 @@ impl Problems {
         self.0.iter()
     }
 
+    /// Puts them in the order in which a reader of the files meets them.
+    pub fn sort(&mut self) {
+        self.0.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -123,6 +162,23 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// Where the last step of a path begins: at its dot or bracket. Quoted keys may hold both.
+fn last_separator(path: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut last = None;
+    for (at, byte) in path.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'.' | b'[' if !quoted => last = Some(at),
+            _ => {}
+        }
+    }
+    last
+}
 
 /// The candidate nearest to `found`, when one is near enough to be what was meant.
 pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

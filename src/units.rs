@@ -213,7 +213,7 @@ fn split_unit(text: &str) -> Option<(&str, &str)> {
 
 /// Units travel as text in files and replies.
 macro_rules! as_text {
-    ($($unit:ty, $example:literal, $doc:literal;)*) => {$(
+    ($($unit:ty, $format:literal, $example:literal, $doc:literal;)*) => {$(
         impl Serialize for $unit {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -234,7 +234,8 @@ macro_rules! as_text {
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
-                    "type": "string", "description": $doc, "examples": [$example]
+                    "type": "string", "format": $format, "description": $doc,
+                    "examples": [$example]
                 })
             }
         }
@@ -242,7 +243,7 @@ macro_rules! as_text {
 }
 
 as_text! {
-    HumanDuration, "20s", "a duration such as 500ms, 20s, 15m, 1h or 7d";
-    ByteCount, "20MB", "a size such as 512KB, 20MB or 1GiB";
-    UsdPerMillion, "0.59", "US dollars per million tokens as a decimal string";
+    HumanDuration, "human-duration", "20s", "a duration such as 500ms, 20s, 15m, 1h or 7d";
+    ByteCount, "byte-count", "20MB", "a size such as 512KB, 20MB or 1GiB";
+    UsdPerMillion, "usd-per-million", "0.59", "US dollars per million tokens as a decimal string";
 }

@@ -72,7 +72,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => break,
+                () = closed(&mut closing) => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
@@ -117,7 +117,7 @@ impl Server {
                         tracing::trace!("connection ended: {error}");
                     }
                 }
-                _ = closing.wait_for(|closing| *closing) => {
+                () = closed(&mut closing) => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
                 }
@@ -125,6 +125,12 @@ impl Server {
             drop(open);
         }
     }
+}
+
+/// Waits until it is time to close.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that whoever could have said so is gone, which says it too.
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// Whether an accept failed because of the connection that was to be accepted.

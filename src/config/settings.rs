@@ -12,8 +12,10 @@ use crate::units::{ByteCount, HumanDuration};
 pub struct ServerSettings {
     /// Address of the data plane and the admin API. An address that is not loopback needs keys
     /// (see `auth.mode`).
+    #[schemars(extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// Address of the admin API, which is then served only there. Absent: it shares `listen`.
+    #[schemars(extend("format" = "socket-address", "examples" = ["127.0.0.1:8081"]))]
     pub admin_listen: Option<SocketAddr>,
     /// Largest request body that is read; a larger one is refused with 413.
     pub request_body_limit: ByteCount,
@@ -25,7 +27,8 @@ pub struct ServerSettings {
     pub request_read_timeout: HumanDuration,
     /// How long requests in flight may go on after the gateway was told to stop.
     pub drain_timeout: HumanDuration,
-    /// Threads that serve requests. 0: one a core.
+    /// Threads that serve requests, at most 1024. 0: one a core.
+    #[schemars(range(min = 0, max = 1024))]
     pub worker_threads: u16,
 }
 
@@ -174,6 +177,7 @@ pub enum LogFormat {
 pub struct JournalSettings {
     /// Records that may wait to be written. When it is full, records are dropped and counted; a
     /// request never waits.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub queue_records: u32,
     /// How long a record may wait before it is written. At most 1s.
     pub flush_interval: HumanDuration,

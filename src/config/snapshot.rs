@@ -1,7 +1,7 @@
 //! The configuration as requests see it: immutable, complete, indexed by the name that is asked
 //! for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use super::settings::{
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::dialect::{Dialect, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
-use crate::problems::nearest;
 use crate::rejection::Rejection;
+
+mod index;
 
 /// One complete, checked configuration. A request pins one at entry and never looks again.
 #[derive(Debug)]
@@ -31,12 +32,16 @@ pub struct Snapshot {
     by_name: HashMap<Arc<str>, Arc<Route>>,
     /// Bare model names that several providers serve, with what could be meant.
     ambiguous: HashMap<Arc<str>, Vec<String>>,
+    /// All endpoints.
+    endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Endpoints of providers that serve models beyond their lists.
     open: HashMap<ProviderId, Vec<Arc<Endpoint>>>,
     /// What holds where no route says otherwise.
     defaults: (Timeouts, KeepAlive),
     /// What `GET /v1/models` lists, in its order.
     listed: Vec<ListedModel>,
+    /// What an operator should know though it is no problem.
+    notes: Vec<String>,
 }
 
 /// The sections that hold for the whole process.
@@ -84,8 +89,9 @@ pub struct Target {
     pub tier: u32,
 }
 
-/// One base URL with one credential: what connections, limits and health belong to.
-#[derive(Debug)]
+/// One base URL with one credential: what connections, limits and health belong to. An endpoint
+/// that a reload leaves as it was stays the same `Arc`.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// `provider`, or `provider#n` for the n-th credential.
     pub id: EndpointId,
@@ -95,6 +101,8 @@ pub struct Endpoint {
     pub dialect: Dialect,
     /// Where it is.
     pub base: BaseUrl,
+    /// Where the credential came from, such as `env OPENAI_API_KEY`; `none` where there is none.
+    pub credential: Arc<str>,
     /// The credential as a header, marked sensitive.
     pub auth_header: Option<(HeaderName, HeaderValue)>,
     /// Headers that every request carries.
@@ -156,15 +164,29 @@ impl Snapshot {
             return Ok(Arc::new(route));
         }
         if let Some(candidates) = self.ambiguous.get(model) {
+            let candidates: Vec<_> = candidates.iter().map(|name| format!("`{name}`")).collect();
+            let candidates = candidates.join(" or ");
             return Err(Rejection::invalid(
                 "model",
-                format!(
-                    "several providers serve `{model}`; ask for one of {}",
-                    candidates.join(", ")
-                ),
+                format!("several providers serve `{model}`; ask for {candidates}"),
             ));
         }
-        Err(Rejection::UnknownModel { model: model.to_owned(), near: self.near(model) })
+        // A name can be as long as a body; only its start is repeated and compared.
+        let model = match model.char_indices().nth(MAX_NAME_CHARS) {
+            Some((end, _)) => format!("{}…", model.get(..end).unwrap_or_default()),
+            None => model.to_owned(),
+        };
+        Err(Rejection::UnknownModel { near: self.near(&model), model })
+    }
+
+    /// What an operator should know though it is no problem: a key that switched nothing on.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// All endpoints, each once, by id.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
     }
 
     /// What can be asked for, in the order in which it is listed.
@@ -175,7 +197,8 @@ impl Snapshot {
     /// A model that a provider serves though its file does not list it.
     fn resolve_open(&self, model: &str) -> Option<Route> {
         let (provider, name) = model.split_once('/')?;
-        let endpoints = self.open.get(provider).filter(|_| !name.is_empty())?;
+        let usable = !name.is_empty() && name.len() <= MAX_NAME_CHARS;
+        let endpoints = self.open.get(provider).filter(|_| usable)?;
         let (timeouts, keep_alive) = self.defaults;
         let model = Arc::new(Model::unlisted(name));
         let targets = endpoints
@@ -186,11 +209,14 @@ impl Snapshot {
         Some(Route { name, tiers: vec![targets], timeouts, keep_alive })
     }
 
+    /// Up to three names that could have been meant, nearest first.
     fn near(&self, model: &str) -> Vec<String> {
-        nearest(model, self.listed.iter().map(|listed| listed.id.as_str()))
-            .map(str::to_owned)
-            .into_iter()
-            .collect()
+        let model = model.to_lowercase();
+        let mut near: Vec<_> =
+            self.by_name.keys().filter_map(|name| Some((distance(&model, name)?, name))).collect();
+        near.sort();
+        near.truncate(3);
+        near.into_iter().map(|(_, name)| name.to_string()).collect()
     }
 }
 
@@ -231,3 +257,15 @@ impl From<&KeepAliveSettings> for KeepAlive {
         }
     }
 }
+
+/// How far apart two names are, where they are near enough for one to be a slip for the other. A
+/// name that begins with what was asked for is near, too: `gpt-5` for `gpt-5-mini`.
+fn distance(asked: &str, name: &str) -> Option<usize> {
+    let name = name.to_lowercase();
+    let apart = strsim::damerau_levenshtein(asked, &name);
+    let begun = asked.len() >= 3 && name.starts_with(asked);
+    (begun || apart <= (name.chars().count() / 3).max(1)).then_some(apart)
+}
+
+/// The longest name of a model that is taken or repeated.
+const MAX_NAME_CHARS: usize = 256;

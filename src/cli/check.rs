@@ -1,0 +1,95 @@
+//! `tidegate check`: every problem of configuration and providers, without starting anything.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::json;
+
+use super::SourceArgs;
+use crate::config::{Environment, Snapshot, load, may_listen};
+use crate::problems::Problems;
+
+/// Reports every problem of the configuration and the provider files as `file:line: key: problem`.
+/// Nothing is started and nothing is sent.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Example:\n  tidegate check --config config/tidegate.toml")]
+pub struct CheckArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Answers in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command. The answer is the exit code: 0 good, 2 there are problems.
+///
+/// # Errors
+///
+/// Only where `out` cannot be written to.
+pub fn run(args: &CheckArgs, environment: Environment, out: &mut dyn Write) -> io::Result<u8> {
+    match load(&args.source.source(environment), None) {
+        Ok(snapshot) if args.json => {
+            let answer = json!({
+                "ok": true,
+                "revision": snapshot.revision,
+                "problems": [],
+                "notes": notes(&snapshot),
+            });
+            writeln!(out, "{answer:#}")?;
+            Ok(0)
+        }
+        Ok(snapshot) => {
+            let providers = snapshot.endpoints().filter(|on| !on.id.as_str().contains('#')).count();
+            let models = snapshot.models().count();
+            writeln!(
+                out,
+                "no problems; {} on, {} to ask for",
+                count(providers, "provider"),
+                count(models, "model")
+            )?;
+            for note in notes(&snapshot) {
+                writeln!(out, "note: {note}")?;
+            }
+            Ok(0)
+        }
+        Err(problems) if args.json => {
+            writeln!(out, "{:#}", problems_json(&problems))?;
+            Ok(2)
+        }
+        Err(problems) => {
+            writeln!(out, "{problems}")?;
+            writeln!(out, "{}", count(problems.len(), "problem"))?;
+            Ok(2)
+        }
+    }
+}
+
+/// Problems as `check --json` answers them.
+pub(super) fn problems_json(problems: &Problems) -> serde_json::Value {
+    let list: Vec<_> = problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "file": problem.file.display().to_string(),
+                "line": problem.line,
+                "key": problem.key.as_str(),
+                "message": problem.message,
+            })
+        })
+        .collect();
+    json!({ "ok": false, "problems": list, "notes": [] })
+}
+
+/// What is no problem but worth a line, and what would be one at a first start.
+fn notes(snapshot: &Snapshot) -> Vec<String> {
+    let server = &snapshot.settings.server;
+    let addresses = std::iter::once(server.listen).chain(server.admin_listen);
+    let at_start = may_listen(snapshot.settings.auth.mode, addresses, false).err();
+    snapshot.notes().iter().cloned().chain(at_start).collect()
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}

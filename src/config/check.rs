@@ -1,0 +1,208 @@
+//! Stage two: a draft to a checked configuration, with every cross reference resolved.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::draft::{Draft, Source};
+use super::providers::{self, Enabled};
+use super::routes::{self, RoutePlan};
+use super::settings::{AuthMode, JournalSettings, ServerSettings, TelemetrySettings};
+use super::snapshot::{KeepAlive, Settings, Timeouts};
+use crate::catalog::Catalog;
+use crate::ids::ProviderId;
+use crate::problems::{Document, KeyPath, Problems, nearest};
+
+/// A configuration in which everything that is named exists.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) settings: Settings,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) providers: BTreeMap<ProviderId, Enabled>,
+    pub(super) routes: Vec<RoutePlan>,
+    pub(super) defaults: (Timeouts, KeepAlive),
+    pub(super) notes: Vec<String>,
+    pub(super) revision: u64,
+}
+
+/// What the parts of the check share.
+pub(super) struct Checking<'a> {
+    pub(super) document: &'a Document,
+    pub(super) catalog: &'a Catalog,
+    pub(super) source: &'a Source,
+    pub(super) problems: &'a mut Problems,
+    pub(super) notes: Vec<String>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    ///
+    /// Every problem there is, in the order of files and lines.
+    pub(super) fn read(source: &Source) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let Draft { document, settings: file, catalog, mut digest } = source.read(&mut problems);
+        let mut checking = Checking {
+            document: &document,
+            catalog: &catalog,
+            source,
+            problems: &mut problems,
+            notes: Vec::new(),
+        };
+        let settings = Settings {
+            server: file.server.clone(),
+            auth: file.auth.clone(),
+            store: file.store.clone(),
+            telemetry: file.telemetry.clone(),
+            journal: file.journal.clone(),
+        };
+        checking.settings(&settings);
+        checking
+            .timeouts(&file.defaults.timeouts, &KeyPath::root().key("defaults").key("timeouts"));
+        let providers = providers::enabled(&file, &mut checking);
+        let routes = routes::plan(&file, &providers, &mut checking);
+        let notes = checking.notes;
+        if !problems.is_empty() {
+            problems.sort();
+            return Err(problems);
+        }
+        for enabled in providers.values() {
+            enabled.digest(&mut digest);
+        }
+        Ok(Self {
+            settings,
+            catalog: Arc::new(catalog),
+            providers,
+            routes,
+            defaults: ((&file.defaults.timeouts).into(), (&file.defaults.keep_alive).into()),
+            notes,
+            revision: revision(digest),
+        })
+    }
+}
+
+// === impl Checking ===
+
+impl Checking<'_> {
+    /// Reports a problem of meaning.
+    pub(super) fn report(&mut self, key: KeyPath, message: impl Into<String>) {
+        self.document.report(self.problems, key, message);
+    }
+
+    fn settings(&mut self, settings: &Settings) {
+        let root = KeyPath::root();
+        self.server(&settings.server, &root.key("server"));
+        self.store(&settings.store.url, root.key("store").key("url"));
+        self.telemetry(&settings.telemetry, &root.key("telemetry"));
+        self.journal(&settings.journal, &root.key("journal"));
+    }
+
+    fn server(&mut self, server: &ServerSettings, at: &KeyPath) {
+        if server.admin_listen == Some(server.listen) && server.listen.port() != 0 {
+            self.report(at.key("admin_listen"), "is the same address as `listen`; leave it out");
+        }
+        self.within(server.request_body_limit.0, 1_000, 1 << 30, "1KB to 1GiB", || {
+            at.key("request_body_limit")
+        });
+        self.within(server.request_head_limit.0, 4_096, 1 << 20, "4KiB to 1MiB", || {
+            at.key("request_head_limit")
+        });
+        self.not_zero(server.head_read_timeout.0, || at.key("head_read_timeout"));
+        self.not_zero(server.request_read_timeout.0, || at.key("request_read_timeout"));
+    }
+
+    fn store(&mut self, url: &str, at: KeyPath) {
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            self.report(
+                at,
+                "not supported by this version: the store is SQLite; write `sqlite:path`",
+            );
+        } else if url.strip_prefix("sqlite:").is_none_or(str::is_empty) {
+            self.report(at, "must be `sqlite:` and a path, such as `sqlite:data/tidegate.db`");
+        }
+    }
+
+    fn telemetry(&mut self, telemetry: &TelemetrySettings, at: &KeyPath) {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        for part in telemetry.log.split(',') {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+            if LEVELS.contains(&level) {
+                continue;
+            }
+            let near = nearest(level, LEVELS)
+                .map_or(String::new(), |near| format!(" (did you mean {near:?}?)"));
+            let levels = LEVELS.join(", ");
+            self.report(at.key("log"), format!("{level:?} is not one of {levels}{near}"));
+        }
+    }
+
+    fn journal(&mut self, journal: &JournalSettings, at: &KeyPath) {
+        let flush = journal.flush_interval.0;
+        if flush < Duration::from_millis(10) || flush > Duration::from_secs(1) {
+            self.report(at.key("flush_interval"), "must be 10ms to 1s");
+        }
+    }
+
+    /// Checks what the types of timeouts cannot rule out.
+    pub(super) fn timeouts(&mut self, timeouts: &super::settings::TimeoutSettings, at: &KeyPath) {
+        self.not_zero(timeouts.connect.0, || at.key("connect"));
+        self.not_zero(timeouts.first_token.0, || at.key("first_token"));
+        self.not_zero(timeouts.between_tokens.0, || at.key("between_tokens"));
+        self.not_zero(timeouts.total.0, || at.key("total"));
+    }
+
+    fn not_zero(&mut self, duration: Duration, at: impl FnOnce() -> KeyPath) {
+        if duration.is_zero() {
+            self.report(at(), "must be more than 0s");
+        }
+    }
+
+    fn within(
+        &mut self,
+        value: u64,
+        least: u64,
+        most: u64,
+        range: &str,
+        at: impl FnOnce() -> KeyPath,
+    ) {
+        if value < least || value > most {
+            self.report(at(), format!("must be {range}"));
+        }
+    }
+}
+
+/// Whether the gateway may start to listen: a gateway that asks for no key must not be reachable
+/// from other machines by accident.
+///
+/// # Errors
+///
+/// A sentence that says what to do about it.
+pub fn may_listen(
+    mode: AuthMode,
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    any_key_exists: bool,
+) -> Result<(), String> {
+    if mode != AuthMode::Auto || any_key_exists {
+        return Ok(());
+    }
+    match addresses.into_iter().find(|address| !address.ip().is_loopback()) {
+        None => Ok(()),
+        Some(address) => Err(format!(
+            "{address} can be reached from other machines and there is no key yet, so anyone could \
+             use the gateway; make a key with `tidegate keys create`, listen on 127.0.0.1, or set \
+             auth.mode = \"open\" if that is meant"
+        )),
+    }
+}
+
+/// The first 48 bits of the digest: enough to tell configurations apart, and exact as a JSON number
+/// and as a metric.
+fn revision(digest: Sha256) -> u64 {
+    digest.finalize().iter().take(6).fold(0, |revision, byte| revision << 8 | u64::from(*byte))
+}

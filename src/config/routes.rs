@@ -1,0 +1,198 @@
+//! Names that clients ask for: which targets they stand for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::check::Checking;
+use super::providers::Enabled;
+use super::sections::{FileSettings, RouteSettings, TargetSettings};
+use super::snapshot::{KeepAlive, Timeouts};
+use crate::catalog::{Model, ModelKind};
+use crate::ids::{ProviderId, RouteName};
+use crate::problems::{KeyPath, nearest};
+
+/// A route whose targets all exist.
+#[derive(Debug)]
+pub(super) struct RoutePlan {
+    pub(super) name: RouteName,
+    pub(super) targets: Vec<TargetPlan>,
+    pub(super) timeouts: Timeouts,
+    pub(super) keep_alive: KeepAlive,
+}
+
+/// A model of a provider that is on.
+#[derive(Debug)]
+pub(super) struct TargetPlan {
+    pub(super) provider: ProviderId,
+    pub(super) model: Arc<Model>,
+    pub(super) weight: u32,
+    pub(super) tier: u32,
+}
+
+/// The route that is there when the file names neither providers nor this route: a name that works
+/// whichever key is set.
+const DEFAULT_ROUTE: &str = "default";
+
+/// The order in which providers found in the environment serve the default route; others follow.
+const FIRST_PROVIDERS: [&str; 3] = ["openai", "anthropic", "gemini"];
+
+/// Resolves all routes.
+pub(super) fn plan(
+    file: &FileSettings,
+    providers: &BTreeMap<ProviderId, Enabled>,
+    checking: &mut Checking<'_>,
+) -> Vec<RoutePlan> {
+    let mut plans: Vec<_> = file
+        .routes
+        .iter()
+        .map(|(name, route)| route_plan(name, route, file, providers, checking))
+        .collect();
+    let by_environment = !checking.document.mentions(&KeyPath::root().key("providers"));
+    if by_environment && !file.routes.contains_key(DEFAULT_ROUTE) {
+        plans.extend(default_route(file, providers));
+    }
+    plans
+}
+
+fn route_plan(
+    name: &str,
+    route: &RouteSettings,
+    file: &FileSettings,
+    providers: &BTreeMap<ProviderId, Enabled>,
+    checking: &mut Checking<'_>,
+) -> RoutePlan {
+    let at = KeyPath::root().key("routes").key(name);
+    if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
+        checking.report(at.clone(), "the name must be 1 to 256 characters that can be printed");
+    }
+    if route.targets.is_empty() {
+        let message = "has no targets; add targets = [{ model = \"provider/model\" }]";
+        checking.report(at.clone(), message);
+    }
+    let mut targets: Vec<TargetPlan> = Vec::with_capacity(route.targets.len());
+    for (index, settings) in route.targets.iter().enumerate() {
+        let at = at.key("targets").index(index).key("model");
+        match target_plan(settings, providers, checking) {
+            Err(None) => {}
+            Err(Some(message)) => checking.report(at, message),
+            Ok(target) => match problem_beside(&target, &targets) {
+                Some(message) => checking.report(at, message),
+                None => targets.push(target),
+            },
+        }
+    }
+    let timeouts = route.timeouts.over(&file.defaults.timeouts);
+    if !route.timeouts.is_empty() {
+        checking.timeouts(&timeouts, &at.key("timeouts"));
+    }
+    let keep_alive = route.keep_alive.over(&file.defaults.keep_alive);
+    RoutePlan {
+        name: RouteName::new(name),
+        targets,
+        timeouts: (&timeouts).into(),
+        keep_alive: (&keep_alive).into(),
+    }
+}
+
+/// What a target refers to, or what is wrong with the reference; an error without words follows
+/// from a problem that was reported elsewhere.
+fn target_plan(
+    settings: &TargetSettings,
+    providers: &BTreeMap<ProviderId, Enabled>,
+    checking: &Checking<'_>,
+) -> Result<TargetPlan, Option<String>> {
+    let Some((provider, name)) = settings.model.split_once('/') else {
+        return Err(Some(without_provider(&settings.model, providers)));
+    };
+    let Some(enabled) = providers.get(provider) else {
+        return Err(absent_provider(provider, providers, checking));
+    };
+    let model = match enabled.provider.model(name) {
+        Some(model) => Arc::clone(model),
+        None if enabled.provider.open_models && !name.is_empty() => Arc::new(Model::unlisted(name)),
+        None => {
+            let known = enabled.provider.models.iter().map(|model| model.name.as_str());
+            let hint = nearest(name, known).map_or_else(
+                || format!("; add it under [[providers.{provider}.models]] if it exists"),
+                |near| format!(" (did you mean \"{provider}/{near}\"?)"),
+            );
+            return Err(Some(format!("unknown model {name:?} of provider {provider:?}{hint}")));
+        }
+    };
+    let provider = enabled.provider.id.clone();
+    Ok(TargetPlan { provider, model, weight: settings.weight, tier: settings.tier })
+}
+
+fn without_provider(model: &str, providers: &BTreeMap<ProviderId, Enabled>) -> String {
+    let serving = providers.values().find(|enabled| enabled.provider.model(model).is_some());
+    match serving {
+        Some(enabled) => {
+            format!("names no provider; write \"{}/{model}\"", enabled.provider.id)
+        }
+        None => format!("{model:?} names no provider; write it as \"provider/model\""),
+    }
+}
+
+fn absent_provider(
+    provider: &str,
+    providers: &BTreeMap<ProviderId, Enabled>,
+    checking: &Checking<'_>,
+) -> Option<String> {
+    if checking.document.mentions(&KeyPath::root().key("providers").key(provider)) {
+        return None; // It is there and wrong, which has been said.
+    }
+    if let Some(known) = checking.catalog.providers.get(provider) {
+        let key = known.key_env.first().map_or(String::new(), |name| format!(" and set {name}"));
+        return Some(format!(
+            "provider {provider:?} is not on; add a section [providers.{provider}]{key}"
+        ));
+    }
+    let known = providers.keys().chain(checking.catalog.providers.keys()).map(ProviderId::as_str);
+    let hint =
+        nearest(provider, known).map_or(String::new(), |near| format!(" (did you mean {near:?}?)"));
+    Some(format!("unknown provider {provider:?}{hint}"))
+}
+
+fn problem_beside(target: &TargetPlan, others: &[TargetPlan]) -> Option<String> {
+    let same = |other: &&TargetPlan| {
+        other.provider == target.provider && other.model.name == target.model.name
+    };
+    if others.iter().any(|other| same(&other)) {
+        return Some(format!("\"{}/{}\" is listed twice", target.provider, target.model.name));
+    }
+    let first = others.first().filter(|first| first.model.kind != target.model.kind)?;
+    Some(format!(
+        "is for {} and cannot stand beside \"{}/{}\", which is for {}",
+        target.model.kind, first.provider, first.model.name, first.model.kind
+    ))
+}
+
+/// One tier for each provider, each with the first chat model of its list.
+fn default_route(
+    file: &FileSettings,
+    providers: &BTreeMap<ProviderId, Enabled>,
+) -> Option<RoutePlan> {
+    let rank = |enabled: &&Enabled| {
+        let id = enabled.provider.id.as_str();
+        FIRST_PROVIDERS.iter().position(|first| *first == id).unwrap_or(FIRST_PROVIDERS.len())
+    };
+    let mut ordered: Vec<_> = providers.values().collect();
+    ordered.sort_by_key(rank);
+    let chat = |enabled: &&Enabled| {
+        let mut models = enabled.provider.models.iter();
+        let model = models.find(|model| model.kind == ModelKind::Chat)?;
+        Some((enabled.provider.id.clone(), Arc::clone(model)))
+    };
+    let targets: Vec<_> = ordered
+        .iter()
+        .filter_map(chat)
+        .zip(0..)
+        .map(|((provider, model), tier)| TargetPlan { provider, model, weight: 1, tier })
+        .collect();
+    (!targets.is_empty()).then(|| RoutePlan {
+        name: RouteName::new(DEFAULT_ROUTE),
+        targets,
+        timeouts: (&file.defaults.timeouts).into(),
+        keep_alive: (&file.defaults.keep_alive).into(),
+    })
+}
