@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod explain;
+pub mod sim;
 mod source;
 
 pub use source::SourceArgs;

@@ -154,7 +154,7 @@ fn tool_choice_is_obeyed() {
 fn the_result_of_a_tool_is_put_into_words() {
     let mut engine = Engine::new(Scenario::instant());
     let body = json!({
-        "model": "tide-1",
+        "model": "tide-small",
         "tools": tools(Dialect::OpenAiChat, &["get_weather"]),
         "tool_choice": "required",
         "messages": [

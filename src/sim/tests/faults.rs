@@ -151,7 +151,7 @@ fn a_wish_may_be_for_one_model_or_the_first_requests_only() {
         head(&post(&mut engine, &path, &body)).0.as_u16()
     };
     assert_eq!(status("[[sim:on=another,status=503]]"), 200);
-    assert_eq!(status("[[sim:on=tide-1,status=503]]"), 503);
+    assert_eq!(status("[[sim:on=tide-small,status=503]]"), 503);
     let twice = "[[sim:first=2,status=503]]";
     assert_eq!([status(twice), status(twice), status(twice)], [503, 503, 200]);
 }

@@ -9,7 +9,7 @@ fn get(engine: &mut Engine, path: &str, headers: &HeaderMap) -> Script {
 #[test]
 fn legacy_completions_answer_every_prompt() {
     let mut engine = Engine::new(Scenario::instant());
-    let request = json!({"model": "tide-1", "prompt": ["[[sim:say=one two]]", "b"], "n": 2});
+    let request = json!({"model": "tide-small", "prompt": ["[[sim:say=one two]]", "b"], "n": 2});
     let answer = body(&post(&mut engine, "/v1/completions", &request));
     let choices = answer["choices"].as_array().expect("choices");
     assert_eq!(choices.len(), 4);
@@ -22,7 +22,7 @@ fn legacy_completions_answer_every_prompt() {
 #[test]
 fn legacy_completions_stream_and_stop_at_sixteen_tokens() {
     let mut engine = Engine::new(Scenario::instant());
-    let request = json!({"model": "tide-1", "prompt": "[[sim:tokens=40]]", "stream": true,
+    let request = json!({"model": "tide-small", "prompt": "[[sim:tokens=40]]", "stream": true,
         "stream_options": {"include_usage": true}});
     let bytes = post(&mut engine, "/v1/completions", &request).bytes();
     let text = String::from_utf8(bytes).expect("text");
@@ -99,11 +99,11 @@ fn models_are_listed_in_each_dialect() {
     let none = HeaderMap::new();
     let list = body(&get(&mut engine, "/v1/models", &none));
     assert_eq!(list["object"], "list");
-    assert_eq!(list["data"][0]["id"], "tide-1");
-    let one = body(&get(&mut engine, "/openai/v1/models/tide-mini", &none));
-    assert_eq!(one["id"], "tide-mini");
+    assert_eq!(list["data"][0]["id"], "tide-small");
+    let one = body(&get(&mut engine, "/openai/v1/models/tide-large", &none));
+    assert_eq!(one["id"], "tide-large");
     let gemini = body(&get(&mut engine, "/v1beta/models", &none));
-    assert_eq!(gemini["models"][0]["name"], "models/tide-1");
+    assert_eq!(gemini["models"][0]["name"], "models/tide-small");
     let mut headers = HeaderMap::new();
     headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     let anthropic = body(&get(&mut engine, "/v1/models", &headers));
@@ -120,7 +120,7 @@ fn tokens_are_counted_without_an_answer() {
     let counted = body(&post(&mut engine, "/v1/messages/count_tokens", &chat));
     assert_eq!(counted["input_tokens"], usage.input);
     let (_, chat) = ask(Dialect::Gemini, "How many tokens is this?", json!({}));
-    let counted = body(&post(&mut engine, "/v1beta/models/tide-1:countTokens", &chat));
+    let counted = body(&post(&mut engine, "/v1beta/models/tide-small:countTokens", &chat));
     assert_eq!(counted["totalTokens"], usage.input);
 }
 
@@ -128,10 +128,10 @@ fn tokens_are_counted_without_an_answer() {
 fn gemini_streams_an_array_without_server_sent_events() {
     let mut engine = Engine::new(Scenario::instant());
     let (_, chat) = ask(Dialect::Gemini, "[[sim:tokens=5]]", json!({}));
-    let script = post(&mut engine, "/v1beta/models/tide-1:streamGenerateContent", &chat);
+    let script = post(&mut engine, "/v1beta/models/tide-small:streamGenerateContent", &chat);
     let elements = body(&script);
     assert!(elements.as_array().is_some_and(|all| all.len() >= 5), "{elements}");
-    let broken = "/v1beta/models/tide-1:streamGenerateContent";
+    let broken = "/v1beta/models/tide-small:streamGenerateContent";
     let (_, chat) = ask(Dialect::Gemini, "[[sim:no_terminal]]", json!({}));
     let bytes = post(&mut engine, broken, &chat).bytes();
     assert!(serde_json::from_slice::<Value>(&bytes).is_err(), "the array is not closed");

@@ -116,7 +116,7 @@ async fn a_dropped_body_is_a_cancelled_request() {
     sim.idle().await;
     let counts = sim.stats();
     assert_eq!((counts.total.cancelled, counts.total.completed), (1, 0));
-    assert_eq!(counts.models["tide-1"], counts.total);
+    assert_eq!(counts.models["tide-small"], counts.total);
 }
 
 #[tokio::test(start_paused = true)]

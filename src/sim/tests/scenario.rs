@@ -83,8 +83,8 @@ fn the_annotated_example_has_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/every_key.toml");
     let text = std::fs::read_to_string(&path).expect("a text");
     let scenario = Scenario::parse(&path, &text).expect("it is right");
-    let (name, behaviour) = scenario.behaviour("", "tide-1").expect("the model");
-    assert_eq!(name, "tide-1");
+    let (name, behaviour) = scenario.behaviour("", "tide-small").expect("the model");
+    assert_eq!(name, "tide-small");
     assert_eq!(behaviour.ttft, Latency { median: Duration::from_millis(300), sigma: 0.4 });
     assert_eq!(behaviour.tokens, Some((20, 120)));
     assert_eq!(behaviour.limits.tokens_per_minute, Some(20_000));
