@@ -1,8 +1,65 @@
 //! The command line, one file a command.
+//!
+//! Exit codes: 0 good, 1 the answer is no or something failed, 2 wrong use or configuration.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Environment;
 
 pub mod check;
 pub mod explain;
+mod logging;
+pub mod serve;
 pub mod sim;
 mod source;
 
 pub use source::SourceArgs;
+
+/// A multi-provider LLM gateway that decides well when providers do not.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::ServeArgs),
+    Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Sim(sim::SimArgs),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::of_process();
+    let mut out = io::stdout().lock();
+    let result = match &arguments.command {
+        Command::Serve(args) => serve::run(args, environment, &mut out),
+        Command::Check(args) => check::run(args, environment, &mut out).map_err(Into::into),
+        Command::Explain(args) => explain::run(args, environment, &mut out).map_err(Into::into),
+        Command::Sim(args) => sim::run(args, &mut out),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        // A reader that had enough, such as `head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            use io::Write;
+            // Standard error is all there is left to say it to.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -54,15 +54,24 @@ pub(in crate::dialect) fn skip_string(text: &[u8], at: usize) -> Result<Stepped,
     }
 }
 
-/// The position of the first byte that means something inside a string. Wide steps, which the
-/// compiler turns into vector instructions: prompts are mostly long strings.
+/// The position of the first byte that means something inside a string. Most strings are keys and
+/// tokens, which a few words cover; prompts are long, and go in steps wide enough for the compiler
+/// to use vector instructions.
 fn plain_end(text: &[u8], mut at: usize) -> usize {
+    const WORD: usize = size_of::<u64>();
     const WIDE: usize = 32;
-    while let Some(chunk) = text.get(at..).and_then(|rest| rest.first_chunk::<WIDE>()) {
-        if chunk.iter().fold(false, |found, byte| found | is_special(*byte)) {
-            break;
+    let wide_from = at + 2 * WORD;
+    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) {
+        if let Some(offset) = special_in(u64::from_le_bytes(*word)) {
+            return at + offset;
         }
-        at += WIDE;
+        at += WORD;
+        while at >= wide_from
+            && let Some(wide) = text.get(at..).and_then(|rest| rest.first_chunk::<WIDE>())
+            && !wide.iter().fold(false, |found, byte| found | is_special(*byte))
+        {
+            at += WIDE;
+        }
     }
     let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
@@ -70,6 +79,17 @@ fn plain_end(text: &[u8], mut at: usize) -> usize {
 
 fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// The first special byte of eight, counted from the lowest. Subtracting borrows into higher bytes,
+/// so what is found above the first is not to be trusted, and is not used.
+fn special_in(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let found = equal(b'"') | equal(b'\\') | below(word, 0x20);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 /// Steps over the escape whose backslash is at `at`.

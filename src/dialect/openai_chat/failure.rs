@@ -232,10 +232,8 @@ impl Words {
     /// An error inside a 200 that names no status may still say whose fault it is.
     fn general(&self, base: FailureKind, words: &[String; 2]) -> FailureKind {
         let is_ours = words.iter().any(|word| word == "invalid_request_error");
-        match base {
-            FailureKind::MidStream | FailureKind::Degenerate if is_ours => FailureKind::CallerFault,
-            _ => base,
-        }
+        let is_open = matches!(base, FailureKind::MidStream | FailureKind::Degenerate);
+        if is_ours && is_open { FailureKind::CallerFault } else { base }
     }
 }
 
@@ -244,7 +242,9 @@ fn word(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            None
+        }
     }
 }
 
@@ -252,7 +252,7 @@ fn as_status(value: Option<&Value>) -> Option<StatusCode> {
     let number = match value? {
         Value::Number(number) => u16::try_from(number.as_u64()?).ok()?,
         Value::String(text) => text.parse().ok()?,
-        _ => return None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     // Codes of the provider's own, such as Mistral's 1500 or Cloudflare's 3043, are none.
     StatusCode::from_u16(number).ok().filter(|status| (400..600).contains(&status.as_u16()))
@@ -268,6 +268,6 @@ fn detail_text(detail: &Value) -> String {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned(),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => detail.to_string(),
     }
 }

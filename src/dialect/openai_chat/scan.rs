@@ -5,22 +5,23 @@
 //! began, up to the value of `choices`, and where the next one begins with the same bytes it starts
 //! there: the same bytes lead to the same place.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use super::failure;
-use crate::chat::{FinishReason, Usage};
 use crate::dialect::envelope::json::{self, Broken};
-use crate::dialect::{FrameKind, Scanner, StreamSummary, TextSample, keep_finish, sse};
+use crate::dialect::{FrameKind, Scanner, StreamSummary, keep_finish, sse};
 use crate::failure::{Failure, FailureKind};
 
 #[cfg(test)]
 mod tests;
 
+mod counts;
 mod reply;
+mod text;
 
+use counts::{finish_reason, keep_usage, usage_of};
 pub(super) use reply::scan_reply;
+use text::{is_empty, push_texts, text_of};
 
 /// Looks at the frames of one stream.
 #[derive(Debug, Default)]
@@ -117,7 +118,7 @@ impl ChatScanner {
         let mut known = !self.opening.is_empty() && data.starts_with(&self.opening);
         loop {
             let (key, value): (&[u8], usize) = if std::mem::take(&mut known) {
-                (b"choices", self.opening.len())
+                (b"choices", json::skip_space(data, self.opening.len()))
             } else {
                 let Some(member) = next_member(data, at)? else {
                     return end_of(data, at).map(|()| found);
@@ -219,7 +220,7 @@ impl ChatScanner {
                 b"index" => choice = index_of(raw),
                 b"finish_reason" => finish = text_of(raw).filter(|word| !word.is_empty()),
                 b"message" if raw.first() == Some(&b'{') => message = Some(value),
-                b"text" => text = Some(value),
+                b"text" => text = Some(raw),
                 _ => {}
             }
         }
@@ -229,7 +230,7 @@ impl ChatScanner {
             (Some(message), _) => {
                 self.walk_delta(data, message, found)?;
             }
-            (None, Some(text)) => found.has_content |= self.take_text(data, text)?,
+            (None, Some(text)) => found.has_content |= self.take_text(text),
             (None, None) => {}
         }
         self.choices.seen |= 1 << choice;
@@ -251,58 +252,88 @@ impl ChatScanner {
         let mut thinking = None;
         while let Some((key, value)) = next_member(data, at)? {
             at = json::skip_value(data, value, 3)?;
-            if !matches!(data.get(value), Some(b'"' | b'[' | b'{')) {
+            let raw = data.get(value..at).unwrap_or_default();
+            if !matches!(raw.first(), Some(b'"' | b'[' | b'{')) {
                 continue;
             }
             match key {
-                b"content" | b"refusal" => found.has_content |= self.take_text(data, value)?,
+                b"content" | b"refusal" => found.has_content |= self.take_text(raw),
                 // One provider sends both, with the same text.
                 b"reasoning_content" | b"reasoning" => {
-                    let is_blank = matches!(data.get(value..at), Some(b"\"\"" | b"[]"));
-                    thinking = thinking.or(Some(value).filter(|_| !is_blank));
+                    thinking = thinking.or(Some(raw).filter(|raw| !is_empty(raw)));
                 }
-                b"tool_calls" | b"function_call" => {
-                    if self.take_calls(data.get(value..at).unwrap_or_default()) {
-                        self.summary.has_tool_calls = true;
-                        found.has_content = true;
-                    }
+                b"tool_calls" | b"function_call" if self.take_calls(raw) => {
+                    self.summary.has_tool_calls = true;
+                    found.has_content = true;
                 }
                 b"reasoning_details" | b"audio" | b"images" => {
-                    found.has_content |= !is_empty(data.get(value..at).unwrap_or_default());
+                    found.has_content |= !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
                 }
                 _ => {}
             }
         }
-        if let Some(value) = thinking {
-            found.has_content |= self.take_text(data, value)?;
+        if let Some(raw) = thinking {
+            found.has_content |= self.take_text(raw);
         }
         Ok(json::skip_space(data, at) + 1)
     }
 
     /// Samples a text, or a list of parts with texts in them; whether there was any.
-    fn take_text(&mut self, data: &[u8], start: usize) -> Result<bool, Broken> {
-        let end = json::skip_value(data, start, 3)?;
-        let raw = data.get(start..end).unwrap_or_default();
+    fn take_text(&mut self, raw: &[u8]) -> bool {
         match raw.first() {
             Some(b'"') => {
                 let text = text_of(raw).unwrap_or_default();
                 self.summary.text.push(&text);
-                Ok(!text.is_empty())
+                !text.is_empty()
             }
             Some(b'[') => {
                 let parts: Vec<Value> = serde_json::from_slice(raw).unwrap_or_default();
                 push_texts(&mut self.summary.text, &parts);
-                Ok(!is_empty(raw))
+                !is_empty(raw)
             }
-            _ => Ok(false),
+            _ => false,
         }
     }
 
     /// Samples the arguments of tool calls; whether there was any call.
     fn take_calls(&mut self, raw: &[u8]) -> bool {
-        let calls = serde_json::from_slice(raw).unwrap_or(Value::Null);
-        push_calls(&mut self.summary.text, &calls)
+        match raw.first() {
+            // One legacy call.
+            Some(b'{') => self.take_arguments(raw),
+            Some(b'[') => {
+                let mut at = json::skip_space(raw, 1);
+                while let Ok(end) = json::skip_value(raw, at, 0) {
+                    let call = raw.get(at..end).unwrap_or_default();
+                    if let Some(function) = member(call, b"function") {
+                        self.take_arguments(function);
+                    }
+                    // Behind the comma, or at the end.
+                    at = json::skip_space(raw, json::skip_space(raw, end) + 1);
+                }
+            }
+            _ => return false,
+        }
+        !is_empty(raw)
     }
+
+    fn take_arguments(&mut self, function: &[u8]) {
+        if let Some(text) = member(function, b"arguments").and_then(text_of) {
+            self.summary.text.push(&text);
+        }
+    }
+}
+
+/// The value of an object's member.
+fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut at = 1;
+    object.strip_prefix(b"{")?;
+    while let Ok(Some((key, value))) = next_member(object, at) {
+        at = json::skip_value(object, value, 0).ok()?;
+        if key == name {
+            return object.get(value..at);
+        }
+    }
+    None
 }
 
 /// The key and the position of the value of the object's next member; `None` at its end. `at` is
@@ -355,124 +386,7 @@ fn is_flat_error(data: &[u8]) -> bool {
     serde_json::from_slice(data).is_ok_and(|object| failure::is_error(&object))
 }
 
-/// A provider repeats usage whole, and mostly growing; the fuller one counts.
-fn keep_usage(kept: &mut Option<Usage>, next: Usage) {
-    if kept.is_none_or(|kept| next.total() >= kept.total()) {
-        *kept = Some(next);
-    }
-}
-
-/// Reads a `usage` object. `None` where no counter is there.
-pub(super) fn usage_of(usage: &Value) -> Option<Usage> {
-    let count = |keys: [&str; 2]| keys.iter().find_map(|key| number(usage.get(*key)));
-    let detail =
-        |of: [&str; 2], key: &str| of.iter().find_map(|of| number(usage.get(*of)?.get(key)));
-    let prompts = ["prompt_tokens_details", "input_tokens_details"];
-    let completions = ["completion_tokens_details", "output_tokens_details"];
-    let prompt = count(["prompt_tokens", "input_tokens"]);
-    let completion = count(["completion_tokens", "output_tokens"]);
-    let total = number(usage.get("total_tokens"));
-    if prompt.or(completion).or(total).is_none() {
-        return None;
-    }
-    let prompt =
-        prompt.unwrap_or_else(|| total.unwrap_or(0).saturating_sub(completion.unwrap_or(0)));
-    let completion = completion.unwrap_or(0);
-    let cached = detail(prompts, "cached_tokens")
-        .or_else(|| count(["prompt_cache_hit_tokens", "cached_tokens"]))
-        .unwrap_or(0)
-        .min(prompt);
-    let written = detail(prompts, "cache_write_tokens").unwrap_or(0).min(prompt - cached);
-    let reasoning = detail(completions, "reasoning_tokens").unwrap_or(0);
-    // One provider counts thinking beside the completion, which shows in the sum.
-    let sum = prompt.saturating_add(completion).saturating_add(reasoning);
-    let is_beside = total.is_some_and(|total| total >= sum);
-    let reasoning = if is_beside { reasoning } else { reasoning.min(completion) };
-    Some(Usage {
-        input: prompt - cached - written,
-        cached_input: cached,
-        cache_write: written,
-        output: if is_beside { completion } else { completion - reasoning },
-        reasoning,
-    })
-}
-
-/// A count; some providers write it as a float.
-fn number(value: Option<&Value>) -> Option<u64> {
-    let value = value?;
-    // The cast saturates and takes NaN for 0.
-    value.as_u64().or_else(|| value.as_f64().map(|float| float as u64))
-}
-
-/// What a finish reason means. Providers have words of their own for the common ones.
-pub(super) fn finish_reason(word: &str) -> FinishReason {
-    match word {
-        "stop" | "eos" | "eos_token" | "end_turn" => FinishReason::Stop,
-        "stop_sequence" => FinishReason::StopSequence(None),
-        "length" | "max_tokens" | "model_length" => FinishReason::Length,
-        "tool_calls" | "tool_call" | "function_call" => FinishReason::ToolCalls,
-        "content_filter" => FinishReason::ContentFilter,
-        "refusal" => FinishReason::Refusal,
-        other => FinishReason::Other(other.to_owned()),
-    }
-}
-
 fn index_of(raw: &[u8]) -> u32 {
-    let index = std::str::from_utf8(raw).ok().and_then(|text| text.parse::<u32>().ok());
-    index.unwrap_or(0).min(u128::BITS - 1)
-}
-
-/// The text of a JSON string. Where it is not text (a lone surrogate), as it is written.
-fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if memchr::memchr(b'\\', inner).is_some()
-        && let Ok(text) = serde_json::from_slice::<String>(raw)
-    {
-        return Some(Cow::Owned(text));
-    }
-    Some(String::from_utf8_lossy(inner))
-}
-
-/// Whether an array or object has nothing in it.
-fn is_empty(raw: &[u8]) -> bool {
-    matches!(raw.get(json::skip_space(raw, 1)), Some(b']' | b'}'))
-}
-
-/// Samples the texts in a list of parts; Mistral nests thinking one level deeper.
-fn push_texts(sample: &mut TextSample, parts: &[Value]) {
-    for part in parts {
-        match part {
-            Value::String(text) => sample.push(text),
-            other => {
-                if let Some(text) = other.get("text").and_then(Value::as_str) {
-                    sample.push(text);
-                }
-                for inner in other.get("thinking").and_then(Value::as_array).into_iter().flatten() {
-                    if let Some(text) = inner.get("text").and_then(Value::as_str) {
-                        sample.push(text);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Samples the arguments of tool calls, or of one legacy function call; whether there was any.
-fn push_calls(sample: &mut TextSample, calls: &Value) -> bool {
-    let mut push = |function: Option<&Value>| {
-        if let Some(text) = function.and_then(|function| function.get("arguments")?.as_str()) {
-            sample.push(text);
-        }
-    };
-    match calls {
-        Value::Array(calls) => {
-            calls.iter().for_each(|call| push(call.get("function")));
-            !calls.is_empty()
-        }
-        Value::Object(call) => {
-            push(Some(calls));
-            !call.is_empty()
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
+    let index = std::str::from_utf8(raw).ok().and_then(|text| text.parse::<u64>().ok());
+    index.map_or(0, |index| u32::try_from(index).unwrap_or(u32::MAX)).min(u128::BITS - 1)
 }

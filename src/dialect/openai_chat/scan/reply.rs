@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::text::push_calls;
 use super::*;
+use crate::chat::FinishReason;
 
 /// The members of an answer that matter.
 #[derive(Debug, Default)]

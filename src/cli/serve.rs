@@ -1,0 +1,237 @@
+//! `tidegate serve`: the gateway.
+//!
+//! The first thread runs what is not about a single request: the journal's writer, the keys, the
+//! watch over files, estimates of tokens. Each data thread has a runtime of its own with one
+//! thread, its own listener on the shared address and its own connections to providers, so that
+//! the two halves of a request never cross threads.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::SourceArgs;
+use crate::api::server::{ConnectionLimits, Server, bind};
+use crate::api::{self, Edge};
+use crate::callers::{Callers, SecretKey};
+use crate::clock::SystemWallClock;
+use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
+use crate::control::tasks::Tasks;
+use crate::gateway::Gateway;
+use crate::journal::{Journal, JournalSettings};
+use crate::sim::{Scenario, SimTransport};
+use crate::store::{Store, StoreUrl};
+use crate::upstream::live::LiveTransport;
+use crate::upstream::{Transport, Transports};
+
+/// Idle connections kept to each provider by each data thread.
+const MAX_IDLE_CONNECTIONS: usize = 512;
+/// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Options of `tidegate serve`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Example:\n  tidegate serve --config config/tidegate.toml")]
+pub struct ServeArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The address to listen on, instead of the configuration's `server.listen`.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+///
+/// Where the gateway cannot start: an address in use, no thread to be had.
+pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let admin_key = environment.get("TIDEGATE_ADMIN_KEY").map(SecretKey::new);
+    let colour = environment.get("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut source = args.source.source(environment);
+    source.listen = args.listen;
+    let snapshot = match load(&source, None) {
+        Ok(snapshot) => snapshot,
+        Err(problems) => {
+            writeln!(out, "{problems}")?;
+            return Ok(2);
+        }
+    };
+    super::logging::start(&snapshot.settings.telemetry, colour);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (current, watcher) = reloading(source, snapshot, Arc::new(SystemWallClock));
+        let tasks = Tasks::new();
+        tasks.spawn(watcher.run());
+        supervise(current, admin_key, &tasks, out).await
+    })
+}
+
+/// Starts everything, waits for the signal to stop, and stops it in order.
+async fn supervise(
+    current: Current,
+    admin_key: Option<SecretKey>,
+    tasks: &Tasks,
+    out: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let snapshot = current.snapshot();
+    let settings = &snapshot.settings;
+    let store = Store::new(settings.store.url.parse::<StoreUrl>()?);
+    let callers = Callers::new(store.clone(), admin_key.as_ref());
+    if let Ok(Some(made)) = callers.load().await {
+        announce(&made, out)?;
+    }
+    let server = &settings.server;
+    let addresses = [Some(server.listen), server.admin_listen].into_iter().flatten();
+    let any_key = callers.any_key_exists().unwrap_or(false);
+    if let Err(problem) = may_listen(settings.auth.mode, addresses, any_key) {
+        writeln!(out, "{problem}")?;
+        return Ok(2);
+    }
+    let journal_settings = JournalSettings {
+        queue_entries: settings.journal.queue_records,
+        retention: settings.journal.retention,
+    };
+    let (journal, writer) = Journal::new(&journal_settings, store, Arc::new(SystemWallClock));
+    let (gateway, estimator) =
+        Gateway::new(current.shared(), callers.clone(), journal.clone(), Arc::new(SystemWallClock));
+    let (close, closing) = watch::channel(false);
+    let writing = tasks.spawn_local(writer.run());
+    tasks.spawn(estimator.run(closing.clone()));
+    tasks.spawn_local(callers.run(|made| {
+        // The store was not there at the start; now it is.
+        let _ = announce(made, &mut io::stderr());
+    }));
+    let threads = start_data_threads(&gateway, server, &closing)?;
+    greet(&snapshot, threads.len(), out)?;
+
+    stop_signal().await?;
+    tracing::info!("stopping: no new requests, those in flight may finish");
+    gateway.drain();
+    let _ = close.send(true);
+    join(threads).await;
+    journal.shut_down();
+    while !writing.is_finished() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(0)
+}
+
+/// One thread a core, each with its own listener on the same address.
+fn start_data_threads(
+    gateway: &Arc<Gateway>,
+    settings: &ServerSettings,
+    closing: &watch::Receiver<bool>,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let count = match settings.worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => usize::from(count),
+    };
+    let sim: Arc<dyn Transport> = Arc::new(SimTransport::new(Scenario::default()));
+    let listeners: Vec<_> = (0..count)
+        .map(|_| bind(settings.listen, count > 1))
+        .collect::<io::Result<_>>()
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let mut threads = Vec::with_capacity(count);
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let thread = DataThread {
+            gateway: Arc::clone(gateway),
+            settings: settings.clone(),
+            closing: closing.clone(),
+            sim: Arc::clone(&sim),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("data-{index}"))
+            .spawn(move || thread.run(listener))
+            .context("cannot start a data thread")?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// What a data thread is made of.
+struct DataThread {
+    gateway: Arc<Gateway>,
+    settings: ServerSettings,
+    closing: watch::Receiver<bool>,
+    sim: Arc<dyn Transport>,
+}
+
+impl DataThread {
+    fn run(self, listener: std::net::TcpListener) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = runtime.and_then(|runtime| runtime.block_on(self.serve(listener)));
+        if let Err(error) = served {
+            tracing::error!("a data thread ended: {error}");
+        }
+    }
+
+    async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let Self { gateway, settings, closing, sim } = self;
+        let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));
+        let lane = gateway.lane(Arc::new(Transports { live, sim }));
+        let metrics = Arc::clone(&gateway.metrics);
+        let edge = Edge { gateway, lane, is_loopback: settings.listen.ip().is_loopback() };
+        let limits = ConnectionLimits {
+            head_bytes: usize::try_from(settings.request_head_limit.0).unwrap_or(usize::MAX),
+            head_within: settings.head_read_timeout.0,
+        };
+        let listener = TcpListener::from_std(listener)?;
+        let server = Server { listener, router: api::router(edge), limits, metrics };
+        let tasks = Tasks::new();
+        let mut told = closing.clone();
+        let drain = async {
+            // An error means that the supervisor is gone.
+            let _ = told.wait_for(|closing| *closing).await;
+            tokio::time::sleep(settings.drain_timeout.0).await;
+        };
+        tokio::select! {
+            () = server.run(&tasks, closing) => {}
+            () = drain => {
+                tracing::warn!("{} connections did not finish in time", tasks.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Waits for threads without blocking the one that still writes the journal.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        while !thread.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Shows the admin key, the only time that it can be seen.
+fn announce(made: &SecretKey, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "admin key, shown this once: {}", made.reveal())?;
+    out.flush()
+}
+
+fn greet(snapshot: &Snapshot, threads: usize, out: &mut dyn Write) -> io::Result<()> {
+    let address = snapshot.settings.server.listen;
+    let models = snapshot.models().count();
+    writeln!(out, "tidegate {} on http://{address}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "{models} models, {threads} data threads; GET /v1/models lists what to ask for")?;
+    out.flush()
+}
