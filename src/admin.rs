@@ -6,6 +6,8 @@
 //! `/admin/v1/openapi.json` is written by hand and a test holds it to the routes.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -47,8 +49,11 @@ pub struct AdminState {
     pub show_config: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Loads the configuration again. The answer is what `show_config` then shows, or why the old
     /// one was kept.
-    pub reload_config: Arc<dyn Fn() -> Result<Value, Problems> + Send + Sync>,
+    pub reload_config: Arc<dyn Fn() -> Reloading + Send + Sync>,
 }
+
+/// A configuration that is being loaded.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<Value, Problems>> + Send>>;
 
 /// Where the API begins.
 const PREFIX: &str = "/admin/v1";

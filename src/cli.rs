@@ -15,6 +15,7 @@ pub mod explain;
 pub mod keys;
 mod logging;
 pub mod serve;
+pub mod sim;
 mod source;
 
 pub use source::SourceArgs;
@@ -34,6 +35,7 @@ enum Command {
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
+    Sim(sim::SimArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -48,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
+        Command::Sim(args) => sim::run(args, &mut out),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::{WallClock, rfc3339};
 use crate::store::Store;
+use crate::units::HumanDuration;
 
 mod entry;
 mod query;
@@ -30,16 +32,24 @@ pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
 pub use writer::JournalWriter;
 
 /// How much the journal holds, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// ```toml
+/// [journal]
+/// queue_entries = 65_536
+/// flush_interval = "250ms"
+/// retention = "90d"
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
-    /// Entries that wait for the disk before new ones are dropped. Each takes about half a kilobyte
-    /// while it waits.
+    /// Entries that wait for the disk before new ones are dropped. From 1,000 to 10,000,000; each
+    /// takes about half a kilobyte while it waits.
     pub queue_entries: u32,
-    /// How long an entry waits before it is written, when all is well. A second at most: that is
+    /// How long an entry waits before it is written, when all is well. From 10ms to 1s: a second is
     /// what is promised of a kill.
-    pub flush_interval: Duration,
-    /// How long a request stays in the journal; for ever where it is zero.
-    pub retention: Duration,
+    pub flush_interval: HumanDuration,
+    /// How long a request stays in the journal. At least an hour, or 0s: for ever.
+    pub retention: HumanDuration,
 }
 
 /// The journal, as the request path and the edges see it. Clones are the same journal.
@@ -125,9 +135,26 @@ impl Default for JournalSettings {
     fn default() -> Self {
         Self {
             queue_entries: 65_536,
-            flush_interval: Duration::from_millis(250),
-            retention: Duration::from_secs(30 * 86_400),
+            flush_interval: HumanDuration::millis(250),
+            retention: HumanDuration::secs(90 * 86_400),
         }
+    }
+}
+
+impl JournalSettings {
+    /// What the types cannot rule out: the key, and what it must be.
+    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
+        if !(1_000..=10_000_000).contains(&self.queue_entries) {
+            problems.push(("queue_entries", "must be from 1,000 to 10,000,000"));
+        }
+        if !(FLUSH_INTERVALS.0..=FLUSH_INTERVALS.1).contains(&self.flush_interval.0) {
+            problems.push(("flush_interval", "must be from 10ms to 1s"));
+        }
+        if !self.retention.0.is_zero() && self.retention < HumanDuration::secs(3_600) {
+            problems.push(("retention", "must be at least 1h, or 0s for ever"));
+        }
+        problems
     }
 }
 
@@ -149,8 +176,8 @@ impl Journal {
             shared,
             store,
             clock,
-            flush_interval: settings.flush_interval.clamp(FLUSH_INTERVALS.0, FLUSH_INTERVALS.1),
-            retention: settings.retention,
+            flush_interval: settings.flush_interval.0.clamp(FLUSH_INTERVALS.0, FLUSH_INTERVALS.1),
+            retention: settings.retention.0,
             session: None,
             batch: Vec::new(),
             accepted_written: 0,

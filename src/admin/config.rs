@@ -14,5 +14,5 @@ pub(super) async fn show(State(state): State<AdminState>) -> Json<Value> {
 
 /// `POST /config/reload`
 pub(super) async fn reload(State(state): State<AdminState>) -> Result<Json<Value>, Problem> {
-    (state.reload_config)().map(Json).map_err(|problems| Problem::from_problems(&problems))
+    (state.reload_config)().await.map(Json).map_err(|problems| Problem::from_problems(&problems))
 }

@@ -50,11 +50,11 @@ impl Admin {
         let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
         callers.load().await.unwrap();
         let show_config = Arc::new(|| json!({ "revision": 7 }));
-        let reload_config = Arc::new(|| {
+        let reload_config: Arc<dyn Fn() -> Reloading + Send + Sync> = Arc::new(|| {
             let mut problems = Problems::new();
             let at = KeyPath::root().key("server").key("listen");
             problems.add(Path::new("config/tidegate.toml"), 3, at, "no address");
-            Err(problems)
+            Box::pin(std::future::ready(Err(problems)))
         });
         let state = AdminState { journal, callers, clock, show_config, reload_config };
         Self { state, _folder: folder }

@@ -12,20 +12,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use clap::Args;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::SourceArgs;
+use crate::admin::{self, AdminState, Reloading};
 use crate::api::server::{ConnectionLimits, Server, bind};
 use crate::api::{self, Edge};
 use crate::callers::{Callers, SecretKey};
-use crate::clock::SystemWallClock;
+use crate::clock::{SystemWallClock, rfc3339};
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
-use crate::journal::{Journal, JournalSettings};
+use crate::journal::Journal;
 use crate::sim::{Scenario, SimTransport};
 use crate::store::{Store, StoreUrl};
 use crate::upstream::live::LiveTransport;
@@ -96,22 +99,24 @@ async fn supervise(
         writeln!(out, "{problem}")?;
         return Ok(2);
     }
-    let journal_settings = JournalSettings {
-        queue_entries: settings.journal.queue_records,
-        flush_interval: settings.journal.flush_interval.into(),
-        retention: settings.journal.retention.into(),
-    };
-    let (journal, writer) = Journal::new(&journal_settings, store, Arc::new(SystemWallClock));
+    let (journal, writer) = Journal::new(&settings.journal, store, Arc::new(SystemWallClock));
     let (gateway, estimator) =
         Gateway::new(current.shared(), callers.clone(), journal.clone(), Arc::new(SystemWallClock));
     let (close, closing) = watch::channel(false);
+    let (last_call, last_called) = watch::channel(false);
     let writing = tasks.spawn_local(writer.run());
-    tasks.spawn(estimator.run(closing.clone()));
-    tasks.spawn_local(callers.run(|made| {
+    let estimating = tasks.spawn(estimator.run(last_called));
+    tasks.spawn_local(callers.clone().run(|made| {
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
-    let threads = start_data_threads(&gateway, server, &closing)?;
+    let admin = admin_router(&gateway, &current);
+    let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
+    let shared = separate.is_none().then(|| admin.clone());
+    let threads = start_data_threads(&gateway, server, &closing, shared)?;
+    if let Some(listener) = separate {
+        tasks.spawn(serve_admin(TcpListener::from_std(listener)?, admin));
+    }
     greet(&snapshot, threads.len(), out)?;
 
     stop_signal().await?;
@@ -119,11 +124,59 @@ async fn supervise(
     gateway.drain();
     let _ = close.send(true);
     join(threads).await;
+    // In the order in which accounts travel: what is estimated last must still be written.
+    let _ = last_call.send(true);
+    until(|| estimating.is_finished()).await;
     journal.shut_down();
-    while !writing.is_finished() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| writing.is_finished()).await;
     Ok(0)
+}
+
+/// The admin API over this gateway.
+fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
+    let show = {
+        let current = current.clone();
+        Arc::new(move || shown(&current))
+    };
+    let reload = {
+        let current = current.clone();
+        move || -> Reloading {
+            let current = current.clone();
+            Box::pin(async move {
+                current.reload().await?;
+                Ok(shown(&current))
+            })
+        }
+    };
+    admin::router(AdminState {
+        journal: gateway.journal.clone(),
+        callers: gateway.callers.clone(),
+        clock: Arc::new(SystemWallClock),
+        show_config: show,
+        reload_config: Arc::new(reload),
+    })
+}
+
+/// The running configuration as the admin API shows it.
+fn shown(current: &Current) -> Value {
+    let (snapshot, status) = (current.snapshot(), current.status());
+    let failure = status.failure.as_ref().map(|failure| {
+        let problems: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
+        json!({ "at": rfc3339(failure.at_unix_ms), "problems": problems })
+    });
+    json!({
+        "revision": format!("{:012x}", snapshot.revision),
+        "loaded_at": rfc3339(status.loaded_at_unix_ms),
+        "last_failure": failure,
+        "settings": snapshot.settings,
+        "models": snapshot.models().collect::<Vec<_>>(),
+    })
+}
+
+async fn serve_admin(listener: TcpListener, admin: Router) {
+    if let Err(error) = axum::serve(listener, admin).await {
+        tracing::error!("the admin API ended: {error}");
+    }
 }
 
 /// One thread a core, each with its own listener on the same address.
@@ -131,6 +184,7 @@ fn start_data_threads(
     gateway: &Arc<Gateway>,
     settings: &ServerSettings,
     closing: &watch::Receiver<bool>,
+    admin: Option<Router>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let count = match settings.worker_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -148,6 +202,7 @@ fn start_data_threads(
             settings: settings.clone(),
             closing: closing.clone(),
             sim: Arc::clone(&sim),
+            admin: admin.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("data-{index}"))
@@ -164,6 +219,8 @@ struct DataThread {
     settings: ServerSettings,
     closing: watch::Receiver<bool>,
     sim: Arc<dyn Transport>,
+    /// The admin API, where it shares the listener.
+    admin: Option<Router>,
 }
 
 impl DataThread {
@@ -176,7 +233,7 @@ impl DataThread {
     }
 
     async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
-        let Self { gateway, settings, closing, sim } = self;
+        let Self { gateway, settings, closing, sim, admin } = self;
         let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));
         let lane = gateway.lane(Arc::new(Transports { live, sim }));
         let metrics = Arc::clone(&gateway.metrics);
@@ -186,7 +243,11 @@ impl DataThread {
             head_within: settings.head_read_timeout.0,
         };
         let listener = TcpListener::from_std(listener)?;
-        let server = Server { listener, router: api::router(edge), limits, metrics };
+        let router = match admin {
+            Some(admin) => api::router(edge).merge(admin),
+            None => api::router(edge),
+        };
+        let server = Server { listener, router, limits, metrics };
         let tasks = Tasks::new();
         let mut told = closing.clone();
         let drain = async {
@@ -216,10 +277,13 @@ async fn stop_signal() -> io::Result<()> {
 
 /// Waits for threads without blocking the one that still writes the journal.
 async fn join(threads: Vec<JoinHandle<()>>) {
-    for thread in threads {
-        while !thread.is_finished() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    until(|| threads.iter().all(JoinHandle::is_finished)).await;
+}
+
+/// Looks every ten milliseconds whether something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock::FixedWallClock;
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, RequestId};
-use crate::units::MicroUsd;
+use crate::units::{HumanDuration, MicroUsd};
 use given::{entry, journal_at, store_in};
 
 const NOON: u64 = 1_700_049_600_000;
@@ -355,7 +355,7 @@ async fn requests_beyond_their_retention_are_deleted() {
     })
     .await;
     let settings =
-        JournalSettings { retention: Duration::from_secs(3_600), ..JournalSettings::default() };
+        JournalSettings { retention: HumanDuration::secs(3_600), ..JournalSettings::default() };
     let clock = Arc::new(FixedWallClock(NOON + 3_600_000 + 15));
     let journal = Journal::new(&settings, store, clock);
     let reader = journal.0.clone();

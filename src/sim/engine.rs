@@ -89,7 +89,7 @@ impl Engine {
     /// What happens to this request.
     pub fn answer(&mut self, request: &SimRequest<'_>, now: Moment) -> Script {
         self.ordinal += 1;
-        let endpoint = Endpoint::of(request.method, request.path, request.headers);
+        let endpoint = Endpoint::of(request);
         let mut dice = Dice::new(self.scenario.seed, self.ordinal);
         let id = format!("req_{:016x}", dice.between(0, u64::MAX));
         let mut turn = Turn { request, now, dice, id, dialect: endpoint.dialect() };

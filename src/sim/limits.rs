@@ -58,6 +58,9 @@ struct Level {
 /// More pairs of model and key than any test has; beyond them the oldest counts are forgotten.
 const MAX_BUCKETS: usize = 10_000;
 
+/// Refills in fractions leave errors of rounding behind: this share of the limit is forgiven.
+const ROUNDING: f64 = 1e-6;
+
 // === impl Meter ===
 
 impl Meter {
@@ -115,12 +118,12 @@ impl Bucket {
 
     /// How long until `amount` is there. A request larger than the bucket waits for a full one.
     fn wait(&self, amount: f64) -> Option<Duration> {
-        // Refills in fractions leave errors of rounding behind.
-        let missing = amount.min(self.limit) - self.left - 1e-9;
-        if amount <= self.limit && missing <= 0.0 {
+        let missing = amount.min(self.limit) - self.left;
+        if amount <= self.limit && missing <= self.limit * ROUNDING {
             return None;
         }
-        Some(Duration::from_secs_f64((missing.max(0.001)) * 60.0 / self.limit))
+        let missing = missing.max(self.limit / 1_000.0);
+        Some(Duration::from_secs_f64(missing * 60.0 / self.limit))
     }
 }
 
@@ -133,7 +136,7 @@ impl Level {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped at 0")]
     fn whole(value: f64) -> u64 {
-        (value + 1e-9).floor().max(0.0) as u64
+        (value + value.abs() * ROUNDING).floor().max(0.0) as u64
     }
 }
 

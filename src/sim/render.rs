@@ -54,6 +54,11 @@ pub(super) fn completion(
     let encoder = form.path.dialect.codec().stream_encoder(context);
     let mut frames = frames(encoder, &start, said, usage);
     frames.error = error(turn).event(form.path.dialect, &turn.id);
+    if form.path.dialect == Dialect::Gemini {
+        // Gemini's last event is the finish itself; there is no marker after it.
+        let last = std::mem::take(&mut frames.end);
+        frames.usage.extend(last);
+    }
     if form.path.array {
         as_array(&mut frames);
     }

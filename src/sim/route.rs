@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method};
 
+use super::engine::SimRequest;
 use crate::dialect::Dialect;
 
 /// An endpoint of a simulated provider.
@@ -39,12 +40,13 @@ pub(super) struct ChatPath {
 
 impl Endpoint {
     /// The endpoint; prefixes such as `/openai/v1` do not matter.
-    pub(super) fn of(method: &Method, target: &str, headers: &HeaderMap) -> Self {
+    pub(super) fn of(request: &SimRequest<'_>) -> Self {
+        let SimRequest { method, path: target, headers, host, .. } = *request;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let chat =
             |dialect| Self::Chat(ChatPath { dialect, model: None, stream: None, array: false });
         if method == Method::GET {
-            return Self::of_get(path, headers);
+            return Self::of_get(path, guess(host, path, headers));
         }
         if path.ends_with("/chat/completions") {
             chat(Dialect::OpenAiChat)
@@ -57,7 +59,8 @@ impl Endpoint {
         } else if path.ends_with("/messages/count_tokens") {
             Self::CountTokens { dialect: Dialect::Anthropic, model: String::new() }
         } else {
-            Self::of_gemini(path, query).unwrap_or(Self::Unknown { dialect: guess(path, headers) })
+            Self::of_gemini(path, query)
+                .unwrap_or(Self::Unknown { dialect: guess(host, path, headers) })
         }
     }
 
@@ -83,8 +86,7 @@ impl Endpoint {
         })
     }
 
-    fn of_get(path: &str, headers: &HeaderMap) -> Self {
-        let dialect = guess(path, headers);
+    fn of_get(path: &str, dialect: Dialect) -> Self {
         if path.ends_with("/models") {
             return Self::Models { dialect, id: None };
         }
@@ -107,10 +109,12 @@ impl Endpoint {
     }
 }
 
-fn guess(path: &str, headers: &HeaderMap) -> Dialect {
-    if headers.contains_key("anthropic-version") || path.contains("/messages") {
+/// Whose endpoint a path is that several dialects have.
+fn guess(host: &str, path: &str, headers: &HeaderMap) -> Dialect {
+    let has = |name: &str| headers.contains_key(name);
+    if host == "anthropic" || has("anthropic-version") || path.contains("/messages") {
         Dialect::Anthropic
-    } else if path.contains("/v1beta") || headers.contains_key("x-goog-api-key") {
+    } else if host == "gemini" || has("x-goog-api-key") || path.contains("/v1beta") {
         Dialect::Gemini
     } else {
         Dialect::OpenAiChat

@@ -63,8 +63,10 @@ pub struct FaultRule {
 // === impl Scenario ===
 
 impl Scenario {
-    /// The models that a list of models names when the scenario has only `*`.
-    pub const MODELS: [&'static str; 4] = ["tide-1", "tide-mini", "tide-reasoner", "tide-embed"];
+    /// The models that a list of models names when the scenario has only `*`: those of
+    /// `providers/sim.toml`.
+    pub const MODELS: [&'static str; 5] =
+        ["tide-small", "tide-large", "tide-reasoner", "tide-instruct", "tide-embed"];
 
     /// Every model behaves alike and answers at once, without faults: for tests that are not
     /// about time.

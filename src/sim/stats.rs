@@ -42,7 +42,7 @@ pub(super) struct Stats {
 pub(super) struct Ticket {
     stats: Stats,
     model: String,
-    completed: bool,
+    settled: bool,
 }
 
 /// More names than a simulation has; further ones are counted together.
@@ -77,7 +77,7 @@ impl Stats {
             model
         };
         self.in_flight.send_modify(|count| *count += 1);
-        Ticket { stats: self.clone(), model, completed: false }
+        Ticket { stats: self.clone(), model, settled: false }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -98,22 +98,25 @@ impl Stats {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Notes that everything was said.
+    /// Notes that everything was said. What comes after changes nothing.
     pub(super) fn complete(&mut self) {
-        self.completed = true;
+        self.settle(|counts| counts.completed += 1);
+    }
+
+    fn settle(&mut self, note: impl FnOnce(&mut Counts)) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        if let Some(counts) = self.stats.models.lock().get_mut(&self.model) {
+            counts.in_flight = counts.in_flight.saturating_sub(1);
+            note(counts);
+        }
+        self.stats.in_flight.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(counts) = self.stats.models.lock().get_mut(&self.model) {
-            counts.in_flight = counts.in_flight.saturating_sub(1);
-            if self.completed {
-                counts.completed += 1;
-            } else {
-                counts.cancelled += 1;
-            }
-        }
-        self.stats.in_flight.send_modify(|count| *count = count.saturating_sub(1));
+        self.settle(|counts| counts.cancelled += 1);
     }
 }

@@ -10,6 +10,12 @@ use crate::chat::{Completion, Delta, Part};
 use crate::dialect::{Dialect, sse};
 
 mod engine;
+mod faults;
+mod limits;
+mod plain;
+mod play;
+mod scenario;
+mod schema;
 
 /// A POST to an engine.
 fn post(engine: &mut Engine, path: &str, body: &Value) -> Script {
@@ -78,18 +84,18 @@ fn ask(dialect: Dialect, text: &str, more: Value) -> (String, Value) {
     let (path, mut body) = match dialect {
         Dialect::OpenAiChat => (
             "/v1/chat/completions".to_owned(),
-            json!({"model": "tide-1", "messages": [{"role": "user", "content": text}]}),
+            json!({"model": "tide-small", "messages": [{"role": "user", "content": text}]}),
         ),
         Dialect::Anthropic => (
             "/v1/messages".to_owned(),
-            json!({"model": "tide-1", "max_tokens": 1000,
+            json!({"model": "tide-small", "max_tokens": 1000,
                 "messages": [{"role": "user", "content": text}]}),
         ),
         Dialect::Gemini => {
             let stream = more.get("stream") == Some(&json!(true));
             let verb = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
             (
-                format!("/v1beta/models/tide-1:{verb}"),
+                format!("/v1beta/models/tide-small:{verb}"),
                 json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
             )
         }

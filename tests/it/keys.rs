@@ -55,7 +55,7 @@ async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
         callers: callers.clone(),
         clock,
         show_config: Arc::new(|| json!({})),
-        reload_config: Arc::new(|| Ok(json!({}))),
+        reload_config: Arc::new(|| Box::pin(std::future::ready(Ok(json!({}))))),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -10,3 +10,4 @@
 mod config;
 mod journal;
 mod keys;
+mod sim;

@@ -114,10 +114,7 @@ impl Turn<'_> {
     }
 
     fn is_array(&self) -> bool {
-        matches!(
-            Endpoint::of(self.request.method, self.request.path, self.request.headers),
-            Endpoint::Chat(ChatPath { array: true, .. })
-        )
+        matches!(Endpoint::of(self.request), Endpoint::Chat(ChatPath { array: true, .. }))
     }
 
     fn pace(&mut self, plan: &Plan, tokens: usize) -> timing::Pace {

@@ -1,0 +1,113 @@
+//! `tidegate sim`: simulated providers on a socket, in every dialect.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::check::problems_json;
+use crate::problems::Problems;
+use crate::sim::{Scenario, SimTransport, serve};
+
+/// Answers as providers do, with made-up completions: OpenAI's, Anthropic's and Gemini's endpoints
+/// on one address.
+///
+/// A scenario says how fast, within which limits, and what goes wrong. A request may ask for faults
+/// itself, with the header `x-sim-fault: cut_after=5` or with `[[sim:cut_after=5]]` in the last
+/// user message. `GET /sim/stats` counts requests.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  tidegate sim --scenario tests/scenarios/bad_day.toml &\n  \
+    curl -N http://127.0.0.1:9100/v1/chat/completions -d '{\"model\": \"tide-small\", \
+    \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'")]
+pub struct SimArgs {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
+    pub listen: SocketAddr,
+    /// How the providers behave; without one they are quick and healthy.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Answers in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command until it is interrupted. The answer is the exit code: 0 good, 2 the scenario
+/// has problems.
+///
+/// # Errors
+///
+/// Where the scenario cannot be read or the address not listened on.
+pub fn run(args: &SimArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let scenario = match scenario(args)? {
+        Ok(scenario) => scenario,
+        Err(problems) if args.json => {
+            writeln!(out, "{:#}", problems_json(&problems))?;
+            return Ok(2);
+        }
+        Err(problems) => {
+            writeln!(out, "{problems}")?;
+            return Ok(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(listen(args, scenario, out, interrupted()))?;
+    // Whatever is still being told is not waited for.
+    runtime.shutdown_background();
+    Ok(0)
+}
+
+fn scenario(args: &SimArgs) -> anyhow::Result<Result<Scenario, Problems>> {
+    let Some(file) = &args.scenario else {
+        return Ok(Ok(Scenario::default()));
+    };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the scenario {}", file.display()))?;
+    Ok(Scenario::parse(file, &text))
+}
+
+/// Listens, says where, and serves until `stop` completes.
+async fn listen(
+    args: &SimArgs,
+    scenario: Scenario,
+    out: &mut dyn Write,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listener.local_addr()?;
+    if args.json {
+        let urls = json!({
+            "openai-chat": format!("http://{address}/v1"),
+            "anthropic": format!("http://{address}/v1"),
+            "gemini": format!("http://{address}/v1beta"),
+        });
+        writeln!(out, "{}", json!({"listen": address.to_string(), "base_urls": urls}))?;
+    } else {
+        writeln!(out, "simulated providers on http://{address}")?;
+        writeln!(out, "  base URL of openai-chat and anthropic: http://{address}/v1")?;
+        writeln!(out, "  base URL of gemini: http://{address}/v1beta")?;
+        writeln!(out, "  counts: http://{address}/sim/stats")?;
+    }
+    out.flush()?;
+    serve(listener, SimTransport::new(scenario), stop).await?;
+    Ok(())
+}
+
+/// Completes on Ctrl-C or a polite request to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
