@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore};
 
@@ -29,8 +27,7 @@ pub use key::{KeyHash, SecretKey};
 pub use ledger::{KeyChange, KeyError, KeyRecord};
 
 /// When callers need a key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum AuthMode {
     /// Open on loopback until the first key is made, from then on a key is needed.
     #[default]

@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use crate::config::Environment;
 
 pub mod check;
+mod client;
 pub mod explain;
+pub mod keys;
 mod logging;
 pub mod serve;
 pub mod sim;
@@ -32,6 +34,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Keys(keys::KeysArgs),
     Sim(sim::SimArgs),
 }
 
@@ -44,6 +47,9 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args, environment, &mut out),
         Command::Check(args) => check::run(args, environment, &mut out).map_err(Into::into),
         Command::Explain(args) => explain::run(args, environment, &mut out).map_err(Into::into),
+        Command::Keys(args) => {
+            keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
         Command::Sim(args) => sim::run(args, &mut out),
     };
     match result {

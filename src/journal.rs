@@ -8,15 +8,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::{WallClock, rfc3339};
 use crate::store::Store;
-use crate::units::HumanDuration;
 
 mod entry;
 mod query;
@@ -31,20 +30,16 @@ pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
 pub use writer::JournalWriter;
 
 /// How much the journal holds, and for how long.
-///
-/// ```toml
-/// [journal]
-/// queue_entries = 65_536
-/// retention = "90d"
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalSettings {
-    /// Entries that wait for the disk before new ones are dropped. From 1,000 to 10,000,000; each
-    /// takes about half a kilobyte while it waits.
+    /// Entries that wait for the disk before new ones are dropped. Each takes about half a kilobyte
+    /// while it waits.
     pub queue_entries: u32,
-    /// How long a request stays in the journal. At least an hour.
-    pub retention: HumanDuration,
+    /// How long an entry waits before it is written, when all is well. A second at most: that is
+    /// what is promised of a kill.
+    pub flush_interval: Duration,
+    /// How long a request stays in the journal; for ever where it is zero.
+    pub retention: Duration,
 }
 
 /// The journal, as the request path and the edges see it. Clones are the same journal.
@@ -93,7 +88,7 @@ pub struct LostRun {
     /// When it began, in milliseconds since 1970.
     pub started_at_ms: u64,
     /// When it wrote for the last time. Requests admitted after this are in no count; while
-    /// requests came in it wrote every quarter of a second.
+    /// requests came in it wrote at every flush interval.
     pub flushed_at_ms: u64,
     /// Requests it had admitted by then and whose end is not in the journal.
     pub unknown: u64,
@@ -121,27 +116,18 @@ struct Shared {
 /// The writer is woken when this many entries have come in since the last time, so that a burst
 /// does not fill the queue between two ticks.
 const WAKE_EVERY: u64 = 1_000;
+/// The shortest interval that is not busy waiting, and the longest that keeps the promise.
+const FLUSH_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 // === impl JournalSettings ===
 
 impl Default for JournalSettings {
     fn default() -> Self {
-        Self { queue_entries: 65_536, retention: HumanDuration::secs(90 * 86_400) }
-    }
-}
-
-impl JournalSettings {
-    /// What the types cannot rule out: keys and what is wrong with them. Called once, while a
-    /// configuration is loaded.
-    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
-        let mut problems = Vec::new();
-        if !(1_000..=10_000_000).contains(&self.queue_entries) {
-            problems.push(("queue_entries", "must be from 1,000 to 10,000,000"));
+        Self {
+            queue_entries: 65_536,
+            flush_interval: Duration::from_millis(250),
+            retention: Duration::from_secs(30 * 86_400),
         }
-        if self.retention < HumanDuration::secs(3_600) {
-            problems.push(("retention", "must be at least 1h"));
-        }
-        problems
     }
 }
 
@@ -163,7 +149,8 @@ impl Journal {
             shared,
             store,
             clock,
-            retention: settings.retention.0,
+            flush_interval: settings.flush_interval.clamp(FLUSH_INTERVALS.0, FLUSH_INTERVALS.1),
+            retention: settings.retention,
             session: None,
             batch: Vec::new(),
             accepted_written: 0,
@@ -285,8 +272,8 @@ impl Shared {
                 run = run.run,
                 unknown = run.unknown,
                 flushed_at = %rfc3339(run.flushed_at_ms),
-                "an earlier run was killed; how this many of its requests ended is unknown, and so \
-                 are those it admitted within a quarter of a second of its last write"
+                "an earlier run was killed; how this many of its requests ended is unknown, \
+                 besides those it admitted after its last write"
             );
         }
         self.lost_runs.lock().extend(lost);

@@ -2,6 +2,7 @@
 //!
 //! Layers, lowest first; a module uses only layers below its own (see ARCHITECTURE.md).
 
+pub mod admin;
 pub mod api;
 pub mod callers;
 pub mod catalog;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 mod document;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub use document::Document;
 pub use shape::Advice;

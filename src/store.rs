@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -25,9 +23,7 @@ mod migration;
 mod tests;
 
 /// Where durable state lives: `sqlite:data/tidegate.db`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     path: PathBuf,
 }
@@ -155,20 +151,6 @@ impl FromStr for StoreUrl {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sqlite:{}", self.path.display())
-    }
-}
-
-impl TryFrom<String> for StoreUrl {
-    type Error = StoreUrlError;
-
-    fn try_from(url: String) -> Result<Self, StoreUrlError> {
-        url.parse()
-    }
-}
-
-impl From<StoreUrl> for String {
-    fn from(url: StoreUrl) -> Self {
-        url.to_string()
     }
 }
 

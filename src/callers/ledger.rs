@@ -31,12 +31,12 @@ pub struct KeyRecord {
 }
 
 /// What shall be different about a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChange {
-    /// Its name.
-    Name(String),
-    /// It is no longer valid. Revoking it again changes nothing.
-    Revoke,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyChange {
+    /// Its new name.
+    pub name: Option<String>,
+    /// Whether it is no longer valid. Revoking it again changes nothing.
+    pub revoke: bool,
 }
 
 /// Why a key could not be made or changed.
@@ -221,7 +221,7 @@ impl Callers {
         if if_version.is_some_and(|version| version != old.version) {
             return Err(KeyError::Changed { version: old.version });
         }
-        let new = old.clone().changed(change, now_ms)?;
+        let new = old.changed(change, now_ms)?;
         if new == old {
             return Ok(old);
         }
@@ -333,23 +333,17 @@ impl KeyRecord {
     }
 
     /// What it becomes; the same where the change changes nothing.
-    fn changed(mut self, change: &KeyChange, now_ms: u64) -> Result<Self, KeyError> {
-        match change {
-            KeyChange::Name(name) => {
-                let name = checked_name(name)?;
-                if self.name == name {
-                    return Ok(self);
-                }
-                self.name = name.to_owned();
-            }
-            KeyChange::Revoke => {
-                if self.revoked_at_ms.is_some() {
-                    return Ok(self);
-                }
-                self.revoked_at_ms = Some(now_ms);
-            }
+    fn changed(&self, change: &KeyChange, now_ms: u64) -> Result<Self, KeyError> {
+        let mut new = self.clone();
+        if let Some(name) = &change.name {
+            new.name = checked_name(name)?.to_owned();
         }
-        self.version += 1;
-        Ok(self)
+        if change.revoke {
+            new.revoked_at_ms = self.revoked_at_ms.or(Some(now_ms));
+        }
+        if new != *self {
+            new.version += 1;
+        }
+        Ok(new)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -102,12 +102,16 @@ pub struct RateHeaderSettings {
     pub tokens_left: Option<String>,
 }
 
+/// What a provider file may say; derived once, because there are many files.
+static SCHEMA: LazyLock<serde_json::Value> =
+    LazyLock::new(|| schemars::schema_for!(ProviderFile).to_value());
+
 /// Reads the text of one provider file. Reports everything that is wrong with it; none where it
 /// cannot be used.
 pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<Provider> {
     let before = problems.len();
     let mut document = Document::parse(file, text, problems);
-    let read: ProviderFile = document.read(|_, _| None, problems)?;
+    let read: ProviderFile = document.read(&SCHEMA, |_, _| None, problems)?;
     let provider = provider(&read, &document, problems);
     (problems.len() == before).then_some(provider)
 }
@@ -229,7 +233,7 @@ pub fn auth(
     let Some(text) = auth else { return AuthScheme::of(dialect) };
     text.parse().unwrap_or_else(|message: String| {
         document.report(problems, at.clone(), message);
-        AuthScheme::None
+        AuthScheme::of(dialect)
     })
 }
 

@@ -214,13 +214,13 @@ fn limits(model: &Model) -> String {
 }
 
 fn in_dollars(prices: &Prices, model: &Model) -> String {
+    let since = match model.as_of.as_str() {
+        "" => "from the configuration".to_owned(),
+        day => format!("as of {day}"),
+    };
     format!(
-        "per million tokens: input ${}, cached ${}, cache write ${}, output ${} (as of {})",
-        prices.input,
-        prices.cached_input,
-        prices.cache_write,
-        prices.output,
-        if model.as_of.is_empty() { "the configuration" } else { &model.as_of },
+        "per million tokens: input ${}, cached ${}, cache write ${}, output ${} ({})",
+        prices.input, prices.cached_input, prices.cache_write, prices.output, since,
     )
 }
 

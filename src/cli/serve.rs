@@ -98,7 +98,8 @@ async fn supervise(
     }
     let journal_settings = JournalSettings {
         queue_entries: settings.journal.queue_records,
-        retention: settings.journal.retention,
+        flush_interval: settings.journal.flush_interval.into(),
+        retention: settings.journal.retention.into(),
     };
     let (journal, writer) = Journal::new(&journal_settings, store, Arc::new(SystemWallClock));
     let (gateway, estimator) =

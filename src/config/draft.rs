@@ -66,7 +66,9 @@ impl Source {
                 }
             },
         };
-        let mut settings: FileSettings = document.read(advice, problems).unwrap_or_default();
+        let schema = schemars::schema_for!(FileSettings).to_value();
+        let mut settings: FileSettings =
+            document.read(&schema, advice, problems).unwrap_or_default();
         if let Some(listen) = self.listen {
             settings.server.listen = listen;
         }

@@ -128,11 +128,13 @@ fn named(file: &FileSettings, checking: &mut Checking<'_>) -> BTreeMap<ProviderI
                 None => continue,
             },
         };
-        let Some(base) = base_url(&provider, settings, &at, checking) else { continue };
+        let base = base_url(&provider, settings, &at, checking);
+        let credentials = credentials(&provider, settings, &at, checking);
+        let Some(base) = base else { continue };
         if is_own_address(&base, file.server.listen) {
             checking.report(at.key("base_url"), format!("{base} is this gateway itself"));
         }
-        let endpoints = endpoints(&provider, settings, &base, &at, checking);
+        let endpoints = endpoints(&provider, &base, &credentials, checking);
         enabled.insert(provider.id.clone(), Enabled { provider: Arc::new(provider), endpoints });
     }
     enabled
@@ -184,11 +186,15 @@ fn own(
     checking: &mut Checking<'_>,
 ) -> Option<Provider> {
     let (Some(dialect), Some(base_url)) = (settings.dialect, settings.base_url.as_ref()) else {
-        checking.report(at.clone(), unknown_provider(id, settings, checking));
+        let unread = |key| checking.document.is_broken(&at.key(key));
+        if !unread("dialect") && !unread("base_url") {
+            let message = unknown_provider(id, settings, checking);
+            checking.document.report_whole(checking.problems, at.clone(), message);
+        }
         return None;
     };
     if let Some(message) = file::id_problem(id) {
-        checking.report(at.clone(), message);
+        checking.document.report_whole(checking.problems, at.clone(), message);
     }
     let bare = bare_provider(id, dialect, base_url);
     let mut provider = overridden(&bare, settings, at, checking);
@@ -278,13 +284,12 @@ fn is_own_address(base: &BaseUrl, listen: SocketAddr) -> bool {
     !base.origin.sim && here && base.origin.port == listen.port()
 }
 
-fn endpoints(
+fn credentials(
     provider: &Provider,
     settings: &ProviderSettings,
-    base: &BaseUrl,
     at: &KeyPath,
     checking: &mut Checking<'_>,
-) -> Vec<Endpoint> {
+) -> Vec<Credential> {
     let credentials = match &settings.credentials {
         Some(listed) => listed_credentials(listed, &at.key("credentials"), checking),
         None => own_credential(provider, at, checking),
@@ -295,6 +300,15 @@ fn endpoints(
                        auth = \"bearer\" to send it";
         checking.report(credential.at.clone(), message);
     }
+    credentials
+}
+
+fn endpoints(
+    provider: &Provider,
+    base: &BaseUrl,
+    credentials: &[Credential],
+    checking: &mut Checking<'_>,
+) -> Vec<Endpoint> {
     let mut endpoints = Vec::with_capacity(credentials.len());
     for (index, credential) in credentials.iter().enumerate() {
         let header = match &credential.key {
@@ -326,10 +340,9 @@ fn own_credential(
     if !provider.key_env.is_empty() && provider.auth != AuthScheme::None {
         let names = provider.key_env.join(" or ");
         let message = format!(
-            "no key: set the environment variable {names}, or name another one or a file under \
-             `credentials`"
+            "no key: set the environment variable {names}, or name another one or a file here"
         );
-        checking.report(at.clone(), message);
+        checking.report(at.key("credentials"), message);
     }
     vec![Credential { from: "none".to_owned(), key: None, at: at.clone() }]
 }

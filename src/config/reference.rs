@@ -66,11 +66,11 @@ impl<'a> Page<'a> {
                 continue;
             }
             self.describe(property);
-            match &defaults[key] {
-                Value::Null => self.example_line(key, property),
-                default => {
-                    let _ = writeln!(self.out, "{key} = {}", inline(default));
-                }
+            let default = &defaults[key];
+            if default.is_null() {
+                self.example_line(key, property);
+            } else {
+                let _ = writeln!(self.out, "{key} = {}", inline(default));
             }
         }
         for (key, property) in inner {
@@ -125,10 +125,9 @@ impl<'a> Page<'a> {
             self.variants("#   ", entries);
         }
         for (key, property) in properties(entries) {
-            let default = match &property["default"] {
-                Value::Null => String::new(),
-                default => format!(" Default: {}.", inline(default)),
-            };
+            let default = property.get("default").filter(|default| !default.is_null());
+            let default = default
+                .map_or_else(String::new, |default| format!(" Default: {}.", inline(default)));
             let text = described(property).replace('\n', " ");
             self.comment("#   ", &format!("{key}: {text}{default}"));
             self.variants("#     ", self.resolve(property));

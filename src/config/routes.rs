@@ -63,11 +63,12 @@ fn route_plan(
 ) -> RoutePlan {
     let at = KeyPath::root().key("routes").key(name);
     if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
-        checking.report(at.clone(), "the name must be 1 to 256 characters that can be printed");
+        let message = "the name must be 1 to 256 characters that can be printed";
+        checking.document.report_whole(checking.problems, at.clone(), message);
     }
     if route.targets.is_empty() {
-        let message = "has no targets; add targets = [{ model = \"provider/model\" }]";
-        checking.report(at.clone(), message);
+        let message = "a route needs targets; write targets = [{ model = \"provider/model\" }]";
+        checking.report(at.key("targets"), message);
     }
     let mut targets: Vec<TargetPlan> = Vec::with_capacity(route.targets.len());
     for (index, settings) in route.targets.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Tests of reading, checking and indexing. The golden files under `tests/golden/config` hold the
 //! messages; see `tests/it/config.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::*;
 
@@ -23,6 +23,91 @@ fn assert_generated(path: &str, now: &str) {
 #[test]
 fn the_reference_page_is_what_the_structs_say() {
     assert_generated("config/reference.toml", &reference_toml());
+}
+
+/// The snapshot that `text` makes, with every variable of the examples set.
+fn loaded(text: &str) -> Result<Arc<Snapshot>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.toml");
+    std::fs::write(&file, text).unwrap();
+    let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LOCAL_VLLM_API_KEY"];
+    let environment = Environment::fixed(keys.map(|name| (name, "key")));
+    let source = Source { file: Some(file), ..Source::environment(environment) };
+    load(&source, None).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn the_reference_page_as_it_is_changes_nothing() {
+    let reference = loaded(&reference_toml()).unwrap();
+    let nothing = loaded("").unwrap();
+    assert_eq!(reference.settings, nothing.settings);
+    assert_eq!(
+        reference.resolve("default").unwrap().timeouts,
+        nothing.resolve("default").unwrap().timeouts
+    );
+}
+
+#[test]
+fn the_examples_of_the_reference_page_load() {
+    let text: Vec<_> = reference_toml()
+        .lines()
+        .map(|line| {
+            match line.strip_prefix('#') {
+                Some(code) if code.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
+                    code
+                }
+                _ => line,
+            }
+            .to_owned()
+        })
+        .collect();
+    let snapshot = loaded(&text.join("\n")).unwrap();
+    assert_eq!(snapshot.resolve("smart").unwrap().tiers.len(), 2);
+    assert_eq!(snapshot.settings.server.admin_listen.unwrap().port(), 8081);
+}
+
+#[test]
+fn every_key_is_on_the_reference_page_with_its_meaning() {
+    let page = reference_toml();
+    let lines: Vec<_> = page.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        let code = line.strip_prefix('#').unwrap_or(line);
+        let is_key = code.starts_with(|c: char| c.is_ascii_lowercase()) && code.contains(" = ");
+        assert!(
+            !is_key || lines[number - 1].starts_with("# ") || lines[number - 1].starts_with("#  "),
+            "{line} has no words"
+        );
+    }
+    for key in ["weight:", "tier:", "env:", "drop_params:", "\"json_schema\":"] {
+        assert!(page.contains(key), "{key} is not on the page");
+    }
+}
+
+#[test]
+fn the_example_configuration_loads() {
+    let text = std::fs::read_to_string(root().join("config/tidegate.toml")).unwrap();
+    let snapshot = loaded(&text).unwrap();
+    assert_eq!(snapshot.resolve("smart").unwrap().tiers.len(), 2);
+}
+
+#[test]
+fn a_secret_does_not_show() {
+    let secret = Secret::new(" sk-1\n");
+    assert_eq!(format!("{secret} {secret:?}"), "<secret> <secret>");
+    assert_eq!(secret.reveal(), "sk-1");
+    let environment = Environment::fixed([("NAME", "value")]);
+    assert!(!format!("{environment:?}").contains("value"));
+}
+
+#[test]
+fn equal_configurations_have_equal_revisions_and_a_changed_key_another() {
+    let revision = |key: &str| {
+        let environment = Environment::fixed([("OPENAI_API_KEY", key)]);
+        load(&Source::environment(environment), None).unwrap().revision
+    };
+    assert_eq!(revision("one"), revision("one"));
+    assert_ne!(revision("one"), revision("two"));
+    assert!(revision("one") < 1 << 48);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod embed;
 mod encoder;
 mod failure;
 mod inbound;
+mod options;
 mod parts;
 mod reply;
 mod request;

@@ -41,12 +41,16 @@ use super::{
 
 mod error;
 mod failure;
+mod legacy;
 mod reply;
 mod request;
 mod scan;
 mod state;
 mod stream;
+mod usage;
 mod wire;
+
+pub use legacy::{decode_text_request, encode_text_reply, text_stream_encoder};
 
 #[cfg(test)]
 mod tests;

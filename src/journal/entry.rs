@@ -106,7 +106,8 @@ impl Entry {
         if let Some(model) = &self.model_asked
             && model.as_str().len() > Self::MAX_MODEL_BYTES
         {
-            let end = model.as_str().floor_char_boundary(Self::MAX_MODEL_BYTES);
+            let fits = model.as_str().char_indices().map(|(at, c)| at + c.len_utf8());
+            let end = fits.take_while(|end| *end <= Self::MAX_MODEL_BYTES).last().unwrap_or(0);
             self.model_asked = model.as_str().get(..end).map(ModelName::new);
         }
         let mut bytes = 0;

@@ -145,7 +145,8 @@ impl Session {
     }
 }
 
-/// Finds runs that neither ended nor were looked after, and notes what each leaves unknown.
+/// Finds runs that neither ended nor were looked after, and notes what each leaves unknown. A file
+/// belongs to one gateway: a second one would take the first for dead.
 async fn find_lost_runs(connection: &mut SqliteConnection) -> Result<Vec<LostRun>, sqlx::Error> {
     let rows = sqlx::query(
         "UPDATE runs SET unknown = max(0, accepted - written - dropped)

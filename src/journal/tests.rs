@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use given::{entry, journal_at, store_in};
-use sqlx::{Connection, Executor};
-
 use super::*;
 use crate::chat::Usage;
 use crate::clock::FixedWallClock;
@@ -13,8 +10,11 @@ use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, RequestId};
 use crate::units::MicroUsd;
+use given::{entry, journal_at, store_in};
 
 const NOON: u64 = 1_700_049_600_000;
+
+mod faults;
 
 mod given {
     //! What the tests begin with.
@@ -94,32 +94,9 @@ fn record(journal: &Journal, entry: Entry) {
     journal.record(entry);
 }
 
-#[tokio::test]
-async fn every_field_of_a_request_is_found_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        record(&journal, entry(1));
-        let refused = Entry {
-            model_asked: None,
-            route: None,
-            target: None,
-            provider: None,
-            model_served: None,
-            outcome: Outcome::Cut,
-            failure: Some(FailureKind::MidStream),
-            error_code: Some("upstream_disconnected"),
-            usage_estimated: true,
-            first_token: None,
-            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
-            ..entry(2)
-        };
-        record(&journal, refused);
-        journal.flush().await;
-        all(&journal).await
-    })
-    .await;
-
-    let whole = StoredRequest {
+/// What the store holds of `entry(1)`.
+fn stored_1() -> StoredRequest {
+    StoredRequest {
         place: row::first_id_of(NOON + 1),
         ended_at_ms: NOON + 1,
         request_id: "req_1".to_owned(),
@@ -145,7 +122,35 @@ async fn every_field_of_a_request_is_found_again() {
         first_token_ms: Some(7),
         overhead_us: 81,
         tags: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_a_request_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
+        record(&journal, entry(1));
+        let refused = Entry {
+            model_asked: None,
+            route: None,
+            target: None,
+            provider: None,
+            model_served: None,
+            outcome: Outcome::Cut,
+            failure: Some(FailureKind::MidStream),
+            error_code: Some("upstream_disconnected"),
+            usage_estimated: true,
+            first_token: None,
+            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
+            ..entry(2)
+        };
+        record(&journal, refused);
+        journal.flush().await;
+        all(&journal).await
+    })
+    .await;
+
+    let whole = stored_1();
     let bare = StoredRequest {
         place: row::first_id_of(NOON + 2),
         ended_at_ms: NOON + 2,
@@ -291,6 +296,13 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
 }
 
 #[test]
+fn the_writer_may_run_on_any_thread() {
+    fn assert_send<T: Send>(_: T) {}
+    let folder = tempfile::tempdir().unwrap();
+    assert_send(journal_at(&store_in(&folder), NOON).1.run());
+}
+
+#[test]
 fn a_full_queue_drops_and_counts_and_never_waits() {
     let folder = tempfile::tempdir().unwrap();
     let settings = JournalSettings { queue_entries: 3, ..JournalSettings::default() };
@@ -320,126 +332,6 @@ fn what_callers_choose_is_cut_to_a_known_size() {
 }
 
 #[tokio::test]
-async fn a_locked_database_is_reported_and_nothing_is_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(&folder);
-    let mut other = store.connect().await.unwrap();
-    let health = while_writing(journal_at(&store, NOON), async |journal| {
-        record(&journal, entry(0));
-        journal.flush().await;
-        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        record(&journal, entry(1));
-        let mut trouble = journal.shared.trouble.subscribe();
-        trouble.wait_for(Option::is_some).await.unwrap();
-        let health = journal.health();
-        assert_eq!((health.written, health.queued, health.degraded), (1, 1, true));
-        assert!(health.last_error.unwrap().contains("database is locked"));
-        lock.rollback().await.unwrap();
-        journal.flush().await;
-        assert_eq!(all(&journal).await.len(), 2);
-        journal.health()
-    })
-    .await;
-    assert_eq!((health.written, health.queued, health.dropped), (2, 0, 0));
-    assert_eq!((health.degraded, health.last_error), (false, None));
-}
-
-#[tokio::test]
-async fn a_store_that_refuses_every_row_fills_the_queue_and_the_loss_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(&folder);
-    let mut other = store.connect().await.unwrap();
-    let full = "CREATE TRIGGER full BEFORE INSERT ON requests
-                BEGIN SELECT RAISE(ABORT, 'disk full'); END";
-    other.execute(full).await.unwrap();
-    let settings = JournalSettings { queue_entries: 5, ..JournalSettings::default() };
-    let journal = Journal::new(&settings, store, Arc::new(FixedWallClock(NOON)));
-    while_writing(journal, async |journal| {
-        record(&journal, entry(0));
-        let mut trouble = journal.shared.trouble.subscribe();
-        trouble.wait_for(Option::is_some).await.unwrap();
-        for n in 1..1_010 {
-            record(&journal, entry(n));
-        }
-        let lost = journal.health().dropped;
-        assert_eq!(lost, 1_004, "the queue holds five and the writer one");
-        other.execute("DROP TRIGGER full").await.unwrap();
-        journal.flush().await;
-        let health = journal.health();
-        assert_eq!((health.written, health.dropped, health.queued), (6, lost, 0));
-        assert!(!health.degraded);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_store_that_cannot_be_opened_is_opened_when_it_can() {
-    let folder = tempfile::tempdir().unwrap();
-    let in_the_way = folder.path().join("data");
-    std::fs::write(&in_the_way, "a file where the folder should be").unwrap();
-    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        record(&journal, entry(0));
-        let mut trouble = journal.shared.trouble.subscribe();
-        let error = trouble.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-        assert!(error.starts_with("cannot make the folder "), "{error}");
-        assert!(journal.requests(&RequestFilter::default(), None, 1).await.is_err());
-        std::fs::remove_file(&in_the_way).unwrap();
-        journal.flush().await;
-        assert_eq!(all(&journal).await.len(), 1);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_file_that_was_deleted_is_made_again() {
-    let folder = tempfile::tempdir().unwrap();
-    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        record(&journal, entry(0));
-        journal.flush().await;
-        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
-        record(&journal, entry(1));
-        journal.flush().await;
-        let found = all(&journal).await;
-        assert_eq!(found.iter().map(|r| r.request_id.as_str()).collect::<Vec<_>>(), ["req_1"]);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_killed_run_says_how_many_requests_it_cannot_know() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(&folder);
-    while_writing_until_killed(journal_at(&store, NOON), async |journal| {
-        for n in 0..7 {
-            record(&journal, entry(n));
-        }
-        // Three are still in flight when the last flush is made.
-        (0..3).for_each(|_| journal.accepted());
-        journal.flush().await;
-    })
-    .await;
-
-    let lost = while_writing(journal_at(&store, NOON + 9_000), async |journal| {
-        record(&journal, entry(7));
-        journal.flush().await;
-        assert_eq!(all(&journal).await.len(), 8);
-        journal.health().lost_runs
-    })
-    .await;
-    let expected = LostRun { run: 1, started_at_ms: NOON, flushed_at_ms: NOON, unknown: 3 };
-    assert_eq!(lost, [expected]);
-
-    // Said once; and a run that ended as it should is not lost.
-    let lost = while_writing(journal_at(&store, NOON), async |journal| {
-        record(&journal, entry(8));
-        journal.flush().await;
-        journal.health().lost_runs
-    })
-    .await;
-    assert_eq!(lost, []);
-}
-
-#[tokio::test]
 async fn an_orderly_end_writes_what_waits() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(&folder);
@@ -463,7 +355,7 @@ async fn requests_beyond_their_retention_are_deleted() {
     })
     .await;
     let settings =
-        JournalSettings { retention: HumanDuration::secs(3_600), ..JournalSettings::default() };
+        JournalSettings { retention: Duration::from_secs(3_600), ..JournalSettings::default() };
     let clock = Arc::new(FixedWallClock(NOON + 3_600_000 + 15));
     let journal = Journal::new(&settings, store, clock);
     let reader = journal.0.clone();
@@ -484,12 +376,4 @@ fn ids_rise_even_when_the_clock_goes_back() {
     assert_eq!(row::ended_at_ms(second), NOON + 500);
     let far = Entry { started_at_ms: u64::MAX, ..entry(1) };
     assert!(row::id_of(&far, second) > second);
-}
-
-#[test]
-fn settings_outside_their_range_are_named() {
-    assert_eq!(JournalSettings::default().problems(), []);
-    let wrong = JournalSettings { queue_entries: 10, retention: HumanDuration::secs(1) };
-    let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["queue_entries", "retention"]);
 }

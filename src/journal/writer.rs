@@ -1,7 +1,7 @@
 //! The other end of the queue: batches, retries, and what a killed run leaves behind.
 //!
-//! The writer looks into the queue every 250 ms, or when 1,000 entries have come in, and writes
-//! what it finds in one transaction, together with the counts of the run. So after `kill -9` the
+//! The writer looks into the queue every 250 ms, or when 1,000 entries have come in. It writes what
+//! it finds in one transaction, together with the counts of the run. So after `kill -9` the
 //! store holds every request that ended more than a moment before, and the counts beside them say
 //! how many requests had been admitted and are not there.
 //!
@@ -27,6 +27,7 @@ pub struct JournalWriter {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
     pub(super) clock: Arc<dyn WallClock>,
+    pub(super) flush_interval: Duration,
     pub(super) retention: Duration,
     pub(super) session: Option<Session>,
     /// Entries taken from the queue and not yet in the store.
@@ -36,9 +37,6 @@ pub struct JournalWriter {
     pub(super) next_sweep: Option<Instant>,
 }
 
-/// How often the queue is looked into. A request is in the store a quarter of a second after it
-/// ended, which leaves three quarters of the promised second for the disk.
-const INTERVAL: Duration = Duration::from_millis(250);
 /// Rows in one transaction.
 const BATCH: usize = 1_000;
 /// The first and the longest pause after a failed write.
@@ -59,7 +57,7 @@ impl JournalWriter {
     ///
     /// Dropping the future loses what waits, as a kill would.
     pub async fn run(mut self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut ticks = tokio::time::interval(self.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_closing() {
             tokio::select! {
@@ -169,7 +167,7 @@ impl JournalWriter {
     /// Deletes what is beyond its retention, a little at a time.
     async fn sweep(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
-        if self.next_sweep.is_some_and(|at| now < at) {
+        if self.retention.is_zero() || self.next_sweep.is_some_and(|at| now < at) {
             return Ok(());
         }
         let Some(mut session) = self.session.take() else { return Ok(()) };

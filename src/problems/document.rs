@@ -34,9 +34,11 @@ impl Document {
     pub fn parse(file: &Path, text: &str, problems: &mut Problems) -> Self {
         let line_starts = Lines::of(text);
         let (table, errors) = DeTable::parse_recoverable(text);
+        let mut readable = true;
         for error in errors {
             let line = error.span().map_or(0, |span| line_starts.at(span.start));
-            problems.add(file, line, KeyPath::root(), format!("no TOML: {}", error.message()));
+            problems.add(file, line, KeyPath::root(), syntax_message(error.message()));
+            readable = false;
         }
         let mut document = Self {
             file: file.to_owned(),
@@ -44,6 +46,11 @@ impl Document {
             lines: HashMap::new(),
             broken: Vec::new(),
         };
+        if !readable {
+            // What was recovered may stand in the wrong table; problems found in it would mislead.
+            document.broken.push(KeyPath::root());
+            return document;
+        }
         let root = document.table(table.get_ref(), &KeyPath::root(), &line_starts, problems);
         document.root = Value::Object(root);
         document
@@ -59,16 +66,20 @@ impl Document {
         }
     }
 
-    /// Reports everything whose shape is not what `T` describes and takes it out, then reads the
-    /// rest. None where too little is left to be read.
-    pub fn read<T>(&mut self, advice: Advice, problems: &mut Problems) -> Option<T>
-    where
-        T: DeserializeOwned + schemars::JsonSchema,
-    {
-        let schema = schemars::schema_for!(T).to_value();
+    /// Reports everything whose shape is not what `schema` (that of `T`) describes and takes it
+    /// out, then reads the rest. None where too little is left to be read.
+    pub fn read<T: DeserializeOwned>(
+        &mut self,
+        schema: &Value,
+        advice: Advice,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        if self.broken.contains(&KeyPath::root()) {
+            return None;
+        }
         let mut found = Vec::new();
         let mut root = std::mem::take(&mut self.root);
-        let whole = Shape::new(&schema, advice, &mut found).check(&mut root);
+        let whole = Shape::new(schema, advice, &mut found).check(&mut root);
         self.root = root;
         for (key, message) in found {
             problems.add(&self.file, self.line(&key), key.clone(), message);
@@ -112,6 +123,13 @@ impl Document {
     /// Reports a problem of meaning at `key`, unless it only follows from one of shape.
     pub fn report(&self, problems: &mut Problems, key: KeyPath, message: impl Into<String>) {
         if !self.is_broken(&key) {
+            problems.add(&self.file, self.line(&key), key, message);
+        }
+    }
+
+    /// Reports a problem of a table as a whole, such as its name, whatever is wrong in it.
+    pub fn report_whole(&self, problems: &mut Problems, key: KeyPath, message: impl Into<String>) {
+        if !self.broken.iter().any(|broken| broken.holds(&key)) {
             problems.add(&self.file, self.line(&key), key, message);
         }
     }
@@ -179,6 +197,14 @@ impl Document {
         problems.add(&self.file, self.line(path), path.clone(), message);
         self.broken.push(path.clone());
     }
+}
+
+/// The parser's words, and what it nearly always is when it stumbles over a number.
+fn syntax_message(message: &str) -> String {
+    let number =
+        ["float", "integer", "number", "datetime"].iter().any(|word| message.contains(word));
+    let hint = if number { "; text stands in quotes" } else { "" };
+    format!("not valid TOML: {message}{hint}")
 }
 
 // === impl Lines ===

@@ -23,6 +23,8 @@ pub(super) struct Shape<'a> {
     schema: &'a Value,
     advice: Advice,
     found: &'a mut Vec<(KeyPath, String)>,
+    /// Keys that were written, but not as they are spelt.
+    meant: Vec<KeyPath>,
 }
 
 /// The longest piece of a wrong value that is repeated in a message.
@@ -37,7 +39,7 @@ impl<'a> Shape<'a> {
         advice: Advice,
         found: &'a mut Vec<(KeyPath, String)>,
     ) -> Self {
-        Self { schema, advice, found }
+        Self { schema, advice, found, meant: Vec::new() }
     }
 
     /// Checks a whole file. False where it cannot be read even without what was taken out.
@@ -88,7 +90,8 @@ impl<'a> Shape<'a> {
         for key in required.filter_map(Value::as_str).filter(|key| !map.contains_key(*key)) {
             whole = false;
             let key = path.key(key);
-            if !self.found.iter().any(|(broken, _)| *broken == key) {
+            let said = self.found.iter().any(|(broken, _)| *broken == key);
+            if !said && !self.meant.contains(&key) {
                 self.found.push((key, "missing".to_owned()));
             }
         }
@@ -125,7 +128,10 @@ impl<'a> Shape<'a> {
     ) -> bool {
         let names = || known.into_iter().flat_map(|known| known.keys().map(String::as_str));
         let problem = match nearest(key, names()) {
-            Some(near) => format!("unknown key (did you mean `{near}`?)"),
+            Some(near) => {
+                self.meant.extend(path.parent().map(|parent| parent.key(near)));
+                format!("unknown key (did you mean `{near}`?)")
+            }
             None => format!(
                 "unknown key; known are {}",
                 names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -183,7 +189,7 @@ fn expected_type(schema: &Value) -> &str {
         Value::Array(several) => {
             several.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("")
         }
-        _ => "",
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => "",
     }
 }
 

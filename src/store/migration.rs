@@ -20,5 +20,6 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), Migrate
             Migration::new(*version, Cow::Borrowed(title), MigrationType::Simple, sql, false)
         })
         .collect();
-    Migrator::with_migrations(migrations).run(connection).await
+    // `run` would make every future that opens the store one that no thread may be given.
+    Migrator::with_migrations(migrations).run_direct(None, connection, false).await
 }

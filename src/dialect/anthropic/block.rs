@@ -20,7 +20,9 @@ pub(super) fn decode_content(content: Value, path: &KeyPath) -> Result<Vec<Part>
             }
             Ok(parts)
         }
-        other => Err(wrong_type(path, "a string or an array", &other)),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            Err(wrong_type(path, "a string or an array", &other))
+        }
     }
 }
 

@@ -48,6 +48,7 @@ struct Call {
     name: String,
     /// What could not be written yet.
     waiting: String,
+    has_begun: bool,
     progress: Progress,
 }
 
@@ -64,6 +65,9 @@ struct Progress {
 
 impl StreamEncoder for MessagesEncoder {
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
+        if delta.is_semantic() {
+            self.start("", "", out);
+        }
         match delta {
             Delta::Start { id, model, usage, .. } => {
                 self.start_usage = *usage;
@@ -86,6 +90,7 @@ impl StreamEncoder for MessagesEncoder {
                     id: id.clone(),
                     name: name.clone(),
                     waiting: String::new(),
+                    has_begun: false,
                     progress: Progress::default(),
                 });
                 self.advance_calls(out);
@@ -104,7 +109,16 @@ impl StreamEncoder for MessagesEncoder {
                 out.extend_from_slice(MESSAGE_STOP);
             }
             // Other alternatives, log probabilities and other providers' state cannot be said.
-            _ => {}
+            Delta::Text { .. }
+            | Delta::TextOpaque { .. }
+            | Delta::Reasoning { .. }
+            | Delta::ReasoningOpaque { .. }
+            | Delta::Refusal { .. }
+            | Delta::ToolCall { .. }
+            | Delta::ToolArguments { .. }
+            | Delta::Logprobs { .. }
+            | Delta::Other { .. }
+            | Delta::Finish { .. } => {}
         }
     }
 
@@ -172,7 +186,10 @@ impl MessagesEncoder {
 
     fn arguments(&mut self, call: u32, json: &str, out: &mut Vec<u8>) {
         if let Some(waiting) = self.calls.iter_mut().find(|waiting| waiting.call == call) {
-            waiting.waiting.push_str(json);
+            // What no client could take is not kept for it either.
+            if waiting.waiting.len() < sse::MAX_FRAME_BYTES {
+                waiting.waiting.push_str(json);
+            }
             waiting.progress.push(json);
             self.advance_calls(out);
         }
@@ -194,9 +211,11 @@ impl MessagesEncoder {
             let Some(first) = self.calls.front_mut() else {
                 return;
             };
-            let piece = std::mem::take(&mut first.waiting);
+            // Some models write `null` for no arguments; this wire knows objects only.
+            first.has_begun |= first.waiting.trim_start().starts_with('{');
             let is_whole = first.progress.is_whole;
-            if !piece.is_empty() {
+            if first.has_begun && !first.waiting.is_empty() {
+                let piece = std::mem::take(&mut first.waiting);
                 self.delta(json!({"type": "input_json_delta", "partial_json": piece}), out);
             }
             if !is_whole || self.calls.len() == 1 {

@@ -7,8 +7,13 @@
 //! - `max_tokens`, which the wire demands, is the model's output limit where the caller set none.
 //! - With thinking on, the wire takes no `temperature` but 1, no `top_k`, no `top_p` below 0.95
 //!   and no forced tool. They are refused rather than changed, like all that cannot be said.
+//! - Thinking cannot begin between a tool's call and the answer to its result, so there it stays
+//!   off where the caller's wire did not carry the signed thoughts, and is reported as dropped:
+//!   refusing would leave such callers no tools.
+//! - A limit above the model's own is lowered to it, which changes no answer.
 //! - A list of allowed tools is said by declaring only those.
 //! - Thinking without this provider's signature is left out, because it is rejected.
+//! - A participant's name has no place on this wire and is reported as dropped.
 //! - Hints that do not change the answer ([`HINTS`]) are left out and reported as dropped.
 
 use bytes::Bytes;
@@ -18,7 +23,10 @@ use serde_json::{Map, Value, json};
 use super::super::{Dropped, RequestTarget, WireRequest};
 use super::turns;
 use super::wire::{NAME, VERSION};
-use crate::chat::{ChatRequest, Effort, Reasoning, ResponseFormat, Tool, ToolChoice};
+use crate::chat::{
+    ChatRequest, Effort, Message, Opaque, OpaqueKind, Part, Reasoning, ResponseFormat, Role, Tool,
+    ToolChoice,
+};
 use crate::rejection::Rejection;
 
 /// The output limit where neither the caller nor the catalog knows one. Every model takes it.
@@ -78,6 +86,10 @@ impl Writer<'_, '_> {
         let ours = self.is_ours();
         let (system, messages) = turns::encode(self.chat, self.target.label, ours)?;
         self.put("model", self.target.model);
+        let is_named = |message: &Message| message.name.is_some() && message.role != Role::Tool;
+        if self.chat.messages.iter().any(is_named) {
+            self.dropped.add("messages.name");
+        }
         self.refuse_foreign()?;
         let thinking = self.thinking()?;
         self.put("max_tokens", self.max_tokens(budget_of(thinking.as_ref())));
@@ -142,7 +154,15 @@ impl Writer<'_, '_> {
     }
 
     fn max_tokens(&self, budget: u64) -> u64 {
-        self.chat.max_tokens.or(self.target.output_tokens).unwrap_or(DEFAULT_MAX_TOKENS + budget)
+        self.limit().unwrap_or(DEFAULT_MAX_TOKENS + budget)
+    }
+
+    fn limit(&self) -> Option<u64> {
+        match (self.chat.max_tokens, self.target.output_tokens) {
+            // Whoever speaks this dialect may have switched on more than the catalog knows.
+            (Some(asked), Some(known)) if !self.is_ours() => Some(asked.min(known)),
+            (asked, known) => asked.or(known),
+        }
     }
 
     /// The `thinking` field where thinking is on.
@@ -162,8 +182,12 @@ impl Writer<'_, '_> {
         if budget == 0 {
             return Ok(None);
         }
+        if !self.is_ours() && is_in_tool_loop_without_thoughts(self.chat) {
+            self.dropped.add("reasoning_effort");
+            return Ok(None);
+        }
         let budget = if self.is_ours() { budget } else { budget.max(MIN_THINKING_TOKENS) };
-        let limit = self.chat.max_tokens.or(self.target.output_tokens);
+        let limit = self.limit();
         let room = limit.map_or(budget, |limit| limit.saturating_sub(1));
         if !self.is_ours() && room < MIN_THINKING_TOKENS {
             let problem = "thinking takes at least 1024 tokens, and `max_tokens` leaves fewer";
@@ -177,9 +201,7 @@ impl Writer<'_, '_> {
 
     fn sampling(&mut self, thinking: bool) -> Result<(), Rejection> {
         let sampling = &self.chat.sampling;
-        if !sampling.stop.is_empty() {
-            self.body.insert("stop_sequences".into(), json!(sampling.stop));
-        }
+        self.stops()?;
         if let Some(temperature) = sampling.temperature {
             #[expect(clippy::float_cmp, reason = "the wire takes exactly 1")]
             let fits = !thinking || temperature == 1.0;
@@ -192,7 +214,11 @@ impl Writer<'_, '_> {
             }
         }
         if let Some(top_p) = sampling.top_p {
-            if thinking && top_p < 0.95 {
+            #[expect(clippy::float_cmp, reason = "exactly 1 is all of the probability")]
+            let says_nothing = top_p == 1.0 && !self.is_ours();
+            if says_nothing {
+                // Newer models refuse it beside a temperature, and many clients always send it.
+            } else if thinking && top_p < 0.95 {
                 self.cannot("top_p", "it must be at least 0.95 while the model thinks")?;
             } else {
                 self.put("top_p", top_p);
@@ -204,6 +230,19 @@ impl Writer<'_, '_> {
             } else {
                 self.put("top_k", top_k);
             }
+        }
+        Ok(())
+    }
+
+    fn stops(&mut self) -> Result<(), Rejection> {
+        let stops = &self.chat.sampling.stop;
+        let (blank, stops): (Vec<_>, Vec<_>) =
+            stops.iter().partition(|stop| stop.trim().is_empty());
+        if !blank.is_empty() {
+            self.cannot("stop", "each stop text must hold more than white space")?;
+        }
+        if !stops.is_empty() {
+            self.put("stop_sequences", json!(stops));
         }
         Ok(())
     }
@@ -280,6 +319,31 @@ impl Writer<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Whether the last turn of the model called tools and came without thoughts that this provider
+/// signed, while what follows is no new question.
+fn is_in_tool_loop_without_thoughts(chat: &ChatRequest) -> bool {
+    let is_result = |part: &Part| matches!(part, Part::ToolResult { .. });
+    let Some(at) = chat.messages.iter().rposition(|message| message.role == Role::Assistant) else {
+        return false;
+    };
+    let (before, after) = chat.messages.split_at(at + 1);
+    let answers_tools = after.iter().any(|message| message.parts.iter().any(is_result));
+    let is_ours = |opaque: &Opaque| {
+        matches!(opaque.kind, OpaqueKind::AnthropicSignature | OpaqueKind::AnthropicRedacted)
+    };
+    let is_signed = |part: &Part| match part {
+        Part::Reasoning { opaque, .. } => opaque.as_ref().is_some_and(is_ours),
+        Part::Text { .. }
+        | Part::Media(_)
+        | Part::ToolCall { .. }
+        | Part::ToolResult { .. }
+        | Part::Refusal { .. }
+        | Part::Other { .. } => false,
+    };
+    let has_thoughts = before.last().is_some_and(|last| last.parts.iter().any(is_signed));
+    answers_tools && !has_thoughts
 }
 
 fn budget_of(thinking: Option<&Value>) -> u64 {

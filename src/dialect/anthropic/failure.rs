@@ -136,15 +136,18 @@ fn kind_of(code: &str, message: &str) -> Option<FailureKind> {
 fn refine(kind: FailureKind, message: &str) -> FailureKind {
     let lower = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    match kind {
+    let may_be_money = matches!(
+        kind,
         FailureKind::CallerFault | FailureKind::RateLimited | FailureKind::AuthFault
-            if says(&["credit balance", "usage limits", "spend limit", "billing"]) =>
-        {
-            FailureKind::HardQuota
-        }
-        FailureKind::CallerFault if says(&["content filtering policy"]) => FailureKind::Policy,
-        _ => kind,
+    );
+    if may_be_money && says(&["credit balance", "purchase credits", "usage limits", "spend limit"])
+    {
+        return FailureKind::HardQuota;
     }
+    if kind == FailureKind::CallerFault && says(&["content filtering policy"]) {
+        return FailureKind::Policy;
+    }
+    kind
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

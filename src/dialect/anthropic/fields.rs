@@ -18,9 +18,10 @@ pub(super) struct Fields {
 impl Fields {
     /// Takes `value` for an object.
     pub(super) fn of(value: Value, path: KeyPath) -> Result<Self, Rejection> {
-        match value {
-            Value::Object(map) => Ok(Self { map, path }),
-            other => Err(wrong_type(&path, "an object", &other)),
+        if let Value::Object(map) = value {
+            Ok(Self { map, path })
+        } else {
+            Err(wrong_type(&path, "an object", &value))
         }
     }
 
@@ -113,9 +114,10 @@ impl Fields {
 
 /// Takes `value` for a string.
 pub(super) fn as_string(value: Value, path: impl FnOnce() -> KeyPath) -> Result<String, Rejection> {
-    match value {
-        Value::String(text) => Ok(text),
-        other => Err(wrong_type(&path(), "a string", &other)),
+    if let Value::String(text) = value {
+        Ok(text)
+    } else {
+        Err(wrong_type(&path(), "a string", &value))
     }
 }
 

@@ -18,7 +18,8 @@ use crate::rejection::Rejection;
 
 /// Reads a whole answer.
 pub(super) fn decode(body: &[u8]) -> Result<Completion, Failure> {
-    let value: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    let mut value: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    modernise(&mut value);
     if let Some(failure) = failure::inside_success(&value) {
         return Err(failure);
     }
@@ -55,6 +56,18 @@ pub(super) fn decode(body: &[u8]) -> Result<Completion, Failure> {
         extra_dialect: NAME.to_owned(),
         extra: fields.rest(),
     })
+}
+
+/// Turns the answer of Bedrock's oldest Claude models, which is one text, into a message.
+fn modernise(value: &mut Value) {
+    let Some(map) = value.as_object_mut().filter(|map| !map.contains_key("content")) else {
+        return;
+    };
+    if let Some(Value::String(text)) = map.shift_remove("completion") {
+        map.insert("content".into(), json!([{"type": "text", "text": text}]));
+        let stop = map.shift_remove("stop").unwrap_or_default();
+        map.insert("stop_sequence".into(), stop);
+    }
 }
 
 /// Makes good what providers that only follow this dialect leave out of a tool call: its id, and
@@ -107,9 +120,7 @@ pub(super) fn scan(body: &[u8]) -> Result<StreamSummary, Failure> {
         Err(error) => return Err(decode(body).err().unwrap_or_else(|| unreadable(error))),
     };
     let Some(content) = glance.content else {
-        return Err(decode(body).err().unwrap_or_else(|| {
-            Failure::new(FailureKind::Degenerate, "the answer has no `content`")
-        }));
+        return decode(body).map(|completion| summarise(&completion));
     };
     let mut summary = StreamSummary {
         usage: glance.usage.map(|usage| usage.canonical()),
@@ -129,6 +140,15 @@ pub(super) fn scan(body: &[u8]) -> Result<StreamSummary, Failure> {
         }
     }
     Ok(summary)
+}
+
+fn summarise(completion: &Completion) -> StreamSummary {
+    let mut summary = StreamSummary { usage: completion.usage, ..StreamSummary::default() };
+    for choice in &completion.choices {
+        summary.finish.clone_from(&choice.finish);
+        choice.parts.iter().filter_map(Part::as_text).for_each(|text| summary.text.push(text));
+    }
+    summary
 }
 
 /// Writes a whole answer. The wire knows one alternative, so it is the first.

@@ -21,13 +21,9 @@ use crate::rejection::Rejection;
 /// Reads a request for a message.
 pub(super) fn decode(body: &[u8]) -> Result<ChatRequest, Rejection> {
     let mut fields = top(body)?;
-    let max_tokens =
-        fields.opt_u64("max_tokens")?.filter(|tokens| *tokens > 0).ok_or_else(|| {
-            Rejection::invalid(
-                "max_tokens",
-                "`max_tokens` is missing; it must be a whole number above 0",
-            )
-        })?;
+    let max_tokens = fields.opt_u64("max_tokens")?.ok_or_else(|| {
+        Rejection::invalid("max_tokens", "`max_tokens` is missing; it must be a whole number")
+    })?;
     decode_fields(fields, Some(max_tokens))
 }
 
@@ -106,9 +102,8 @@ fn decode_turns(
     path: &KeyPath,
     messages: &mut Vec<Message>,
 ) -> Result<(), Rejection> {
-    let turns = match turns {
-        Value::Array(turns) => turns,
-        other => return Err(wrong_type(path, "an array", &other)),
+    let Value::Array(turns) = turns else {
+        return Err(wrong_type(path, "an array", &turns));
     };
     if turns.is_empty() {
         return Err(Rejection::invalid(path.as_str(), "`messages` must hold at least one message"));

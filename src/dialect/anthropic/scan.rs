@@ -5,8 +5,10 @@
 //! parsed as the decoder does, so that both count the same.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use super::super::sse::{self, SseEvent};
@@ -19,6 +21,12 @@ use crate::failure::Failure;
 /// The wire's last event.
 pub(super) const MESSAGE_STOP: &[u8] =
     b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+static TYPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"type\""));
+
+/// The keys of the strings that an answer grows by, the most frequent first.
+static PIECES: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| ["\"text\"", "\"partial_json\"", "\"thinking\""].map(Finder::new));
 
 /// Looks at one `message_start` … `message_stop` sequence.
 #[derive(Debug, Default)]
@@ -66,7 +74,7 @@ impl MessagesScanner {
         if !is_delta(data) || data.last() != Some(&b'}') {
             return None;
         }
-        for key in [b"\"text\"".as_slice(), b"\"partial_json\"", b"\"thinking\""] {
+        for key in PIECES.iter() {
             let Some(literal) = string_value(data, key) else {
                 continue;
             };
@@ -168,16 +176,16 @@ impl MessagesScanner {
 /// Whether `data` is a `content_block_delta`. Inside of JSON strings quotes are escaped, so that
 /// `"type"` followed by a colon can only be a key.
 fn is_delta(data: &[u8]) -> bool {
-    memmem::find_iter(data, b"\"type\"").any(|at| {
-        let value = data.get(at + 6..).map(after_colon).unwrap_or_default();
+    TYPE.find_iter(data).any(|at| {
+        let value = data.get(at + TYPE.needle().len()..).map(after_colon).unwrap_or_default();
         value.starts_with(b"\"content_block_delta\"")
     })
 }
 
 /// What stands between the quotes of the string value of `key`, still escaped.
-fn string_value<'a>(data: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    memmem::find_iter(data, key).find_map(|at| {
-        let value = after_colon(data.get(at + key.len()..)?).strip_prefix(b"\"")?;
+fn string_value<'a>(data: &'a [u8], key: &Finder<'_>) -> Option<&'a [u8]> {
+    key.find_iter(data).find_map(|at| {
+        let value = after_colon(data.get(at + key.needle().len()..)?).strip_prefix(b"\"")?;
         let mut end = 0;
         loop {
             end += memchr2(b'"', b'\\', value.get(end..)?)?;

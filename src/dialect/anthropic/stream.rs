@@ -23,6 +23,7 @@ const MAX_OPEN_BLOCKS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct MessagesDecoder {
     id: String,
+    is_started: bool,
     open: Vec<(u64, Open)>,
     calls: u32,
     usage: Option<WireUsage>,
@@ -112,7 +113,7 @@ impl MessagesDecoder {
     }
 
     fn start(&mut self, message: StartMessage, out: &mut Vec<Delta>) {
-        if !self.id.is_empty() {
+        if std::mem::replace(&mut self.is_started, true) {
             return;
         }
         self.note_usage(message.usage);

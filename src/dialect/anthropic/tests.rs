@@ -1,5 +1,9 @@
 //! What the codec's tests share.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets another variant fails")]
+#![expect(clippy::too_many_lines, reason = "tables of cases")]
+
+mod encoded;
 mod failures;
 mod recordings;
 mod replies;
@@ -7,7 +11,7 @@ mod requests;
 mod streams;
 
 use super::*;
-use crate::chat::{Choice, Delta, FinishReason, Logprob, Part, Usage};
+use crate::chat::{Choice, Delta, FinishReason, Part, Usage};
 use crate::dialect::Quirks;
 
 fn context() -> ReplyContext {

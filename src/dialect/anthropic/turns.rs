@@ -88,26 +88,24 @@ impl Context<'_> {
     ) -> Result<(), Rejection> {
         for (at, part) in message.parts.iter().enumerate() {
             let place = || format!("messages[{index}].content[{at}]");
-            match part {
-                Part::ToolResult { call_id, parts, is_error, cache, .. } => {
-                    let mut inner = Vec::new();
-                    for part in parts {
-                        self.block(part, &place, &mut inner)?;
-                    }
-                    let mut result =
-                        json!({"type": "tool_result", "tool_use_id": safe_id(call_id)});
-                    if let Some(map) = result.as_object_mut() {
-                        if !inner.is_empty() {
-                            map.insert("content".into(), plain_or_blocks(inner));
-                        }
-                        if *is_error {
-                            map.insert("is_error".into(), true.into());
-                        }
-                    }
-                    results.push(block::with_cache(result, cache.as_ref()));
-                }
-                _ => self.block(part, &place, blocks)?,
+            let Part::ToolResult { call_id, parts, is_error, cache, .. } = part else {
+                self.block(part, &place, blocks)?;
+                continue;
+            };
+            let mut inner = Vec::new();
+            for part in parts {
+                self.block(part, &place, &mut inner)?;
             }
+            let mut result = json!({"type": "tool_result", "tool_use_id": safe_id(call_id)});
+            if let Some(map) = result.as_object_mut() {
+                if !inner.is_empty() {
+                    map.insert("content".into(), plain_or_blocks(inner));
+                }
+                if *is_error {
+                    map.insert("is_error".into(), true.into());
+                }
+            }
+            results.push(block::with_cache(result, cache.as_ref()));
         }
         Ok(())
     }
@@ -119,8 +117,8 @@ impl Context<'_> {
         blocks: &mut Vec<Value>,
     ) -> Result<(), Rejection> {
         match part {
-            // The API rejects empty text.
-            Part::Text { text, .. } | Part::Refusal { text } if text.is_empty() => {}
+            // The API rejects text without a letter in it.
+            Part::Text { text, .. } | Part::Refusal { text } if text.trim().is_empty() => {}
             Part::Text { text, cache, .. } => blocks.push(block::text(text, cache.as_ref())),
             Part::Refusal { text } => blocks.push(block::text(text, None)),
             Part::Media(media) => {

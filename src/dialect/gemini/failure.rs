@@ -161,15 +161,11 @@ fn find_error(body: &[u8]) -> Option<Map<String, Value>> {
     let value = serde_json::from_slice(body).ok().or_else(|| {
         crate::dialect::sse::first_data(body).and_then(|data| serde_json::from_slice(data).ok())
     })?;
-    let value = match value {
-        Value::Array(items) => items.into_iter().next()?,
-        value => value,
-    };
-    match value.get("error")? {
-        Value::Object(error) => Some(error.clone()),
-        Value::String(message) => Some(Map::from_iter([("message".into(), json!(message))])),
-        _ => None,
+    let error = wire::only(value).get("error")?.clone();
+    if let Value::Object(error) = error {
+        return Some(error);
     }
+    error.as_str().map(|message| Map::from_iter([("message".into(), json!(message))]))
 }
 
 fn looks_like_page(text: &str) -> bool {

@@ -13,7 +13,9 @@ use crate::chat::{Media, MediaSource, Opaque, OpaqueKind, Part};
 #[derive(Debug, Clone, Default)]
 pub(super) struct CallIds {
     seed: Vec<u8>,
-    used: Vec<String>,
+    /// Alternatives are told apart: some servers give the same name to a call in each.
+    choice: u32,
+    used: Vec<(u32, String)>,
 }
 
 /// What a part of an answer is, borrowed from the wire.
@@ -27,6 +29,8 @@ pub(super) enum Piece<'a> {
     Call(&'a Map<String, Value>),
     /// Inline bytes: type and base64.
     Inline(&'a str, &'a str),
+    /// Bytes elsewhere: type and address.
+    File(&'a str, &'a str),
     /// Anything else.
     Other,
 }
@@ -40,8 +44,18 @@ pub(super) fn classify(part: &Map<String, Value>) -> Piece<'_> {
     if let Some(call) = wire::object(part, "functionCall") {
         return if wire::text(call, "name").is_empty() { Piece::Other } else { Piece::Call(call) };
     }
-    if let Some(blob) = wire::object(part, "inlineData").filter(|_| !is_thought) {
+    // A clip's bounds or a resolution beside the bytes can be said on this wire alone.
+    let is_plain = |name: &str| {
+        !is_thought
+            && part
+                .keys()
+                .all(|key| [name, "thoughtSignature"].iter().any(|n| wire::is_key(key, n)))
+    };
+    if let Some(blob) = wire::object(part, "inlineData").filter(|_| is_plain("inlineData")) {
         return Piece::Inline(wire::text(blob, "mimeType"), wire::text(blob, "data"));
+    }
+    if let Some(file) = wire::object(part, "fileData").filter(|_| is_plain("fileData")) {
+        return Piece::File(wire::text(file, "mimeType"), wire::text(file, "fileUri"));
     }
     let only_signature = part.keys().all(|key| wire::is_key(key, "thoughtSignature"));
     if only_signature { Piece::Text("") } else { Piece::Other }
@@ -79,8 +93,8 @@ pub(super) fn read(value: &Value, ids: &mut CallIds, out: &mut Vec<Part>) {
             arguments: arguments(call),
             opaque,
         }),
-        Piece::Inline(media_type, data) => {
-            out.push(Part::Media(inline(media_type, data)));
+        Piece::Inline(..) | Piece::File(..) => {
+            out.extend(media(part).map(Part::Media));
             if opaque.is_some() {
                 out.push(Part::Text { text: String::new(), cache: None, opaque });
             }
@@ -91,15 +105,15 @@ pub(super) fn read(value: &Value, ids: &mut CallIds, out: &mut Vec<Part>) {
     }
 }
 
-/// Inline bytes as a canonical part.
-pub(super) fn inline(media_type: &str, data: &str) -> Media {
-    Media {
-        source: MediaSource::Base64(data.to_owned()),
-        media_type: (!media_type.is_empty()).then(|| media_type.to_owned()),
-        name: None,
-        detail: None,
-        cache: None,
-    }
+/// The picture, sound or document that a part is.
+pub(super) fn media(part: &Map<String, Value>) -> Option<Media> {
+    let (media_type, source) = match classify(part) {
+        Piece::Inline(media_type, data) => (media_type, MediaSource::Base64(data.to_owned())),
+        Piece::File(media_type, uri) => (media_type, MediaSource::Url(uri.to_owned())),
+        Piece::Text(_) | Piece::Thought(_) | Piece::Call(_) | Piece::Other => return None,
+    };
+    let media_type = (!media_type.is_empty()).then(|| media_type.to_owned());
+    Some(Media { source, media_type, name: None, detail: None, cache: None })
 }
 
 /// Puts a Gemini signature on the part just written; others mean nothing here.
@@ -161,14 +175,20 @@ impl CallIds {
             "" => Value::Object(answer.clone()).to_string(),
             id => id.to_owned(),
         };
-        Self { seed: seed.into_bytes(), used: Vec::new() }
+        Self { seed: seed.into_bytes(), ..Self::default() }
+    }
+
+    /// Goes on with the calls of another alternative.
+    pub(super) fn enter(&mut self, choice: u32) {
+        self.choice = choice;
     }
 
     /// The provider's name for a call where it gave one that is new, else a made one.
     pub(super) fn name(&mut self, given: &str) -> String {
-        let is_new = |id: &str| !id.is_empty() && !self.used.iter().any(|used| used == id);
-        let id = if is_new(given) { given.to_owned() } else { self.make() };
-        self.used.push(id.clone());
+        let is_used = |(choice, id): &(u32, String)| *choice == self.choice && id == given;
+        let is_new = !given.is_empty() && !self.used.iter().any(is_used);
+        let id = if is_new { given.to_owned() } else { self.make() };
+        self.used.push((self.choice, id.clone()));
         id
     }
 

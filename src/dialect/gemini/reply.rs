@@ -18,18 +18,14 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Failure> {
     let value: Value = serde_json::from_slice(body).map_err(|error| {
         Failure::new(FailureKind::Degenerate, format!("the answer is not JSON: {error}"))
     })?;
-    // Errors, and streams read whole, come wrapped in an array.
-    let value = match value {
-        Value::Array(mut items) if items.len() == 1 => items.pop().unwrap_or_default(),
-        value => value,
-    };
-    match value {
-        Value::Object(answer) if wire::object(&answer, "error").is_some() => {
-            Err(failure::from_value(&Value::Object(answer)))
-        }
-        Value::Object(answer) => Ok(answer),
-        _ => Err(Failure::new(FailureKind::Degenerate, "the answer is no JSON object")),
+    let value = wire::only(value);
+    if value.get("error").is_some_and(Value::is_object) {
+        return Err(failure::from_value(&value));
     }
+    let Value::Object(answer) = value else {
+        return Err(Failure::new(FailureKind::Degenerate, "the answer is no JSON object"));
+    };
+    Ok(answer)
 }
 
 /// Reads a whole answer.
@@ -145,6 +141,8 @@ pub(super) fn cut_call(name: &str) -> String {
 }
 
 fn read_candidate(candidate: &Map<String, Value>, at: usize, ids: &mut CallIds) -> Choice {
+    let index = index_of(candidate, at);
+    ids.enter(index);
     let mut content = Vec::new();
     if let Some(turn) = wire::object(candidate, "content") {
         for part in wire::array(turn, "parts") {
@@ -156,7 +154,7 @@ fn read_candidate(candidate: &Map<String, Value>, at: usize, ids: &mut CallIds) 
     }
     let has_calls = content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     Choice {
-        index: index_of(candidate, at),
+        index,
         parts: content,
         finish: wire::get(candidate, "finishReason")
             .and_then(|reason| wire::read_finish(reason, has_calls)),

@@ -282,9 +282,11 @@ impl<'a> Contents<'a> {
     fn name_of(&self, call_id: &str, at: usize) -> Option<&'a str> {
         let earlier = self.chat.messages.get(..=at)?;
         let parts = earlier.iter().rev().flat_map(|message| message.parts.iter().rev());
-        parts.into_iter().find_map(|part| match part {
-            Part::ToolCall { id, name, .. } if id == call_id => Some(name.as_str()),
-            _ => None,
+        parts.into_iter().find_map(|part| {
+            let Part::ToolCall { id, name, .. } = part else {
+                return None;
+            };
+            (id == call_id).then_some(name.as_str())
         })
     }
 

@@ -7,15 +7,19 @@
 //! holds only keywords of the subset, each only where its type allows it, and sanitising it again
 //! changes nothing.
 //!
-//! References to themselves end at the second meeting, and a schema stops growing at
-//! [`MAX_NODES`], because inlining may double at each step.
+//! References to themselves end at the second meeting. Inlining may double a schema at each step,
+//! so the work is bounded by the schema's own size ([`WORK_BYTES`]); what lies beyond is left out.
 
 use serde_json::{Map, Value, json};
 
 type Object = Map<String, Value>;
 
-/// How many schemas one tool may unfold to. The largest seen in the wild have a few hundred.
-const MAX_NODES: usize = 4_000;
+/// How many bytes may be copied for one schema, beside [`WORK_FACTOR`] times its own size. Real
+/// schemas of some kilobytes need a hundredth of it.
+const WORK_BYTES: usize = 4 * 1024 * 1024;
+
+/// A schema is copied once for each level it lies deep, which is seldom more than this.
+const WORK_FACTOR: usize = 4;
 
 /// How deep schemas may nest; deeper than any that a model could follow.
 const MAX_DEPTH: usize = 32;
@@ -24,13 +28,13 @@ const TYPES: [&str; 6] = ["string", "number", "integer", "boolean", "array", "ob
 
 /// Rewrites a schema. Anything that is no schema becomes one that takes any scalar.
 pub(super) fn sanitise(schema: &Value) -> Value {
-    Value::Object(Sanitiser { root: schema, nodes: 0, open: Vec::new() }.schema(schema, 0))
+    Value::Object(Sanitiser::new(schema).schema(schema, 0))
 }
 
 /// Rewrites the parameters of a function: an object, or `None` where there are none, because an
 /// object without properties is refused there.
 pub(super) fn parameters(schema: &Value) -> Option<Value> {
-    let mut schema = Sanitiser { root: schema, nodes: 0, open: Vec::new() }.schema(schema, 0);
+    let mut schema = Sanitiser::new(schema).schema(schema, 0);
     if let Some(Value::Array(branches)) = schema.remove("anyOf") {
         schema = union(&branches);
     }
@@ -42,12 +46,24 @@ pub(super) fn parameters(schema: &Value) -> Option<Value> {
 
 struct Sanitiser<'a> {
     root: &'a Value,
-    nodes: usize,
+    /// Bytes that may still be copied.
+    work: usize,
     /// References that are being unfolded, outermost first.
     open: Vec<String>,
 }
 
-impl Sanitiser<'_> {
+impl<'a> Sanitiser<'a> {
+    fn new(root: &'a Value) -> Self {
+        let work = size(root).saturating_mul(WORK_FACTOR).saturating_add(WORK_BYTES);
+        Self { root, work, open: Vec::new() }
+    }
+
+    /// Pays for a copy; false where too many were made.
+    fn pay(&mut self, bytes: usize) -> bool {
+        self.work = self.work.saturating_sub(bytes);
+        self.work > 0
+    }
+
     fn schema(&mut self, schema: &Value, depth: usize) -> Object {
         let open = self.open.len();
         let flat = self.flatten(schema, depth);
@@ -58,18 +74,20 @@ impl Sanitiser<'_> {
 
     /// Resolves the references and merges the `allOf` of a schema itself, not of what is inside.
     fn flatten(&mut self, schema: &Value, depth: usize) -> Object {
-        let mut flat = schema.as_object().cloned().unwrap_or_default();
-        self.nodes += 1;
-        if depth > MAX_DEPTH || self.nodes > MAX_NODES {
-            return cut(&flat);
+        let Some(schema) = schema.as_object() else {
+            return Object::new();
+        };
+        if depth > MAX_DEPTH || !self.pay(schema.values().map(size).sum()) {
+            return cut(schema);
         }
+        let mut flat = schema.clone();
         if let Some(Value::String(reference)) = flat.remove("$ref") {
-            let target = self.resolve(&reference).cloned();
+            let target = self.resolve(&reference);
             let target = if self.open.contains(&reference) {
-                target.as_ref().and_then(Value::as_object).map(cut).unwrap_or_default()
+                target.and_then(Value::as_object).map(cut).unwrap_or_default()
             } else if let Some(target) = target {
                 self.open.push(reference);
-                self.flatten(&target, depth + 1)
+                self.flatten(target, depth + 1)
             } else {
                 Object::new()
             };
@@ -97,14 +115,11 @@ impl Sanitiser<'_> {
         let (types, has_null) = types(flat.remove("type"));
         nullable |= has_null;
         let branches = self.branches(&mut flat, &types, depth, &mut nullable);
-        let mut out = match branches {
+        let out = match branches {
             Some(branches) => any_of(branches, &flat),
             None => self.typed(&flat, types.first().copied(), depth),
         };
-        if nullable {
-            allow_null(&mut out);
-        }
-        out
+        if nullable { allow_null(out) } else { out }
     }
 
     /// The alternatives of a schema; `None` where there is only one way.
@@ -134,15 +149,28 @@ impl Sanitiser<'_> {
             if let [one] = types {
                 outer.insert("type".into(), (*one).into());
             }
-            let branches = raw.iter().map(|branch| self.branch(branch, &outer, depth));
-            return Some(branches.collect());
+            return Some(self.each_branch(&raw, &outer, depth));
         }
         // Alternatives that only say what is required, or nothing, cannot be said.
         if types.len() < 2 {
             return None;
         }
         let outer = flat.clone();
-        Some(types.iter().map(|one| self.branch(&json!({ "type": one }), &outer, depth)).collect())
+        let raw: Vec<_> = types.iter().map(|one| json!({ "type": one })).collect();
+        Some(self.each_branch(&raw, &outer, depth))
+    }
+
+    /// Each alternative with what was said beside all of them.
+    fn each_branch(&mut self, raw: &[Value], outer: &Object, depth: usize) -> Vec<Object> {
+        let beside: usize = outer.values().map(size).sum();
+        let mut out = Vec::new();
+        for branch in raw {
+            if !out.is_empty() && !self.pay(beside) {
+                break;
+            }
+            out.push(self.branch(branch, outer, depth));
+        }
+        out
     }
 
     fn branch(&mut self, branch: &Value, outer: &Object, depth: usize) -> Object {
@@ -209,10 +237,14 @@ impl Sanitiser<'_> {
         if properties.is_empty() {
             return;
         }
-        let properties: Object = properties
-            .iter()
-            .map(|(name, schema)| (name.clone(), self.schema(schema, depth + 1).into()))
-            .collect();
+        let mut kept = Object::new();
+        for (name, schema) in properties {
+            if !self.pay(name.len()) {
+                break;
+            }
+            kept.insert(name.clone(), self.schema(schema, depth + 1).into());
+        }
+        let properties = kept;
         for keyword in ["required", "propertyOrdering"] {
             let mut names: Vec<Value> = Vec::new();
             for name in flat.get(keyword).and_then(Value::as_array).into_iter().flatten() {
@@ -230,7 +262,7 @@ impl Sanitiser<'_> {
     }
 
     /// What a reference points to, within the same document.
-    fn resolve(&self, reference: &str) -> Option<&Value> {
+    fn resolve(&self, reference: &str) -> Option<&'a Value> {
         self.root.pointer(reference.strip_prefix('#')?)
     }
 }
@@ -309,51 +341,60 @@ fn infer(flat: &Object) -> Option<&'static str> {
     (has("pattern") || has("minLength") || has("maxLength")).then_some("string")
 }
 
-fn any_of(mut branches: Vec<Object>, outer: &Object) -> Object {
-    branches.dedup();
-    for branch in &mut branches {
+/// One schema of several alternatives. Beside alternatives the API takes nothing else, so each
+/// says what was said of them all.
+fn any_of(branches: Vec<Object>, outer: &Object) -> Object {
+    let mut flat: Vec<Object> = Vec::new();
+    for mut branch in branches {
+        match branch.remove("anyOf") {
+            Some(Value::Array(inner)) => {
+                flat.extend(inner.into_iter().filter_map(|one| one.as_object().cloned()));
+            }
+            _ => flat.push(branch),
+        }
+    }
+    for branch in &mut flat {
         for keyword in ["description", "title"] {
-            // Beside alternatives the API takes nothing else, so each says what they all mean.
-            if !branch.contains_key(keyword) && !branch.contains_key("anyOf") {
+            if !branch.contains_key(keyword) {
                 copy(outer, branch, &[keyword], Value::is_string);
             }
         }
     }
-    if branches.len() == 1 {
-        return branches.pop().unwrap_or_default();
-    }
-    let mut flat = Vec::new();
-    for mut branch in branches {
-        match branch.remove("anyOf") {
-            Some(Value::Array(inner)) => flat.extend(inner),
-            _ => flat.push(Value::Object(branch)),
-        }
-    }
-    Object::from_iter([("anyOf".into(), flat.into())])
+    alternatives(flat)
 }
 
-fn allow_null(schema: &mut Object) {
-    match schema.get_mut("anyOf") {
-        Some(Value::Array(branches)) => {
-            for branch in branches.iter_mut().filter_map(Value::as_object_mut) {
-                branch.insert("nullable".into(), true.into());
-            }
-        }
-        _ => {
-            schema.insert("nullable".into(), true.into());
+/// Alternatives without repetitions; only one is no alternative.
+fn alternatives(branches: Vec<Object>) -> Object {
+    let mut distinct: Vec<Object> = Vec::new();
+    for branch in branches {
+        if !distinct.contains(&branch) {
+            distinct.push(branch);
         }
     }
+    if distinct.len() == 1 {
+        return distinct.pop().unwrap_or_default();
+    }
+    let distinct: Vec<_> = distinct.into_iter().map(Value::Object).collect();
+    Object::from_iter([("anyOf".into(), distinct.into())])
+}
+
+fn allow_null(mut schema: Object) -> Object {
+    let Some(Value::Array(branches)) = schema.remove("anyOf") else {
+        schema.insert("nullable".into(), true.into());
+        return schema;
+    };
+    let branches = branches.into_iter().filter_map(|one| one.as_object().cloned());
+    alternatives(branches.map(allow_null).collect())
 }
 
 fn string(flat: &Object, out: &mut Object) {
     let mut values: Vec<Value> = Vec::new();
     for value in flat.get("enum").and_then(Value::as_array).into_iter().flatten() {
-        let value = match value {
-            Value::String(text) if text.is_empty() => continue, // Refused by the API.
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let value = Value::from(value);
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if text.is_empty() {
+            continue; // Refused by the API.
+        }
+        let value = Value::from(text);
         if !values.contains(&value) {
             values.push(value);
         }
@@ -404,6 +445,20 @@ fn describe_enum(flat: &Object, out: &mut Object) {
         _ => words,
     };
     out.insert("description".into(), words.into());
+}
+
+/// Roughly the bytes of a value in memory.
+fn size(value: &Value) -> usize {
+    const EACH: usize = 32;
+    let inner: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + size(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    EACH + inner
 }
 
 fn copy(from: &Object, into: &mut Object, keywords: &[&str], fits: impl Fn(&Value) -> bool) {

@@ -11,7 +11,8 @@ use crate::rejection::Rejection;
 
 /// Fields of other dialects that ask nothing of the model: billing, storage, hints for a cache.
 /// They are left out and reported.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 10] = [
+    "cache_control",
     "metadata",
     "store",
     "service_tier",
@@ -19,6 +20,7 @@ const HARMLESS: [&str; 8] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "stream_options",
+    "usage",
     "user",
 ];
 

@@ -43,19 +43,16 @@ pub(super) fn chunks(data: &str) -> Result<Vec<Map<String, Value>>, Failure> {
     let unreadable = |problem: String| Failure::new(FailureKind::MidStream, problem);
     let value: Value = serde_json::from_str(data)
         .map_err(|error| unreadable(format!("an event of the stream is not JSON: {error}")))?;
-    let items = match value {
-        Value::Array(items) => items,
-        one => vec![one],
-    };
+    let items = if let Value::Array(items) = value { items } else { vec![value] };
     let mut chunks = Vec::with_capacity(items.len());
     for item in items {
-        match item {
-            Value::Object(chunk) if chunk.get("error").is_some_and(Value::is_object) => {
-                return Err(failure::from_value(&Value::Object(chunk)));
-            }
-            Value::Object(chunk) => chunks.push(chunk),
-            _ => return Err(unreadable("an event of the stream is no JSON object".to_owned())),
+        if item.get("error").is_some_and(Value::is_object) {
+            return Err(failure::from_value(&item));
         }
+        let Value::Object(chunk) = item else {
+            return Err(unreadable("an event of the stream is no JSON object".to_owned()));
+        };
+        chunks.push(chunk);
     }
     Ok(chunks)
 }
@@ -119,6 +116,7 @@ impl Decoder {
     }
 
     fn candidate(&mut self, choice: u32, candidate: &Map<String, Value>, out: &mut Vec<Delta>) {
+        self.ids.enter(choice);
         let progress = self.choices.entry(choice).or_default();
         if let Some(turn) = wire::object(candidate, "content") {
             for part in wire::array(turn, "parts") {
@@ -178,7 +176,7 @@ impl Progress {
                 let json = parts::arguments(function);
                 out.push(Delta::ToolArguments { choice, call, json });
             }
-            Piece::Inline(..) | Piece::Other => {
+            Piece::Inline(..) | Piece::File(..) | Piece::Other => {
                 let value = Value::Object(part.clone());
                 out.push(Delta::Other { choice, dialect: NAME.to_owned(), value });
             }

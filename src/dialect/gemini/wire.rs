@@ -34,6 +34,14 @@ pub(super) fn get<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a 
     value.filter(|value| !value.is_null())
 }
 
+/// The one item of a list of one, as errors and streams read whole come; else the value itself.
+pub(super) fn only(mut value: Value) -> Value {
+    match value.as_array_mut() {
+        Some(items) if items.len() == 1 => items.pop().unwrap_or_default(),
+        Some(_) | None => value,
+    }
+}
+
 /// Whether a key is this name in either spelling.
 pub(super) fn is_key(key: &str, name: &str) -> bool {
     key == name || is_snake_of(key, name)

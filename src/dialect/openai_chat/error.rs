@@ -31,12 +31,13 @@ pub(super) fn embedded(value: &Value, otherwise: FailureKind) -> Option<Failure>
 /// The `error` object of a rejection.
 fn object(rejection: &Rejection) -> Value {
     let face = rejection.face();
-    let own_code = match rejection {
-        // SDK users look for the provider's own codes, `context_length_exceeded` above all.
-        Rejection::AttemptsFailed { failure, .. } if failure.kind.blame() == Blame::Caller => {
-            failure.code.as_deref()
-        }
-        _ => None,
+    // SDK users look for the provider's own codes, `context_length_exceeded` above all.
+    let own_code = if let Rejection::AttemptsFailed { failure, .. } = rejection
+        && failure.kind.blame() == Blame::Caller
+    {
+        failure.code.as_deref()
+    } else {
+        None
     };
     json!({
         "message": rejection.to_string(),

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::error;
 use super::state;
-use super::wire::{self, WireUsage};
+use super::usage::{self, WireUsage};
+use super::wire;
 use crate::chat::{Choice, Completion, Opaque, Part};
 use crate::dialect::{Dialect, ReplyContext};
 use crate::failure::{Failure, FailureKind};
@@ -290,7 +291,7 @@ pub(super) fn encode(completion: &Completion, context: &ReplyContext) -> Vec<u8>
     reply.insert("model".to_owned(), or(&completion.model, &context.model).into());
     reply.insert("choices".to_owned(), choices.into());
     if let Some(usage) = &completion.usage {
-        reply.insert("usage".to_owned(), wire::usage_value(usage));
+        reply.insert("usage".to_owned(), usage::write(usage));
     }
     if completion.extra_dialect == Dialect::OpenAiChat.as_str() {
         wire::fill(&mut reply, &completion.extra);
@@ -362,11 +363,10 @@ fn keep_other(value: &Value, calls: &mut Vec<Value>, other: &mut Map<String, Val
         return;
     };
     for (key, value) in fields {
-        match value {
-            Value::Array(more) if key == "tool_calls" => calls.extend(more.iter().cloned()),
-            _ => {
-                other.insert(key.clone(), value.clone());
-            }
+        if let (Value::Array(more), "tool_calls") = (value, key.as_str()) {
+            calls.extend(more.iter().cloned());
+        } else {
+            other.insert(key.clone(), value.clone());
         }
     }
 }

@@ -18,17 +18,30 @@ const EFFORTS: &str = "one of `none`, `minimal`, `low`, `medium`, `high` and `xh
 
 /// Reads a request's body.
 pub(super) fn decode(body: &[u8]) -> Result<ChatRequest, Rejection> {
-    let fields = match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(fields)) => fields,
+    let chat = require_model(read(object(body)?)?)?;
+    if chat.messages.is_empty() {
+        return Err(At::top("messages").wrong("must be an array of at least one message"));
+    }
+    Ok(chat)
+}
+
+/// Reads a body as a JSON object.
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Rejection> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => {
             let found = At::top("body").not_a("a JSON object", &other);
-            return Err(Rejection::Invalid { problem: found.to_string(), param: None });
+            Err(Rejection::Invalid { problem: found.to_string(), param: None })
         }
         Err(error) => {
             let problem = format!("the request body is not valid JSON: {error}");
-            return Err(Rejection::Invalid { problem, param: None });
+            Err(Rejection::Invalid { problem, param: None })
         }
-    };
+    }
+}
+
+/// Reads all fields.
+pub(super) fn read(fields: Map<String, Value>) -> Result<ChatRequest, Rejection> {
     let mut chat = ChatRequest {
         extra_dialect: Dialect::OpenAiChat.as_str().to_owned(),
         ..ChatRequest::default()
@@ -40,11 +53,13 @@ pub(super) fn decode(body: &[u8]) -> Result<ChatRequest, Rejection> {
         }
     }
     late.settle(&mut chat)?;
+    Ok(chat)
+}
+
+/// A request must name a model.
+pub(super) fn require_model(chat: ChatRequest) -> Result<ChatRequest, Rejection> {
     if chat.model.is_empty() {
         return Err(At::top("model").missing("the name of a model or route"));
-    }
-    if chat.messages.is_empty() {
-        return Err(At::top("messages").wrong("must be an array of at least one message"));
     }
     Ok(chat)
 }
@@ -167,7 +182,9 @@ fn sampling(chat: &mut ChatRequest, key: String, value: Value) -> Result<(), Rej
                     .enumerate()
                     .map(|(index, stop)| at.index(index).string(stop))
                     .collect::<Result<_, _>>()?,
-                other => return Err(at.not_a("a string or an array of strings", &other)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                    return Err(at.not_a("a string or an array of strings", &value));
+                }
             };
         }
         _ => {

@@ -11,7 +11,8 @@ use self::calls::Calls;
 use super::error;
 use super::reply::{MadeIds, Piece, arguments, piece_of, seconds};
 use super::state::{self, Detail};
-use super::wire::{self, WireUsage};
+use super::usage::WireUsage;
+use super::wire;
 use crate::chat::{Delta, FinishReason, OpaqueKind};
 use crate::dialect::sse::SseEvent;
 use crate::dialect::{Dialect, StreamDecoder, keep_finish};
@@ -230,8 +231,8 @@ impl Open {
         }
     }
 
-    /// Thinking: the plain field where it is there (even empty, which says that the details repeat
-    /// what was told), else the texts of the details; then the state in the details.
+    /// Thinking: the plain field, else the texts of the details; then the state in the details. An
+    /// empty plain field says that the text of a signed detail was told before.
     fn thinking(&self, delta: &Value, out: &mut Vec<Delta>) {
         let choice = self.index;
         let plain = state::plain_thinking(delta);
@@ -241,7 +242,9 @@ impl Open {
         let details = delta.get("reasoning_details").and_then(Value::as_array);
         for detail in details.into_iter().flatten().filter_map(state::read_detail) {
             match detail {
-                Detail::Thought(text) if plain.is_none() => push_reasoning(choice, &text, out),
+                Detail::Thought(text) if plain.is_none_or(str::is_empty) => {
+                    push_reasoning(choice, &text, out);
+                }
                 Detail::Thought(_) => {}
                 Detail::Signed(text, opaque) => {
                     if plain.is_none() {

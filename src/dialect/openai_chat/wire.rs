@@ -5,13 +5,13 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::{Extra, FinishReason, Logprob, TopLogprob, Usage};
+use crate::chat::{Extra, FinishReason, Logprob, TopLogprob};
 use crate::rejection::Rejection;
 
 /// Where a value stands in a request. A chain on the stack; becomes text only in an error.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At<'a> {
-    up: Option<&'a At<'a>>,
+    up: Option<&'a Self>,
     step: Step<'a>,
 }
 
@@ -19,19 +19,6 @@ pub(super) struct At<'a> {
 enum Step<'a> {
     Key(&'a str),
     Index(usize),
-}
-
-/// Counters as the wire gives them: overlapping, and in several spellings. Pieces are merged in
-/// this form, because the larger of two overlapping counts is right where the larger of two
-/// disjoint ones is not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct WireUsage {
-    prompt: u64,
-    cached: u64,
-    cache_write: u64,
-    completion: u64,
-    reasoning: u64,
-    total: u64,
 }
 
 // === impl At ===
@@ -77,10 +64,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn string(&self, value: Value) -> Result<String, Rejection> {
-        match value {
-            Value::String(text) => Ok(text),
-            other => Err(self.not_a("a string", &other)),
-        }
+        if let Value::String(text) = value { Ok(text) } else { Err(self.not_a("a string", &value)) }
     }
 
     pub(super) fn boolean(&self, value: &Value) -> Result<bool, Rejection> {
@@ -115,16 +99,18 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn array(&self, value: Value) -> Result<Vec<Value>, Rejection> {
-        match value {
-            Value::Array(items) => Ok(items),
-            other => Err(self.not_a("an array", &other)),
+        if let Value::Array(items) = value {
+            Ok(items)
+        } else {
+            Err(self.not_a("an array", &value))
         }
     }
 
     pub(super) fn object(&self, value: Value) -> Result<Map<String, Value>, Rejection> {
-        match value {
-            Value::Object(fields) => Ok(fields),
-            other => Err(self.not_a("an object", &other)),
+        if let Value::Object(fields) = value {
+            Ok(fields)
+        } else {
+            Err(self.not_a("an object", &value))
         }
     }
 
@@ -161,85 +147,6 @@ impl fmt::Display for At<'_> {
             Step::Index(index) => write!(f, "[{index}]"),
         }
     }
-}
-
-// === impl WireUsage ===
-
-impl WireUsage {
-    /// Reads a `usage` object; `None` where it counts nothing.
-    pub(super) fn read(value: &Value) -> Option<Self> {
-        let fields = value.as_object()?;
-        let get = |key: &str| fields.get(key).and_then(count);
-        let detail = |group: &str, key: &str| {
-            fields.get(group).and_then(|details| details.get(key)).and_then(count)
-        };
-        let own_cached = detail("prompt_tokens_details", "cached_tokens")
-            .or_else(|| get("prompt_cache_hit_tokens"))
-            .or_else(|| get("cached_tokens"));
-        let read = get("cache_read_input_tokens");
-        let write = get("cache_creation_input_tokens");
-        let usage = Self {
-            prompt: get("prompt_tokens").or_else(|| get("input_tokens")).unwrap_or(0),
-            cached: own_cached.unwrap_or(0).max(read.unwrap_or(0)),
-            cache_write: detail("prompt_tokens_details", "cache_write_tokens")
-                .or(write)
-                .unwrap_or(0),
-            completion: get("completion_tokens").or_else(|| get("output_tokens")).unwrap_or(0),
-            reasoning: detail("completion_tokens_details", "reasoning_tokens")
-                .or_else(|| get("reasoning_tokens"))
-                .unwrap_or(0),
-            total: get("total_tokens").unwrap_or(0),
-        };
-        (usage != Self::default()).then_some(usage)
-    }
-
-    /// Takes over what a later piece says.
-    pub(super) fn merge(&mut self, later: Self) {
-        self.prompt = self.prompt.max(later.prompt);
-        self.cached = self.cached.max(later.cached);
-        self.cache_write = self.cache_write.max(later.cache_write);
-        self.completion = self.completion.max(later.completion);
-        self.reasoning = self.reasoning.max(later.reasoning);
-        self.total = self.total.max(later.total);
-    }
-
-    /// The same counts without overlap.
-    ///
-    /// Most count thinking within `completion_tokens`. Some (xAI, Gemini's compatible endpoint)
-    /// count it beside, which shows in a total that is larger than prompt and completion. In the
-    /// same way cached tokens are within `prompt_tokens`, save where Anthropic's counters were
-    /// passed on under their own names.
-    pub(super) fn disjoint(self) -> Usage {
-        let cache = self.cached.saturating_add(self.cache_write);
-        let beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
-        let cache_is_beside = cache > 0 && (cache > self.prompt || cache == beside);
-        let input = if cache_is_beside { self.prompt } else { self.prompt - cache };
-        let thoughts_are_beside =
-            beside > 0 && !cache_is_beside && (self.reasoning == beside || self.reasoning == 0);
-        let (output, reasoning) = if thoughts_are_beside {
-            (self.completion, beside)
-        } else {
-            let reasoning = self.reasoning.min(self.completion);
-            (self.completion - reasoning, reasoning)
-        };
-        Usage { input, cached_input: self.cached, cache_write: self.cache_write, output, reasoning }
-    }
-}
-
-/// Writes a `usage` object in this wire's overlapping convention.
-pub(super) fn usage_value(usage: &Usage) -> Value {
-    let mut prompt = json!({ "cached_tokens": usage.cached_input });
-    if usage.cache_write > 0 {
-        // OpenRouter's name for it; OpenAI has none.
-        prompt["cache_write_tokens"] = usage.cache_write.into();
-    }
-    json!({
-        "prompt_tokens": usage.total_input(),
-        "completion_tokens": usage.total_output(),
-        "total_tokens": usage.total(),
-        "prompt_tokens_details": prompt,
-        "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
-    })
 }
 
 /// Takes a field; null is as good as absent.

@@ -111,10 +111,8 @@ fn read_assistant(
     if let Some(state) = of_text {
         attach(&mut parts, state);
     }
-    if let Some(refusal) = at.optional(&mut fields, "refusal")? {
-        if !refusal.is_empty() {
-            parts.push(Part::Refusal { text: refusal });
-        }
+    if let Some(text) = at.optional(&mut fields, "refusal")?.filter(|text| !text.is_empty()) {
+        parts.push(Part::Refusal { text });
     }
     if let Some(tool_calls) = take(&mut fields, "tool_calls") {
         let at = at.key("tool_calls");
@@ -224,7 +222,9 @@ fn read_content(at: At<'_>, value: Value) -> Result<Vec<Part>, Rejection> {
             .enumerate()
             .map(|(index, part)| read_part(at.index(index), part))
             .collect(),
-        other => Err(at.not_a(CONTENT, &other)),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            Err(at.not_a(CONTENT, &other))
+        }
     }
 }
 
@@ -246,6 +246,13 @@ fn read_part(at: At<'_>, value: Value) -> Result<Part, Rejection> {
             Ok(Part::Text { text: text_at.string(text)?, cache, opaque: None })
         }
         "image_url" => read_image(at.key("image_url"), take(&mut fields, "image_url"), cache),
+        // Mistral takes the sound itself or its address here; it does not say what it is.
+        "input_audio" if fields.get("input_audio").is_some_and(Value::is_string) => {
+            Ok(Part::Other {
+                dialect: Dialect::OpenAiChat.as_str().to_owned(),
+                value: fields.into(),
+            })
+        }
         "input_audio" => {
             let at = at.key("input_audio");
             let mut audio = inner(at, &mut fields, "an object with `data` and `format`")?;

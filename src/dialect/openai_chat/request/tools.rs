@@ -80,7 +80,9 @@ pub(super) fn read_choice(at: At<'_>, value: Value) -> Result<ToolChoice, Reject
     let mut fields = match value {
         Value::String(word) => return choice_word(at, &word),
         Value::Object(fields) => fields,
-        other => return Err(at.not_a("a string or an object", &other)),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+            return Err(at.not_a("a string or an object", &other));
+        }
     };
     let kind = match take(&mut fields, "type") {
         Some(kind) => at.key("type").string(kind)?,
@@ -140,9 +142,13 @@ fn allowed(at: At<'_>, mut fields: Map<String, Value>) -> Result<ToolChoice, Rej
 /// Reads the old `function_call`.
 pub(super) fn read_function_choice(at: At<'_>, value: Value) -> Result<ToolChoice, Rejection> {
     match value {
-        Value::String(word) if word == "auto" => Ok(ToolChoice::Auto),
-        Value::String(word) if word == "none" => Ok(ToolChoice::None),
         Value::Object(mut fields) => Ok(ToolChoice::Tool(at.required(&mut fields, "name")?)),
-        other => Err(at.not_a("`auto`, `none` or an object with `name`", &other)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            match value.as_str() {
+                Some("auto") => Ok(ToolChoice::Auto),
+                Some("none") => Ok(ToolChoice::None),
+                _ => Err(at.wrong("must be `auto`, `none` or an object with `name`")),
+            }
+        }
     }
 }

@@ -149,10 +149,9 @@ impl Calls {
         if piece.is_legacy {
             return newest(&|call| call.is_legacy);
         }
-        if !piece.id.is_empty() {
-            if let Some(at) = newest(&|call| call.id == piece.id) {
-                return Some(at);
-            }
+        let known = newest(&|call| call.id == piece.id).filter(|_| !piece.id.is_empty());
+        if known.is_some() {
+            return known;
         }
         let at = match piece.index {
             Some(index) => newest(&|call| call.index == Some(index)),

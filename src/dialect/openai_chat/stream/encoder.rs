@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::{reply, state, wire};
+use super::super::{reply, state, usage, wire};
 use crate::chat::{Delta, Opaque, OpaqueKind, Usage};
 use crate::dialect::{Dialect, ReplyContext, StreamEncoder, sse};
 
@@ -183,7 +183,7 @@ impl Encoder {
     fn write_usage(&mut self, usage: &Usage, out: &mut Vec<u8>) {
         if self.context.include_usage {
             let extension = self.extension.take();
-            self.write_chunk(&[], Some(wire::usage_value(usage)), extension, out);
+            self.write_chunk(&[], Some(usage::write(usage)), extension, out);
         }
     }
 }

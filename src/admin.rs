@@ -1,0 +1,129 @@
+//! The admin API, `/admin/v1`: what operators and their scripts see and change.
+//!
+//! One file a resource, each with view types of its own, so that what is kept can change without
+//! changing what scripts read. Errors are problem details (RFC 9457); lists are pages with a
+//! cursor; what can be changed has an `ETag` and takes `If-Match`. The document at
+//! `/admin/v1/openapi.json` is written by hand and a test holds it to the routes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use crate::callers::Callers;
+use crate::clock::WallClock;
+use crate::journal::Journal;
+use crate::problems::Problems;
+
+mod config;
+mod keys;
+mod openapi;
+mod page;
+mod problem;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use problem::Problem;
+
+/// All that the admin API speaks about.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The record of requests.
+    pub journal: Journal,
+    /// Callers' keys, and the admin key that guards this API.
+    pub callers: Callers,
+    /// The time of changes.
+    pub clock: Arc<dyn WallClock>,
+    /// Shows the running configuration and its revision, without secrets.
+    pub show_config: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Loads the configuration again. The answer is what `show_config` then shows, or why the old
+    /// one was kept.
+    pub reload_config: Arc<dyn Fn() -> Result<Value, Problems> + Send + Sync>,
+}
+
+/// Where the API begins.
+const PREFIX: &str = "/admin/v1";
+
+/// The admin API with its paths from the root (`/admin/v1/...`), ready to be merged into others.
+pub fn router(state: AdminState) -> Router {
+    let mut router = Router::new();
+    for (_, path, route) in routes() {
+        router = router.route(&format!("{PREFIX}{path}"), route);
+    }
+    router
+        // What lies below the prefix and is no route is ours to refuse; the rest is not.
+        .route(&format!("{PREFIX}/{{*rest}}"), axum::routing::any(nothing_here))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .with_state(state)
+}
+
+/// Every route: its method, its path below the prefix, and who answers.
+fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
+    use MethodFilter as M;
+    let mut routes = Vec::new();
+    let mut add = |method, path, route| routes.push((method, path, route));
+    add(M::GET, "/requests", on(M::GET, requests::list));
+    add(M::GET, "/usage", on(M::GET, usage::sum));
+    add(M::POST, "/keys", on(M::POST, keys::create));
+    add(M::GET, "/keys", on(M::GET, keys::list));
+    add(M::GET, "/keys/{id}", on(M::GET, keys::show));
+    add(M::PATCH, "/keys/{id}", on(M::PATCH, keys::change));
+    add(M::DELETE, "/keys/{id}", on(M::DELETE, keys::revoke));
+    add(M::GET, "/config", on(M::GET, config::show));
+    add(M::POST, "/config/reload", on(M::POST, config::reload));
+    add(M::GET, "/openapi.json", on(M::GET, openapi::show));
+    routes
+}
+
+/// Lets the admin key pass, and keeps replies out of caches.
+async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    let mut response = match state.callers.authenticate_admin(bearer(request.headers())) {
+        Ok(()) => next.run(request).await,
+        Err(rejection) => {
+            let mut response = Problem::from_rejection(&rejection).into_response();
+            if response.status() == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static("Bearer realm=\"tidegate admin\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            }
+            response
+        }
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+async fn nothing_here(request: Request) -> Problem {
+    let detail = format!("there is nothing at {}; see {PREFIX}/openapi.json", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let detail = format!("{} cannot be used on {}", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+// === impl AdminState ===
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState")
+            .field("journal", &self.journal)
+            .field("callers", &self.callers)
+            .finish_non_exhaustive()
+    }
+}

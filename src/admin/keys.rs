@@ -1,0 +1,169 @@
+//! `/admin/v1/keys`: callers' keys.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ETAG, HeaderValue, IF_MATCH, LOCATION};
+use http::{HeaderMap, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use super::{AdminState, PREFIX, page};
+use crate::callers::{KeyChange, KeyRecord, SecretKey};
+use crate::clock::rfc3339;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    name: String,
+    /// Later versions limit callers. Taking limits now and not applying them would be a lie.
+    #[serde(default)]
+    limits: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedKey {
+    name: Option<String>,
+    revoked: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A page of keys, newest first.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyPage {
+    data: Vec<KeyView>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeyView {
+    id: String,
+    /// The key itself, in the reply that made it and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    name: String,
+    hint: String,
+    created_at: String,
+    revoked_at: Option<String>,
+}
+
+/// `POST /keys`
+pub(super) async fn create(
+    State(state): State<AdminState>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let new: NewKey = page::body(body).await?;
+    if !new.limits.is_empty() {
+        let detail = "limits: not supported by this version; leave them out";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", detail));
+    }
+    let (record, secret) = state.callers.create(&new.name, state.clock.unix_ms()).await?;
+    let location = format!("{PREFIX}/keys/{}", record.id);
+    let mut response = one(StatusCode::CREATED, &record, Some(&secret));
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `GET /keys`
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    uri: Uri,
+) -> Result<Json<KeyPage>, Problem> {
+    let query: ListQuery = page::query(&uri)?;
+    let limit = page::limit(query.limit)?;
+    let records = state.callers.list(query.cursor.as_deref(), limit).await?;
+    let is_full = records.len() == limit as usize;
+    let next_cursor = records.last().filter(|_| is_full).map(|last| last.id.to_string());
+    let data = records.iter().map(|record| KeyView::of(record, None)).collect();
+    Ok(Json(KeyPage { data, next_cursor }))
+}
+
+/// `GET /keys/{id}`
+pub(super) async fn show(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(one(StatusCode::OK, &state.callers.find(&id).await?, None))
+}
+
+/// `PATCH /keys/{id}`
+pub(super) async fn change(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let changed: ChangedKey = page::body(body).await?;
+    if changed.revoked == Some(false) {
+        let detail = "revoked: a key cannot be made valid again; make a new one";
+        return Err(Problem::invalid(detail));
+    }
+    let change = KeyChange { name: changed.name, revoke: changed.revoked.is_some() };
+    let version = if_match(&headers)?;
+    let record = state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
+    Ok(one(StatusCode::OK, &record, None))
+}
+
+/// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name.
+pub(super) async fn revoke(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let change = KeyChange { name: None, revoke: true };
+    let version = if_match(&headers)?;
+    state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn one(status: StatusCode, record: &KeyRecord, secret: Option<&SecretKey>) -> Response {
+    let mut response = (status, Json(KeyView::of(record, secret))).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", record.version)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// The version that `If-Match` asks for; none where it is absent or `*`.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match version.and_then(|version| version.parse().ok()) {
+        Some(version) => Ok(Some(version)),
+        None => Err(Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "changed_meanwhile",
+            "if-match: take it from the `etag` of the key",
+        )),
+    }
+}
+
+// === impl KeyView ===
+
+impl KeyView {
+    fn of(record: &KeyRecord, secret: Option<&SecretKey>) -> Self {
+        Self {
+            id: record.id.to_string(),
+            key: secret.map(|secret| secret.reveal().to_owned()),
+            name: record.name.clone(),
+            hint: record.hint.clone(),
+            created_at: rfc3339(record.created_at_ms),
+            revoked_at: record.revoked_at_ms.map(rfc3339),
+        }
+    }
+}

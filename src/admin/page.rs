@@ -1,0 +1,58 @@
+//! What several resources read from a request: queries, limits, times, bodies.
+
+use axum::body::Body;
+use axum::extract::Query;
+use http::Uri;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// Entries on a page when the request does not say.
+const DEFAULT_LIMIT: u32 = 100;
+/// The most on one page.
+pub(super) const MAX_LIMIT: u32 = 1_000;
+/// More than any body of this API holds.
+const MAX_BODY_BYTES: usize = 64 * 1_024;
+
+/// Reads a query string.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|error| {
+        // The inner error names the parameter.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        Problem::invalid(format!("query: {}", cause.unwrap_or_else(|| error.to_string())))
+    })
+}
+
+/// Checks a page's length.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
+        Some(limit) => {
+            Err(Problem::invalid(format!("limit: {limit} is not between 1 and {MAX_LIMIT}")))
+        }
+    }
+}
+
+/// Reads a moment: RFC 3339, or milliseconds since 1970.
+pub(super) fn time_ms(parameter: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let millis = text.parse::<u64>().ok().or_else(|| {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        u64::try_from(time.as_millisecond()).ok()
+    });
+    millis.map(Some).ok_or_else(|| {
+        Problem::invalid(format!(
+            "{parameter}: `{text}` is no time; write it like 2026-11-20T23:49:49Z or as \
+             milliseconds since 1970"
+        ))
+    })
+}
+
+/// Reads a JSON body.
+pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        Problem::invalid(format!("the body cannot be read, or has over 64 KiB: {error}"))
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}

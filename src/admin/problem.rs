@@ -1,0 +1,110 @@
+//! Errors of the admin API: problem details (RFC 9457).
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderName, StatusCode};
+use serde_json::{Value, json};
+
+use crate::callers::KeyError;
+use crate::problems::Problems;
+use crate::rejection::Rejection;
+use crate::store::StoreError;
+
+/// Why a request was refused. `code` is for programs, `detail` for people.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    /// Further members of the reply.
+    more: Vec<(&'static str, Value)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), more: Vec::new(), headers: Vec::new() }
+    }
+
+    /// Something is wrong with what was sent.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// The same in the words of the data plane.
+    pub(super) fn from_rejection(rejection: &Rejection) -> Self {
+        let face = rejection.face();
+        let mut problem = Self::new(face.status, face.code, rejection.to_string());
+        if let Some(after) = rejection.retry_after() {
+            problem.headers.push((RETRY_AFTER, HeaderValue::from(after.as_secs().max(1))));
+        }
+        problem
+    }
+
+    /// A configuration that was not taken.
+    pub(super) fn from_problems(problems: &Problems) -> Self {
+        let detail = "the configuration has problems; the old one stays";
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", detail);
+        let list: Vec<_> = problems
+            .iter()
+            .map(|one| {
+                json!({
+                    "file": one.file.display().to_string(),
+                    "line": one.line,
+                    "key": one.key.as_str(),
+                    "message": one.message,
+                })
+            })
+            .collect();
+        problem.more.push(("problems", Value::from(list)));
+        problem
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // The whole chain goes to the log; operators see it in `/health` as well.
+        tracing::error!(error = %error.chain(), "admin request failed");
+        let mut problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error.to_string());
+        problem.headers.push((RETRY_AFTER, HeaderValue::from(1)));
+        problem
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            KeyError::Unknown { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_key", detail),
+            KeyError::Changed { .. } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail)
+            }
+            KeyError::Name(_) => Self::invalid(format!("name: {detail}")),
+            KeyError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            // No page describes each problem, and then this is what the RFC asks for.
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.headers);
+        response
+    }
+}

@@ -1,0 +1,388 @@
+//! Tests of the admin API, in process.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::body::Body;
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::*;
+use crate::callers::{AuthMode, SecretKey};
+use crate::chat::Usage;
+use crate::clock::FixedWallClock;
+use crate::dialect::Dialect;
+use crate::failure::FailureKind;
+use crate::ids::{CallerId, RequestId};
+use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome};
+use crate::problems::KeyPath;
+use crate::store::Store;
+use crate::units::MicroUsd;
+
+const NOW: u64 = 1_700_049_600_000;
+const ADMIN: &str = "the-admin-key";
+
+/// A gateway's admin API over a store of its own.
+struct Admin {
+    state: AdminState,
+    _folder: tempfile::TempDir,
+}
+
+struct Reply {
+    status: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Admin {
+    /// Starts one with `entries` in its journal.
+    async fn with(entries: Vec<Entry>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+        let store = Store::new(url.parse().unwrap());
+        let clock: Arc<dyn WallClock> = Arc::new(FixedWallClock(NOW));
+        let settings = JournalSettings::default();
+        let (journal, writer) = Journal::new(&settings, store.clone(), Arc::clone(&clock));
+        entries.into_iter().for_each(|entry| journal.record(entry));
+        journal.shut_down();
+        writer.run().await;
+        let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
+        callers.load().await.unwrap();
+        let show_config = Arc::new(|| json!({ "revision": 7 }));
+        let reload_config = Arc::new(|| {
+            let mut problems = Problems::new();
+            let at = KeyPath::root().key("server").key("listen");
+            problems.add(Path::new("config/tidegate.toml"), 3, at, "no address");
+            Err(problems)
+        });
+        let state = AdminState { journal, callers, clock, show_config, reload_config };
+        Self { state, _folder: folder }
+    }
+
+    async fn new() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    async fn send(&self, request: http::request::Builder, body: &str) -> Reply {
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let response = router(self.state.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &str) -> Reply {
+        self.send(request(method, path), body).await
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, "").await
+    }
+}
+
+fn request(method: &str, path: &str) -> http::request::Builder {
+    http::Request::builder()
+        .method(method)
+        .uri(format!("{PREFIX}{path}"))
+        .header("authorization", format!("Bearer {ADMIN}"))
+}
+
+impl Reply {
+    /// Status and code of a problem, whose form is checked.
+    fn problem(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], self.status);
+        assert!(!self.body["title"].as_str().unwrap().is_empty());
+        format!("{} {}", self.status, self.body["code"].as_str().unwrap())
+    }
+
+    fn detail(&self) -> &str {
+        self.body["detail"].as_str().unwrap()
+    }
+}
+
+/// The `n`-th request; it ended `n` seconds after noon.
+fn entry(n: u64) -> Entry {
+    Entry {
+        request_id: RequestId::new(format!("req_{n}")),
+        started_at_ms: NOW + n * 1_000 - 40,
+        caller: CallerId::new("key_web"),
+        endpoint: EndpointKind::Messages,
+        dialect: Dialect::Anthropic,
+        model_asked: Some("smart".into()),
+        route: Some("smart".into()),
+        target: Some("openai/gpt-5".into()),
+        provider: Some("openai".into()),
+        model_served: Some("gpt-5".into()),
+        streamed: true,
+        outcome: if n == 3 { Outcome::Cut } else { Outcome::Complete },
+        failure: (n == 3).then_some(FailureKind::MidStream),
+        error_code: None,
+        status: 200,
+        attempts: 1,
+        usage: Usage { input: 10, cached_input: 4, cache_write: 3, output: 20, reasoning: 5 },
+        usage_estimated: n == 3,
+        cost: MicroUsd(1_250),
+        latency: Duration::from_millis(40),
+        first_token: Some(Duration::from_millis(7)),
+        overhead: Duration::from_micros(81),
+        tags: vec![("team".to_owned(), "shop".to_owned())],
+    }
+}
+
+#[tokio::test]
+async fn only_the_admin_key_opens_it() {
+    let admin = Admin::new().await;
+    let secret = admin.call("POST", "/keys", r#"{"name": "web"}"#).await.body["key"].clone();
+    let callers_key = format!("Bearer {}", secret.as_str().unwrap());
+    for key in ["", "Bearer", "Bearer x", "Basic the-admin-key", &callers_key] {
+        for path in ["/keys", "/openapi.json", "/nothing"] {
+            let request = http::Request::get(format!("{PREFIX}{path}")).header(AUTHORIZATION, key);
+            let reply = admin.send(request, "").await;
+            assert_eq!(reply.problem(), "401 invalid_api_key", "{key} {path}");
+            assert_eq!(reply.headers[WWW_AUTHENTICATE], "Bearer realm=\"tidegate admin\"");
+        }
+    }
+    let reply = admin.get("/keys").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn a_missing_admin_key_is_our_fault() {
+    let mut admin = Admin::new().await;
+    let store = Store::new("sqlite:/proc/none/tidegate.db".parse().unwrap());
+    admin.state.callers = Callers::new(store, None);
+    let reply = admin.get("/keys").await;
+    assert_eq!(reply.problem(), "503 unavailable");
+    assert_eq!(reply.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn a_key_is_made_shown_once_renamed_and_revoked() {
+    let admin = Admin::new().await;
+    let body = r#"{"name": "web", "limits": {}}"#;
+    let made = admin.call("POST", "/keys", body).await;
+    assert_eq!(made.status, 201);
+    let id = made.body["id"].as_str().unwrap().to_owned();
+    let secret = made.body["key"].as_str().unwrap().to_owned();
+    assert_eq!(made.headers["location"], format!("{PREFIX}/keys/{id}"));
+    assert_eq!(made.headers["etag"], "\"1\"");
+    let path = format!("/keys/{id}");
+    let view = json!({
+        "id": id,
+        "name": "web",
+        "hint": SecretKey::new(&secret).hint(),
+        "created_at": "2023-11-15T12:00:00.000Z",
+        "revoked_at": null,
+    });
+    let shown = admin.get(&path).await;
+    assert_eq!((shown.status, &shown.body), (200, &view));
+    let listed = admin.get("/keys").await;
+    assert_eq!(listed.body, json!({ "data": [view], "next_cursor": null }));
+    let callers = &admin.state.callers;
+    let caller = callers.authenticate(Some(&secret), AuthMode::Keys, false).unwrap();
+    assert_eq!(caller.id.as_str(), id);
+
+    let rename = r#"{"name": "shop"}"#;
+    let renamed = admin.send(request("PATCH", &path).header("if-match", "\"1\""), rename).await;
+    assert_eq!((renamed.status, renamed.body["name"].as_str()), (200, Some("shop")));
+    assert_eq!(renamed.headers["etag"], "\"2\"");
+    for stale in ["\"1\"", "2", "W/\"2\""] {
+        for method in ["PATCH", "DELETE"] {
+            let request = request(method, &path).header("if-match", stale);
+            let reply = admin.send(request, rename).await;
+            assert_eq!(reply.problem(), "412 changed_meanwhile", "{method} {stale}");
+        }
+    }
+
+    let request = request("DELETE", &path).header("if-match", "*");
+    assert_eq!(admin.send(request, "").await.status, 204);
+    assert!(callers.authenticate(Some(&secret), AuthMode::Keys, false).is_err());
+    assert_eq!(admin.get(&path).await.body["revoked_at"], "2023-11-15T12:00:00.000Z");
+    assert_eq!(admin.call("DELETE", &path, "").await.status, 204);
+    assert_eq!(admin.call("PATCH", &path, r#"{"revoked": true}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused_with_the_reason() {
+    let admin = Admin::new().await;
+    let id = admin.call("POST", "/keys", r#"{"name": "web"}"#).await.body["id"].clone();
+    let path = format!("/keys/{}", id.as_str().unwrap());
+    let limits = r#"{"name": "web", "limits": {"requests_per_minute": 60}}"#;
+    let large = format!(r#"{{"name": "{}"}}"#, "x".repeat(100_000));
+    let cases = [
+        ("POST", "/keys", limits, "422 unsupported", "limits: not supported by this version"),
+        ("POST", "/keys", "{", "400 invalid_request", "line 1 column"),
+        ("POST", "/keys", "{}", "400 invalid_request", "missing field `name`"),
+        ("POST", "/keys", r#"{"name": 3}"#, "400 invalid_request", "expected a string"),
+        ("POST", "/keys", r#"{"name": " "}"#, "400 invalid_request", "must not be empty"),
+        ("POST", "/keys", r#"{"name":"a","nam":1}"#, "400 invalid_request", "unknown field `nam`"),
+        ("POST", "/keys", &large, "400 invalid_request", "over 64 KiB"),
+        ("PATCH", &path, r#"{"revoked": false}"#, "400 invalid_request", "cannot be made valid"),
+        ("PATCH", "/keys/key_x", "{}", "404 unknown_key", "`key_x`"),
+        ("GET", "/keys/key_x", "", "404 unknown_key", "`key_x`"),
+        ("DELETE", "/keys/key_x", "", "404 unknown_key", "`key_x`"),
+        ("GET", "/keys?cursor=key_x", "", "404 unknown_key", "`key_x`"),
+        ("GET", "/keys?limit=0", "", "400 invalid_request", "not between 1 and 1000"),
+        ("GET", "/keys?page=2", "", "400 invalid_request", "unknown field `page`"),
+        ("GET", "/requests?limit=1001", "", "400 invalid_request", "not between 1 and 1000"),
+        ("GET", "/requests?limit=ten", "", "400 invalid_request", "invalid digit"),
+        ("GET", "/requests?since=friday", "", "400 invalid_request", "since: `friday` is no time"),
+        ("GET", "/requests?cursor=x", "", "400 invalid_request", "`next_cursor`"),
+        ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, failed"),
+        ("GET", "/usage?group_by=day,moon", "", "400 invalid_request", "`moon` is none of caller"),
+        ("GET", "/usage?group_by=day,day", "", "400 invalid_request", "named twice"),
+        ("GET", "/nothing", "", "404 not_found", "/admin/v1/nothing"),
+        ("PUT", "/keys", "", "405 method_not_allowed", "PUT cannot be used on /admin/v1/keys"),
+    ];
+    for (method, path, body, problem, words) in cases {
+        let reply = admin.call(method, path, body).await;
+        assert_eq!(reply.problem(), problem, "{method} {path} {body:.60}");
+        assert!(reply.detail().contains(words), "{method} {path}: {}", reply.detail());
+    }
+}
+
+#[tokio::test]
+async fn requests_are_listed_by_page() {
+    let admin = Admin::with((1..=5).map(entry).collect()).await;
+    let mut seen = Vec::new();
+    let mut path = "/requests?caller=key_web&limit=2".to_owned();
+    loop {
+        let page = admin.get(&path).await;
+        assert_eq!(page.status, 200);
+        let requests = page.body["data"].as_array().unwrap();
+        seen.extend(requests.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page.body["next_cursor"].as_str() else { break };
+        path = format!("/requests?caller=key_web&limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, ["req_5", "req_4", "req_3", "req_2", "req_1"]);
+
+    let since = "2023-11-15T12:00:03Z";
+    let until = NOW + 4_000;
+    let found = admin.get(&format!("/requests?since={since}&until={until}")).await;
+    let expected = json!({
+        "id": "req_3",
+        "started_at": "2023-11-15T12:00:02.960Z",
+        "ended_at": "2023-11-15T12:00:03.000Z",
+        "caller": "key_web",
+        "endpoint": "messages",
+        "dialect": "anthropic",
+        "streamed": true,
+        "model": "smart",
+        "route": "smart",
+        "target": "openai/gpt-5",
+        "provider": "openai",
+        "served_model": "gpt-5",
+        "outcome": "cut",
+        "failure": "mid_stream",
+        "error_code": null,
+        "status": 200,
+        "attempts": 1,
+        "tokens": {
+            "input": 10, "cached_input": 4, "cache_write": 3, "output": 20, "reasoning": 5,
+            "total": 42, "estimated": true,
+        },
+        "cost_usd": "0.001250",
+        "latency_ms": 40,
+        "first_token_ms": 7,
+        "overhead_us": 81,
+        "tags": {"team": "shop"},
+    });
+    assert_eq!(found.body, json!({ "data": [expected], "next_cursor": null }));
+}
+
+#[tokio::test]
+async fn usage_is_added_up() {
+    let admin = Admin::with((1..=4).map(entry).collect()).await;
+    let found = admin.get("/usage?group_by=day,caller&outcome=complete").await;
+    let expected = json!({
+        "data": [{
+            "group": {"day": "2023-11-15", "caller": "key_web"},
+            "requests": 3,
+            "outcomes": {"complete": 3, "failed": 0, "cut": 0, "client_gone": 0, "rejected": 0},
+            "tokens": {
+                "input": 30, "cached_input": 12, "cache_write": 9, "output": 60, "reasoning": 15,
+                "total": 126,
+            },
+            "requests_with_estimated_tokens": 0,
+            "cost_usd": "0.003750",
+        }],
+        "truncated": false,
+    });
+    assert_eq!(found.body, expected);
+    let all = admin.get("/usage").await;
+    assert_eq!(all.body["data"][0]["requests"], 4);
+    assert_eq!(all.body["data"][0]["outcomes"]["cut"], 1);
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_and_a_faulty_one_is_not_taken() {
+    let admin = Admin::new().await;
+    assert_eq!(admin.get("/config").await.body, json!({ "revision": 7 }));
+    let reply = admin.call("POST", "/config/reload", "").await;
+    assert_eq!(reply.problem(), "422 invalid_config");
+    let expected = json!([{
+        "file": "config/tidegate.toml", "line": 3, "key": "server.listen", "message": "no address",
+    }]);
+    assert_eq!(reply.body["problems"], expected);
+}
+
+#[tokio::test]
+async fn the_document_names_every_route_and_no_other() {
+    let admin = Admin::new().await;
+    let document = admin.get("/openapi.json").await.body;
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            described.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let routes: BTreeSet<_> =
+        routes().iter().map(|(method, path, _)| format!("{} {path}", name(method))).collect();
+    assert_eq!(described, routes);
+}
+
+fn name(filter: &MethodFilter) -> &'static str {
+    let names = [("GET", MethodFilter::GET), ("POST", MethodFilter::POST)];
+    let more = [("PATCH", MethodFilter::PATCH), ("DELETE", MethodFilter::DELETE)];
+    let found = names.into_iter().chain(more).find(|(_, method)| method == filter);
+    found.expect("a method of the API").0
+}
+
+/// Every object in the document's schemas lists exactly the members that replies have.
+#[tokio::test]
+async fn the_document_describes_what_replies_hold() {
+    let admin = Admin::with(vec![entry(1)]).await;
+    let document = admin.get("/openapi.json").await.body;
+    let made = admin.call("POST", "/keys", r#"{"name": "web"}"#).await.body;
+    let keys = admin.get("/keys").await.body;
+    let requests = admin.get("/requests").await.body;
+    let usage = admin.get("/usage?group_by=day").await.body;
+    let problem = admin.call("POST", "/config/reload", "").await.body;
+    for (schema, reply) in [
+        ("NewKey", &made),
+        ("Key", &keys["data"][0]),
+        ("Request", &requests["data"][0]),
+        ("UsageGroup", &usage["data"][0]),
+        ("Problem", &problem),
+    ] {
+        same_members(&document["components"]["schemas"][schema], reply, schema);
+    }
+    for (path, reply) in [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)] {
+        let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
+        same_members(&content["application/json"]["schema"], reply, path);
+    }
+}
+
+fn same_members(schema: &Value, reply: &Value, at: &str) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    let described: BTreeSet<_> = properties.keys().collect();
+    let held: BTreeSet<_> = reply.as_object().unwrap().keys().collect();
+    assert_eq!(described, held, "{at}");
+    for (name, property) in properties {
+        same_members(property, &reply[name], &format!("{at}.{name}"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Token counts: this wire's overlapping counters, in everybody's spelling, and our disjoint ones.
+
+use serde_json::{Value, json};
+
+use super::wire::count;
+use crate::chat::Usage;
+
+/// Counters as the wire gives them: overlapping, and in several spellings. Pieces are merged in
+/// this form, because the larger of two overlapping counts is right where the larger of two
+/// disjoint ones is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct WireUsage {
+    prompt: u64,
+    cached: u64,
+    cache_write: u64,
+    completion: u64,
+    reasoning: u64,
+    total: u64,
+    prompt_audio: u64,
+    /// Whether cached tokens were counted under Anthropic's names.
+    anthropic_cache: bool,
+}
+
+// === impl WireUsage ===
+
+impl WireUsage {
+    /// Reads a `usage` object; `None` where it counts nothing.
+    pub(super) fn read(value: &Value) -> Option<Self> {
+        let fields = value.as_object()?;
+        let get = |key: &str| fields.get(key).and_then(count);
+        let detail = |group: &str, key: &str| {
+            fields.get(group).and_then(|details| details.get(key)).and_then(count)
+        };
+        let own_cached = detail("prompt_tokens_details", "cached_tokens")
+            .or_else(|| get("prompt_cache_hit_tokens"))
+            .or_else(|| get("cached_tokens"));
+        let read = get("cache_read_input_tokens");
+        let write = get("cache_creation_input_tokens");
+        let usage = Self {
+            prompt: get("prompt_tokens").or_else(|| get("input_tokens")).unwrap_or(0),
+            cached: own_cached.unwrap_or(0).max(read.unwrap_or(0)),
+            cache_write: detail("prompt_tokens_details", "cache_write_tokens")
+                .or(write)
+                .unwrap_or(0),
+            completion: get("completion_tokens").or_else(|| get("output_tokens")).unwrap_or(0),
+            reasoning: detail("completion_tokens_details", "reasoning_tokens")
+                .or_else(|| get("reasoning_tokens"))
+                .unwrap_or(0),
+            total: get("total_tokens").unwrap_or(0),
+            prompt_audio: detail("prompt_tokens_details", "audio_tokens").unwrap_or(0),
+            anthropic_cache: own_cached.is_none() && (read.is_some() || write.is_some()),
+        };
+        (usage != Self { anthropic_cache: usage.anthropic_cache, ..Self::default() })
+            .then_some(usage)
+    }
+
+    /// Takes over what a later piece says.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.prompt = self.prompt.max(later.prompt);
+        self.cached = self.cached.max(later.cached);
+        self.cache_write = self.cache_write.max(later.cache_write);
+        self.completion = self.completion.max(later.completion);
+        self.reasoning = self.reasoning.max(later.reasoning);
+        self.total = self.total.max(later.total);
+        self.prompt_audio = self.prompt_audio.max(later.prompt_audio);
+        self.anthropic_cache |= later.anthropic_cache;
+    }
+
+    /// The same counts without overlap.
+    ///
+    /// Most count thinking within `completion_tokens`. Some (xAI, Gemini's compatible endpoint)
+    /// count it beside, which shows in a total that is larger than prompt and completion. In the
+    /// same way cached tokens are within `prompt_tokens`, save where Anthropic's counters were
+    /// passed on under their own names, and so is sound, save at Mistral.
+    pub(super) fn disjoint(mut self) -> Usage {
+        let cache = self.cached.saturating_add(self.cache_write);
+        let sum = self.prompt.saturating_add(self.completion);
+        if self.prompt_audio > 0 && self.total.saturating_sub(sum) == self.prompt_audio {
+            self.prompt = self.prompt.saturating_add(self.prompt_audio);
+        }
+        let beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
+        let cache_is_beside =
+            self.anthropic_cache && cache > 0 && (cache > self.prompt || cache == beside);
+        let (cached, written) = if cache_is_beside {
+            (self.cached, self.cache_write)
+        } else {
+            let cached = self.cached.min(self.prompt);
+            (cached, self.cache_write.min(self.prompt - cached))
+        };
+        let input = if cache_is_beside { self.prompt } else { self.prompt - cached - written };
+        let thoughts_are_beside =
+            beside > 0 && !cache_is_beside && (self.reasoning == beside || self.reasoning == 0);
+        let (output, reasoning) = if thoughts_are_beside {
+            (self.completion, beside)
+        } else {
+            let reasoning = self.reasoning.min(self.completion);
+            (self.completion - reasoning, reasoning)
+        };
+        Usage { input, cached_input: cached, cache_write: written, output, reasoning }
+    }
+}
+
+/// Writes a `usage` object in this wire's overlapping convention.
+pub(super) fn write(usage: &Usage) -> Value {
+    let mut prompt = json!({ "cached_tokens": usage.cached_input });
+    if usage.cache_write > 0 {
+        // OpenRouter's name for it; OpenAI has none.
+        prompt["cache_write_tokens"] = usage.cache_write.into();
+    }
+    json!({
+        "prompt_tokens": usage.total_input(),
+        "completion_tokens": usage.total_output(),
+        "total_tokens": usage.total(),
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
+    })
+}

@@ -1,0 +1,150 @@
+//! `tidegate keys` against the admin API on a real socket.
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test may panic")]
+
+use std::sync::Arc;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use tidegate::admin::{self, AdminState};
+use tidegate::callers::{AuthMode, Callers, SecretKey};
+use tidegate::cli::keys::{self, KeysArgs};
+use tidegate::clock::SystemWallClock;
+use tidegate::journal::{Journal, JournalSettings};
+use tidegate::store::Store;
+
+const ADMIN: &str = "the-admin-key";
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    keys: KeysArgs,
+}
+
+/// What a command answered.
+struct Answer {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+/// Runs `tidegate keys ...` on a thread, as it blocks.
+async fn keys(line: &str) -> Answer {
+    let words: Vec<_> = std::iter::once("keys").chain(line.split(' ')).map(str::to_owned).collect();
+    let run = move || {
+        let line = Line::try_parse_from(words).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = keys::run(&line.keys, &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Answer { code, out: text(out), err: text(err) }
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// Serves the admin API of a fresh store beside `work`, which gets its address.
+async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+    let store = Store::new(url.parse().unwrap());
+    let clock = Arc::new(SystemWallClock);
+    let (journal, _writer) =
+        Journal::new(&JournalSettings::default(), store.clone(), clock.clone());
+    let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
+    callers.load().await.unwrap();
+    let state = AdminState {
+        journal,
+        callers: callers.clone(),
+        clock,
+        show_config: Arc::new(|| json!({})),
+        reload_config: Arc::new(|| Ok(json!({}))),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = async { axum::serve(listener, admin::router(state)).await.unwrap() };
+    tokio::select! {
+        () = serve => panic!("the server ended"),
+        () = work(format!("--url http://{address} --admin-key {ADMIN}"), callers) => {}
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_listed_and_revoked_from_a_terminal() {
+    beside_a_gateway(async |to, callers| {
+        let empty = keys(&format!("{to} list")).await;
+        assert_eq!(
+            (empty.code, empty.out.as_str()),
+            (0, "no keys; `tidegate keys create NAME` makes one\n")
+        );
+
+        // Options may stand before the command or behind it.
+        let made = keys(&format!("create web {to}")).await;
+        assert_eq!((made.code, made.err.as_str()), (0, ""));
+        let secret = made.out.lines().next().unwrap();
+        let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
+        assert!(made.out.contains(&format!("This is key {} (web).", caller.id)), "{}", made.out);
+
+        let listed = keys(&format!("{to} list")).await.out;
+        let hint = &secret[secret.len() - 4..];
+        let row = listed.lines().nth(1).unwrap();
+        assert!(row.starts_with(&format!("{}  web   tg-...{hint}  20", caller.id)), "{listed}");
+        assert!(row.ends_with("  -"), "{listed}");
+
+        let revoked = keys(&format!("{to} revoke {}", caller.id)).await;
+        assert_eq!((revoked.code, revoked.out), (0, format!("{} is revoked\n", caller.id)));
+        assert!(callers.authenticate(Some(secret), AuthMode::Keys, false).is_err());
+        let list: Value =
+            serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
+        assert_eq!(list[0]["id"], caller.id.as_str());
+        assert!(list[0]["revoked_at"].is_string(), "{list}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_longer_than_a_page_is_whole() {
+    beside_a_gateway(async |to, callers| {
+        for n in 0..103 {
+            callers.create(&format!("caller-{n}"), 0).await.unwrap();
+        }
+        let list: Value =
+            serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
+        let names: Vec<_> =
+            list.as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+        let expected: Vec<_> = (0..103).rev().map(|n| format!("caller-{n}")).collect();
+        assert_eq!(names, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusals_and_wrong_use_have_their_own_exit_codes() {
+    beside_a_gateway(async |to, _| {
+        let url = to.split(" --admin-key").next().unwrap();
+        let cases = [
+            (format!("{to} revoke key_x"), 1, "no key has the id `key_x`"),
+            (format!("{to} revoke ../config"), 2, "`../config` is no id of a key"),
+            (format!("{url} --admin-key wrong list"), 2, "the admin key is wrong"),
+            (
+                format!("--url https://example.com --admin-key {ADMIN} list"),
+                2,
+                "must begin with http://",
+            ),
+            (format!("--url http:// --admin-key {ADMIN} list"), 2, "names no host"),
+            (
+                format!("--url http://127.0.0.1:1 --admin-key {ADMIN} list"),
+                2,
+                "is the gateway running",
+            ),
+        ];
+        for (line, code, words) in cases {
+            let answer = keys(&line).await;
+            assert_eq!(answer.code, code, "{line}: {}", answer.err);
+            assert!(answer.err.contains(words), "{line}: {}", answer.err);
+            assert_eq!(answer.out, "", "{line}");
+            let in_json = keys(&format!("{line} --json")).await;
+            assert_eq!(in_json.code, code);
+            let error: Value = serde_json::from_str(&in_json.out).unwrap();
+            assert!(error["error"].as_str().unwrap().contains(words), "{error}");
+        }
+    })
+    .await;
+}
