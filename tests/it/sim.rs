@@ -1,7 +1,5 @@
 //! Simulated providers on real sockets, on the real clock.
 
-#![expect(clippy::expect_used, reason = "a test may panic")]
-
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
