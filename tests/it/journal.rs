@@ -203,7 +203,8 @@ fn a_full_disk_costs_entries_and_not_requests_and_is_reported() {
         assert!(of("written") + of("dropped") + of("queued") <= of("accepted"), "{empty}");
         assert!(of("written") > full["written"].as_u64().unwrap() + 2_000, "{empty}");
     } else {
-        eprintln!("prlimit is not on this machine: the recovery was not tried");
+        let word = "prlimit is not on this machine: the recovery was not tried";
+        writeln!(std::io::stderr(), "{word}").unwrap();
     }
     child.kill().unwrap();
     child.wait().unwrap();
