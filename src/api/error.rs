@@ -92,10 +92,7 @@ fn is_hopeless(rejection: &Rejection) -> bool {
 /// Logs a rejection, once, with its causes, as loudly as its face says.
 fn log(rejection: &Rejection, request_id: &str) {
     let face = rejection.face();
-    let detail = match rejection {
-        Rejection::Internal { detail } => detail.as_str(),
-        _ => "",
-    };
+    let detail = if let Rejection::Internal { detail } = rejection { detail.as_str() } else { "" };
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
