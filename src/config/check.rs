@@ -17,6 +17,7 @@ use crate::catalog::Catalog;
 use crate::ids::ProviderId;
 use crate::journal::JournalSettings;
 use crate::problems::{Document, KeyPath, Problems, nearest};
+use crate::store::StoreUrl;
 
 /// A configuration in which everything that is named exists.
 #[derive(Debug)]
@@ -120,13 +121,8 @@ impl Checking<'_> {
     }
 
     fn store(&mut self, url: &str, at: KeyPath) {
-        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            self.report(
-                at,
-                "not supported by this version: the store is SQLite; write `sqlite:path`",
-            );
-        } else if url.strip_prefix("sqlite:").is_none_or(str::is_empty) {
-            self.report(at, "must be `sqlite:` and a path, such as `sqlite:data/tidegate.db`");
+        if let Err(error) = url.parse::<StoreUrl>() {
+            self.report(at, error.to_string());
         }
     }
 
