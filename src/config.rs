@@ -15,6 +15,7 @@ use crate::problems::Problems;
 
 mod advice;
 mod check;
+mod credentials;
 mod draft;
 mod environment;
 mod patch;
