@@ -48,13 +48,14 @@ fn own_credential(
     at: &KeyPath,
     checking: &mut Checking<'_>,
 ) -> Vec<Credential> {
+    let sends_none = AuthScheme::None == provider.auth;
     let environment = &checking.source.environment;
     let found = provider.key_env.iter().find_map(|name| Some((name, environment.get(name)?)));
-    if let Some((name, key)) = found {
+    if let Some((name, key)) = found.filter(|_| !sends_none) {
         let key = Some(Secret::new(&key));
         return vec![Credential { from: format!("env {name}"), key, at: at.clone() }];
     }
-    if !provider.key_env.is_empty() && provider.auth != AuthScheme::None {
+    if !provider.key_env.is_empty() && !sends_none {
         let names = provider.key_env.join(" or ");
         let message = format!(
             "no key: set the environment variable {names}, or name another one or a file here"
