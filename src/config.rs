@@ -15,6 +15,7 @@ use crate::problems::Problems;
 
 mod advice;
 mod check;
+mod credentials;
 mod draft;
 mod environment;
 mod patch;
@@ -30,8 +31,6 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use crate::callers::AuthMode;
-pub use crate::journal::JournalSettings;
 pub use check::may_listen;
 pub use draft::Source;
 pub use environment::Environment;
@@ -39,8 +38,8 @@ pub use patch::Patch;
 pub use reference::{reference_toml, schema_json};
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, DefaultsSettings, KeepAliveSettings, LogFormat, ServerSettings, StoreSettings,
-    TelemetrySettings, TimeoutSettings,
+    AuthMode, AuthSettings, DefaultsSettings, JournalSettings, KeepAliveSettings, LogFormat,
+    ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
 pub use watch::{Current, ReloadFailure, ReloadStatus, Watcher, reloading};

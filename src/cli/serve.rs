@@ -28,7 +28,7 @@ use crate::clock::{SystemWallClock, rfc3339};
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalSettings};
 use crate::sim::{Scenario, SimTransport};
 use crate::store::{Store, StoreUrl};
 use crate::upstream::live::LiveTransport;
@@ -99,7 +99,12 @@ async fn supervise(
         writeln!(out, "{problem}")?;
         return Ok(2);
     }
-    let (journal, writer) = Journal::new(&settings.journal, store, Arc::new(SystemWallClock));
+    let journal_settings = JournalSettings {
+        queue_entries: settings.journal.queue_records,
+        flush_interval: settings.journal.flush_interval.into(),
+        retention: settings.journal.retention.into(),
+    };
+    let (journal, writer) = Journal::new(&journal_settings, store, Arc::new(SystemWallClock));
     let (gateway, estimator) =
         Gateway::new(current.shared(), callers.clone(), journal.clone(), Arc::new(SystemWallClock));
     let (close, closing) = watch::channel(false);

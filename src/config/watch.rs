@@ -86,6 +86,8 @@ pub fn reloading(
         ..ReloadStatus::default()
     });
     let (send, commands) = mpsc::channel(MAX_COMMANDS);
+    tracing::info!(config.revision = snapshot.revision, "configuration loaded");
+    say_notes(&snapshot);
     let started_with = snapshot.settings.clone();
     let shared = Arc::new(ArcSwap::new(snapshot));
     let current = Current { snapshot: Arc::clone(&shared), status: status_seen, commands: send };
@@ -184,6 +186,7 @@ impl Watcher {
                 let revision = snapshot.revision;
                 if revision != before.revision {
                     tracing::info!(config.revision = revision, "configuration reloaded");
+                    say_notes(&snapshot);
                     self.current.store(Arc::clone(&snapshot));
                     let waiting = self.waiting_for_restart(&snapshot.settings);
                     if !waiting.is_empty() {
@@ -269,6 +272,12 @@ impl Watcher {
             _ => PathBuf::from("."),
         });
         of_file.into_iter().chain(self.source.providers.clone()).collect()
+    }
+}
+
+fn say_notes(snapshot: &Snapshot) {
+    for note in snapshot.notes() {
+        tracing::warn!("{note}");
     }
 }
 

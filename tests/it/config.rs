@@ -330,6 +330,18 @@ fn a_key_may_come_from_a_file() {
     assert!(from_text(&text).unwrap_err().ends_with("is empty"));
 }
 
+#[test]
+fn a_provider_that_takes_no_key_is_sent_none_even_where_there_is_one() {
+    let environment = Environment::fixed([("OPENAI_API_KEY", "sk-1")]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidegate.toml");
+    std::fs::write(&file, "[providers.openai]\nauth = \"none\"\n").unwrap();
+    let source = Source { file: Some(file), ..Source::environment(environment) };
+    let snapshot = load(&source, None).unwrap();
+    let endpoint = snapshot.endpoints().next().unwrap();
+    assert_eq!((&endpoint.auth_header, &*endpoint.credential), (&None, "none"));
+}
+
 // === Resolving ===
 
 fn good() -> Arc<Snapshot> {
