@@ -79,16 +79,19 @@ impl JournalWriter {
         self.shared.closing.load(std::sync::atomic::Ordering::Acquire) || self.entries.is_closed()
     }
 
-    /// Writes until the queue is empty, or the gateway ends.
+    /// Writes what waits, until less than a batch of it is left, or the gateway ends. What comes in
+    /// meanwhile can wait for the next tick: under load the queue is never empty, and batches of a
+    /// few rows cost ten times as much a row.
     async fn write_all(&mut self) {
         let mut pause = RETRY.0;
         loop {
             self.fill_batch();
+            let was_full = self.batch.len() == BATCH;
             match self.write_batch().await {
                 Ok(()) => {
                     self.on_written();
                     pause = RETRY.0;
-                    if self.batch.is_empty() && self.entries.is_empty() {
+                    if !was_full {
                         return;
                     }
                 }
