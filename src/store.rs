@@ -90,6 +90,8 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
+    /// File systems give the number of a deleted file to the next one.
+    created: Option<std::time::SystemTime>,
 }
 
 #[derive(Debug)]
@@ -197,6 +199,10 @@ impl Store {
             std::fs::create_dir_all(folder)
                 .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         }
+        if self.is_absent() {
+            // What comes to stand here is new, even where it gets the old one's number.
+            *self.shared.migrated.lock() = None;
+        }
         let mut connection = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -273,11 +279,12 @@ impl FileId {
     fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let file = path.metadata().ok()?;
-        Some(Self { device: file.dev(), inode: file.ino() })
+        Some(Self { device: file.dev(), inode: file.ino(), created: file.created().ok() })
     }
 
     #[cfg(not(unix))]
     fn of(path: &Path) -> Option<Self> {
-        path.metadata().ok().map(|_| Self { device: 0, inode: 0 })
+        let created = path.metadata().ok()?.created().ok();
+        Some(Self { device: 0, inode: 0, created })
     }
 }

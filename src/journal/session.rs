@@ -15,7 +15,7 @@ pub(super) struct Session {
     file: Option<FileId>,
     run_id: i64,
     last_id: i64,
-    inserts: [(usize, SqlStr); 3],
+    inserts: [(usize, SqlStr); INSERT_ROWS.len()],
 }
 
 /// What a run says about itself with every write.
@@ -30,7 +30,7 @@ pub(super) struct Counts {
 /// Rows in one `INSERT`. Each statement costs a trip to SQLite's thread and back, about forty
 /// microseconds, so most rows go by the hundred; the rest of a batch uses the smaller ones, because
 /// every size is prepared once and kept.
-const INSERT_ROWS: [usize; 3] = [100, 10, 1];
+const INSERT_ROWS: [usize; 4] = [100, 25, 5, 1];
 /// Rows deleted in one statement, four times a second: more than any traffic brings, and a few
 /// milliseconds of work.
 const DELETE_ROWS: i64 = 5_000;
