@@ -9,6 +9,11 @@ use http_body_util::BodyExt;
 
 use crate::rejection::Rejection;
 
+/// A body up to this size is copied out of the connection's read buffer. It is kept until the
+/// request is settled, and a slice of it would keep the whole buffer alive with it, and make the
+/// connection take another one: twice 8 KB for every open stream.
+const COPIED_BYTES: usize = 16 * 1024;
+
 /// Reads a body to its end.
 ///
 /// # Errors
@@ -43,7 +48,7 @@ async fn collect(mut body: Body, limit_bytes: u64) -> Result<Bytes, Rejection> {
             return Err(Rejection::TooLarge { limit_bytes });
         }
         if whole.is_empty() && first.is_empty() {
-            // Most bodies come in one piece, which then is used where it lies.
+            // Most bodies come in one piece.
             first = data;
             continue;
         }
@@ -57,5 +62,9 @@ async fn collect(mut body: Body, limit_bytes: u64) -> Result<Bytes, Rejection> {
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(match (whole.is_empty(), first.len() <= COPIED_BYTES) {
+        (true, true) => Bytes::copy_from_slice(&first),
+        (true, false) => first,
+        (false, _) => whole.freeze(),
+    })
 }

@@ -97,10 +97,11 @@ impl Framing {
 
 impl LiveBody {
     pub(super) fn new(
-        connection: Connection,
+        mut connection: Connection,
         framing: Framing,
         home: Option<(Arc<Pool>, Origin)>,
     ) -> Self {
+        connection.release();
         Self { connection: Some(connection), framing, home }
     }
 
@@ -120,6 +121,7 @@ impl LiveBody {
         if !connection.buffer.is_empty() {
             let taken = self.framing.take(&connection.buffer, out)?;
             connection.consume(taken);
+            connection.release();
         }
         Ok(())
     }

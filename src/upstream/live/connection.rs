@@ -97,6 +97,13 @@ impl Connection {
         self.buffer.advance(length);
     }
 
+    /// Gives the buffer's memory back, if nothing is in it: a stream may last for minutes.
+    pub(super) fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Whether not a byte of the answer has come.
     pub(super) fn is_untouched(&self) -> bool {
         !self.touched
