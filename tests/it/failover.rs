@@ -200,7 +200,12 @@ async fn a_provider_that_never_comes_to_the_point_is_left() {
         }
     }));
     let got = read(&router, &Ask::chat("pair", "hello")).await;
-    assert_eq!((got.text().as_str(), got.end()), ("beta speaks", End::Terminal), "{:?}", got.headers);
+    assert_eq!(
+        (got.text().as_str(), got.end()),
+        ("beta speaks", End::Terminal),
+        "{:?}",
+        got.headers
+    );
     assert!(got.body.len() < 10_000, "{} bytes of the first were kept", got.body.len());
     assert!(got.head_after < Duration::from_secs(3), "it was not waited for: {:?}", got.head_after);
 }

@@ -59,8 +59,7 @@ async fn the_callers_own_deadline_is_kept() {
     for dialect in CALLERS {
         for stream in [true, false] {
             let ask = Ask::new(dialect, "pair", "[[sim:stall_before_head]]");
-            let got =
-                rig.ask(&Ask { stream, ..ask }.with("x-tidegate-timeout-ms", 7_000)).await;
+            let got = rig.ask(&Ask { stream, ..ask }.with("x-tidegate-timeout-ms", 7_000)).await;
             assert_eq!(got.status, 504, "{got:#?}");
             assert_about(got.head_after, secs(7), &got);
             assert_eq!(got.header("x-tidegate-attempts"), "1");

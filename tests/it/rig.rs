@@ -276,8 +276,7 @@ pub(crate) fn events(body: &str) -> Vec<(String, String)> {
 /// How a stream ended.
 pub(crate) fn end_of(body: &str) -> End {
     let events = events(body);
-    let is_terminal =
-        |(name, data): &(String, String)| data == "[DONE]" || name == "message_stop";
+    let is_terminal = |(name, data): &(String, String)| data == "[DONE]" || name == "message_stop";
     let is_error = |(name, data): &(String, String)| {
         let data: Value = serde_json::from_str(data).unwrap_or_default();
         name == "error" || data.get("error").is_some_and(Value::is_object)

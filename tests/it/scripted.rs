@@ -86,8 +86,7 @@ pub(crate) fn chat_chunk(text: &str) -> String {
 }
 
 /// The chunk of OpenAI's wire with the finish reason.
-pub(crate) const CHAT_FINISH: &str =
-    "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+pub(crate) const CHAT_FINISH: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
      \"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 /// The last event of OpenAI's wire.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";

@@ -123,9 +123,17 @@ async fn odd_endings_have_one_end_each() {
         ("no blank line", vec![one.clone(), CHAT_FINISH.into(), unclosed(DONE)], End::Terminal),
         ("no marker", vec![one.clone(), CHAT_FINISH.into()], End::Terminal),
         ("no marker, no blank line", vec![one.clone(), unclosed(CHAT_FINISH)], End::Terminal),
-        ("junk after the end", vec![one.clone(), CHAT_FINISH.into(), DONE.into(), broken.into()], End::Terminal),
+        (
+            "junk after the end",
+            vec![one.clone(), CHAT_FINISH.into(), DONE.into(), broken.into()],
+            End::Terminal,
+        ),
         ("junk with the end", vec![format!("{one}{CHAT_FINISH}{DONE}{broken}")], End::Terminal),
-        ("an error after the end", vec![one.clone(), CHAT_FINISH.into(), DONE.into(), error.into()], End::Terminal),
+        (
+            "an error after the end",
+            vec![one.clone(), CHAT_FINISH.into(), DONE.into(), error.into()],
+            End::Terminal,
+        ),
         ("an error with the end", vec![format!("{one}{CHAT_FINISH}{DONE}{error}")], End::Terminal),
         ("two ends", vec![format!("{one}{CHAT_FINISH}{DONE}{DONE}")], End::Terminal),
         ("a marker out of nowhere", vec![one.clone(), DONE.into()], End::Terminal),
@@ -159,13 +167,18 @@ async fn odd_endings_have_one_end_each() {
 async fn a_provider_that_keeps_its_connection_open_after_the_end_is_not_waited_for() {
     let rig = Rig::instant("");
     for dialect in CALLERS {
-        for ending in [Reply::stalls as fn(Reply) -> Reply, Reply::resets] {
+        let chatters = |reply| {
+            (0..1_000).fold(reply, |reply: Reply, _| {
+                reply.waits(Duration::from_millis(100)).chunk(": still here\n\n")
+            })
+        };
+        for ending in [Reply::stalls as fn(Reply) -> Reply, Reply::resets, chatters] {
             let router = rig.over(Scripted::new(move |_| {
                 ending(Reply::stream().says("one").chunk(CHAT_FINISH).chunk(DONE))
             }));
             let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
             assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{got:#?}");
-            assert!(got.end_after <= Duration::from_millis(201), "{:?}", got.end_after);
+            assert!(got.end_after <= Duration::from_millis(205), "{:?}", got.end_after);
         }
     }
 }
