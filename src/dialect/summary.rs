@@ -13,6 +13,8 @@ pub struct StreamSummary {
     pub text: TextSample,
     /// Whether a tool was called.
     pub has_tool_calls: bool,
+    /// Whether a stream had content besides text and calls: sound, pictures, a provider's state.
+    pub has_other: bool,
     /// The model as the provider reports it, where a scanner looks for it; else empty.
     pub model: String,
 }
@@ -26,6 +28,14 @@ pub struct TextSample {
 }
 
 // === impl TextSample ===
+
+impl StreamSummary {
+    /// Whether the answer came to its natural end and there is nothing in it.
+    pub fn is_hollow(&self) -> bool {
+        let has_content = !self.text.is_empty() || self.has_tool_calls || self.has_other;
+        self.finish == Some(FinishReason::Stop) && !has_content
+    }
+}
 
 impl TextSample {
     /// How much of the beginning is kept. Two kilobytes are some 500 tokens, enough for the ratio

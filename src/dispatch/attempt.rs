@@ -29,6 +29,11 @@ use crate::upstream::{self, UpstreamReply, UpstreamRequest};
 const MAX_REPLY_BYTES: usize = 128 * 1024 * 1024;
 /// The longest error body that is read; what matters stands at its beginning.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
+/// How long an error body is waited for once the status is known.
+const ERROR_BODY_WITHIN: Duration = Duration::from_secs(2);
+/// The most that a stream may say before its first token. Comments and envelopes are a few hundred
+/// bytes; more is no way to begin an answer.
+const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 /// An answer that has begun.
 #[derive(Debug)]
@@ -137,8 +142,10 @@ fn patience(call: &Call, plan: &Plan) -> Duration {
 }
 
 async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {
-    // An error body that is cut or endless still has its status to go by.
-    let body = upstream::collect(&mut *reply.body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    // An error body that is cut, endless or never comes still has its status to go by.
+    let body = upstream::collect(&mut *reply.body, MAX_ERROR_BYTES);
+    let body = tokio::time::timeout(ERROR_BODY_WITHIN, body).await;
+    let body = body.unwrap_or_else(|_elapsed| Ok(Bytes::new())).unwrap_or_default();
     let codec = target.endpoint.dialect.codec();
     if reply.status.is_redirection() {
         let message = "the provider redirects; set its `base_url` to where it redirects to";
@@ -176,9 +183,14 @@ async fn hold_back(
         if let Some(failure) = progress.failure {
             return Err(failure);
         }
-        if progress.semantic {
+        // A finish reason is a token only where there is something to finish.
+        if progress.semantic && !wire.summary().is_hollow() {
             let live = Live::new(reply.body, wire, bytes, plan, target);
             return Ok(Unticketed::Stream(Box::new(live)));
+        }
+        if bytes.len() > MAX_HELD_BYTES {
+            let message = format!("{MAX_HELD_BYTES} bytes and not a single token");
+            return Err(Failure::new(FailureKind::Degenerate, message));
         }
         held = Some(bytes).filter(|bytes| !bytes.is_empty());
     }

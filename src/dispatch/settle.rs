@@ -340,6 +340,11 @@ impl Account {
             self.ledger.close(entry);
             return None;
         };
+        if entry.endpoint == EndpointKind::CountTokens {
+            // No model was asked anything.
+            self.ledger.close(entry);
+            return Some(MicroUsd::default());
+        }
         let known = summary.and_then(|summary| summary.usage);
         if let (Some(usage), Outcome::Complete) = (known, outcome) {
             entry.usage = usage;

@@ -111,7 +111,10 @@ impl Live {
             let progress = match self.body.poll_chunk(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(chunk))) => {
-                    self.last_heard = Instant::now();
+                    // After the end nothing is worth waiting for, however much is said.
+                    if !self.wire.saw_terminal() {
+                        self.last_heard = Instant::now();
+                    }
                     self.wire.push(chunk)
                 }
                 // A connection that breaks after the terminal event has broken nothing.
@@ -194,7 +197,9 @@ impl AnswerStream {
 
     /// An answer that is committed before anybody has answered.
     pub(super) fn early(opening: Opening, every: Duration) -> Answer {
-        let stream = Self::new(State::Opening(opening), None, Some(every));
+        let mut stream = Self::new(State::Opening(opening), None, Some(every));
+        // The silence so far is what it was committed for: the first comment is due.
+        stream.last_sent = stream.last_sent.checked_sub(every).unwrap_or(stream.last_sent);
         Answer::Stream(Box::new(stream), super::Served::default())
     }
 

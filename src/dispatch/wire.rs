@@ -18,6 +18,8 @@ use crate::failure::Failure;
 pub(super) struct Wire {
     frames: FrameBuffer,
     lane: Path,
+    /// Whether the end was told to the caller. What follows is not part of the answer.
+    ended: bool,
     /// What rides in the usage event: who served, at which prices.
     notes: Notes,
 }
@@ -65,7 +67,7 @@ impl Wire {
             keep_usage,
             missing_terminal: codec.missing_terminal(),
         };
-        Self { frames: FrameBuffer::new(), lane, notes: Notes::of(target) }
+        Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }
     }
 
     /// A stream that is translated from one wire to another.
@@ -82,11 +84,14 @@ impl Wire {
             deltas: Vec::new(),
             complete: false,
         });
-        Self { frames: FrameBuffer::new(), lane, notes: Notes::of(target) }
+        Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }
     }
 
     /// Takes what has arrived.
     pub(super) fn push(&mut self, chunk: Bytes) -> Progress {
+        if self.ended {
+            return Progress::default();
+        }
         match self.frames.push(chunk) {
             Ok(whole) => self.frames_of(whole),
             Err(failure) => Progress { failure: Some(failure), ..Progress::default() },
@@ -95,6 +100,9 @@ impl Wire {
 
     /// Takes the end of the provider's body. `bytes` is what the caller is still owed.
     pub(super) fn finish(&mut self) -> Progress {
+        if self.ended {
+            return Progress::default();
+        }
         // Some providers leave out the blank line of the last event.
         let tail = self.frames.take_tail();
         let mut last = if tail.trim_ascii().is_empty() {
@@ -102,9 +110,10 @@ impl Wire {
         } else {
             self.frames_of(close(tail))
         };
-        if last.failure.is_some() {
+        if last.failure.is_some() || self.ended {
             return last;
         }
+        self.ended = true;
         match &mut self.lane {
             Path::Same { scanner, missing_terminal, .. } => {
                 if !scanner.is_complete() {
@@ -114,9 +123,6 @@ impl Wire {
                 }
             }
             Path::Translated(translated) => {
-                if translated.complete {
-                    return last;
-                }
                 match translated.decoder.finish(&mut translated.deltas) {
                     Ok(()) => {
                         let (bytes, _) = translated.encode(&self.notes);
@@ -156,9 +162,15 @@ impl Wire {
     fn frames_of(&mut self, whole: Bytes) -> Progress {
         match &mut self.lane {
             Path::Same { scanner, keep_usage, .. } => {
-                pass(whole, scanner.as_mut(), *keep_usage, &self.notes)
+                let progress = pass(whole, scanner.as_mut(), *keep_usage, &self.notes);
+                self.ended = scanner.saw_terminal();
+                progress
             }
-            Path::Translated(translated) => translated.push(&whole, &self.notes),
+            Path::Translated(translated) => {
+                let progress = translated.push(&whole, &self.notes);
+                self.ended = translated.complete;
+                progress
+            }
         }
     }
 }
@@ -181,6 +193,14 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
             }
         };
         progress.semantic |= kind == FrameKind::Semantic;
+        if kind == FrameKind::Terminal {
+            match &mut edited {
+                Some(edited) => edited.extend_from_slice(frame),
+                None if at == whole.len() => {}
+                None => edited = Some(whole.get(..at).unwrap_or_default().into()),
+            }
+            break;
+        }
         if kind == FrameKind::UsageOnly {
             let edited =
                 edited.get_or_insert_with(|| whole.get(..start).unwrap_or_default().into());
@@ -213,6 +233,9 @@ impl Translated {
             let (bytes, semantic) = self.encode(notes);
             out.extend_from_slice(&bytes);
             progress.semantic |= semantic;
+            if self.complete {
+                break;
+            }
             if let Err(failure) = result {
                 progress.failure = Some(failure);
                 break;
@@ -273,11 +296,10 @@ pub(super) fn note(summary: &mut StreamSummary, delta: &Delta) {
             summary.finish.get_or_insert_with(|| reason.clone());
         }
         Delta::Usage { usage } => summary.usage = Some(*usage),
-        Delta::TextOpaque { .. }
-        | Delta::ReasoningOpaque { .. }
-        | Delta::Logprobs { .. }
-        | Delta::Other { .. }
-        | Delta::End => {}
+        Delta::TextOpaque { .. } | Delta::ReasoningOpaque { .. } | Delta::Other { .. } => {
+            summary.has_other = true;
+        }
+        Delta::Logprobs { .. } | Delta::End => {}
     }
 }
 

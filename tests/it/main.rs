@@ -7,7 +7,16 @@
     reason = "a test that fails, panics; clippy knows only the #[test] functions themselves"
 )]
 
+mod abuse;
 mod config;
+mod crash;
+mod failover;
 mod journal;
 mod keys;
+mod leaks;
+mod limits_of_time;
+mod process;
+mod rig;
+mod scripted;
 mod sim;
+mod streaming;

@@ -110,7 +110,10 @@ impl MessagesScanner {
                 self.summary.text.push(&text);
                 FrameKind::Semantic
             }
-            "content_block_stop" if std::mem::take(&mut self.in_other) => FrameKind::Semantic,
+            "content_block_stop" if std::mem::take(&mut self.in_other) => {
+                self.summary.has_other = true;
+                FrameKind::Semantic
+            }
             "message_delta" => {
                 self.note_usage(read.usage);
                 let delta = read.delta.unwrap_or_default();
@@ -143,7 +146,10 @@ impl MessagesScanner {
                 self.summary.text.push(text("thinking"));
                 !text("thinking").is_empty() || !text("signature").is_empty()
             }
-            BlockKind::Redacted => !text("data").is_empty(),
+            BlockKind::Redacted => {
+                self.summary.has_other = true;
+                !text("data").is_empty()
+            }
             BlockKind::Tool => {
                 self.summary.has_tool_calls = true;
                 true

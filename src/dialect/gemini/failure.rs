@@ -77,6 +77,10 @@ fn classify(word: &str, status: Option<StatusCode>, details: &Details) -> Failur
     if details.reason.starts_with("API_KEY") || details.reason == "ACCESS_TOKEN_EXPIRED" {
         return FailureKind::AuthFault;
     }
+    if let Some(status @ (StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED)) = status {
+        // What stands in front of Gemini has its own words.
+        return FailureKind::from_status(status, None);
+    }
     match word {
         "RESOURCE_EXHAUSTED" if details.is_long_quota => FailureKind::HardQuota,
         "RESOURCE_EXHAUSTED" => FailureKind::RateLimited,

@@ -109,7 +109,10 @@ impl Frames {
                     has_calls = true;
                     is_semantic = true;
                 }
-                Piece::Inline(..) | Piece::File(..) | Piece::Other => is_semantic = true,
+                Piece::Inline(..) | Piece::File(..) | Piece::Other => {
+                    self.summary.has_other = true;
+                    is_semantic = true;
+                }
             }
         }
         self.seen(index).has_calls = has_calls;

@@ -267,7 +267,9 @@ impl ChatScanner {
                     found.has_content = true;
                 }
                 b"reasoning_details" | b"audio" | b"images" => {
-                    found.has_content |= !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
+                    let has_other = !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
+                    self.summary.has_other |= has_other;
+                    found.has_content |= has_other;
                 }
                 _ => {}
             }

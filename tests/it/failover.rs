@@ -1,0 +1,211 @@
+//! What fails before anything was sent is another target's to answer.
+
+use std::time::Duration;
+
+use tidegate::dialect::Dialect;
+
+use crate::rig::{Ask, End, Rig, read};
+use crate::scripted::{CHAT_FINISH, DONE, Reply, Scripted};
+
+const ROUTES: &str = r#"
+[routes.pair]
+targets = [{ model = "chat/alpha" }, { model = "chat/beta", tier = 1 }]
+timeouts = { first_token = "3s", between_tokens = "3s", total = "30s" }
+[routes.claudes]
+targets = [{ model = "claude/alpha" }, { model = "claude/beta", tier = 1 }]
+timeouts = { first_token = "3s", between_tokens = "3s", total = "30s" }
+[routes.gems]
+targets = [{ model = "gem/alpha" }, { model = "gem/beta", tier = 1 }]
+timeouts = { first_token = "3s", between_tokens = "3s", total = "30s" }
+[routes.mixed]
+targets = [{ model = "claude/alpha" }, { model = "gem/beta", tier = 1 }]
+timeouts = { first_token = "3s", between_tokens = "3s", total = "30s" }
+"#;
+
+const PAIRS: [&str; 4] = ["pair", "claudes", "gems", "mixed"];
+const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
+
+/// Faults that another target can make good, of which the caller must see nothing.
+const FAULTS: [&str; 16] = [
+    "connect_refused",
+    "status=500",
+    "status=502",
+    "html_502",
+    "status=503",
+    "status=503,retry_after=2s",
+    "status=529",
+    "status=429,retry_after=1s",
+    "status=401",
+    "status=402",
+    "status=403",
+    "stall_before_head",
+    "stall_after_head",
+    "cut_after=0",
+    "reset_after=0",
+    "error_event=0",
+];
+/// The same, for streams alone.
+const STREAM_FAULTS: [&str; 3] = ["malformed_frame=0", "empty_completion", "cut_in_frame=0"];
+
+fn alpha_fails(fault: &str) -> String {
+    format!("[[sim:on=alpha,{fault},say=ALPHA LEAKED]] [[sim:on=beta,say=beta speaks]]")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_before_the_first_token_is_answered_by_the_next_target() {
+    let rig = Rig::instant(ROUTES);
+    for model in PAIRS {
+        for dialect in CALLERS {
+            for fault in FAULTS.iter().chain(&STREAM_FAULTS) {
+                let ask = Ask::new(dialect, model, &alpha_fails(fault));
+                let got = rig.ask(&ask).await;
+                let what = format!("{model} {dialect} {fault}: {got:#?}");
+                assert_eq!(got.status, 200, "{what}");
+                assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
+                assert!(got.header("x-tidegate-served-by").ends_with("/beta"), "{what}");
+                assert_eq!(got.text(), "beta speaks", "{what}");
+                assert_eq!(got.end(), End::Terminal, "{what}");
+                assert!(!got.body.contains("ALPHA") && !got.body.contains("alpha"), "{what}");
+            }
+        }
+    }
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    assert_eq!(rig.sim.stats().total.in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whole_answers_fail_over_too() {
+    let rig = Rig::instant(ROUTES);
+    for model in PAIRS {
+        for dialect in CALLERS {
+            // A whole answer may take as long as the request has, so a stall is no reason to leave.
+            for fault in FAULTS.iter().filter(|fault| !fault.starts_with("stall")) {
+                let ask = Ask::new(dialect, model, &alpha_fails(fault)).whole();
+                let got = rig.ask(&ask).await;
+                let what = format!("{model} {dialect} {fault}: {got:#?}");
+                assert_eq!(got.status, 200, "{what}");
+                assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
+                assert!(got.body.contains("beta speaks") && !got.body.contains("ALPHA"), "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_own_mistakes_are_not_tried_elsewhere() {
+    let rig = Rig::instant(ROUTES);
+    for model in ["pair", "claudes", "gems"] {
+        for dialect in CALLERS {
+            for stream in [true, false] {
+                for (status, words) in [
+                    (400, "The request was refused."),
+                    (404, "alpha"),
+                    (413, "The request is too large."),
+                    (422, "The request could not be processed."),
+                ] {
+                    let text = alpha_fails(&format!("status={status}"));
+                    let ask = Ask { stream, ..Ask::new(dialect, model, &text) };
+                    let got = rig.ask(&ask).await;
+                    let what = format!("{model} {dialect} {status}: {got:#?}");
+                    assert_eq!(got.status, status, "{what}");
+                    assert_eq!(got.header("x-tidegate-attempts"), "1", "{what}");
+                    assert_eq!(got.header("content-type"), "application/json", "{what}");
+                    let message = got.json()["error"]["message"].as_str().unwrap().to_owned();
+                    assert!(message.contains(words), "{what}");
+                    assert_eq!(got.json()["type"] == "error", dialect == Dialect::Anthropic);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_fail_the_status_says_what_can_be_done() {
+    let rig = Rig::instant(ROUTES);
+    for (fault, status, code) in [
+        ("connect_refused", 502, "upstream_failed"),
+        ("status=500", 502, "upstream_failed"),
+        ("html_502", 502, "upstream_failed"),
+        ("error_event=0", 502, "upstream_failed"),
+        ("cut_after=0", 502, "upstream_failed"),
+        ("status=529", 503, "overloaded"),
+        ("status=503,retry_after=7s", 503, "overloaded"),
+        ("status=429,retry_after=7s", 429, "rate_limit_exceeded"),
+        ("status=401", 503, "provider_credential"),
+        ("status=402", 503, "provider_credential"),
+        ("stall_before_head", 504, "first_token_timeout"),
+    ] {
+        for dialect in CALLERS {
+            let ask = Ask::new(dialect, "pair", &format!("[[sim:{fault}]]"));
+            let got = rig.ask(&ask).await;
+            let what = format!("{dialect} {fault}: {got:#?}");
+            assert_eq!(got.status, status, "{what}");
+            assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
+            let error = got.json();
+            match dialect {
+                Dialect::Anthropic => assert_eq!(error["type"], "error", "{what}"),
+                _ => assert_eq!(error["error"]["code"], code, "{what}"),
+            }
+            if fault.contains("retry_after") {
+                assert_eq!(got.header("retry-after"), "7", "{what}");
+                assert_eq!(got.header("retry-after-ms"), "7000", "{what}");
+            }
+            let hopeless = code == "provider_credential";
+            assert_eq!(got.header("x-should-retry") == "false", hopeless, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_attempts_are_in_the_journal_and_cost_nothing() {
+    let rig = Rig::instant(ROUTES);
+    rig.ask(&Ask::chat("pair", &alpha_fails("status=500"))).await;
+    rig.ask(&Ask::chat("pair", "[[sim:status=500]]")).await;
+    rig.ask(&Ask::chat("nobody", "hello")).await;
+    let health = rig.gateway.journal.health();
+    assert_eq!(health.accepted, 3);
+    let [served, failed, refused] = rig.journal().await.try_into().unwrap();
+    assert_eq!((served.outcome.as_str(), served.attempts), ("complete", 2));
+    assert_eq!(served.target.as_deref(), Some("chat/beta"));
+    assert!(!served.usage_estimated && served.usage.output > 0, "{served:?}");
+    assert_eq!((failed.outcome.as_str(), failed.attempts, failed.status), ("failed", 2, 502));
+    assert_eq!(failed.failure.as_deref(), Some("server_fault"));
+    assert_eq!((failed.usage.total(), failed.cost.0), (0, 0));
+    assert_eq!((refused.outcome.as_str(), refused.attempts), ("rejected", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_body_never_comes_goes_by_its_status() {
+    let rig = Rig::instant(ROUTES);
+    let router = rig.over(Scripted::new(|_| Reply::status(400).stalls()));
+    for stream in [true, false] {
+        let ask = Ask { stream, ..Ask::chat("pair", "hello") };
+        let got = read(&router, &ask).await;
+        assert_eq!(got.status, 400, "{got:#?}");
+        assert_eq!(got.header("x-tidegate-attempts"), "1");
+        assert!(got.end_after <= Duration::from_secs(3), "{:?}", got.end_after);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_comes_to_the_point_is_left() {
+    let rig = Rig::instant(ROUTES);
+    // Pings without end, each with a megabyte of padding.
+    let ping = format!(": {}\n\n", "p".repeat(1 << 20));
+    let router = rig.over(Scripted::new(move |request| {
+        if request.body.as_ref().windows(5).any(|word| word == b"alpha") {
+            (0..200).fold(Reply::stream(), |reply, _| reply.chunk(ping.clone())).stalls()
+        } else {
+            Reply::stream().says("beta speaks").chunk(CHAT_FINISH).chunk(DONE)
+        }
+    }));
+    let got = read(&router, &Ask::chat("pair", "hello")).await;
+    assert_eq!(
+        (got.text().as_str(), got.end()),
+        ("beta speaks", End::Terminal),
+        "{:?}",
+        got.headers
+    );
+    assert!(got.body.len() < 10_000, "{} bytes of the first were kept", got.body.len());
+    assert!(got.head_after < Duration::from_secs(3), "it was not waited for: {:?}", got.head_after);
+}

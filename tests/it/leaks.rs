@@ -1,0 +1,188 @@
+//! Ten thousand requests that end badly leave nothing behind.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tidegate::dialect::Dialect;
+use tidegate::sim::{Behaviour, Latency, Scenario};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::rig::{Ask, End, Rig, end_of};
+
+const REQUESTS: usize = 10_000;
+
+const ROUTES: &str = r#"
+[defaults]
+timeouts = { first_token = "3s", between_tokens = "2s", total = "20s" }
+[routes.chats]
+targets = [{ model = "chat/alpha" }, { model = "chat/beta", tier = 1 }]
+[routes.mixed]
+targets = [{ model = "claude/alpha" }, { model = "gem/beta", tier = 1 }]
+[routes.early]
+targets = [{ model = "gem/alpha" }, { model = "chat/beta", tier = 1 }]
+keep_alive = { every = "200ms", before_first_token = true }
+"#;
+
+const FAULTS: [&str; 12] = [
+    "status=500",
+    "status=429",
+    "status=400",
+    "connect_refused",
+    "stall_before_head",
+    "stall_after",
+    "cut_after",
+    "cut_in_frame",
+    "reset_after",
+    "malformed_frame",
+    "error_event",
+    "no_terminal",
+];
+
+/// When the caller leaves.
+#[derive(Debug, Clone, Copy)]
+enum Leave {
+    Never,
+    /// After so much time.
+    After(Duration),
+    /// After the request was polled so often, wherever that is.
+    Polls(usize),
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Left,
+    /// An error instead of an answer.
+    Refused,
+    Whole,
+    Streamed(End),
+}
+
+fn draw(rng: &mut StdRng) -> (Ask, Leave) {
+    const MODELS: [&str; 6] =
+        ["chats", "mixed", "early", "chat/alpha", "claude/alpha", "gem/alpha"];
+    let dialect = if rng.random() { Dialect::OpenAiChat } else { Dialect::Anthropic };
+    let fault = match rng.random_range(0..2 * FAULTS.len()) {
+        index if index < FAULTS.len() => {
+            let (fault, at) = (FAULTS[index], rng.random_range(0..10));
+            let count =
+                if fault.ends_with("after") || fault.contains("_event") || fault.ends_with("frame")
+                {
+                    format!("={at}")
+                } else {
+                    String::new()
+                };
+            format!("{fault}{count},")
+        }
+        _ => String::new(),
+    };
+    let on = if rng.random() { "on=alpha," } else { "" };
+    let text = format!("[[sim:{on}{fault}tokens={}]]", rng.random_range(1..10));
+    let model = MODELS[rng.random_range(0..MODELS.len())];
+    let ask = Ask { stream: rng.random_bool(0.8), ..Ask::new(dialect, model, &text) };
+    let leave = match rng.random_range(0..4) {
+        0 => Leave::Polls(rng.random_range(1..30)),
+        1 | 2 => Leave::After(Duration::from_millis(rng.random_range(0..600))),
+        _ => Leave::Never,
+    };
+    (ask, leave)
+}
+
+/// Runs `future` until it is ready or has been polled so often.
+async fn at_most<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        if left == 0 {
+            // Nobody else would wake a future that is about to be let go of.
+            cx.waker().wake_by_ref();
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+async fn request(rig: Arc<Rig>, ask: Ask, leave: Leave, after: Duration) -> Fate {
+    tokio::time::sleep(after).await;
+    let asking = async {
+        let response = rig.open(&ask).await;
+        if !response.status().is_success() {
+            return Fate::Refused;
+        }
+        let streams = response.headers()["content-type"] != "application/json";
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        if streams { Fate::Streamed(end_of(&body)) } else { Fate::Whole }
+    };
+    match leave {
+        Leave::Never => asking.await,
+        Leave::After(time) => tokio::time::timeout(time, asking).await.unwrap_or(Fate::Left),
+        Leave::Polls(polls) => at_most(polls, asking).await.unwrap_or(Fate::Left),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_bad_endings_leak_nothing() {
+    let behaviour = Behaviour {
+        ttft: Latency { median: Duration::from_millis(150), sigma: 0.5 },
+        token_gap: Latency { median: Duration::from_millis(20), sigma: 0.5 },
+        ..Behaviour::default()
+    };
+    let rig = Arc::new(Rig::new(Scenario::uniform(behaviour), ROUTES));
+    let tasks_before = Handle::current().metrics().num_alive_tasks();
+    let mut rng = StdRng::seed_from_u64(20_261_121);
+    let mut running = JoinSet::new();
+    let mut fates = Vec::with_capacity(REQUESTS);
+    for n in 0..REQUESTS {
+        let (ask, leave) = draw(&mut rng);
+        // Some hundred at a time.
+        let after = Duration::from_millis(n as u64);
+        running.spawn(request(Arc::clone(&rig), ask, leave, after));
+    }
+    while let Some(fate) = running.join_next().await {
+        fates.push(fate.unwrap());
+    }
+    let count = |wanted: Fate| fates.iter().filter(|fate| **fate == wanted).count();
+    let wrong = fates.iter().filter(|fate| matches!(fate, Fate::Streamed(End::Wrong))).count();
+    assert_eq!(wrong, 0, "streams ended in silence or twice");
+    for fate in [
+        Fate::Left,
+        Fate::Refused,
+        Fate::Whole,
+        Fate::Streamed(End::Error),
+        Fate::Streamed(End::Terminal),
+    ] {
+        assert!(count(fate) > REQUESTS / 100, "{fate:?} was hardly tried: {}", count(fate));
+    }
+    drop(running);
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks_before);
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    assert_eq!(rig.sim.stats().total.in_flight, 0);
+    let accepted = rig.gateway.journal.health().accepted;
+    let rig = Arc::into_inner(rig).expect("nobody else holds the gateway");
+    let journal = rig.journal().await;
+    // A caller who leaves before the first poll was never admitted.
+    assert_eq!(accepted as usize, journal.len());
+    let of = |outcome: &str| journal.iter().filter(|entry| entry.outcome == outcome).count();
+    // A stream that was committed early and never began has failed, not been cut; who leaves with
+    // the last bytes on the way is taken to have them.
+    let errors = count(Fate::Streamed(End::Error));
+    assert!(of("cut") + of("failed") >= errors, "{} errors told of {errors}", of("cut"));
+    assert!(of("cut") <= errors + count(Fate::Left));
+    let answered = count(Fate::Whole) + count(Fate::Streamed(End::Terminal));
+    assert!(of("complete") >= answered, "{} of {answered}", of("complete"));
+    for entry in journal.iter().filter(|entry| entry.outcome == "cut") {
+        assert!(entry.usage_estimated && entry.usage.input > 0, "{entry:?}");
+    }
+}

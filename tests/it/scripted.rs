@@ -1,0 +1,149 @@
+//! A provider that says exactly what a test tells it to, for what no simulated provider does.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tidegate::failure::{Failure, FailureKind};
+use tidegate::upstream::{SendFuture, Transport, UpstreamBody, UpstreamReply, UpstreamRequest};
+use tokio::time::{Sleep, sleep};
+
+/// One answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    kind: &'static str,
+    steps: VecDeque<Step>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Chunk(Bytes),
+    Wait(Duration),
+    Reset,
+    Stall,
+}
+
+/// Answers every request with what the function says.
+pub(crate) struct Scripted<F>(pub(crate) F);
+
+struct Body {
+    steps: VecDeque<Step>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Reply ===
+
+impl Reply {
+    pub(crate) fn status(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).unwrap();
+        Self { status, kind: "application/json", steps: VecDeque::new() }
+    }
+
+    /// A stream, with status 200.
+    pub(crate) fn stream() -> Self {
+        Self { kind: "text/event-stream", ..Self::status(200) }
+    }
+
+    pub(crate) fn chunk(self, bytes: impl Into<Bytes>) -> Self {
+        self.then(Step::Chunk(bytes.into()))
+    }
+
+    /// A chunk of OpenAI's wire with this text.
+    pub(crate) fn says(self, text: &str) -> Self {
+        self.chunk(chat_chunk(text))
+    }
+
+    pub(crate) fn waits(self, time: Duration) -> Self {
+        self.then(Step::Wait(time))
+    }
+
+    pub(crate) fn resets(self) -> Self {
+        self.then(Step::Reset)
+    }
+
+    pub(crate) fn stalls(self) -> Self {
+        self.then(Step::Stall)
+    }
+
+    fn then(mut self, step: Step) -> Self {
+        self.steps.push_back(step);
+        self
+    }
+}
+
+/// A chunk of OpenAI's wire with this text.
+pub(crate) fn chat_chunk(text: &str) -> String {
+    format!(
+        "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+         \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+    )
+}
+
+/// The chunk of OpenAI's wire with the finish reason.
+pub(crate) const CHAT_FINISH: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+     \"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+/// The last event of OpenAI's wire.
+pub(crate) const DONE: &str = "data: [DONE]\n\n";
+
+// === impl Scripted ===
+
+impl<F> fmt::Debug for Scripted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl<F: Fn(&UpstreamRequest) -> Reply + Send + Sync + 'static> Scripted<F> {
+    pub(crate) fn new(answer: F) -> Arc<dyn Transport> {
+        Arc::new(Self(answer))
+    }
+}
+
+impl<F: Fn(&UpstreamRequest) -> Reply + Send + Sync> Transport for Scripted<F> {
+    fn send(&self, request: UpstreamRequest) -> SendFuture<'_> {
+        let Reply { status, kind, steps } = (self.0)(&request);
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static(kind));
+        let body = Box::new(Body { steps, sleep: None });
+        Box::pin(async move { Ok(UpstreamReply { status, headers, body }) })
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Body")
+    }
+}
+
+impl UpstreamBody for Body {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            match self.steps.front() {
+                None => return Poll::Ready(None),
+                Some(Step::Stall) => return Poll::Pending,
+                Some(Step::Wait(time)) => {
+                    let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(*time)));
+                    std::task::ready!(sleep.as_mut().poll(cx));
+                    self.sleep = None;
+                    self.steps.pop_front();
+                }
+                Some(Step::Reset) => {
+                    self.steps.pop_front();
+                    let failure = Failure::new(FailureKind::MidStream, "reset");
+                    return Poll::Ready(Some(Err(failure)));
+                }
+                Some(Step::Chunk(bytes)) => {
+                    let bytes = bytes.clone();
+                    self.steps.pop_front();
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! However an answer ends, the caller is told how: by the terminal marker or by an error event,
+//! never by silence, and never by both.
+
+use std::time::Duration;
+
+use tidegate::dialect::Dialect;
+
+use crate::rig::{Ask, End, Rig, read};
+use crate::scripted::{CHAT_FINISH, DONE, Reply, Scripted, chat_chunk};
+
+const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
+const UPSTREAMS: [&str; 3] = ["chat/alpha", "claude/alpha", "gem/alpha"];
+
+const WORDS: &str = "one two three four five six";
+
+/// A fault, how many words come before it, and how it ends.
+const ENDINGS: [(&str, usize, End); 12] = [
+    ("", 6, End::Terminal),
+    ("cut_after=1", 1, End::Error),
+    ("cut_after=4", 4, End::Error),
+    ("cut_in_frame=3", 3, End::Error),
+    ("reset_after=1", 1, End::Error),
+    ("reset_after=3", 3, End::Error),
+    ("no_terminal", 6, End::Error),
+    ("malformed_frame=3", 3, End::Error),
+    ("error_event=1", 1, End::Error),
+    ("error_event=5", 5, End::Error),
+    ("stall_after=2", 2, End::Error),
+    ("wrong_content_type", 6, End::Terminal),
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_ending_is_told_on_every_wire() {
+    let rig = Rig::instant("");
+    let mut asked = Vec::new();
+    for dialect in CALLERS {
+        for upstream in UPSTREAMS {
+            for (fault, words, end) in ENDINGS {
+                let text = format!("[[sim:{fault},say={WORDS}]]");
+                let got = rig.ask(&Ask::new(dialect, upstream, &text)).await;
+                let what = format!("{dialect} from {upstream}, {fault}: {got:#?}");
+                let expected = WORDS.split(' ').take(words).collect::<Vec<_>>().join(" ");
+                assert_eq!(got.status, 200, "{what}");
+                assert_eq!(got.text(), expected, "{what}");
+                assert_eq!(got.end(), end, "{what}");
+                assert_eq!(got.header("x-tidegate-attempts"), "1", "{what}");
+                asked.push((end, what));
+            }
+        }
+    }
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    assert_eq!(rig.sim.stats().total.in_flight, 0);
+    let journal = rig.journal().await;
+    assert_eq!(journal.len(), asked.len());
+    // What is estimated is written a moment later, so the order is not that of the requests.
+    let of = |outcome: &str| journal.iter().filter(|entry| entry.outcome == outcome).count();
+    let errors = asked.iter().filter(|(end, _)| *end == End::Error).count();
+    assert_eq!((of("cut"), of("complete")), (errors, asked.len() - errors));
+    for entry in &journal {
+        assert_eq!(entry.usage_estimated, entry.outcome == "cut", "{entry:?}");
+        assert!(entry.usage.input > 0 && entry.usage.output > 0, "{entry:?}");
+        assert_eq!(entry.failure.is_some(), entry.outcome == "cut", "{entry:?}");
+        assert_eq!(entry.error_code.is_some(), entry.outcome == "cut", "{entry:?}");
+        assert_eq!((entry.status, entry.attempts), (200, 1), "{entry:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_marker_that_was_left_out_is_added() {
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        let ask = Ask::new(dialect, "chat/alpha", "[[sim:no_done_marker,say=one two]]");
+        let got = rig.ask(&ask).await;
+        assert_eq!((got.text().as_str(), got.end()), ("one two", End::Terminal), "{got:#?}");
+    }
+    // Without Anthropic's, nobody knows whether it was the end.
+    let ask = Ask::chat("claude/alpha", "[[sim:no_done_marker,say=one two]]");
+    let got = rig.ask(&ask).await;
+    assert_ne!(got.end(), End::Wrong, "{got:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn characters_that_are_split_over_reads_arrive_whole() {
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        for upstream in UPSTREAMS {
+            let text = "[[sim:split_utf8,say=Grüße 你好 🌊 überall]]";
+            let got = rig.ask(&Ask::new(dialect, upstream, text)).await;
+            let what = format!("{dialect} from {upstream}: {got:#?}");
+            assert!(got.text().starts_with("Grüße 你好 🌊 überall"), "{what}");
+            assert_eq!(got.end(), End::Terminal, "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_may_be_cut_anywhere() {
+    let whole =
+        format!(": hi\n\n{}{}{CHAT_FINISH}{DONE}", chat_chunk("Grüße"), chat_chunk(" 🌊 you"));
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        for size in (1..40).chain([whole.len() - 1, whole.len()]) {
+            let pieces: Vec<_> = whole.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
+            let router = rig.over(Scripted::new(move |_| {
+                pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
+            }));
+            let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+            let what = format!("{dialect}, pieces of {size}: {got:#?}");
+            assert_eq!((got.text().as_str(), got.end()), ("Grüße 🌊 you", End::Terminal), "{what}");
+        }
+    }
+}
+
+/// Streams as bad servers end them: with the last blank line missing, without a marker, with words
+/// after the end, in one read or in several.
+#[tokio::test(start_paused = true)]
+async fn odd_endings_have_one_end_each() {
+    let one = chat_chunk("one");
+    let unclosed = |text: &str| text.trim_end().to_owned();
+    let broken = "data: {\"broken\n\n";
+    let error = "data: {\"error\":{\"message\":\"late\",\"type\":\"server_error\"}}\n\n";
+    let cases: [(&str, Vec<String>, End); 9] = [
+        ("no blank line", vec![one.clone(), CHAT_FINISH.into(), unclosed(DONE)], End::Terminal),
+        ("no marker", vec![one.clone(), CHAT_FINISH.into()], End::Terminal),
+        ("no marker, no blank line", vec![one.clone(), unclosed(CHAT_FINISH)], End::Terminal),
+        (
+            "junk after the end",
+            vec![one.clone(), CHAT_FINISH.into(), DONE.into(), broken.into()],
+            End::Terminal,
+        ),
+        ("junk with the end", vec![format!("{one}{CHAT_FINISH}{DONE}{broken}")], End::Terminal),
+        (
+            "an error after the end",
+            vec![one.clone(), CHAT_FINISH.into(), DONE.into(), error.into()],
+            End::Terminal,
+        ),
+        ("an error with the end", vec![format!("{one}{CHAT_FINISH}{DONE}{error}")], End::Terminal),
+        ("two ends", vec![format!("{one}{CHAT_FINISH}{DONE}{DONE}")], End::Terminal),
+        ("a marker out of nowhere", vec![one.clone(), DONE.into()], End::Terminal),
+    ];
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        for (name, pieces, end) in &cases {
+            for joined in [false, true] {
+                let pieces = if joined { vec![pieces.concat()] } else { pieces.clone() };
+                let router = rig.over(Scripted::new(move |_| {
+                    pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
+                }));
+                let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+                let what = format!("{dialect}, {name}, joined {joined}: {got:#?}");
+                assert_eq!((got.text().as_str(), got.end()), ("one", *end), "{what}");
+            }
+        }
+    }
+    // The whole answer is one event without its blank line, so that the first token comes with
+    // the end of the body.
+    let only = chat_chunk("one").replace("null", "\"stop\"");
+    for dialect in CALLERS {
+        let only = unclosed(&only);
+        let router = rig.over(Scripted::new(move |_| Reply::stream().chunk(only.clone())));
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{dialect} {got:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_keeps_its_connection_open_after_the_end_is_not_waited_for() {
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        let chatters = |reply| {
+            (0..1_000).fold(reply, |reply: Reply, _| {
+                reply.waits(Duration::from_millis(100)).chunk(": still here\n\n")
+            })
+        };
+        for ending in [Reply::stalls as fn(Reply) -> Reply, Reply::resets, chatters] {
+            let router = rig.over(Scripted::new(move |_| {
+                ending(Reply::stream().says("one").chunk(CHAT_FINISH).chunk(DONE))
+            }));
+            let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+            assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{got:#?}");
+            assert!(got.end_after <= Duration::from_millis(205), "{:?}", got.end_after);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_to_a_streamed_request_is_streamed() {
+    let body = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[
+        {"index":0,"message":{"role":"assistant","content":"all at once"},"finish_reason":"stop"}]}"#;
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        let router = rig.over(Scripted::new(move |_| Reply::status(200).chunk(body)));
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("all at once", End::Terminal), "{got:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counting_tokens_costs_nothing() {
+    let rig = Rig::instant("");
+    let count = tidegate_request("/v1/messages/count_tokens", "claude/alpha");
+    let response = tower::ServiceExt::oneshot(rig.router.clone(), count).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let [entry] = rig.journal().await.try_into().unwrap();
+    assert_eq!((entry.endpoint.as_str(), entry.outcome.as_str()), ("count_tokens", "complete"));
+    assert_eq!((entry.usage.total(), entry.cost.0), (0, 0), "{entry:?}");
+}
+
+fn tidegate_request(path: &str, model: &str) -> http::Request<axum::body::Body> {
+    let body = Ask::chat(model, "hello").whole().body().to_string();
+    http::Request::post(path).body(axum::body::Body::from(body)).unwrap()
+}
