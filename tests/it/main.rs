@@ -7,7 +7,9 @@
     reason = "a test that fails, panics; clippy knows only the #[test] functions themselves"
 )]
 
+mod cli;
 mod config;
 mod journal;
 mod keys;
 mod sim;
+mod support;
