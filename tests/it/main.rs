@@ -7,6 +7,7 @@
     reason = "a test that fails, panics; clippy knows only the #[test] functions themselves"
 )]
 
+mod architecture;
 mod cli;
 mod config;
 mod journal;
