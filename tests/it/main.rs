@@ -12,5 +12,6 @@ mod cli;
 mod config;
 mod journal;
 mod keys;
+mod sdk;
 mod sim;
 mod support;
