@@ -118,11 +118,14 @@ async fn supervise(
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
-    let threads = start_data_threads(&gateway, server, &closing, shared)?;
+    let listeners = listen(server.listen, thread_count(server))
+        .with_context(|| format!("cannot listen on {}", server.listen))?;
+    let address = listeners.first().map_or(Ok(server.listen), std::net::TcpListener::local_addr)?;
+    let threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
     if let Some(listener) = separate {
         tasks.spawn(serve_admin(TcpListener::from_std(listener)?, admin));
     }
-    greet(&snapshot, threads.len(), out)?;
+    greet(&snapshot, address, threads.len(), out)?;
 
     stop_signal().await?;
     tracing::info!("stopping: no new requests, those in flight may finish");
@@ -184,23 +187,35 @@ async fn serve_admin(listener: TcpListener, admin: Router) {
     }
 }
 
-/// One thread a core, each with its own listener on the same address.
+fn thread_count(settings: &ServerSettings) -> usize {
+    match settings.worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => usize::from(count),
+    }
+}
+
+/// So many listeners on one address; port 0 takes a free one.
+fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // Alone first: listeners that share an address would quietly join those of another gateway.
+    let alone = bind(address, false)?;
+    if count == 1 {
+        return Ok(vec![alone]);
+    }
+    let address = alone.local_addr()?;
+    drop(alone);
+    (0..count).map(|_| bind(address, true)).collect()
+}
+
+/// One thread a listener, all of them on the same address.
 fn start_data_threads(
     gateway: &Arc<Gateway>,
     settings: &ServerSettings,
     closing: &watch::Receiver<bool>,
     admin: Option<Router>,
+    listeners: Vec<std::net::TcpListener>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let count = match settings.worker_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => usize::from(count),
-    };
     let sim: Arc<dyn Transport> = Arc::new(SimTransport::new(Scenario::default()));
-    let listeners: Vec<_> = (0..count)
-        .map(|_| bind(settings.listen, count > 1))
-        .collect::<io::Result<_>>()
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
-    let mut threads = Vec::with_capacity(count);
+    let mut threads = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
         let thread = DataThread {
             gateway: Arc::clone(gateway),
@@ -298,8 +313,12 @@ fn announce(made: &SecretKey, out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-fn greet(snapshot: &Snapshot, threads: usize, out: &mut dyn Write) -> io::Result<()> {
-    let address = snapshot.settings.server.listen;
+fn greet(
+    snapshot: &Snapshot,
+    address: SocketAddr,
+    threads: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let models = snapshot.models().count();
     writeln!(out, "tidegate {} on http://{address}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{models} models, {threads} data threads; GET /v1/models lists what to ask for")?;

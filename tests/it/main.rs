@@ -8,6 +8,8 @@
 )]
 
 mod abuse;
+mod architecture;
+mod cli;
 mod config;
 mod crash;
 mod failover;
@@ -18,5 +20,7 @@ mod limits_of_time;
 mod process;
 mod rig;
 mod scripted;
+mod sdk;
 mod sim;
 mod streaming;
+mod support;

@@ -1,3 +1,5 @@
+//! What the envelope takes from a body, and what it leaves as it was.
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 

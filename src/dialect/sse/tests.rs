@@ -1,3 +1,5 @@
+//! Events do not depend on how the bytes were cut.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

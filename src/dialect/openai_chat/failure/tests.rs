@@ -1,3 +1,5 @@
+//! Which failure each status, code and header means.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the scanner sees in frames that it does not decode.
+
 use super::text::push_calls;
 use super::*;
 use crate::chat::{FinishReason, Usage};

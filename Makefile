@@ -1,0 +1,26 @@
+# The commands people type. Each installs what it needs, once, and says so; see CONTRIBUTING.md.
+
+.PHONY: run test bench check
+
+# Builds in release mode and serves on 127.0.0.1:8080.
+run:
+	@scripts/need rust cc
+	cargo build --release --locked
+	target/release/tidegate serve
+
+# Everything CI runs as a test: ours, the official SDKs against a started gateway, OpenAI's schema.
+test:
+	@scripts/need rust cc python node
+	@scripts/sdk-setup
+	@scripts/test
+
+# Prints the table of the README: this gateway beside nginx and Envoy, in one run.
+bench:
+	@scripts/need rust cc python
+	@scripts/bench
+
+# Formatting and lints, without tests.
+check:
+	@scripts/need rust cc
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
