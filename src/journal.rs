@@ -42,8 +42,9 @@ pub use writer::JournalWriter;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
-    /// Entries that wait for the disk before new ones are dropped. From 1,000 to 10,000,000; each
-    /// takes about half a kilobyte while it waits.
+    /// Entries that may wait to be written, 1000 to 10000000; each takes about half a kilobyte. When
+    /// the queue is full, entries are dropped and counted; a request never waits.
+    #[schemars(range(min = 1_000, max = 10_000_000))]
     pub queue_entries: u32,
     /// How long an entry waits before it is written, when all is well. From 10ms to 1s: a second is
     /// what is promised of a kill.
@@ -145,14 +146,11 @@ impl JournalSettings {
     /// What the types cannot rule out: the key, and what it must be.
     pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
-        if !(1_000..=10_000_000).contains(&self.queue_entries) {
-            problems.push(("queue_entries", "must be from 1,000 to 10,000,000"));
-        }
         if !(FLUSH_INTERVALS.0..=FLUSH_INTERVALS.1).contains(&self.flush_interval.0) {
-            problems.push(("flush_interval", "must be from 10ms to 1s"));
+            problems.push(("flush_interval", "must be 10ms to 1s"));
         }
         if !self.retention.0.is_zero() && self.retention < HumanDuration::secs(3_600) {
-            problems.push(("retention", "must be at least 1h, or 0s for ever"));
+            problems.push(("retention", "must be at least 1h, or 0s to keep entries for ever"));
         }
         problems
     }

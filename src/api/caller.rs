@@ -25,11 +25,7 @@ pub(super) fn authenticate(
     edge: &Edge,
     headers: &HeaderMap,
 ) -> Result<std::sync::Arc<Caller>, Rejection> {
-    let mode = match edge.gateway.snapshot().settings.auth.mode {
-        crate::config::AuthMode::Auto => crate::callers::AuthMode::Auto,
-        crate::config::AuthMode::Keys => crate::callers::AuthMode::Keys,
-        crate::config::AuthMode::Open => crate::callers::AuthMode::Open,
-    };
+    let mode = edge.gateway.snapshot().settings.auth.mode;
     edge.gateway.callers.authenticate(key(headers), mode, edge.is_loopback)
 }
 

@@ -28,7 +28,7 @@ use crate::clock::{SystemWallClock, rfc3339};
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
-use crate::journal::{Journal, JournalSettings};
+use crate::journal::Journal;
 use crate::sim::{Scenario, SimTransport};
 use crate::store::{Store, StoreUrl};
 use crate::upstream::live::LiveTransport;
@@ -94,17 +94,13 @@ async fn supervise(
     }
     let server = &settings.server;
     let addresses = [Some(server.listen), server.admin_listen].into_iter().flatten();
-    let any_key = callers.any_key_exists().unwrap_or(false);
+    // A store that cannot be read now may hold keys: callers get 503 until it can.
+    let any_key = callers.any_key_exists().unwrap_or(true);
     if let Err(problem) = may_listen(settings.auth.mode, addresses, any_key) {
         writeln!(out, "{problem}")?;
         return Ok(2);
     }
-    let journal_settings = JournalSettings {
-        queue_entries: settings.journal.queue_records,
-        flush_interval: settings.journal.flush_interval.into(),
-        retention: settings.journal.retention.into(),
-    };
-    let (journal, writer) = Journal::new(&journal_settings, store, Arc::new(SystemWallClock));
+    let (journal, writer) = Journal::new(&settings.journal, store, Arc::new(SystemWallClock));
     let (gateway, estimator) =
         Gateway::new(current.shared(), callers.clone(), journal.clone(), Arc::new(SystemWallClock));
     let (close, closing) = watch::channel(false);

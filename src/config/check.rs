@@ -10,10 +10,12 @@ use sha2::{Digest as _, Sha256};
 use super::draft::{Draft, Source};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
-use super::settings::{AuthMode, JournalSettings, ServerSettings, TelemetrySettings};
+use super::settings::{ServerSettings, TelemetrySettings};
 use super::snapshot::{KeepAlive, Settings, Timeouts};
+use crate::callers::AuthMode;
 use crate::catalog::Catalog;
 use crate::ids::ProviderId;
+use crate::journal::JournalSettings;
 use crate::problems::{Document, KeyPath, Problems, nearest};
 use crate::store::StoreUrl;
 
@@ -139,12 +141,8 @@ impl Checking<'_> {
     }
 
     fn journal(&mut self, journal: &JournalSettings, at: &KeyPath) {
-        let flush = journal.flush_interval.0;
-        if flush < Duration::from_millis(10) || flush > Duration::from_secs(1) {
-            self.report(at.key("flush_interval"), "must be 10ms to 1s");
-        }
-        if (Duration::from_millis(1)..Duration::from_secs(3_600)).contains(&journal.retention.0) {
-            self.report(at.key("retention"), "must be at least 1h, or 0s to keep records for ever");
+        for (key, message) in journal.problems() {
+            self.report(at.key(key), message);
         }
     }
 

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::patch::Patch;
 use super::settings::{
-    AuthSettings, DefaultsSettings, JournalSettings, KeepAliveSettings, ServerSettings,
-    StoreSettings, TelemetrySettings, TimeoutSettings,
+    AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings, StoreSettings,
+    TelemetrySettings, TimeoutSettings,
 };
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::dialect::{Dialect, Quirks};
+use crate::journal::JournalSettings;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::callers::AuthMode;
+use crate::journal::JournalSettings;
 use crate::units::{ByteCount, HumanDuration};
 
 /// Where the gateway listens and what it takes from a caller.
@@ -53,22 +55,6 @@ impl Default for ServerSettings {
 pub struct AuthSettings {
     /// Whether callers need a key.
     pub mode: AuthMode,
-}
-
-/// Whether callers need a key.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthMode {
-    /// Open on loopback until a key exists, else keys are required. A listener that is not
-    /// loopback refuses to start without a key.
-    #[default]
-    Auto,
-    /// Every request needs a key.
-    Keys,
-    /// No request needs a key, on any address.
-    Open,
 }
 
 /// Where keys and the journal are kept.
@@ -169,28 +155,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// The record of every request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct JournalSettings {
-    /// Records that may wait to be written, 1000 to 10000000; each takes about half a kilobyte. When
-    /// the queue is full, records are dropped and counted; a request never waits.
-    #[schemars(range(min = 1_000, max = 10_000_000))]
-    pub queue_records: u32,
-    /// How long a record waits before it is written, when all is well. 10ms to 1s.
-    pub flush_interval: HumanDuration,
-    /// How long records are kept, at least 1h. 0s: for ever.
-    pub retention: HumanDuration,
-}
-
-impl Default for JournalSettings {
-    fn default() -> Self {
-        Self {
-            queue_records: 65_536,
-            flush_interval: HumanDuration::millis(250),
-            retention: HumanDuration::secs(30 * 86_400),
-        }
-    }
 }

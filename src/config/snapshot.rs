@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::settings::{
-    AuthSettings, JournalSettings, KeepAliveSettings, ServerSettings, StoreSettings,
-    TelemetrySettings, TimeoutSettings,
+    AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings, TelemetrySettings,
+    TimeoutSettings,
 };
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::dialect::{Dialect, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
+use crate::journal::JournalSettings;
 use crate::rejection::Rejection;
 
 mod index;

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::callers::AuthMode;
 use tidegate::catalog::AuthScheme;
 use tidegate::cli::{SourceArgs, check, explain};
 use tidegate::clock::FixedWallClock;
-use tidegate::config::{
-    AuthMode, Environment, KeepAlive, Snapshot, Source, load, may_listen, reloading,
-};
+use tidegate::config::{Environment, KeepAlive, Snapshot, Source, load, may_listen, reloading};
 use tidegate::rejection::Rejection;
 
 fn root() -> PathBuf {
