@@ -121,6 +121,13 @@ pub trait Codec: fmt::Debug + Send + Sync {
     fn missing_terminal(&self) -> &'static [u8] {
         b""
     }
+
+    /// Whether a caller's messages hold state of another dialect's provider, so that they cannot
+    /// pass to a provider of this one unread. May be wrong about text that looks like it; that
+    /// costs a decode.
+    fn holds_foreign_state(&self, _messages: &[u8]) -> bool {
+        false
+    }
 }
 
 /// Reads one streamed answer.

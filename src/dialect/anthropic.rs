@@ -16,6 +16,7 @@ mod encode;
 mod event;
 mod failure;
 mod fields;
+mod foreign;
 mod media;
 mod repair;
 mod reply;
@@ -114,6 +115,10 @@ impl Codec for Anthropic {
 
     fn missing_terminal(&self) -> &'static [u8] {
         scan::MESSAGE_STOP
+    }
+
+    fn holds_foreign_state(&self, messages: &[u8]) -> bool {
+        foreign::is_in(messages)
     }
 }
 

@@ -88,7 +88,9 @@ impl Plan {
         let endpoint = &target.endpoint;
         let model = target.model.name.as_str();
         let quirks = &endpoint.quirks;
-        let same_wire = endpoint.dialect == call.dialect && !call.envelope.needs_decode(quirks);
+        let same_wire = endpoint.dialect == call.dialect
+            && !call.envelope.needs_decode(quirks)
+            && !holds_foreign_state(call);
         let mut headers = endpoint.headers.clone();
         let (path, body, dropped) = if same_wire {
             let (body, dropped) = match call.dialect {
@@ -181,4 +183,10 @@ fn path_of(kind: EndpointKind, quirk: Option<&str>, model: &str) -> String {
         (EndpointKind::Embeddings, _) => "/embeddings".to_owned(),
         (EndpointKind::CountTokens, _) => "/messages/count_tokens".to_owned(),
     }
+}
+
+/// Whether the caller brings back what a provider of another dialect said.
+fn holds_foreign_state(call: &Call) -> bool {
+    let messages = call.envelope.raw("messages");
+    messages.is_some_and(|messages| call.dialect.codec().holds_foreign_state(messages))
 }

@@ -65,7 +65,7 @@ def instructions_and_former_turns_are_taken():
         ]
         system = [{"type": "text", "text": "You are brief."}]
         answer = messages.create(**ask(
-            model, *turns, system=system, temperature=0.5, stop_sequences=["never said"],
+            model, *turns, system=system, stop_sequences=["never said"], extra_body={"temperature": 0.5},
         ))
         assert answer.stop_reason == "end_turn" and answer.usage.input_tokens > 5, answer
 

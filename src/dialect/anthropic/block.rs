@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, wrong_type};
-use super::media;
 use super::wire::{CITATION, NAME};
+use super::{foreign, media};
 use crate::chat::{Opaque, OpaqueKind, Part};
 use crate::problems::KeyPath;
 use crate::rejection::Rejection;
@@ -18,7 +18,7 @@ pub(super) fn decode_content(content: Value, path: &KeyPath) -> Result<Vec<Part>
             for (index, block) in blocks.into_iter().enumerate() {
                 decode(block, path.index(index), &mut parts)?;
             }
-            Ok(parts)
+            Ok(foreign::settle(parts))
         }
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
             Err(wrong_type(path, "a string or an array", &other))
@@ -70,8 +70,7 @@ pub(super) fn decode(value: Value, path: KeyPath, parts: &mut Vec<Part>) -> Resu
             Part::Reasoning { text: block.string("thinking")?, opaque }
         }
         "redacted_thinking" => {
-            let value = block.string("data")?;
-            let opaque = Some(Opaque { kind: OpaqueKind::AnthropicRedacted, value });
+            let opaque = Some(foreign::read(block.string("data")?));
             Part::Reasoning { text: String::new(), opaque }
         }
         _ => Part::Other { dialect: NAME.into(), value: Value::Object(block.rest()) },

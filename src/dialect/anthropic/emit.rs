@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value, json};
 
 use super::super::{ReplyContext, StreamEncoder, sse};
-use super::block;
 use super::scan::MESSAGE_STOP;
 use super::wire::{NAME, Said, message_id, stop_reason, usage_value};
+use super::{block, foreign};
 use crate::chat::{Delta, FinishReason, Opaque, OpaqueKind, Usage};
 
 /// Encodes one `message_start` … `message_stop` sequence.
@@ -83,8 +83,12 @@ impl StreamEncoder for MessagesEncoder {
                 self.delta(json!({"type": "thinking_delta", "thinking": text}), out);
             }
             Delta::ReasoningOpaque { choice: 0, opaque } => self.opaque(opaque, out),
-            Delta::ToolCall { choice: 0, call, id, name, .. } => {
+            Delta::ToolCall { choice: 0, call, id, name, opaque } => {
                 self.said.tool = true;
+                if let Some(state) = foreign::block(opaque.as_ref()) {
+                    self.close_all(out);
+                    self.whole_block(&state, out);
+                }
                 self.calls.push_back(Call {
                     call: *call,
                     id: id.clone(),

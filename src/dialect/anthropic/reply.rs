@@ -10,7 +10,7 @@ use super::wire::{
     CITATION, NAME, Said, WireUsage, arguments_object, finish_reason, message_id, stop_reason,
     usage_value,
 };
-use super::{block, failure, repair};
+use super::{block, failure, foreign, repair};
 use crate::chat::{Choice, Completion, Part};
 use crate::failure::{Failure, FailureKind};
 use crate::problems::KeyPath;
@@ -186,8 +186,9 @@ fn encode_part(part: &Part, said: &mut Said, blocks: &mut Vec<Value>) {
             said.refusal = true;
             push_text(text, blocks);
         }
-        Part::ToolCall { id, name, arguments, .. } => {
+        Part::ToolCall { id, name, arguments, opaque } => {
             said.tool = true;
+            blocks.extend(foreign::block(opaque.as_ref()));
             let input: Map<String, Value> = arguments_object(arguments)
                 .or_else(|| arguments_object(&repair::close(arguments)))
                 .unwrap_or_default();

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use super::encoded::written;
 use super::*;
-use crate::chat::{ChatRequest, Effort, MediaSource, Reasoning, ResponseFormat, Role, ToolChoice};
+use crate::chat::{
+    ChatRequest, Choice, Effort, MediaSource, Opaque, OpaqueKind, Reasoning, ResponseFormat, Role,
+    ToolChoice,
+};
 
 fn read(body: Value) -> ChatRequest {
     Anthropic.decode_request(body.to_string().as_bytes()).unwrap()
@@ -214,4 +217,35 @@ fn counting_needs_no_max_tokens() {
     let chat = decode_count_tokens(body).unwrap();
     assert_eq!(chat.messages.len(), 2);
     assert_eq!(encode_count_tokens(36), br#"{"input_tokens":36}"#);
+}
+
+#[test]
+fn the_state_of_a_gemini_call_goes_out_before_it_and_comes_back_onto_it() {
+    let opaque = Opaque { kind: OpaqueKind::GeminiSignature, value: "c2lnbmVk".to_owned() };
+    let call = Part::ToolCall {
+        id: "call_1".to_owned(),
+        name: "tides".to_owned(),
+        arguments: "{}".to_owned(),
+        opaque: Some(opaque),
+    };
+    let choice = Choice { parts: vec![call.clone()], ..Choice::default() };
+    let completion = Completion { choices: vec![choice], ..Completion::default() };
+    let codec = Dialect::Anthropic.codec();
+    let context = ReplyContext {
+        request_id: "req_1".to_owned(),
+        model: "m".to_owned(),
+        created: 0,
+        include_usage: false,
+    };
+    let reply: Value = serde_json::from_slice(&codec.encode_reply(&completion, &context)).unwrap();
+    assert_eq!(reply["content"][0]["type"], "redacted_thinking");
+
+    let body = json!({"model": "m", "max_tokens": 5, "messages": [
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": reply["content"]},
+    ]});
+    let body = body.to_string();
+    assert!(codec.holds_foreign_state(body.as_bytes()));
+    let chat = codec.decode_request(body.as_bytes()).unwrap();
+    assert_eq!(chat.messages[1].parts, [call]);
 }
