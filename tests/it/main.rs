@@ -11,3 +11,4 @@ mod config;
 mod journal;
 mod keys;
 mod sim;
+mod telemetry;
