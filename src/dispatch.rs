@@ -32,6 +32,7 @@ mod attempt;
 mod plan;
 pub mod settle;
 mod stream;
+mod trace;
 mod wire;
 
 pub use settle::{Account, Ledger};
@@ -165,7 +166,7 @@ impl Lane {
         let mut refusal = None;
         let mut worst: Option<Failure> = None;
         while let Some(target) = plan.next_target() {
-            let prepared = match plan.prepare(call, &target) {
+            let mut prepared = match plan.prepare(call, &target) {
                 Ok(prepared) => prepared,
                 Err(rejection) => {
                     refusal.get_or_insert(rejection);
@@ -173,6 +174,7 @@ impl Lane {
                 }
             };
             account.on_attempt(&target, &prepared.dropped);
+            account.trace_attempt(&target, &mut prepared.headers);
             match self.attempt(call, &plan, &target, prepared, account).await {
                 Ok(begun) => return Ok(begun),
                 Err(failure) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use prometheus::proto::MetricFamily;
 
 use crate::callers::Callers;
 use crate::clock::WallClock;
@@ -12,7 +13,7 @@ use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
 use crate::fleet::Fleet;
 use crate::journal::{DropReason, Journal};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
 /// All that requests share.
@@ -27,6 +28,7 @@ pub struct Gateway {
     pub journal: Journal,
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
+    tracer: Option<Arc<Tracer>>,
     draining: AtomicBool,
 }
 
@@ -40,11 +42,23 @@ impl Gateway {
         journal: Journal,
         wall: Arc<dyn WallClock>,
     ) -> (Arc<Self>, Estimator) {
+        Self::traced(snapshot, callers, journal, wall, None)
+    }
+
+    /// As [`Self::new`], with each request traced by `tracer`.
+    pub fn traced(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        callers: Callers,
+        journal: Journal,
+        wall: Arc<dyn WallClock>,
+        tracer: Option<Arc<Tracer>>,
+    ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
-        let (ledger, estimator) = Ledger::new(journal.clone(), Arc::clone(&metrics), wall);
+        let (ledger, estimator) =
+            Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         let draining = AtomicBool::new(false);
-        let gateway = Self { snapshot, callers, metrics, journal, fleet, ledger, draining };
+        let gateway = Self { snapshot, callers, metrics, journal, fleet, ledger, tracer, draining };
         (Arc::new(gateway), estimator)
     }
 
@@ -74,8 +88,20 @@ impl Gateway {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// All metrics as they are now.
+    pub fn gather_metrics(&self) -> Vec<MetricFamily> {
+        self.look_up_metrics();
+        self.metrics.gather()
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn render_metrics(&self) -> String {
+        self.look_up_metrics();
+        self.metrics.render()
+    }
+
+    /// Sets those metrics that are counted elsewhere.
+    fn look_up_metrics(&self) {
         for reason in DropReason::ALL {
             let lost = self.journal.dropped(reason);
             self.metrics.set_journal_dropped(reason.as_str(), lost);
@@ -83,6 +109,8 @@ impl Gateway {
         // Prometheus keeps numbers as doubles, which are exact up to 53 bits.
         let revision = self.snapshot().revision & ((1 << 53) - 1);
         self.metrics.config_revision.set(i64::try_from(revision).unwrap_or_default());
-        self.metrics.render()
+        for (reason, lost) in self.tracer.iter().flat_map(|tracer| tracer.dropped()) {
+            self.metrics.set_spans_dropped(reason, lost);
+        }
     }
 }

@@ -62,6 +62,7 @@ async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
     }
     let ledger = &edge.lane.ledger;
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
+    account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
     let server = &snapshot.settings.server;
     let body = body::read(body, server.request_body_limit.0, server.request_read_timeout.0).await;

@@ -7,9 +7,11 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{LogFormat, TelemetrySettings};
 
-/// Sends log lines to standard error, as the settings say. Standard output is for answers.
-pub(super) fn start(settings: &TelemetrySettings, colour: bool) {
-    let filter = EnvFilter::builder().parse_lossy(&settings.log);
+/// Sends log lines to standard error, as the settings say, or of what `log` says where it is given.
+/// Standard output is for answers.
+pub(super) fn start(settings: &TelemetrySettings, log: Option<String>, colour: bool) {
+    let log = log.as_deref().unwrap_or(&settings.log);
+    let filter = EnvFilter::builder().parse_lossy(log);
     let terminal = io::stderr().is_terminal();
     let json = match settings.log_format {
         LogFormat::Json => true,

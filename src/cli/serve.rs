@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::SourceArgs;
 use crate::admin::{self, AdminState, Reloading};
@@ -26,16 +27,22 @@ use crate::api::{self, Edge};
 use crate::callers::{Callers, SecretKey};
 use crate::clock::{SystemWallClock, rfc3339};
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
+use crate::control::export::Exporter;
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::sim::{Scenario, SimTransport};
 use crate::store::{Store, StoreUrl};
+use crate::telemetry::otlp::OtlpSettings;
 use crate::upstream::live::LiveTransport;
 use crate::upstream::{Transport, Transports};
 
 /// Idle connections kept to each provider by each data thread.
 const MAX_IDLE_CONNECTIONS: usize = 512;
+/// Idle connections kept to a collector of telemetry.
+const MAX_IDLE_COLLECTOR: usize = 2;
+/// How long the last traces and metrics may take when the gateway stops.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
@@ -58,6 +65,8 @@ pub struct ServeArgs {
 /// Where the gateway cannot start: an address in use, no thread to be had.
 pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> anyhow::Result<u8> {
     let admin_key = environment.get("TIDEGATE_ADMIN_KEY").map(SecretKey::new);
+    let otlp = OtlpSettings::read(&|name| environment.get(name));
+    let log = environment.get("TIDEGATE_LOG");
     let colour = environment.get("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut source = args.source.source(environment);
     source.listen = args.listen;
@@ -68,13 +77,16 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
             return Ok(2);
         }
     };
-    super::logging::start(&snapshot.settings.telemetry, colour);
+    super::logging::start(&snapshot.settings.telemetry, log, colour);
+    for problem in &otlp.problems {
+        tracing::warn!("{problem}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let (current, watcher) = reloading(source, snapshot, Arc::new(SystemWallClock));
         let tasks = Tasks::new();
         tasks.spawn(watcher.run());
-        supervise(current, admin_key, &tasks, out).await
+        supervise(current, admin_key, otlp, &tasks, out).await
     })
 }
 
@@ -82,6 +94,7 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
 async fn supervise(
     current: Current,
     admin_key: Option<SecretKey>,
+    otlp: OtlpSettings,
     tasks: &Tasks,
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
@@ -101,9 +114,23 @@ async fn supervise(
         return Ok(2);
     }
     let (journal, writer) = Journal::new(&settings.journal, store, Arc::new(SystemWallClock));
-    let (gateway, estimator) =
-        Gateway::new(current.shared(), callers.clone(), journal.clone(), Arc::new(SystemWallClock));
+    let traces = otlp.tracer();
+    let (gateway, estimator) = Gateway::traced(
+        current.shared(),
+        callers.clone(),
+        journal.clone(),
+        Arc::new(SystemWallClock),
+        traces.as_ref().map(|(tracer, _)| Arc::clone(tracer)),
+    );
     let (close, closing) = watch::channel(false);
+    let (last_export, exported) = watch::channel(false);
+    let exporting = otlp.is_on().then(|| {
+        let transport = Arc::new(LiveTransport::new(MAX_IDLE_COLLECTOR, IDLE_TIMEOUT));
+        let measured = Arc::clone(&gateway);
+        let gather = Box::new(move || measured.gather_metrics());
+        let exporter = Exporter::new(otlp, transport, Arc::new(SystemWallClock), gather, traces);
+        tasks.spawn(exporter.run(exported))
+    });
     let (last_call, last_called) = watch::channel(false);
     let writing = tasks.spawn_local(writer.run());
     let estimating = tasks.spawn(estimator.run(last_called));
@@ -132,7 +159,11 @@ async fn supervise(
     let _ = last_call.send(true);
     until(|| estimating.is_finished()).await;
     journal.shut_down();
+    let _ = last_export.send(true);
     until(|| writing.is_finished()).await;
+    let exported = until(|| exporting.as_ref().is_none_or(AbortHandle::is_finished));
+    // A collector that is away must not hold up the stop.
+    let _ = tokio::time::timeout(LAST_EXPORT, exported).await;
     Ok(0)
 }
 

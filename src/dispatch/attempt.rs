@@ -67,7 +67,7 @@ impl Lane {
         match result {
             Ok(Ok(begun)) => {
                 ticket.on_first_token(now);
-                account.on_first_token(now);
+                account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
                 Ok(begun.with(ticket))
             }
             Ok(Err(failure)) => {

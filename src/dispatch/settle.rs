@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::{mpsc, watch};
 
+use super::trace::{Finished, Trace};
 use super::{Call, Served};
 use crate::callers::Caller;
 use crate::catalog::Model;
@@ -22,7 +24,8 @@ use crate::failure::Failure;
 use crate::ids::{ModelName, RequestId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
 use crate::rejection::Rejection;
-use crate::telemetry::{Metrics, TargetMetrics};
+use crate::telemetry::trace::TRACEPARENT;
+use crate::telemetry::{Metrics, TargetMetrics, TraceContext, Tracer};
 use crate::tokens;
 use crate::units::MicroUsd;
 
@@ -35,6 +38,8 @@ pub struct Ledger {
     journal: Journal,
     metrics: Arc<Metrics>,
     wall: Arc<dyn WallClock>,
+    /// `None` where traces are not exported.
+    tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
     estimates: mpsc::Sender<Estimate>,
 }
@@ -56,6 +61,7 @@ struct Estimate {
     known: Usage,
     model: Arc<Model>,
     metrics: TargetMetrics,
+    trace: Option<Box<Trace>>,
 }
 
 /// The account of one request.
@@ -79,6 +85,10 @@ struct Open {
     prompt: Bytes,
     tried: Option<(Arc<Target>, TargetMetrics)>,
     dropped: Dropped,
+    /// Whether the answer comes token by token.
+    flows: bool,
+    /// `None` where the request leaves no span.
+    trace: Option<Box<Trace>>,
 }
 
 // === impl Ledger ===
@@ -89,9 +99,10 @@ impl Ledger {
         journal: Journal,
         metrics: Arc<Metrics>,
         wall: Arc<dyn WallClock>,
+        tracer: Option<Arc<Tracer>>,
     ) -> (Arc<Self>, Estimator) {
         let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
-        let ledger = Arc::new(Self { journal, metrics, wall, estimates });
+        let ledger = Arc::new(Self { journal, metrics, wall, tracer, estimates });
         (Arc::clone(&ledger), Estimator { waiting, ledger })
     }
 
@@ -139,6 +150,8 @@ impl Ledger {
             prompt: Bytes::new(),
             tried: None,
             dropped: Dropped::default(),
+            flows: false,
+            trace: None,
         };
         Account { ledger: Arc::clone(self), open: Some(Box::new(open)) }
     }
@@ -154,7 +167,7 @@ impl Ledger {
     }
 
     /// Counts and writes an entry that is complete.
-    fn close(&self, entry: Entry) {
+    fn close(&self, entry: Entry, trace: Option<Box<Trace>>) {
         let metrics = &self.metrics;
         metrics.request(
             entry.endpoint.as_str(),
@@ -168,6 +181,9 @@ impl Ledger {
         }
         for _ in 1..entry.attempts {
             metrics.fallbacks.inc();
+        }
+        if let (Some(tracer), Some(trace)) = (&self.tracer, trace.filter(|trace| trace.is_kept())) {
+            tracer.record(Box::new(Finished { trace, entry: entry.clone() }));
         }
         self.journal.record(entry);
     }
@@ -197,6 +213,13 @@ impl Estimator {
 // === impl Account ===
 
 impl Account {
+    /// Finds the request's place in its caller's trace, where traces are exported.
+    pub fn on_head(&mut self, headers: &HeaderMap) {
+        if let (Some(tracer), Some(open)) = (&self.ledger.tracer, &mut self.open) {
+            open.trace = Some(Box::new(Trace::start(tracer, headers, open.received)));
+        }
+    }
+
     /// Notes what was asked, once the body was read.
     pub fn on_call(&mut self, call: &Call, tags: Vec<(String, String)>) {
         if let Some(open) = &mut self.open {
@@ -224,6 +247,14 @@ impl Account {
         }
     }
 
+    /// Makes an attempt a span of its own, and the parent of what its provider does.
+    pub(super) fn trace_attempt(&mut self, target: &Arc<Target>, headers: &mut HeaderMap) {
+        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
+            let context: TraceContext = trace.on_attempt(target);
+            headers.insert(TRACEPARENT, context.header());
+        }
+    }
+
     /// Notes whose attempt is under way, for the tokens it may cost.
     pub(super) fn on_ticket(&mut self, target: &Arc<Target>, metrics: &TargetMetrics) {
         if let Some(open) = &mut self.open {
@@ -234,6 +265,9 @@ impl Account {
     pub(super) fn on_failure(&mut self, failure: &Failure) {
         if let Some(open) = &mut self.open {
             open.entry.failure = Some(failure.kind);
+            if let Some(trace) = &mut open.trace {
+                trace.on_failure(failure);
+            }
             // A provider that failed before its first token charges nothing.
             open.tried = None;
         }
@@ -245,9 +279,11 @@ impl Account {
         }
     }
 
-    pub(super) fn on_first_token(&mut self, now: Instant) {
+    /// Notes the first token, and whether others follow it one by one.
+    pub(super) fn on_first_token(&mut self, now: Instant, flows: bool) {
         if let Some(open) = &mut self.open {
             open.first_token = Some(now);
+            open.flows = flows;
         }
     }
 
@@ -330,19 +366,22 @@ impl Account {
         let open = self.open.take()?;
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
-        let Open { mut entry, received, first_token, prompt, tried, .. } = *open;
+        let Open { mut entry, received, first_token, prompt, tried, flows, mut trace, .. } = *open;
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
         entry.first_token = first_token.map(|at| at.saturating_duration_since(received));
         entry.overhead = overhead;
+        if let Some(trace) = &mut trace {
+            trace.end(now, summary);
+        }
         let Some((target, metrics)) = tried else {
-            self.ledger.close(entry);
+            self.ledger.close(entry, trace);
             return None;
         };
         if entry.endpoint == EndpointKind::CountTokens {
             // No model was asked anything.
-            self.ledger.close(entry);
+            self.ledger.close(entry, trace);
             return Some(MicroUsd::default());
         }
         let known = summary.and_then(|summary| summary.usage);
@@ -350,8 +389,15 @@ impl Account {
             entry.usage = usage;
             entry.cost = target.model.cost(&usage);
             metrics.used(&usage, entry.cost.0);
+            if let (true, Some(first_token)) = (flows, first_token) {
+                self.ledger.observe_pace(
+                    now.saturating_duration_since(first_token),
+                    &usage,
+                    &metrics,
+                );
+            }
             let cost = entry.cost;
-            self.ledger.close(entry);
+            self.ledger.close(entry, trace);
             return Some(cost);
         }
         self.ledger.estimate(Estimate {
@@ -361,6 +407,7 @@ impl Account {
             known: known.unwrap_or_default(),
             model: Arc::clone(&target.model),
             metrics,
+            trace,
         });
         None
     }
@@ -385,7 +432,7 @@ impl Ledger {
     /// Fills in what the provider did not say, and closes the entry.
     fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
         let estimated = tokens(&estimate);
-        let Estimate { mut entry, known, model, metrics, .. } = estimate;
+        let Estimate { mut entry, known, model, metrics, trace, .. } = estimate;
         let mut usage = known;
         if usage.total_input() == 0 {
             usage.input = estimated.input;
@@ -396,7 +443,18 @@ impl Ledger {
         entry.usage_estimated = true;
         entry.cost = model.cost(&usage);
         metrics.used(&usage, entry.cost.0);
-        self.close(entry);
+        self.close(entry, trace);
+    }
+
+    /// Counts how fast tokens came after the first one, where there were others.
+    fn observe_pace(&self, took: Duration, usage: &Usage, metrics: &TargetMetrics) {
+        let Some(gaps) = usage.total_output().checked_sub(1).filter(|gaps| *gaps > 0) else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let gap = took.as_secs_f64() / gaps as f64;
+        metrics.per_token_seconds.observe(gap);
+        self.metrics.between_tokens_seconds.observe(gap);
     }
 }
 

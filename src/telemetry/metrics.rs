@@ -7,6 +7,7 @@
 use std::fmt;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -65,6 +66,7 @@ pub struct Metrics {
     target_per_token: HistogramVec,
     cost: IntCounterVec,
     journal_dropped: IntCounterVec,
+    spans_dropped: IntCounterVec,
     /// The running configuration's revision, folded to 53 bits, which Prometheus keeps exactly.
     pub config_revision: IntGauge,
     /// Open connections of callers.
@@ -180,6 +182,12 @@ impl Metrics {
                 "Journal entries that were lost.",
                 &["reason"],
             ),
+            spans_dropped: counters(
+                &registry,
+                "tidegate_spans_dropped_total",
+                "Requests whose spans were lost.",
+                &["reason"],
+            ),
             config_revision: gauge(
                 &registry,
                 "tidegate_config_revision",
@@ -201,6 +209,12 @@ impl Metrics {
         counter.inc_by(count.saturating_sub(counter.get()));
     }
 
+    /// Sets how many requests left no span for a reason.
+    pub fn set_spans_dropped(&self, reason: &str, count: u64) {
+        let counter = self.spans_dropped.with_label_values(&[reason]);
+        counter.inc_by(count.saturating_sub(counter.get()));
+    }
+
     /// The metrics of one target.
     pub fn target(&self, provider: &str, model: &str, target: &str) -> TargetMetrics {
         let names = [provider, model, target];
@@ -219,9 +233,14 @@ impl Metrics {
         }
     }
 
+    /// All metrics as they are now.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.gather()).unwrap_or_default()
     }
 }
 

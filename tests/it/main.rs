@@ -24,3 +24,4 @@ mod sdk;
 mod sim;
 mod streaming;
 mod support;
+mod telemetry;
