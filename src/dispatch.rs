@@ -19,12 +19,13 @@ use http::HeaderMap;
 use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
-use crate::dialect::{Dialect, Dropped, Envelope};
+use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
 use crate::failure::{Blame, Failure, Retry};
 use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
+use crate::tokens;
 use crate::units::MicroUsd;
 use crate::upstream::Transport;
 
@@ -116,6 +117,9 @@ impl Lane {
     ///
     /// Dropping the future cancels the attempt upstream and settles the account as abandoned.
     pub async fn complete(&self, call: Call, mut account: Account) -> Result<Answer, Box<Refused>> {
+        if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
+            return Ok(count_tokens(&call, account).await);
+        }
         if call.envelope.stream {
             return self.complete_stream(call, account).await;
         }
@@ -209,11 +213,30 @@ impl Lane {
 // === impl Call ===
 
 impl Call {
+    /// Whether the model exists, and none of those who serve it count tokens.
+    fn nobody_counts(&self) -> bool {
+        self.snapshot.resolve(&self.envelope.model).is_ok_and(|route| {
+            let mut targets = route.tiers.iter().flatten();
+            targets.all(|target| target.endpoint.dialect != Dialect::Anthropic)
+        })
+    }
+
     /// After how long a silent model commits the reply, where that was asked for.
     fn early_keep_alive(&self) -> Option<Duration> {
         let route = self.snapshot.resolve(&self.envelope.model).ok()?;
         route.keep_alive.every.filter(|_| route.keep_alive.before_first_token)
     }
+}
+
+/// Counts a prompt's tokens here, for models whose provider does not: an estimate.
+async fn count_tokens(call: &Call, account: Account) -> Answer {
+    let body = call.envelope.body().clone();
+    // Milliseconds of work for a long prompt, during which a data thread would serve nobody.
+    let counting = tokio::task::spawn_blocking(move || tokens::count_request(&body));
+    let counted =
+        counting.await.unwrap_or_else(|_panic| tokens::guess(call.envelope.body().len() as u64));
+    let served = account.complete(&StreamSummary::default());
+    Answer::Whole(encode_count_tokens(counted).into(), served)
 }
 
 fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {

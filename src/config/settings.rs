@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::callers::AuthMode;
-use crate::journal::JournalSettings;
 use crate::units::{ByteCount, HumanDuration};
 
 /// Where the gateway listens and what it takes from a caller.

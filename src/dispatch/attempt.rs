@@ -11,14 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::plan::{Plan, Prepared};
+use super::plan::{Carriage, Plan, Prepared};
 use super::stream::Live;
 use super::wire::{self, Wire};
 use super::{Account, Call, Lane};
 use crate::chat::Completion;
 use crate::clock::Instant;
 use crate::config::Target;
-use crate::dialect::{ReplyContext, StreamSummary};
+use crate::dialect::{self, Codec, ReplyContext, StreamEncoder, StreamSummary, gemini};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
 use crate::journal::EndpointKind;
@@ -90,7 +90,7 @@ impl Lane {
         prepared: Prepared,
         account: &Account,
     ) -> Result<Unticketed, Failure> {
-        let Prepared { path, headers, body, same_wire, .. } = prepared;
+        let Prepared { path, headers, body, carriage, .. } = prepared;
         let origin = target.endpoint.base.origin.clone();
         let connect_timeout = plan.route().timeouts.connect;
         let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
@@ -101,18 +101,14 @@ impl Lane {
         let context = account.reply_context(call, target);
         let streams = call.envelope.stream && !is_json(&reply.headers);
         if streams {
-            let wire = if same_wire {
-                Wire::same(call.dialect.codec(), target, call.envelope.include_usage)
-            } else {
-                Wire::translated(target.endpoint.dialect, call.dialect, target, context)
-            };
+            let wire = wire_of(&carriage, call, target, context);
             return hold_back(reply, wire, plan, target).await;
         }
         let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
         if call.envelope.stream {
-            return whole_as_stream(call, target, &body, context);
+            return whole_as_stream(call, target, &body, &carriage, context);
         }
-        whole(call, target, same_wire, body, &context)
+        whole(call, target, &carriage, body, &context)
     }
 }
 
@@ -198,25 +194,68 @@ async fn hold_back(
     Err(Failure::new(FailureKind::Degenerate, message))
 }
 
+/// The way of a stream.
+fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyContext) -> Wire {
+    match carriage {
+        Carriage::Pass => Wire::same(call.dialect.codec(), target, call.envelope.include_usage),
+        // There are no streams of vectors.
+        Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
+            let encoder = encoder_of(carriage, call, context);
+            Wire::translated(target.endpoint.dialect, encoder, target)
+        }
+    }
+}
+
+fn encoder_of(carriage: &Carriage, call: &Call, context: ReplyContext) -> Box<dyn StreamEncoder> {
+    match carriage {
+        Carriage::Text => dialect::text_stream_encoder(context),
+        Carriage::Pass | Carriage::Chat | Carriage::Vectors(_) => {
+            call.dialect.codec().stream_encoder(context)
+        }
+    }
+}
+
+/// An answer that came whole, for a caller who wants it whole.
 fn whole(
     call: &Call,
     target: &Target,
-    same_wire: bool,
+    carriage: &Carriage,
     body: Bytes,
     context: &ReplyContext,
 ) -> Result<Unticketed, Failure> {
     let codec = target.endpoint.dialect.codec();
-    if call.kind == EndpointKind::CountTokens {
-        return Ok(Unticketed::Whole(body, Box::default()));
+    let (encoded, summary) = match carriage {
+        Carriage::Pass if call.kind == EndpointKind::CountTokens => {
+            (body, StreamSummary::default())
+        }
+        Carriage::Pass => {
+            let summary = codec.scan_reply(&body)?;
+            (body, summary)
+        }
+        Carriage::Vectors(request) => {
+            let vectors = gemini::decode_embeddings(&body, request, &context.model)?;
+            (vectors.to_string().into(), StreamSummary::default())
+        }
+        Carriage::Chat | Carriage::Text => {
+            let completion = decode(codec, &body)?;
+            let encoded = if matches!(carriage, Carriage::Text) {
+                dialect::encode_text_reply(&completion, context)
+            } else {
+                call.dialect.codec().encode_reply(&completion, context)
+            };
+            (encoded.into(), summary_of(&completion))
+        }
+    };
+    Ok(Unticketed::Whole(encoded, Box::new(summary)))
+}
+
+/// Reads a whole answer. One that has nothing in it is none.
+fn decode(codec: &dyn Codec, body: &[u8]) -> Result<Completion, Failure> {
+    let completion = codec.decode_reply(body)?;
+    if completion.choices.is_empty() || summary_of(&completion).is_hollow() {
+        return Err(Failure::new(FailureKind::Degenerate, "the answer holds nothing"));
     }
-    if same_wire {
-        let summary = codec.scan_reply(&body)?;
-        return Ok(Unticketed::Whole(body, Box::new(summary)));
-    }
-    let completion = codec.decode_reply(&body)?;
-    let summary = summary_of(&completion);
-    let encoded = call.dialect.codec().encode_reply(&completion, context);
-    Ok(Unticketed::Whole(Bytes::from(encoded), Box::new(summary)))
+    Ok(completion)
 }
 
 /// Some servers ignore `stream` and answer whole: the caller still gets the stream it asked for.
@@ -224,10 +263,11 @@ fn whole_as_stream(
     call: &Call,
     target: &Arc<Target>,
     body: &[u8],
+    carriage: &Carriage,
     context: ReplyContext,
 ) -> Result<Unticketed, Failure> {
-    let completion = target.endpoint.dialect.codec().decode_reply(body)?;
-    let mut encoder = call.dialect.codec().stream_encoder(context);
+    let completion = decode(target.endpoint.dialect.codec(), body)?;
+    let mut encoder = encoder_of(carriage, call, context);
     let mut out = Vec::new();
     let summary = summary_of(&completion);
     for delta in completion.into_deltas() {

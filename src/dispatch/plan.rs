@@ -11,7 +11,8 @@ use super::Call;
 use crate::chat::ChatRequest;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::dialect::{Dialect, Dropped, RequestTarget};
+use crate::dialect::gemini::{self, EmbeddingsRequest};
+use crate::dialect::{self, Dialect, Dropped, RequestTarget};
 use crate::fleet::Fleet;
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
@@ -35,8 +36,21 @@ pub(super) struct Prepared {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) dropped: Dropped,
-    /// Whether the answer comes in the wire the caller speaks.
-    pub(super) same_wire: bool,
+    /// How the answer gets from the provider's wire to the caller's.
+    pub(super) carriage: Carriage,
+}
+
+/// How an answer gets from the provider's wire to the caller's.
+#[derive(Debug, Clone)]
+pub(super) enum Carriage {
+    /// It is passed on as it comes: both speak the same wire.
+    Pass,
+    /// It is decoded and encoded.
+    Chat,
+    /// It is decoded as a conversation's, and encoded as a text completion.
+    Text,
+    /// It is vectors from Gemini, wanted in this way.
+    Vectors(EmbeddingsRequest),
 }
 
 // === impl Plan ===
@@ -92,14 +106,14 @@ impl Plan {
             && !call.envelope.needs_decode(quirks)
             && !holds_foreign_state(call);
         let mut headers = endpoint.headers.clone();
-        let (path, body, dropped) = if same_wire {
+        let (path, body, dropped, carriage) = if same_wire {
             let (body, dropped) = match call.dialect {
                 Dialect::Anthropic => call.envelope.for_anthropic(model, quirks),
                 Dialect::OpenAiChat | Dialect::Gemini => {
                     call.envelope.for_openai_chat(model, quirks, true)
                 }
             };
-            (path_of(call.kind, quirks.path.as_deref(), model), body, dropped)
+            (path_of(call.kind, quirks.path.as_deref(), model), body, dropped, Carriage::Pass)
         } else {
             self.translate(call, target, &mut headers)?
         };
@@ -109,37 +123,22 @@ impl Plan {
             headers,
             body,
             dropped,
-            same_wire,
+            carriage,
         })
     }
 
+    /// Writes a call for a target that speaks another wire.
     fn translate(
         &mut self,
         call: &Call,
         target: &Target,
         headers: &mut HeaderMap,
-    ) -> Result<(String, Bytes, Dropped), Rejection> {
+    ) -> Result<(String, Bytes, Dropped, Carriage), Rejection> {
         let refused = |param: &str, problem: &str| Rejection::Unsupported {
             param: param.to_owned(),
             target: target.id.to_string(),
             problem: problem.to_owned(),
         };
-        match call.kind {
-            EndpointKind::Chat | EndpointKind::Messages => {}
-            EndpointKind::Completions => {
-                return Err(refused("prompt", "it serves conversations; use /v1/chat/completions"));
-            }
-            EndpointKind::Embeddings => {
-                return Err(refused("input", "embeddings are served by openai-chat providers"));
-            }
-            EndpointKind::CountTokens => {
-                return Err(refused("messages", "it does not count tokens"));
-            }
-        }
-        let chat = self
-            .decoded
-            .get_or_insert_with(|| call.dialect.codec().decode_request(call.envelope.body()));
-        let chat = chat.as_ref().map_err(Clone::clone)?;
         let to = RequestTarget {
             model: target.model.name.as_str(),
             label: target.id.as_str(),
@@ -147,9 +146,27 @@ impl Plan {
             output_tokens: target.model.output_tokens,
         };
         let mut dropped = Dropped::default();
-        let wire = target.endpoint.dialect.codec().encode_request(chat, &to, &mut dropped)?;
+        let (wire, carriage) = match (call.kind, target.endpoint.dialect) {
+            (EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions, dialect) => {
+                let chat = self.decoded.get_or_insert_with(|| decode(call));
+                let chat = chat.as_ref().map_err(Clone::clone)?;
+                let is_text = call.kind == EndpointKind::Completions;
+                let carriage = if is_text { Carriage::Text } else { Carriage::Chat };
+                (dialect.codec().encode_request(chat, &to, &mut dropped)?, carriage)
+            }
+            (EndpointKind::Embeddings, Dialect::Gemini) => {
+                let (request, wire) = gemini::encode_embeddings(call.envelope.body(), &to)?;
+                (wire, Carriage::Vectors(request))
+            }
+            (EndpointKind::Embeddings, _) => {
+                return Err(refused("input", "this provider has no embeddings"));
+            }
+            (EndpointKind::CountTokens, _) => {
+                return Err(refused("messages", "this provider does not count tokens"));
+            }
+        };
         headers.extend(wire.headers.into_iter().map(|(name, value)| (Some(name), value)));
-        Ok((wire.path, wire.body, dropped))
+        Ok((wire.path, wire.body, dropped, carriage))
     }
 
     fn add_headers(&self, call: &Call, target: &Target, headers: &mut HeaderMap) {
@@ -170,6 +187,16 @@ impl Plan {
         if let Some((name, value)) = &target.endpoint.auth_header {
             headers.insert(name, value.clone());
         }
+    }
+}
+
+/// Reads a call in canonical words.
+fn decode(call: &Call) -> Result<ChatRequest, Rejection> {
+    let body = call.envelope.body();
+    if call.kind == EndpointKind::Completions {
+        dialect::decode_text_request(body)
+    } else {
+        call.dialect.codec().decode_request(body)
     }
 }
 

@@ -8,8 +8,7 @@ use crate::chat::{Delta, Usage};
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
-    Codec, Dialect, FrameKind, ReplyContext, Scanner, StreamDecoder, StreamEncoder, StreamSummary,
-    merge_usage,
+    Codec, Dialect, FrameKind, Scanner, StreamDecoder, StreamEncoder, StreamSummary, merge_usage,
 };
 use crate::failure::Failure;
 
@@ -73,13 +72,12 @@ impl Wire {
     /// A stream that is translated from one wire to another.
     pub(super) fn translated(
         from: Dialect,
-        to: Dialect,
+        encoder: Box<dyn StreamEncoder>,
         target: &Target,
-        context: ReplyContext,
     ) -> Self {
         let lane = Path::Translated(Translated {
             decoder: from.codec().stream_decoder(),
-            encoder: to.codec().stream_encoder(context),
+            encoder,
             summary: StreamSummary::default(),
             deltas: Vec::new(),
             complete: false,
