@@ -25,7 +25,6 @@ use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
-use crate::tokens;
 use crate::units::MicroUsd;
 use crate::upstream::Transport;
 
@@ -118,7 +117,9 @@ impl Lane {
     /// Dropping the future cancels the attempt upstream and settles the account as abandoned.
     pub async fn complete(&self, call: Call, mut account: Account) -> Result<Answer, Box<Refused>> {
         if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
-            return Ok(count_tokens(&call, account).await);
+            let counted = self.ledger.count_tokens(call.envelope.body()).await;
+            let served = account.complete(&StreamSummary::default());
+            return Ok(Answer::Whole(encode_count_tokens(counted).into(), served));
         }
         if call.envelope.stream {
             return self.complete_stream(call, account).await;
@@ -226,17 +227,6 @@ impl Call {
         let route = self.snapshot.resolve(&self.envelope.model).ok()?;
         route.keep_alive.every.filter(|_| route.keep_alive.before_first_token)
     }
-}
-
-/// Counts a prompt's tokens here, for models whose provider does not: an estimate.
-async fn count_tokens(call: &Call, account: Account) -> Answer {
-    let body = call.envelope.body().clone();
-    // Milliseconds of work for a long prompt, during which a data thread would serve nobody.
-    let counting = tokio::task::spawn_blocking(move || tokens::count_request(&body));
-    let counted =
-        counting.await.unwrap_or_else(|_panic| tokens::guess(call.envelope.body().len() as u64));
-    let served = account.complete(&StreamSummary::default());
-    Answer::Whole(encode_count_tokens(counted).into(), served)
 }
 
 fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::trace::{Finished, Trace};
 use super::{Call, Served};
@@ -41,14 +41,21 @@ pub struct Ledger {
     /// `None` where traces are not exported.
     tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
-    estimates: mpsc::Sender<Estimate>,
+    estimates: mpsc::Sender<Job>,
 }
 
 /// Settles what has to be estimated first; to be run off the data threads.
 #[derive(Debug)]
 pub struct Estimator {
-    waiting: mpsc::Receiver<Estimate>,
+    waiting: mpsc::Receiver<Job>,
     ledger: Arc<Ledger>,
+}
+
+/// What takes milliseconds, during which a data thread would serve nobody.
+#[derive(Debug)]
+enum Job {
+    Settle(Box<Estimate>),
+    Count(Bytes, oneshot::Sender<u64>),
 }
 
 /// An entry that lacks its token counts.
@@ -197,15 +204,15 @@ impl Estimator {
         loop {
             tokio::select! {
                 biased;
-                estimate = self.waiting.recv() => match estimate {
-                    Some(estimate) => self.ledger.settle_estimate(estimate, count),
+                job = self.waiting.recv() => match job {
+                    Some(job) => self.ledger.carry_out(job),
                     None => return,
                 },
                 _ = closing.wait_for(|closing| *closing) => break,
             }
         }
-        while let Ok(estimate) = self.waiting.try_recv() {
-            self.ledger.settle_estimate(estimate, count);
+        while let Ok(job) = self.waiting.try_recv() {
+            self.ledger.carry_out(job);
         }
     }
 }
@@ -422,10 +429,28 @@ impl Drop for Account {
 impl Ledger {
     /// Queues an estimate, or guesses by length where too many wait.
     fn estimate(&self, estimate: Estimate) {
-        if let Err(refused) = self.estimates.try_send(estimate) {
-            let (mpsc::error::TrySendError::Full(estimate)
-            | mpsc::error::TrySendError::Closed(estimate)) = refused;
-            self.settle_estimate(estimate, guess);
+        if let Err(refused) = self.estimates.try_send(Job::Settle(Box::new(estimate))) {
+            let (mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
+                refused;
+            if let Job::Settle(estimate) = job {
+                self.settle_estimate(*estimate, guess);
+            }
+        }
+    }
+
+    /// Counts the tokens of a request, or guesses by length where too much else waits.
+    pub(super) async fn count_tokens(&self, request: &Bytes) -> u64 {
+        let (reply, counted) = oneshot::channel();
+        // Where the job is not taken the reply is dropped with it, which ends the wait.
+        let _ = self.estimates.try_send(Job::Count(request.clone(), reply));
+        counted.await.unwrap_or_else(|_not_taken| tokens::guess(request.len() as u64))
+    }
+
+    fn carry_out(&self, job: Job) {
+        match job {
+            Job::Settle(estimate) => self.settle_estimate(*estimate, count),
+            // Whoever asked may have left.
+            Job::Count(request, reply) => drop(reply.send(tokens::count_request(&request))),
         }
     }
 
