@@ -1,6 +1,11 @@
 //! The real gateway with a collector beside it: what arrives there, and what providers are told.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic"
+)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
