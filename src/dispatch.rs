@@ -183,11 +183,12 @@ impl Lane {
             match self.attempt(call, &plan, &target, prepared, account).await {
                 Ok(begun) => return Ok(begun),
                 Err(failure) => {
-                    tracing::info!(
+                    tracing::debug!(
                         request.id = %call.request_id,
                         target.id = %target.id,
                         failure.kind = failure.kind.as_str(),
-                        "attempt failed: {failure}"
+                        "attempt failed: {}",
+                        failure.loggable()
                     );
                     account.on_failure(&failure);
                     let ends = failure.kind.retry() == Retry::Never;

@@ -163,6 +163,15 @@ impl Failure {
         self.status = Some(status);
         self
     }
+
+    /// The words for the log. What a provider says of the caller's own request may quote it, and
+    /// prompts are not logged.
+    pub fn loggable(&self) -> String {
+        if self.kind.blame() == Blame::Caller {
+            return Self { message: String::new(), ..self.clone() }.to_string();
+        }
+        self.to_string()
+    }
 }
 
 impl fmt::Display for Failure {

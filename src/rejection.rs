@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Blame, Failure, FailureKind};
 
 /// Why the gateway refused a request, or gave up on it.
 ///
@@ -175,6 +175,19 @@ impl Rejection {
             | Self::StreamFailed { .. }
             | Self::Internal { .. } => None,
         }
+    }
+
+    /// The words for the log, which must not quote the request: prompts are not logged.
+    pub fn loggable(&self) -> String {
+        if let Self::Invalid { .. } = self {
+            return "the request is not valid".to_owned();
+        }
+        if let Self::AttemptsFailed { failure, .. } = self
+            && failure.kind.blame() == Blame::Caller
+        {
+            return failure.loggable();
+        }
+        self.to_string()
     }
 
     /// The field it is about, for OpenAI's `error.param`.

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::dialect::Dialect;
 use crate::dispatch::Served;
 use crate::failure::FailureKind;
+use crate::ids::TargetId;
 use crate::rejection::Rejection;
 
 use super::reply;
@@ -48,7 +49,7 @@ impl ApiError {
     pub(super) fn into_response(self) -> Response {
         let Self { rejection, dialect, request_id, served } = self;
         let face = rejection.face();
-        log(&rejection, &request_id);
+        log(&rejection, &request_id, &served);
         let body = dialect.codec().encode_error(&rejection, &request_id);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = face.status;
@@ -90,17 +91,22 @@ fn is_hopeless(rejection: &Rejection) -> bool {
 }
 
 /// Logs a rejection, once, with its causes, as loudly as its face says.
-fn log(rejection: &Rejection, request_id: &str) {
+fn log(rejection: &Rejection, request_id: &str, served: &Served) {
     let face = rejection.face();
-    let detail = if let Rejection::Internal { detail } = rejection { detail.as_str() } else { "" };
+    let detail =
+        if let Rejection::Internal { detail } = rejection { Some(&**detail) } else { None };
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
                 request.id = request_id,
                 status = face.status.as_u16(),
                 code = face.code,
+                param = rejection.param(),
+                target.id = served.by.as_ref().map(TargetId::as_str),
+                attempts = served.attempts,
                 detail,
-                "request rejected: {rejection}"
+                "request rejected: {}",
+                rejection.loggable()
             )
         };
     }

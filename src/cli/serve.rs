@@ -33,7 +33,7 @@ use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::sim::{Scenario, SimTransport};
 use crate::store::{Store, StoreUrl};
-use crate::telemetry::otlp::OtlpSettings;
+use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 use crate::upstream::{Transport, Transports};
 
@@ -48,7 +48,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Options of `tidegate serve`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(after_help = "Example:\n  tidegate serve --config config/tidegate.toml")]
+#[command(
+    after_help = "Example:\n  tidegate serve --config config/tidegate.toml\n\nEnvironment:\n  \
+    TIDEGATE_LOG  what is logged, such as debug, instead of what the configuration says\n  \
+    OTEL_*        where traces and metrics go, such as \
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"
+)]
 pub struct ServeArgs {
     /// Where the configuration is.
     #[command(flatten)]
@@ -124,13 +129,8 @@ async fn supervise(
     );
     let (close, closing) = watch::channel(false);
     let (last_export, exported) = watch::channel(false);
-    let exporting = otlp.is_on().then(|| {
-        let transport = Arc::new(LiveTransport::new(MAX_IDLE_COLLECTOR, IDLE_TIMEOUT));
-        let measured = Arc::clone(&gateway);
-        let gather = Box::new(move || measured.gather_metrics());
-        let exporter = Exporter::new(otlp, transport, Arc::new(SystemWallClock), gather, traces);
-        tasks.spawn(exporter.run(exported))
-    });
+    let exporting =
+        otlp.is_on().then(|| tasks.spawn(exporter(&gateway, otlp, traces).run(exported)));
     let (last_call, last_called) = watch::channel(false);
     let writing = tasks.spawn_local(writer.run());
     let estimating = tasks.spawn(estimator.run(last_called));
@@ -165,6 +165,14 @@ async fn supervise(
     // A collector that is away must not hold up the stop.
     let _ = tokio::time::timeout(LAST_EXPORT, exported).await;
     Ok(0)
+}
+
+/// What sends this gateway's traces and metrics to a collector.
+fn exporter(gateway: &Arc<Gateway>, otlp: OtlpSettings, traces: Option<Traces>) -> Exporter {
+    let transport = Arc::new(LiveTransport::new(MAX_IDLE_COLLECTOR, IDLE_TIMEOUT));
+    let measured = Arc::clone(gateway);
+    let gather = Box::new(move || measured.gather_metrics());
+    Exporter::new(otlp, transport, Arc::new(SystemWallClock), gather, traces)
 }
 
 /// The admin API over this gateway.

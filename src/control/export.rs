@@ -16,9 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::WallClock;
-use crate::telemetry::otlp::{self, Destination, OtlpSettings};
+use crate::telemetry::otlp::{self, Destination, OtlpSettings, Traces};
 use crate::telemetry::{SpanSource, Tracer};
 use crate::upstream::{Transport, UpstreamRequest, collect};
+
+#[cfg(test)]
+mod tests;
 
 /// Requests whose spans are sent together.
 const MAX_BATCH: usize = 512;
@@ -38,7 +41,7 @@ pub struct Exporter {
     wall: Arc<dyn WallClock>,
     gather: Gather,
     /// With the queue of what its requests left; `None` where traces are not exported.
-    tracer: Option<(Arc<Tracer>, mpsc::Receiver<Box<dyn SpanSource>>)>,
+    tracer: Option<Traces>,
 }
 
 /// Sends to one destination, and logs when that begins to fail and when it works again.
@@ -65,7 +68,7 @@ impl Exporter {
         transport: Arc<dyn Transport>,
         wall: Arc<dyn WallClock>,
         gather: Gather,
-        tracer: Option<(Arc<Tracer>, mpsc::Receiver<Box<dyn SpanSource>>)>,
+        tracer: Option<Traces>,
     ) -> Self {
         Self { settings, transport, wall, gather, tracer }
     }

@@ -21,7 +21,7 @@ use crate::clock::{Instant, WallClock};
 use crate::config::{Route, Target};
 use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary, TextSample};
 use crate::failure::Failure;
-use crate::ids::{ModelName, RequestId};
+use crate::ids::{ModelName, RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
@@ -189,6 +189,22 @@ impl Ledger {
         for _ in 1..entry.attempts {
             metrics.fallbacks.inc();
         }
+        tracing::debug!(
+            request.id = %entry.request_id,
+            caller.id = %entry.caller,
+            endpoint = entry.endpoint.as_str(),
+            route = entry.route.as_ref().map(RouteName::as_str),
+            target.id = entry.target.as_ref().map(TargetId::as_str),
+            outcome = entry.outcome.as_str(),
+            status = entry.status,
+            attempts = entry.attempts,
+            latency_ms = entry.latency.as_secs_f64() * 1e3,
+            first_token_ms = entry.first_token.map(|first| first.as_secs_f64() * 1e3),
+            overhead_us = entry.overhead.as_secs_f64() * 1e6,
+            input_tokens = entry.usage.total_input(),
+            output_tokens = entry.usage.total_output(),
+            "request ended"
+        );
         if let (Some(tracer), Some(trace)) = (&self.tracer, trace.filter(|trace| trace.is_kept())) {
             tracer.record(Box::new(Finished { trace, entry: entry.clone() }));
         }

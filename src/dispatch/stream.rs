@@ -281,6 +281,13 @@ impl AnswerStream {
                 self.state = State::Last(body);
             }
             Err(rejection) => {
+                tracing::warn!(
+                    request.id = %account.request_id(),
+                    code = rejection.face().code,
+                    attempts = account.attempts(),
+                    "request failed after its reply had begun: {}",
+                    rejection.loggable()
+                );
                 let event = account.error_event(&rejection);
                 account.reject(&rejection);
                 self.state = State::Last(event);
@@ -314,7 +321,8 @@ impl AnswerStream {
             request.id = %account.request_id(),
             target.id = %target.id,
             failure.kind = failure.kind.as_str(),
-            "stream broke: {failure}"
+            "stream broke: {}",
+            failure.loggable()
         );
         let rejection = Rejection::StreamFailed { failure };
         let event = account.error_event(&rejection);

@@ -24,7 +24,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Destination, OtlpSettings};
+pub use settings::{Destination, OtlpSettings, Traces};
 
 /// The body that carries `spans`, from the resource with these attributes.
 pub fn trace_request(resource: &[(String, String)], spans: Vec<Span>) -> Bytes {

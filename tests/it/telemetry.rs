@@ -1,6 +1,11 @@
 //! The real gateway with a collector beside it: what arrives there, and what providers are told.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic"
+)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,11 +28,11 @@ use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::Status
 use parking_lot::Mutex;
 use prost::Message;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -137,18 +142,18 @@ fn plain(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 struct Gateway {
     child: Child,
     address: SocketAddr,
+    /// Held open: the greeting has more lines.
+    _greeting: Lines<BufReader<ChildStdout>>,
     _folder: TempDir,
 }
 
 impl Gateway {
     /// Starts it with the two providers of the world at `world`, and with these variables.
     async fn start(world: SocketAddr, variables: &[(&str, &str)]) -> Self {
-        // Free now, and nothing else asks for a port by number.
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             r#"
-            server = {{ listen = "{address}", worker_threads = 1 }}
+            server = {{ listen = "127.0.0.1:0", worker_threads = 1 }}
             store = {{ url = "sqlite:{folder}/tidegate.db" }}
             [providers.up]
             dialect = "openai-chat"
@@ -165,23 +170,27 @@ impl Gateway {
         );
         let file = folder.path().join("tidegate.toml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["serve", "--config"])
             .arg(file)
             .env_clear()
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let up = async {
-            while TcpStream::connect(address).await.is_err() {
-                sleep(Duration::from_millis(20)).await;
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let greeted = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("a greeting");
+                if let Some((_, address)) = line.split_once(" on http://") {
+                    return address.parse().unwrap();
+                }
             }
         };
-        timeout(PATIENCE, up).await.expect("the gateway starts");
-        Self { child, address, _folder: folder }
+        let address = timeout(PATIENCE, greeted).await.expect("the gateway starts");
+        Self { child, address, _greeting: lines, _folder: folder }
     }
 
     /// Asks for `model` and returns the whole reply.

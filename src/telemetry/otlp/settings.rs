@@ -20,6 +20,9 @@ const SPAN_DELAY: Duration = Duration::from_secs(1);
 /// How often metrics are sent.
 const METRIC_INTERVAL: Duration = Duration::from_secs(60);
 
+/// A tracer, and the queue of what its requests leave.
+pub type Traces = (Arc<Tracer>, mpsc::Receiver<Box<dyn SpanSource>>);
+
 /// Where traces and metrics go, and what is said with them.
 #[derive(Debug, Clone, Default)]
 pub struct OtlpSettings {
@@ -87,7 +90,7 @@ impl OtlpSettings {
     }
 
     /// A tracer and the queue of what its requests leave, where traces are exported.
-    pub fn tracer(&self) -> Option<(Arc<Tracer>, mpsc::Receiver<Box<dyn SpanSource>>)> {
+    pub fn tracer(&self) -> Option<Traces> {
         self.traces.as_ref()?;
         let (tracer, waiting) = Tracer::new(self.sampler);
         Some((Arc::new(tracer), waiting))
