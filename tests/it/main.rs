@@ -22,6 +22,7 @@ mod rig;
 mod scripted;
 mod sdk;
 mod sim;
+mod spec;
 mod streaming;
 mod support;
 mod telemetry;
