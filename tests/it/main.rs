@@ -18,6 +18,7 @@ mod keys;
 mod leaks;
 mod limits_of_time;
 mod process;
+mod providers;
 mod rig;
 mod scripted;
 mod sdk;
