@@ -3,6 +3,7 @@
 //! `scripts/sdk-setup` installs what they need; `make test` calls it and asks for these tests with
 //! `SDK_TESTS=required`. Without it they are skipped where nothing is installed.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -78,11 +79,11 @@ fn installed() -> Option<PathBuf> {
 }
 
 /// Runs a Python program of `tests/sdk`.
-fn python(name: &str) {
+pub(crate) fn python(name: &str, environment: &[(&str, &OsStr)]) {
     let Some(home) = installed() else { return };
     let mut program = Command::new(home.join("venv/bin/python"));
     // `-B` keeps the tree free of compiled modules.
-    program.arg("-B").arg(package().join("tests/sdk").join(name));
+    program.arg("-B").arg(package().join("tests/sdk").join(name)).envs(environment.iter().copied());
     Stage::set().play(program);
 }
 
@@ -102,12 +103,12 @@ fn node(name: &str) {
 
 #[test]
 fn openai_for_python_works_unmodified() {
-    python("openai_sdk.py");
+    python("openai_sdk.py", &[]);
 }
 
 #[test]
 fn anthropic_for_python_works_unmodified() {
-    python("anthropic_sdk.py");
+    python("anthropic_sdk.py", &[]);
 }
 
 #[test]
