@@ -139,7 +139,7 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
             let mut stream = gate.connect().await;
             stream.write_all(head.as_bytes()).await.unwrap();
             let answer = read_answer(&mut stream).await;
-            assert!(matches!(answer.status, 413 | 400), "{length}: {answer:?}");
+            assert!(matches!(answer.status, 413 | 431), "{length}: {answer:?}");
             if answer.status == 413 {
                 assert!(error_of(path, &answer).contains("12000000"), "{answer:?}");
             }
@@ -164,7 +164,9 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
         (0..1_000).map(|n| format!("x-{n}: y\r\n")).collect(),
     ] {
         let answer = gate.send(format!("GET /livez HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await;
-        assert_eq!(answer.status, 431, "{:?}", answer.head);
+        // What was not read any more resets the connection, and may take the answer with it.
+        let is_lost = answer.status == 0 && headers.len() > 16_000;
+        assert!(answer.status == 431 || is_lost, "{} bytes: {answer:?}", headers.len());
     }
     let answer = gate.send("POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n");
     assert_eq!(answer.await.status, 400);
