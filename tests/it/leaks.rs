@@ -9,7 +9,9 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tidegate::api::server::{ConnectionLimits, Server, bind};
 use tidegate::clock::Instant;
+use tidegate::control::tasks::Tasks;
 use tidegate::dialect::Dialect;
 use tidegate::sim::{Behaviour, Latency, Scenario};
 use tokio::runtime::Handle;
@@ -309,4 +311,39 @@ async fn a_caller_who_leaves_is_gone_upstream_within_a_tenth_of_a_second() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
+    let rig = Rig::new(Scenario::instant(), "");
+    let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server {
+        listener: tokio::net::TcpListener::from_std(listener).unwrap(),
+        router: rig.router.clone(),
+        limits: ConnectionLimits {
+            head_bytes: 65_536,
+            head_within: Duration::from_secs(5),
+            unread_for: Duration::from_millis(300),
+        },
+        metrics: Arc::clone(&rig.gateway.metrics),
+    };
+    let (_close, closing) = tokio::sync::watch::channel(false);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.run(&Tasks::new(), closing).await });
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    // Far more than the system keeps for a socket.
+    let ask = Ask::chat("chat/alpha", "[[sim:tokens=100000]]");
+    let request = crate::process::post(ask.path(), ask.body().to_string().as_bytes());
+    tokio::io::AsyncWriteExt::write_all(&mut caller, &request).await.unwrap();
+    let left = async {
+        while rig.sim.stats().total.cancelled == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::process::PATIENCE, left).await.expect("the answer is let go of");
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    drop(caller);
+    let [entry] = rig.journal().await.try_into().unwrap();
+    assert_eq!(entry.outcome, "client_gone", "{entry:?}");
 }
