@@ -163,6 +163,53 @@ async fn odd_endings_have_one_end_each() {
     }
 }
 
+/// The same of Anthropic's wire, which says its end twice: with the reason, and with a stop.
+#[tokio::test(start_paused = true)]
+async fn odd_endings_of_messages_have_one_end_each() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\
+        \"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":\
+        {\"input_tokens\":3,\"output_tokens\":1}}}\n\n\
+        event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\
+        \"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    let one = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+        \"delta\":{\"type\":\"text_delta\",\"text\":\"one\"}}\n\n";
+    let finish = "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\
+        \"end_turn\"},\"usage\":{\"output_tokens\":2}}\n\n";
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\
+        \"message\":\"late\"}}\n\n";
+    let broken = "event: content_block_delta\ndata: {\"broken\n\n";
+    let cases: [(&str, Vec<&str>, End); 8] = [
+        ("as it should be", vec![start, one, finish, stop], End::Terminal),
+        ("no blank line", vec![start, one, finish, stop.trim_end()], End::Terminal),
+        ("no stop", vec![start, one, finish], End::Terminal),
+        ("no reason", vec![start, one], End::Error),
+        ("junk after the end", vec![start, one, finish, stop, broken], End::Terminal),
+        ("an error after the end", vec![start, one, finish, stop, error], End::Terminal),
+        ("an error before the end", vec![start, one, error], End::Error),
+        ("two ends", vec![start, one, finish, stop, stop], End::Terminal),
+    ];
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        for (name, pieces, end) in &cases {
+            for joined in [false, true] {
+                let mut pieces: Vec<_> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+                if joined {
+                    // In the read with the first token an error is still another target's to mend.
+                    pieces = vec![pieces[..2].concat(), pieces[2..].concat()];
+                }
+                let router = rig.over(Scripted::new(move |_| {
+                    pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
+                }));
+                let got = read(&router, &Ask::new(dialect, "claude/alpha", "hello")).await;
+                let what = format!("{dialect}, {name}, joined {joined}: {got:#?}");
+                assert_eq!((got.text().as_str(), got.end()), ("one", *end), "{what}");
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_keeps_its_connection_open_after_the_end_is_not_waited_for() {
     let rig = Rig::instant("");
