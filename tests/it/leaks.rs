@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::process::Program;
 use crate::rig::{Ask, End, Rig, end_of};
-use crate::scripted::{Reply, Scripted};
+use crate::scripted::{Reply, scripted};
 
 const REQUESTS: usize = 10_000;
 
@@ -234,7 +234,7 @@ async fn hundreds_of_bad_endings_on_real_sockets_leave_no_connection() {
         ask.text = ask.text.replace("on=alpha,", "");
         let leave = match leave {
             Leave::Polls(polls) => Leave::After(Duration::from_millis(polls as u64)),
-            leave => leave,
+            Leave::Never | Leave::After(_) => leave,
         };
         let address = gate.address;
         running.spawn(async move {
@@ -319,9 +319,8 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
     let rig = Rig::instant("");
     // Far more than the system keeps for a socket.
     let text = "x".repeat(1 << 16);
-    let router = rig.over(Scripted::new(move |_| {
-        (0..1_000).fold(Reply::stream(), |reply, _| reply.says(&text))
-    }));
+    let router =
+        rig.over(scripted(move |_| (0..1_000).fold(Reply::stream(), |reply, _| reply.says(&text))));
     let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server {

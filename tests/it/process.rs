@@ -229,8 +229,7 @@ impl Answer {
 fn dechunk(body: &str) -> (String, bool) {
     let mut rest = body.as_bytes();
     let mut out = Vec::new();
-    loop {
-        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { break };
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
         let size = std::str::from_utf8(&rest[..end]).unwrap();
         let Ok(size) = usize::from_str_radix(size, 16) else { break };
         rest = &rest[end + 2..];
