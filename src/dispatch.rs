@@ -237,15 +237,16 @@ fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {
 }
 
 /// Keeps the failure that tells the caller most: what is said about the caller's own request before
-/// what is said about a provider, and of the latter the last.
+/// what is said about a provider, then what passes with time before what does not, and of equals
+/// the last.
 fn keep_more_telling(kept: &mut Option<Failure>, next: Failure) {
-    let rank = |blame| match blame {
-        Blame::Caller => 2,
-        Blame::Provider => 1,
-        Blame::Credential => 0,
+    let rank = |failure: &Failure| match (failure.kind.blame(), failure.kind.retry()) {
+        (Blame::Caller, _) => 3,
+        (Blame::Provider, _) => 2,
+        (Blame::Credential, Retry::SameOrOther) => 1,
+        (Blame::Credential, Retry::Other | Retry::Never) => 0,
     };
-    let better =
-        kept.as_ref().is_none_or(|kept| rank(next.kind.blame()) >= rank(kept.kind.blame()));
+    let better = kept.as_ref().is_none_or(|kept| rank(&next) >= rank(kept));
     if better {
         *kept = Some(next);
     }

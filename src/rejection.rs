@@ -161,7 +161,21 @@ impl Rejection {
     /// When to try again, if trying again can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::AttemptsFailed { failure, .. } => failure.retry_after,
+            Self::AttemptsFailed { failure, .. } => match failure.kind {
+                // Many providers do not say when. A client that knows nothing tries too soon.
+                FailureKind::Overloaded | FailureKind::RateLimited => {
+                    Some(failure.retry_after.unwrap_or(Duration::from_secs(1)))
+                }
+                FailureKind::Transport
+                | FailureKind::SlowStart
+                | FailureKind::ServerFault
+                | FailureKind::HardQuota
+                | FailureKind::AuthFault
+                | FailureKind::CallerFault
+                | FailureKind::Policy
+                | FailureKind::MidStream
+                | FailureKind::Degenerate => failure.retry_after,
+            },
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Invalid { .. }
             | Self::Unsupported { .. }

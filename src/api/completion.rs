@@ -107,7 +107,7 @@ impl Asked {
     fn read(kind: EndpointKind, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
         let timeout = timeout(headers)?;
         let tags = tags(headers)?;
-        let envelope = Envelope::read(body)?;
+        let mut envelope = Envelope::read(body)?;
         envelope.require(match kind {
             EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
             EndpointKind::Completions => "prompt",
@@ -115,6 +115,10 @@ impl Asked {
         })?;
         if kind == EndpointKind::Messages {
             envelope.require("max_tokens")?;
+        }
+        if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
+            // These answers come whole, whatever is asked for.
+            envelope.stream = false;
         }
         Ok(Self { envelope, timeout, tags })
     }

@@ -19,6 +19,10 @@ use tokio::sync::watch;
 use crate::control::tasks::Tasks;
 use crate::telemetry::Metrics;
 
+mod unread;
+
+use unread::Unread;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 /// How long to wait after an accept failed for want of file descriptors or memory.
@@ -31,6 +35,8 @@ pub struct ConnectionLimits {
     pub head_bytes: usize,
     /// How long a request's head may take, and how long a connection may be idle between requests.
     pub head_within: Duration,
+    /// How long a caller may take nothing of an answer that is there.
+    pub unread_for: Duration,
 }
 
 /// Serves one listener until told to stop.
@@ -108,7 +114,8 @@ impl Server {
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new());
             builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
-            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            let socket = TokioIo::new(Unread::new(socket, limits.unread_for));
+            let connection = builder.serve_connection(socket, service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => {

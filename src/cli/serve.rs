@@ -45,6 +45,9 @@ const MAX_IDLE_COLLECTOR: usize = 2;
 const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How long a caller may take nothing of an answer that is there. A browser's tab in the background
+/// goes on reading; a laptop that was closed does not.
+const UNREAD_FOR: Duration = Duration::from_secs(60);
 
 /// Options of `tidegate serve`.
 #[derive(Debug, Clone, Default, Args)]
@@ -296,6 +299,7 @@ impl DataThread {
         let limits = ConnectionLimits {
             head_bytes: usize::try_from(settings.request_head_limit.0).unwrap_or(usize::MAX),
             head_within: settings.head_read_timeout.0,
+            unread_for: UNREAD_FOR,
         };
         let listener = TcpListener::from_std(listener)?;
         let router = match admin {

@@ -438,6 +438,14 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let detail = "panic".to_owned();
+            let face = Rejection::Internal { detail }.face();
+            if let Some(open) = &mut self.open {
+                open.entry.error_code = Some(face.code);
+            }
+            self.settle(Outcome::Failed, face.status.as_u16(), None);
+        }
         self.settle(Outcome::ClientGone, 499, None);
     }
 }

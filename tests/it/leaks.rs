@@ -9,12 +9,17 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tidegate::api::server::{ConnectionLimits, Server, bind};
+use tidegate::clock::Instant;
+use tidegate::control::tasks::Tasks;
 use tidegate::dialect::Dialect;
 use tidegate::sim::{Behaviour, Latency, Scenario};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use crate::process::Program;
 use crate::rig::{Ask, End, Rig, end_of};
+use crate::scripted::{Reply, scripted};
 
 const REQUESTS: usize = 10_000;
 
@@ -185,4 +190,166 @@ async fn ten_thousand_bad_endings_leak_nothing() {
     for entry in journal.iter().filter(|entry| entry.outcome == "cut") {
         assert!(entry.usage_estimated && entry.usage.input > 0, "{entry:?}");
     }
+}
+
+/// The simulated providers behind real sockets.
+fn gate_over(sim: &Program) -> Program {
+    Program::serve(&format!(
+        r#"
+[server]
+worker_threads = 2
+[defaults]
+timeouts = {{ first_token = "2s", between_tokens = "1s", total = "5s" }}
+[providers.chat]
+dialect = "openai-chat"
+base_url = "http://{0}/v1"
+credentials = [{{ none = true }}]
+models = [{{ id = "alpha" }}]
+[providers.claude]
+dialect = "anthropic"
+base_url = "http://{0}/v1"
+credentials = [{{ none = true }}]
+models = [{{ id = "opal" }}]
+[providers.gem]
+dialect = "gemini"
+base_url = "http://{0}/v1beta"
+credentials = [{{ none = true }}]
+models = [{{ id = "ruby" }}]
+"#,
+        sim.address
+    ))
+}
+
+const QUICK: &str = "[models.\"*\"]\nttft = \"30ms\"\ntoken_gap = \"5ms\"\n";
+
+#[tokio::test]
+async fn hundreds_of_bad_endings_on_real_sockets_leave_no_connection() {
+    let sim = Program::sim(QUICK);
+    let gate = gate_over(&sim);
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut running = JoinSet::new();
+    for n in 0..400 {
+        let (mut ask, leave) = draw(&mut rng);
+        ask.model = ["chat/alpha", "claude/opal", "gem/ruby"][n % 3].to_owned();
+        ask.text = ask.text.replace("on=alpha,", "");
+        let leave = match leave {
+            Leave::Polls(polls) => Leave::After(Duration::from_millis(polls as u64)),
+            Leave::Never | Leave::After(_) => leave,
+        };
+        let address = gate.address;
+        running.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(5 * n as u64)).await;
+            let asking = async {
+                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let body = ask.body().to_string();
+                let request = crate::process::post(ask.path(), body.as_bytes());
+                tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.unwrap();
+                let answer = crate::process::read_answer(&mut stream).await;
+                if answer.status != 200 {
+                    assert_ne!(answer.status, 0, "closed without a word: {ask:?}");
+                    return Fate::Refused;
+                }
+                assert!(answer.is_whole, "cut without a word: {answer:?} {ask:?}");
+                let streams = answer.head.contains("text/event-stream");
+                if streams { Fate::Streamed(end_of(&answer.body)) } else { Fate::Whole }
+            };
+            match leave {
+                Leave::After(time) => {
+                    tokio::time::timeout(time, asking).await.unwrap_or(Fate::Left)
+                }
+                Leave::Never | Leave::Polls(_) => asking.await,
+            }
+        });
+    }
+    let fates = running.join_all().await;
+    for fate in [Fate::Left, Fate::Refused, Fate::Whole, Fate::Streamed(End::Error)] {
+        assert!(fates.contains(&fate), "{fate:?} was not tried");
+    }
+    assert!(!fates.contains(&Fate::Streamed(End::Wrong)), "a stream ended in silence or twice");
+    sim.until("/sim/stats", |stats| stats["in_flight"] == 0).await;
+    let health = gate.until("/health", |health| health["in_flight"] == 0).await;
+    assert_eq!(gate.metric("tidegate_in_flight").await, 0.0);
+    let started = Instant::now();
+    // The one that asks is a connection, too.
+    while gate.metric("tidegate_connections").await > 1.0 {
+        assert!(started.elapsed() < Duration::from_secs(5), "connections stay open");
+    }
+    let accepted = &health["journal"]["accepted"];
+    gate.until("/health", |health| health["journal"]["written"] == *accepted).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_is_gone_upstream_within_a_tenth_of_a_second() {
+    let sim = Program::sim(QUICK);
+    let gate = gate_over(&sim);
+    let cancelled = async || sim.get_json("/sim/stats").await["cancelled"].as_u64().unwrap();
+    for model in ["chat/alpha", "claude/opal"] {
+        for text in ["[[sim:stall_before_head]]", "[[sim:stall_after=1]]"] {
+            for stream in [true, false] {
+                let mut best = Duration::MAX;
+                // The machine may be busy, the gateway is not: the best of several counts.
+                for _ in 0..5 {
+                    let before = cancelled().await;
+                    let in_flight =
+                        |wanted: u64| move |stats: &serde_json::Value| stats["in_flight"] == wanted;
+                    let mut caller = gate.connect().await;
+                    let ask = Ask { stream, ..Ask::chat(model, text) };
+                    let body = ask.body().to_string();
+                    let request = crate::process::post(ask.path(), body.as_bytes());
+                    tokio::io::AsyncWriteExt::write_all(&mut caller, &request).await.unwrap();
+                    sim.until("/sim/stats", in_flight(1)).await;
+                    drop(caller);
+                    let left = Instant::now();
+                    while cancelled().await == before {
+                        assert!(left.elapsed() < Duration::from_secs(2), "{model} {text} goes on");
+                    }
+                    best = best.min(left.elapsed());
+                    if best < Duration::from_millis(100) {
+                        break;
+                    }
+                }
+                assert!(best < Duration::from_millis(100), "{model} {text}: {best:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
+    let rig = Rig::instant("");
+    // Far more than the system keeps for a socket.
+    let text = "x".repeat(1 << 16);
+    let router =
+        rig.over(scripted(move |_| (0..1_000).fold(Reply::stream(), |reply, _| reply.says(&text))));
+    let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server {
+        listener: tokio::net::TcpListener::from_std(listener).unwrap(),
+        router,
+        limits: ConnectionLimits {
+            head_bytes: 65_536,
+            head_within: Duration::from_secs(5),
+            unread_for: Duration::from_millis(300),
+        },
+        metrics: Arc::clone(&rig.gateway.metrics),
+    };
+    let (_close, closing) = tokio::sync::watch::channel(false);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.run(&Tasks::new(), closing).await });
+    let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    let ask = Ask::chat("chat/alpha", "hello");
+    let request = crate::process::post(ask.path(), ask.body().to_string().as_bytes());
+    tokio::io::AsyncWriteExt::write_all(&mut caller, &request).await.unwrap();
+    let left = async {
+        while rig.gateway.journal.health().queued == 0 && rig.gateway.fleet().counts().is_empty()
+            || rig.gateway.fleet().in_flight() > 0
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::process::PATIENCE, left).await.expect("the answer is let go of");
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    drop(caller);
+    let [entry] = rig.journal_on_a_running_clock().await.try_into().unwrap();
+    assert_eq!(entry.outcome, "client_gone", "{entry:?}");
 }

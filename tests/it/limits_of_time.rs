@@ -6,7 +6,7 @@ use tidegate::dialect::Dialect;
 use tidegate::sim::Scenario;
 
 use crate::rig::{Ask, End, Got, Rig, read};
-use crate::scripted::{CHAT_FINISH, DONE, Reply, Scripted};
+use crate::scripted::{CHAT_FINISH, DONE, Reply, scripted};
 
 const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
 
@@ -120,7 +120,7 @@ async fn a_stall_within_an_answer_is_an_error_and_comments_come_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn comments_stop_when_tokens_come_again() {
     let rig = Rig::instant(ROUTES);
-    let router = rig.over(Scripted::new(|_| {
+    let router = rig.over(scripted(|_| {
         let begun = Reply::stream().says("one").waits(secs(20)).says(" two").waits(secs(10));
         begun.says(" three").waits(secs(16)).chunk(CHAT_FINISH).chunk(DONE)
     }));

@@ -141,10 +141,15 @@ impl Rig {
         read(&self.router, ask).await
     }
 
-    /// Settles what is to be estimated, writes the journal and reads it, oldest request first.
+    /// Starts the clock, which was paused, and reads the journal.
     pub(crate) async fn journal(self) -> Vec<StoredRequest> {
         // The database works on threads of its own, which a paused clock would not wait for.
         tokio::time::resume();
+        self.journal_on_a_running_clock().await
+    }
+
+    /// Settles what is to be estimated, writes the journal and reads it, oldest request first.
+    pub(crate) async fn journal_on_a_running_clock(self) -> Vec<StoredRequest> {
         let Self { gateway, writer, estimator, router, _folder, .. } = self;
         drop(router);
         let (_open, closed) = tokio::sync::watch::channel(true);

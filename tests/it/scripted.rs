@@ -30,7 +30,7 @@ enum Step {
 }
 
 /// Answers every request with what the function says.
-pub(crate) struct Scripted<F>(pub(crate) F);
+struct Scripted<F>(F);
 
 struct Body {
     steps: VecDeque<Step>,
@@ -91,17 +91,19 @@ pub(crate) const CHAT_FINISH: &str = "data: {\"id\":\"c\",\"object\":\"chat.comp
 /// The last event of OpenAI's wire.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
 
+/// A transport that answers every request with what `answer` says.
+pub(crate) fn scripted<F>(answer: F) -> Arc<dyn Transport>
+where
+    F: Fn(&UpstreamRequest) -> Reply + Send + Sync + 'static,
+{
+    Arc::new(Scripted(answer))
+}
+
 // === impl Scripted ===
 
 impl<F> fmt::Debug for Scripted<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Scripted")
-    }
-}
-
-impl<F: Fn(&UpstreamRequest) -> Reply + Send + Sync + 'static> Scripted<F> {
-    pub(crate) fn new(answer: F) -> Arc<dyn Transport> {
-        Arc::new(Self(answer))
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tidegate::dialect::Dialect;
 
 use crate::rig::{Ask, End, Rig, read};
-use crate::scripted::{CHAT_FINISH, DONE, Reply, Scripted, chat_chunk};
+use crate::scripted::{CHAT_FINISH, DONE, Reply, chat_chunk, scripted};
 
 const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
 const UPSTREAMS: [&str; 3] = ["chat/alpha", "claude/alpha", "gem/alpha"];
@@ -101,7 +102,7 @@ async fn reads_may_be_cut_anywhere() {
     for dialect in CALLERS {
         for size in (1..40).chain([whole.len() - 1, whole.len()]) {
             let pieces: Vec<_> = whole.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
-            let router = rig.over(Scripted::new(move |_| {
+            let router = rig.over(scripted(move |_| {
                 pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
             }));
             let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
@@ -143,7 +144,7 @@ async fn odd_endings_have_one_end_each() {
         for (name, pieces, end) in &cases {
             for joined in [false, true] {
                 let pieces = if joined { vec![pieces.concat()] } else { pieces.clone() };
-                let router = rig.over(Scripted::new(move |_| {
+                let router = rig.over(scripted(move |_| {
                     pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
                 }));
                 let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
@@ -157,9 +158,56 @@ async fn odd_endings_have_one_end_each() {
     let only = chat_chunk("one").replace("null", "\"stop\"");
     for dialect in CALLERS {
         let only = unclosed(&only);
-        let router = rig.over(Scripted::new(move |_| Reply::stream().chunk(only.clone())));
+        let router = rig.over(scripted(move |_| Reply::stream().chunk(only.clone())));
         let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
         assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{dialect} {got:#?}");
+    }
+}
+
+/// The same of Anthropic's wire, which says its end twice: with the reason, and with a stop.
+#[tokio::test(start_paused = true)]
+async fn odd_endings_of_messages_have_one_end_each() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\
+        \"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":\
+        {\"input_tokens\":3,\"output_tokens\":1}}}\n\n\
+        event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\
+        \"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    let one = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+        \"delta\":{\"type\":\"text_delta\",\"text\":\"one\"}}\n\n";
+    let finish = "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\
+        \"end_turn\"},\"usage\":{\"output_tokens\":2}}\n\n";
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\
+        \"message\":\"late\"}}\n\n";
+    let broken = "event: content_block_delta\ndata: {\"broken\n\n";
+    let cases: [(&str, Vec<&str>, End); 8] = [
+        ("as it should be", vec![start, one, finish, stop], End::Terminal),
+        ("no blank line", vec![start, one, finish, stop.trim_end()], End::Terminal),
+        ("no stop", vec![start, one, finish], End::Terminal),
+        ("no reason", vec![start, one], End::Error),
+        ("junk after the end", vec![start, one, finish, stop, broken], End::Terminal),
+        ("an error after the end", vec![start, one, finish, stop, error], End::Terminal),
+        ("an error before the end", vec![start, one, error], End::Error),
+        ("two ends", vec![start, one, finish, stop, stop], End::Terminal),
+    ];
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        for (name, pieces, end) in &cases {
+            for joined in [false, true] {
+                let mut pieces: Vec<_> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+                if joined {
+                    // In the read with the first token an error is still another target's to mend.
+                    pieces = vec![pieces[..2].concat(), pieces[2..].concat()];
+                }
+                let router = rig.over(scripted(move |_| {
+                    pieces.iter().fold(Reply::stream(), |reply, piece| reply.chunk(piece.clone()))
+                }));
+                let got = read(&router, &Ask::new(dialect, "claude/alpha", "hello")).await;
+                let what = format!("{dialect}, {name}, joined {joined}: {got:#?}");
+                assert_eq!((got.text().as_str(), got.end()), ("one", *end), "{what}");
+            }
+        }
     }
 }
 
@@ -173,7 +221,7 @@ async fn a_provider_that_keeps_its_connection_open_after_the_end_is_not_waited_f
             })
         };
         for ending in [Reply::stalls as fn(Reply) -> Reply, Reply::resets, chatters] {
-            let router = rig.over(Scripted::new(move |_| {
+            let router = rig.over(scripted(move |_| {
                 ending(Reply::stream().says("one").chunk(CHAT_FINISH).chunk(DONE))
             }));
             let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
@@ -189,7 +237,7 @@ async fn a_whole_answer_to_a_streamed_request_is_streamed() {
         {"index":0,"message":{"role":"assistant","content":"all at once"},"finish_reason":"stop"}]}"#;
     let rig = Rig::instant("");
     for dialect in CALLERS {
-        let router = rig.over(Scripted::new(move |_| Reply::status(200).chunk(body)));
+        let router = rig.over(scripted(move |_| Reply::status(200).chunk(body)));
         let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
         assert_eq!((got.text().as_str(), got.end()), ("all at once", End::Terminal), "{got:#?}");
     }
@@ -209,4 +257,46 @@ async fn counting_tokens_costs_nothing() {
 fn tidegate_request(path: &str, model: &str) -> http::Request<axum::body::Body> {
     let body = Ask::chat(model, "hello").whole().body().to_string();
     http::Request::post(path).body(axum::body::Body::from(body)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn streaming_means_nothing_where_nothing_streams() {
+    let rig = Rig::instant("");
+    for (path, model) in
+        [("/v1/embeddings", "chat/alpha"), ("/v1/messages/count_tokens", "claude/alpha")]
+    {
+        let body = json!({ "model": model, "stream": true, "input": "hello",
+            "messages": [{ "role": "user", "content": "hello" }] });
+        let request = http::Request::post(path).body(axum::body::Body::from(body.to_string()));
+        let answer =
+            tower::ServiceExt::oneshot(rig.router.clone(), request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}: {answer:?}");
+        assert_eq!(answer.headers()["content-type"], "application/json", "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_without_an_end_is_not_collected_for_ever() {
+    let rig = Rig::instant(
+        "[routes.pair]\ntargets = [{ model = \"chat/alpha\" }, { model = \"chat/beta\", tier = 1 }]",
+    );
+    let endless = |reply: Reply| {
+        let padding = vec![b'x'; 1 << 20];
+        (0..40).fold(reply.chunk("data: {"), |reply, _| reply.chunk(padding.clone())).stalls()
+    };
+    let before = rig.over(scripted(move |request| {
+        if request.body.as_ref().windows(5).any(|word| word == b"alpha") {
+            endless(Reply::stream())
+        } else {
+            Reply::stream().says("one").chunk(CHAT_FINISH).chunk(DONE)
+        }
+    }));
+    let got = read(&before, &Ask::chat("pair", "hello")).await;
+    assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{:?}", got.headers);
+    let after = rig.over(scripted(move |_| endless(Reply::stream().says("one"))));
+    for dialect in CALLERS {
+        let got = read(&after, &Ask::new(dialect, "pair", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("one", End::Error), "{:?}", got.headers);
+        assert!(got.body.len() < 10_000 && got.end_after < Duration::from_secs(1));
+    }
 }
