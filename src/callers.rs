@@ -1,7 +1,7 @@
 //! Who may call: API keys, and the admin key.
 //!
-//! A key is 32 bytes of chance in base 62 behind `tg-`, shown once and stored as its SHA-256. A
-//! slow hash would add nothing: it protects passwords that people choose, and nobody guesses 190
+//! A key is 40 random characters of base 62 behind `tg-`, shown once and stored as its SHA-256. A
+//! slow hash would add nothing: it protects passwords that people choose, and nobody guesses 238
 //! random bits. On the request path a key costs one SHA-256, one look into an immutable table and
 //! one comparison in constant time.
 

@@ -110,6 +110,8 @@ pub struct Model {
     pub source: String,
     /// The day they were read, as `YYYY-MM-DD`.
     pub as_of: String,
+    /// Whether a file lists it, and not a caller made up its name.
+    pub listed: bool,
 }
 
 /// What a model does.
@@ -214,6 +216,7 @@ impl Model {
             prices: None,
             source: String::new(),
             as_of: String::new(),
+            listed: false,
         }
     }
 

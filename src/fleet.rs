@@ -16,6 +16,9 @@ use crate::ids::TargetId;
 use crate::policy::order;
 use crate::telemetry::{Metrics, TargetMetrics};
 
+/// Stands for all models that a provider serves without listing them.
+const UNLISTED: &str = "(unlisted)";
+
 /// Every target that was ever tried.
 #[derive(Debug)]
 pub struct Fleet {
@@ -108,13 +111,23 @@ impl Fleet {
     }
 
     fn live_of(&self, target: &Target) -> Arc<TargetLive> {
-        if let Some(live) = self.live.load().get(&target.id) {
+        if target.model.listed {
+            return self.live_under(&target.id, target, target.model.name.as_str());
+        }
+        // A provider that serves any model lets callers make up names, and neither memory nor the
+        // labels of metrics may grow with them: what is not listed is counted together.
+        let together = TargetId::new(format!("{}/{UNLISTED}", target.endpoint.id));
+        self.live_under(&together, target, UNLISTED)
+    }
+
+    fn live_under(&self, id: &TargetId, target: &Target, model: &str) -> Arc<TargetLive> {
+        if let Some(live) = self.live.load().get(id) {
             return Arc::clone(live);
         }
         let provider = target.endpoint.provider.as_str();
-        let metrics = self.metrics.target(provider, target.model.name.as_str(), target.id.as_str());
+        let metrics = self.metrics.target(provider, model, id.as_str());
         let fresh = Arc::new(TargetLive {
-            id: target.id.clone(),
+            id: id.clone(),
             metrics,
             in_flight: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
@@ -122,11 +135,11 @@ impl Fleet {
         });
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
-            live.entry(target.id.clone()).or_insert_with(|| Arc::clone(&fresh));
+            live.entry(id.clone()).or_insert_with(|| Arc::clone(&fresh));
             live
         });
         // Another request may have been first: then its entry is the one that counts.
-        self.live.load().get(&target.id).map_or(fresh, Arc::clone)
+        self.live.load().get(id).map_or(fresh, Arc::clone)
     }
 }
 

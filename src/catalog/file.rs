@@ -216,6 +216,7 @@ pub fn models(
                 .map_or(Features::ALL, |features| features.iter().copied().collect()),
             prices,
             source: model.source.clone().unwrap_or_else(|| fallback.0.to_owned()),
+            listed: true,
             as_of: model.as_of.clone().unwrap_or_else(|| fallback.1.to_owned()),
         }));
     }

@@ -141,6 +141,7 @@ async fn supervise(
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
+    tasks.spawn(reload_keys(callers, current.clone()));
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
@@ -176,6 +177,13 @@ fn exporter(gateway: &Arc<Gateway>, otlp: OtlpSettings, traces: Option<Traces>) 
     let measured = Arc::clone(gateway);
     let gather = Box::new(move || measured.gather_metrics());
     Exporter::new(otlp, transport, Arc::new(SystemWallClock), gather, traces)
+}
+
+/// Reads the keys again with every reload of the configuration.
+async fn reload_keys(callers: Callers, mut current: Current) {
+    while current.changed().await {
+        callers.reload();
+    }
 }
 
 /// The admin API over this gateway.

@@ -192,8 +192,9 @@ pub fn may_listen(
         None => Ok(()),
         Some(address) => Err(format!(
             "{address} can be reached from other machines and there is no key yet, so anyone could \
-             use the gateway; make a key with `tidegate keys create`, listen on 127.0.0.1, or set \
-             auth.mode = \"open\" if that is meant"
+             use the gateway; listen on 127.0.0.1 first and make a key there with `tidegate keys \
+             create`, or set auth.mode = \"keys\" to be closed from the start, or \"open\" if that \
+             is meant"
         )),
     }
 }

@@ -7,7 +7,7 @@ use super::check::Checking;
 use super::providers::Enabled;
 use super::sections::{FileSettings, RouteSettings, TargetSettings};
 use super::snapshot::{KeepAlive, Timeouts};
-use crate::catalog::{Model, ModelKind};
+use crate::catalog::{Feature, Model, ModelKind};
 use crate::ids::{ProviderId, RouteName};
 use crate::problems::{KeyPath, nearest};
 
@@ -168,7 +168,8 @@ fn problem_beside(target: &TargetPlan, others: &[TargetPlan]) -> Option<String> 
     ))
 }
 
-/// One tier for each provider, each with the first chat model of its list.
+/// One tier for each provider, each with its cheapest chat model that can call tools: what is asked
+/// for without naming a model is mostly a first try, and should neither cost much nor lack much.
 fn default_route(
     file: &FileSettings,
     providers: &BTreeMap<ProviderId, Enabled>,
@@ -180,8 +181,10 @@ fn default_route(
     let mut ordered: Vec<_> = providers.values().collect();
     ordered.sort_by_key(rank);
     let chat = |enabled: &&Enabled| {
-        let mut models = enabled.provider.models.iter();
-        let model = models.find(|model| model.kind == ModelKind::Chat)?;
+        let models = enabled.provider.models.iter();
+        let model = models
+            .filter(|model| model.kind == ModelKind::Chat)
+            .min_by_key(|model| (!model.features.has(Feature::Tools), price_of_a_try(model)))?;
         Some((enabled.provider.id.clone(), Arc::clone(model)))
     };
     let targets: Vec<_> = ordered
@@ -196,4 +199,9 @@ fn default_route(
         timeouts: (&file.defaults.timeouts).into(),
         keep_alive: (&file.defaults.keep_alive).into(),
     })
+}
+
+/// What a short conversation costs, in 1e-12 US dollars. A model without a price comes last.
+fn price_of_a_try(model: &Model) -> u128 {
+    model.prices.map_or(u128::MAX, |prices| prices.input.pico_usd(3) + prices.output.pico_usd(1))
 }

@@ -87,8 +87,8 @@ pub struct DefaultsSettings {
 pub struct TimeoutSettings {
     /// To connect to the provider, the TLS handshake included.
     pub connect: HumanDuration,
-    /// From sending an attempt to the first token of its answer (whole answers: to the answer's
-    /// head, so long thinking without a stream needs a larger one).
+    /// From sending an attempt to the first token of a streamed answer. An answer that is not
+    /// streamed has its first token with its last, so only `total` bounds it.
     pub first_token: HumanDuration,
     /// Between two pieces of an answer.
     pub between_tokens: HumanDuration,
