@@ -27,6 +27,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as Code};
 use parking_lot::Mutex;
 use prost::Message;
+use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,7 +145,7 @@ struct Gateway {
     address: SocketAddr,
     /// Held open: the greeting has more lines.
     _greeting: Lines<BufReader<ChildStdout>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -177,6 +178,7 @@ impl Gateway {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -190,7 +192,7 @@ impl Gateway {
             }
         };
         let address = timeout(PATIENCE, greeted).await.expect("the gateway starts");
-        Self { child, address, _greeting: lines, _folder: folder }
+        Self { child, address, _greeting: lines, folder }
     }
 
     /// Asks for `model` and returns the whole reply.
@@ -212,12 +214,14 @@ impl Gateway {
         reply
     }
 
-    /// Tells it to stop, and waits until it has.
-    async fn stop(mut self) {
+    /// Tells it to stop, waits until it has, and returns what it logged.
+    async fn stop(mut self) -> Vec<BTreeMap<String, Json>> {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
-        assert!(status.success(), "{status}");
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        assert!(status.success(), "{status}: {log}");
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
@@ -410,4 +414,48 @@ async fn a_collector_that_is_away_holds_nothing_up() {
     let told = world.0.lock().parents.clone();
     let traces: Vec<_> = told.iter().map(|(_, parent)| parent.clone().unwrap()).collect();
     assert!(traces.iter().all(|parent| parent.ends_with("-01")), "{traces:?}");
+}
+
+/// The lines that are about a request.
+fn about_requests(log: &[BTreeMap<String, Json>]) -> Vec<&BTreeMap<String, Json>> {
+    log.iter().filter(|line| line.contains_key("request.id")).collect()
+}
+
+#[tokio::test]
+async fn a_failed_request_is_one_line_and_a_good_one_none() {
+    let mut tasks = JoinSet::new();
+    let (_, address) = World::start(&mut tasks).await;
+    let gateway = Gateway::start(address, &[]).await;
+    // Good, the one only after a fallback.
+    for model in ["up/m", "smart"] {
+        let reply = gateway.ask(model, None).await;
+        assert!(reply.contains("[DONE]"), "{reply}");
+    }
+    let reply = gateway.ask("down/m", None).await;
+    assert!(reply.starts_with("HTTP/1.1 502"), "{reply}");
+    let log = gateway.stop().await;
+    let [line] = about_requests(&log)[..] else { panic!("{log:#?}") };
+    let id = line["request.id"].as_str().unwrap();
+    assert!(reply.contains(&format!("x-request-id: {id}")), "{id}: {reply}");
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["code"], "upstream_failed");
+    assert_eq!(line["target.id"], "down/m");
+    assert_eq!((&line["status"], &line["attempts"]), (&Json::from(502), &Json::from(1)));
+}
+
+#[tokio::test]
+async fn a_debug_log_tells_of_every_request_and_of_no_prompt() {
+    let mut tasks = JoinSet::new();
+    let (_, address) = World::start(&mut tasks).await;
+    let gateway = Gateway::start(address, &[("TIDEGATE_LOG", "debug")]).await;
+    let reply = gateway.ask("up/m", None).await;
+    assert!(reply.contains("[DONE]"), "{reply}");
+    let reply = gateway.ask("up/m\",\"stream\":\"xylophone", None).await;
+    assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
+    let log = gateway.stop().await;
+    let ended: Vec<_> = log.iter().filter(|line| line["message"] == "request ended").collect();
+    let outcomes: Vec<_> = ended.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["complete", "rejected"]);
+    assert_eq!(ended[0]["output_tokens"], 4);
+    assert!(!format!("{log:?}").contains(SECRET), "{log:#?}");
 }
