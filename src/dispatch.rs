@@ -4,10 +4,10 @@
 //! plan ──▶ attempt ──▶ (next target while nothing was sent) ──▶ commit ──▶ stream ──▶ settle
 //! ```
 //!
-//! One engine serves every endpoint, streaming or not. [`plan`] turns the caller's model into an
-//! ordered list of targets and writes the request for each; [`attempt`] makes one upstream call and
-//! holds the answer back until its first token; [`stream`] carries a committed answer to its end,
-//! whatever that is; [`settle`] closes the account of every request that was opened, also of one
+//! One engine serves every endpoint, streaming or not. `plan` turns the caller's model into an
+//! ordered list of targets and writes the request for each; `attempt` makes one upstream call and
+//! holds the answer back until its first token; `stream` carries a committed answer to its end,
+//! whatever that is; `settle` closes the account of every request that was opened, also of one
 //! whose caller has left. A request is one future: dropping it drops everything it holds.
 
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub fn count_sample(sample: &TextSample) -> u64 {
 }
 
 /// Tokens of a request, by the texts in its JSON. What is long and has no spaces is no text but a
-/// picture or a document in base64, and counts as [`MEDIA_TOKENS`].
+/// picture or a document in base64, and counts as a fixed number of tokens.
 pub fn count_request(body: &[u8]) -> u64 {
     let Ok(request) = serde_json::from_slice::<Value>(body) else {
         return guess(body.len() as u64);

@@ -4,7 +4,10 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that fails, panics; clippy knows only the #[test] functions themselves"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that fails, panics, and one that is skipped, says so; clippy knows only the \
+              #[test] functions themselves"
 )]
 
 mod abuse;
