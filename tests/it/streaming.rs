@@ -300,3 +300,26 @@ async fn an_event_without_an_end_is_not_collected_for_ever() {
         assert!(got.body.len() < 10_000 && got.end_after < Duration::from_secs(1));
     }
 }
+
+/// An editor asks what goes between two lines; often nothing does.
+#[tokio::test(start_paused = true)]
+async fn an_empty_text_completion_is_an_answer() {
+    let rig = Rig::instant("");
+    let choice = r#"{"index":0,"text":"","finish_reason":"stop"}"#;
+    let body = format!(
+        r#"{{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{choice}]}}"#
+    );
+    for stream in [true, false] {
+        let body = body.clone();
+        let router = rig.over(scripted(move |_| match stream {
+            true => Reply::stream().chunk(format!("data: {body}\n\n")).chunk(DONE),
+            false => Reply::status(200).chunk(body.clone()),
+        }));
+        let ask = json!({ "model": "chat/alpha", "stream": stream, "prompt": "fn", "suffix": "}" });
+        let request = http::Request::post("/v1/completions")
+            .body(axum::body::Body::from(ask.to_string()))
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+        assert_eq!(answer.status(), 200, "stream {stream}");
+    }
+}

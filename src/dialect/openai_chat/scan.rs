@@ -230,7 +230,11 @@ impl ChatScanner {
             (Some(message), _) => {
                 self.walk_delta(data, message, found)?;
             }
-            (None, Some(text)) => found.has_content |= self.take_text(text),
+            (None, Some(text)) => {
+                found.has_content |= self.take_text(text);
+                // What completes a text may well be nothing, before a suffix for instance.
+                self.summary.has_other |= text.first() == Some(&b'"');
+            }
             (None, None) => {}
         }
         self.choices.seen |= 1 << choice;

@@ -96,7 +96,9 @@ fn take_choices(choices: &Value, summary: &mut StreamSummary) -> Result<(), Fail
 /// Samples one alternative; whether there is anything in it.
 fn take_choice(choice: &Value, summary: &mut StreamSummary) -> bool {
     let Some(message) = choice.get("message").filter(|message| message.is_object()) else {
-        return take_part(choice.get("text"), summary);
+        // What completes a text may well be nothing, before a suffix for instance.
+        let text = choice.get("text");
+        return take_part(text, summary) || text.is_some_and(Value::is_string);
     };
     let mut has_content = take_part(message.get("content"), summary);
     has_content |= take_part(message.get("refusal"), summary);

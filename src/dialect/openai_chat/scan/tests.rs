@@ -382,11 +382,11 @@ fn an_empty_answer_is_none() {
     let empty = Err(FailureKind::Degenerate);
     assert_eq!(kind(r#"{"choices":[]}"#), empty);
     assert_eq!(kind(r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#), empty);
-    assert_eq!(kind(r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#), empty);
     assert_eq!(kind(r#"{"data":[]}"#), empty);
     assert_eq!(kind("<html>"), empty);
     assert_eq!(kind(r#"{"choices":[{"message":{"content":"#), empty);
     for filled in [
+        r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#,
         r#"{"choices":[{"message":{"content":""},"finish_reason":"length"}]}"#,
         r#"{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}"#,
         r#"{"choices":[{"message":{"content":"","reasoning":"r"},"finish_reason":"stop"}]}"#,
