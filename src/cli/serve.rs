@@ -90,7 +90,7 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
         tracing::warn!("{problem}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let (current, watcher) = reloading(source, snapshot, Arc::new(SystemWallClock));
         let tasks = Tasks::new();
         tasks.spawn(watcher.run());
@@ -121,23 +121,8 @@ async fn supervise(
         writeln!(out, "{problem}")?;
         return Ok(2);
     }
-    let (journal, writer) = Journal::new(&settings.journal, store, Arc::new(SystemWallClock));
-    let traces = otlp.tracer();
-    let (gateway, estimator) = Gateway::traced(
-        current.shared(),
-        callers.clone(),
-        journal.clone(),
-        Arc::new(SystemWallClock),
-        traces.as_ref().map(|(tracer, _)| Arc::clone(tracer)),
-    );
-    let (close, closing) = watch::channel(false);
-    let (last_export, exported) = watch::channel(false);
-    let exporting =
-        otlp.is_on().then(|| tasks.spawn(exporter(&gateway, otlp, traces).run(exported)));
-    let (last_call, last_called) = watch::channel(false);
-    let writing = tasks.spawn_local(writer.run());
-    let estimating = tasks.spawn(estimator.run(last_called));
-    tasks.spawn_local(callers.clone().run(|made| {
+    let (gateway, background) = assemble(&current, &callers, store, otlp, tasks);
+    tasks.spawn(callers.clone().run(|made| {
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
@@ -148,6 +133,7 @@ async fn supervise(
     let listeners = listen(server.listen, thread_count(server))
         .with_context(|| format!("cannot listen on {}", server.listen))?;
     let address = listeners.first().map_or(Ok(server.listen), std::net::TcpListener::local_addr)?;
+    let (close, closing) = watch::channel(false);
     let threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
     if let Some(listener) = separate {
         tasks.spawn(serve_admin(TcpListener::from_std(listener)?, admin));
@@ -159,16 +145,63 @@ async fn supervise(
     gateway.drain();
     let _ = close.send(true);
     join(threads).await;
-    // In the order in which accounts travel: what is estimated last must still be written.
-    let _ = last_call.send(true);
-    until(|| estimating.is_finished()).await;
-    journal.shut_down();
-    let _ = last_export.send(true);
-    until(|| writing.is_finished()).await;
-    let exported = until(|| exporting.as_ref().is_none_or(AbortHandle::is_finished));
-    // A collector that is away must not hold up the stop.
-    let _ = tokio::time::timeout(LAST_EXPORT, exported).await;
+    background.stop().await;
     Ok(0)
+}
+
+/// What runs beside requests and has to end in order.
+struct Background {
+    journal: Journal,
+    estimating: AbortHandle,
+    last_call: watch::Sender<bool>,
+    writing: AbortHandle,
+    exporting: Option<AbortHandle>,
+    last_export: watch::Sender<bool>,
+}
+
+/// Builds the gateway and starts what runs beside it.
+fn assemble(
+    current: &Current,
+    callers: &Callers,
+    store: Store,
+    otlp: OtlpSettings,
+    tasks: &Tasks,
+) -> (Arc<Gateway>, Background) {
+    let clock = Arc::new(SystemWallClock);
+    let settings = &current.snapshot().settings;
+    let (journal, writer) = Journal::new(&settings.journal, store, clock.clone());
+    let traces = otlp.tracer();
+    let tracer = traces.as_ref().map(|(tracer, _)| Arc::clone(tracer));
+    let (gateway, estimator) =
+        Gateway::traced(current.shared(), callers.clone(), journal.clone(), clock, tracer);
+    let (last_call, last_called) = watch::channel(false);
+    let (last_export, exported) = watch::channel(false);
+    let exporting =
+        otlp.is_on().then(|| tasks.spawn(exporter(&gateway, otlp, traces).run(exported)));
+    let background = Background {
+        journal,
+        estimating: tasks.spawn(estimator.run(last_called)),
+        last_call,
+        writing: tasks.spawn(writer.run()),
+        exporting,
+        last_export,
+    };
+    (gateway, background)
+}
+
+impl Background {
+    /// Ends everything in the order in which accounts travel: what is estimated last must still be
+    /// written.
+    async fn stop(self) {
+        let _ = self.last_call.send(true);
+        until(|| self.estimating.is_finished()).await;
+        self.journal.shut_down();
+        let _ = self.last_export.send(true);
+        until(|| self.writing.is_finished()).await;
+        let exported = until(|| self.exporting.as_ref().is_none_or(AbortHandle::is_finished));
+        // A collector that is away must not hold up the stop.
+        let _ = tokio::time::timeout(LAST_EXPORT, exported).await;
+    }
 }
 
 /// What sends this gateway's traces and metrics to a collector.

@@ -25,12 +25,6 @@ impl Tasks {
         running.spawn(task)
     }
 
-    /// Starts a task that stays on this thread, which has to run a `LocalSet`. For futures that
-    /// talk to the database: the compiler cannot see that they may cross threads.
-    pub fn spawn_local(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
-        self.running.lock().spawn_local(task)
-    }
-
     /// How many have not ended.
     pub fn len(&self) -> usize {
         let mut running = self.running.lock();
