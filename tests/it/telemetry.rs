@@ -159,10 +159,12 @@ impl Gateway {
             [providers.up]
             dialect = "openai-chat"
             base_url = "http://{world}/up"
+            models = [{{ id = "m" }}]
             credentials = [{{ none = true }}]
             [providers.down]
             dialect = "openai-chat"
             base_url = "http://{world}/down"
+            models = [{{ id = "m" }}]
             credentials = [{{ none = true }}]
             [routes.smart]
             targets = [{{ model = "down/m" }}, {{ model = "up/m", tier = 1 }}]
