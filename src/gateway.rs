@@ -1,14 +1,14 @@
 //! The gateway: builds and owns all that lives as long as the process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricFamily;
 
 use crate::callers::Callers;
 use crate::clock::WallClock;
-use crate::config::Snapshot;
+use crate::config::{Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
 use crate::fleet::Fleet;
@@ -29,6 +29,8 @@ pub struct Gateway {
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
     tracer: Option<Arc<Tracer>>,
+    /// Set once, where the configuration can be loaded again.
+    reloads: OnceLock<Current>,
     draining: AtomicBool,
 }
 
@@ -57,8 +59,17 @@ impl Gateway {
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
-        let draining = AtomicBool::new(false);
-        let gateway = Self { snapshot, callers, metrics, journal, fleet, ledger, tracer, draining };
+        let gateway = Self {
+            snapshot,
+            callers,
+            metrics,
+            journal,
+            fleet,
+            ledger,
+            tracer,
+            reloads: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        };
         (Arc::new(gateway), estimator)
     }
 
@@ -71,6 +82,17 @@ impl Gateway {
     /// The configuration as of now; a request keeps the one it got.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Lets [`Gateway::reload_status`] tell how reloads of the configuration go. Only the first
+    /// call counts.
+    pub fn watch_reloads(&self, current: Current) {
+        let _ = self.reloads.set(current);
+    }
+
+    /// How reloads of the configuration went; `None` where it is never loaded again.
+    pub fn reload_status(&self) -> Option<ReloadStatus> {
+        self.reloads.get().map(Current::status)
     }
 
     /// How targets have fared.

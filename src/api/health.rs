@@ -22,13 +22,21 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
     "ok\n".into_response()
 }
 
-/// `GET /health`: what works and what does not, in JSON. The status is 200 as long as requests are
-/// served, because a journal in trouble is no reason to take a gateway out of rotation.
+/// `GET /health`: what works and what does not, in JSON: a configuration file that is faulty and so
+/// was not loaded, a journal that loses entries, a run that was killed. The status is 200 as long as
+/// requests are served, because none of these is a reason to take a gateway out of rotation.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
     let journal = gateway.journal.health();
     let draining = gateway.is_draining();
-    let degraded = journal.degraded || journal.dropped > 0;
+    let reloads = gateway.reload_status().unwrap_or_default();
+    let problems: Vec<String> = reloads
+        .failure
+        .iter()
+        .flat_map(|failure| failure.problems.iter())
+        .map(ToString::to_string)
+        .collect();
+    let degraded = journal.degraded || journal.dropped > 0 || !problems.is_empty();
     let status = match (draining, degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
@@ -37,7 +45,11 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let body = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
-        "config": { "revision": format!("{:016x}", gateway.snapshot().revision) },
+        "config": {
+            "revision": format!("{:012x}", gateway.snapshot().revision),
+            "problems": problems,
+            "waiting_for_restart": reloads.waiting_for_restart,
+        },
         "in_flight": gateway.fleet().in_flight(),
         "journal": journal,
     });

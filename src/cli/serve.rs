@@ -174,6 +174,7 @@ fn assemble(
     let tracer = traces.as_ref().map(|(tracer, _)| Arc::clone(tracer));
     let (gateway, estimator) =
         Gateway::traced(current.shared(), callers.clone(), journal.clone(), clock, tracer);
+    gateway.watch_reloads(current.clone());
     let (last_call, last_called) = watch::channel(false);
     let (last_export, exported) = watch::channel(false);
     let exporting =
