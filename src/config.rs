@@ -5,7 +5,7 @@
 //!
 //! A file that names providers switches on exactly those. Where there is no file, or it names no
 //! provider, those are on whose keys are in the environment, and the simulated one where there is
-//! no key at all; the route `default` then stands for the first model of each.
+//! no key at all; the route `default` then stands for the cheapest capable model of each.
 //!
 //! This is the only module that opens configuration files and reads environment variables.
 

@@ -258,8 +258,11 @@ fn attempts_failed(attempts: u32, failure: &Failure) -> String {
         FailureKind::HardQuota | FailureKind::AuthFault => {
             "the provider did not accept the gateway's credential; ask the operator".to_owned()
         }
-        FailureKind::Transport
-        | FailureKind::SlowStart
+        // Where a provider is, the caller need not know; the log says it.
+        FailureKind::Transport => {
+            format!("no provider could be reached (attempts: {attempts}); try again")
+        }
+        FailureKind::SlowStart
         | FailureKind::ServerFault
         | FailureKind::Overloaded
         | FailureKind::RateLimited

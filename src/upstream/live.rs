@@ -45,8 +45,9 @@ pub struct LiveTransport {
 
 /// How sending on one connection ended short of an answer.
 enum Broken {
-    /// The peer closed a kept connection before it sent a byte: it had timed out on its side, and
-    /// the request was not read.
+    /// The peer closed a kept connection before it sent a byte: all but certainly it had timed out
+    /// on its side and did not read the request. A provider that reads a request and then closes
+    /// without a word gets it twice, which is what every HTTP client accepts here.
     Stale,
     /// Anything else.
     Failed(Failure),
@@ -72,7 +73,7 @@ impl LiveTransport {
             match self.exchange_on(connection, &request, &head, true).await {
                 Ok(reply) => return Ok(reply),
                 Err(Broken::Failed(failure)) => return Err(failure),
-                // Once, and free: nobody has seen the request.
+                // Once, and free.
                 Err(Broken::Stale) => {}
             }
         }
