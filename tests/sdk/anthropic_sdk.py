@@ -1,6 +1,7 @@
 """Anthropic's SDK for Python, unmodified, against a gateway."""
 
 import anthropic
+from pydantic import BaseModel
 
 from cases import (
     DIALECTS, GATEWAY, KEY, KEYED, WEATHER, case, check_weather, leave, raises, run, say,
@@ -121,6 +122,19 @@ def tools_are_called_in_parallel_and_streamed_calls_add_up():
             assert final.content[-1].text.count("of ") >= 2, final
 
 
+class Harbour(BaseModel):
+    name: str
+    berths: list[int]
+    open: bool
+
+
+@case
+def an_answer_follows_a_schema():
+    for model in DIALECTS:
+        answer = messages.parse(**ask(model, say("Kiel")), output_format=Harbour)
+        assert isinstance(answer.parsed_output, Harbour), answer
+
+
 @case
 def thinking_goes_round_signed_in_a_tool_loop():
     # The simulator refuses a turn whose thinking comes back unsigned or changed.
@@ -170,10 +184,10 @@ def images_are_carried():
 @case
 def tokens_are_counted():
     turn = {"role": "user", "content": "How many tokens are these?"}
-    model = "sim-anthropic/tide-large"
-    count = messages.count_tokens(model=model, messages=[turn])
-    longer = messages.count_tokens(model=model, messages=[turn], system="Be brief. " * 20)
-    assert 0 < count.input_tokens < longer.input_tokens, (count, longer)
+    for model in DIALECTS:
+        count = messages.count_tokens(model=model, messages=[turn])
+        longer = messages.count_tokens(model=model, messages=[turn], system="Be brief. " * 20)
+        assert 0 < count.input_tokens < longer.input_tokens, (model, count, longer)
 
 
 @case
