@@ -274,7 +274,8 @@ fn decode_output(
         return Err(Rejection::invalid(path.as_str(), problem));
     }
     let schema = format.required("schema", "an object")?;
-    let name = format.opt_string("name")?.unwrap_or_default();
+    // This wire's schemas need no name; others' do.
+    let name = format.opt_string("name")?.unwrap_or_else(|| "response".to_owned());
     let format = ResponseFormat::JsonSchema { name, description: None, schema, strict: Some(true) };
     Ok((Some(format), effort))
 }
