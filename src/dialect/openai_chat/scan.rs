@@ -23,7 +23,7 @@ mod text;
 
 use choices::Choices;
 pub(super) use reply::scan_reply;
-use text::{is_empty, push_texts, text_of};
+use text::{is_empty, push_calls, push_texts, text_of};
 
 /// Looks at the frames of one stream.
 #[derive(Debug, Default)]
@@ -316,7 +316,10 @@ impl ChatScanner {
     fn take_calls(&mut self, raw: &[u8]) -> bool {
         match raw.first() {
             // One legacy call.
-            Some(b'{') => self.take_arguments(raw),
+            Some(b'{') => {
+                let call = serde_json::from_slice(raw).unwrap_or_default();
+                return push_calls(&mut self.summary.text, &call);
+            }
             Some(b'[') => {
                 let mut at = json::skip_space(raw, 1);
                 while let Ok(end) = json::skip_value(raw, at, 0) {

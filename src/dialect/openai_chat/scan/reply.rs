@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::super::wire::{self, settle_finish};
-use super::text::push_calls;
 use super::*;
 use crate::chat::FinishReason;
 

@@ -1,6 +1,5 @@
 //! What the scanner sees in frames that it does not decode.
 
-use super::text::push_calls;
 use super::*;
 use crate::chat::{FinishReason, Usage};
 
@@ -112,7 +111,7 @@ mod recordings {
             let index = choice["index"].as_u64().unwrap_or(position);
             let ending = self.seen.entry(index).or_default();
             let calls = delta.map(|delta| [&delta["tool_calls"], &delta["function_call"]]);
-            ending.has_calls |= calls.into_iter().flatten().any(is_filled);
+            ending.has_calls |= calls.into_iter().flatten().any(is_call);
             if let Some(reason) = choice["finish_reason"].as_str().and_then(finish_reason) {
                 ending.finish.get_or_insert(reason);
                 found = true;
@@ -131,7 +130,7 @@ mod recordings {
                 found |= self.text(text);
             }
             for key in ["tool_calls", "function_call"] {
-                if is_filled(&delta[key]) {
+                if is_call(&delta[key]) {
                     self.summary.has_tool_calls = true;
                     found = true;
                     push_calls(&mut self.summary.text, &delta[key]);
@@ -164,10 +163,18 @@ mod recordings {
         fn finish(&self) -> Option<FinishReason> {
             let ended = |one: &&Ending| self.is_done || one.finish.is_some();
             let first = self.seen.values().find(ended)?;
-            match first.finish.clone().unwrap_or(FinishReason::Stop) {
-                FinishReason::Stop if first.has_calls => Some(FinishReason::ToolCalls),
-                other => Some(other),
-            }
+            let finish = first.finish.clone().unwrap_or(FinishReason::Stop);
+            let calls = first.has_calls && finish == FinishReason::Stop;
+            Some(if calls { FinishReason::ToolCalls } else { finish })
+        }
+    }
+
+    /// Whether there is a call in either field for them.
+    fn is_call(value: &Value) -> bool {
+        let is_blank = |text: &Value| text.is_null() || text == "";
+        match value.as_object() {
+            Some(call) => !call.values().all(is_blank),
+            None => is_filled(value),
         }
     }
 
@@ -366,8 +373,17 @@ mod recordings {
     fn choice() -> impl Strategy<Value = Value> {
         let call =
             serde_json::json!([{"index": 0, "function": {"name": "f", "arguments": "{\"a"}}]);
-        let value = prop_oneof![4 => word(), 1 => Just(call)];
-        let keys = &["role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls"];
+        let legacy = |text: &str| serde_json::json!({"name": text, "arguments": text});
+        let value = prop_oneof![4 => word(), 1 => Just(call), 1 => Just(legacy("")), 1 => Just(legacy("f"))];
+        let keys = &[
+            "role",
+            "content",
+            "refusal",
+            "reasoning",
+            "reasoning_content",
+            "tool_calls",
+            "function_call",
+        ];
         let finish =
             prop::sample::select(vec![Value::Null, "".into(), "stop".into(), "eos".into()]);
         (0u64..3, object(keys, value), finish, 0..5).prop_map(|(index, delta, finish, shape)| {
