@@ -8,38 +8,34 @@
 use serde_json::Value;
 
 use super::failure;
+use super::usage::WireUsage;
+use super::wire::finish_reason;
 use crate::dialect::envelope::json::{self, Broken};
-use crate::dialect::{FrameKind, Scanner, StreamSummary, keep_finish, sse};
+use crate::dialect::{FrameKind, Scanner, StreamSummary, sse};
 use crate::failure::{Failure, FailureKind};
 
 #[cfg(test)]
 mod tests;
 
-mod counts;
+mod choices;
 mod reply;
 mod text;
 
-use counts::{finish_reason, keep_usage, usage_of};
+use choices::Choices;
 pub(super) use reply::scan_reply;
-use text::{is_empty, push_texts, text_of};
+use text::{is_empty, push_calls, push_texts, text_of};
 
 /// Looks at the frames of one stream.
 #[derive(Debug, Default)]
 pub(super) struct ChatScanner {
     summary: StreamSummary,
+    /// The counters as they came; the summary has them disjoint.
+    usage: Option<WireUsage>,
     is_done: bool,
     choices: Choices,
     /// How the last frame's data began, up to the value of `choices`, with nothing in it that
     /// counts.
     opening: Vec<u8>,
-}
-
-/// Which alternatives came up, and which of them ended. The API allows 128; what lies beyond is
-/// counted as the last.
-#[derive(Debug, Default)]
-struct Choices {
-    seen: u128,
-    finished: u128,
 }
 
 /// What one frame holds.
@@ -72,7 +68,7 @@ impl Scanner for ChatScanner {
     }
 
     fn is_complete(&self) -> bool {
-        self.is_done || (self.choices.seen != 0 && self.choices.seen == self.choices.finished)
+        self.is_done || self.choices.are_finished()
     }
 
     fn saw_terminal(&self) -> bool {
@@ -95,6 +91,7 @@ impl ChatScanner {
         }
         if data == b"[DONE]" {
             self.is_done = true;
+            self.summary.finish = self.choices.finish_at_end();
             return Ok(FrameKind::Terminal);
         }
         if data.first() != Some(&b'{') {
@@ -132,7 +129,13 @@ impl ChatScanner {
                     }
                     self.walk_choices(data, value, &mut found)?
                 }
-                b"usage" => self.take_usage(data, value, &mut found)?,
+                b"usage" | b"x_groq" => {
+                    let end = json::skip_value(data, value, 1)?;
+                    let raw = data.get(value..end).unwrap_or_default();
+                    let usage = if key == b"usage" { Some(raw) } else { member(raw, b"usage") };
+                    found.has_usage |= usage.is_some_and(|raw| self.take_usage(raw));
+                    end
+                }
                 b"error" => {
                     let end = json::skip_value(data, value, 1)?;
                     found.has_error |= data.get(value..end) != Some(b"null");
@@ -151,21 +154,18 @@ impl ChatScanner {
         }
     }
 
-    fn take_usage(
-        &mut self,
-        data: &[u8],
-        value: usize,
-        found: &mut Found,
-    ) -> Result<usize, Broken> {
-        let end = json::skip_value(data, value, 1)?;
-        let raw = data.get(value..end).unwrap_or_default();
-        if raw != b"null"
-            && let Some(usage) = serde_json::from_slice(raw).ok().as_ref().and_then(usage_of)
-        {
-            found.has_usage = true;
-            keep_usage(&mut self.summary.usage, usage);
+    /// Adds what a usage object counts; whether it is one.
+    fn take_usage(&mut self, raw: &[u8]) -> bool {
+        if raw.first() != Some(&b'{') {
+            return false;
         }
-        Ok(end)
+        let value: Value = serde_json::from_slice(raw).unwrap_or_default();
+        if let Some(counted) = WireUsage::read(&value) {
+            let usage = self.usage.get_or_insert_default();
+            usage.merge(counted);
+            self.summary.usage = Some(usage.disjoint());
+        }
+        true
     }
 
     fn walk_choices(
@@ -181,44 +181,50 @@ impl ChatScanner {
         if data.get(at) == Some(&b']') {
             return Ok(at + 1);
         }
-        loop {
+        for position in 0.. {
             found.has_choices = true;
-            at = self.walk_choice(data, at, found)?;
+            at = self.walk_choice(data, at, position, found)?;
             at = json::skip_space(data, at);
             match data.get(at) {
                 Some(b',') => at = json::skip_space(data, at + 1),
                 Some(b']') => return Ok(at + 1),
-                _ => return Err(Broken { at, expected: "`,` or `]`" }),
+                _ => break,
             }
         }
+        Err(Broken { at, expected: "`,` or `]`" })
     }
 
     fn walk_choice(
         &mut self,
         data: &[u8],
         start: usize,
+        position: u32,
         found: &mut Found,
     ) -> Result<usize, Broken> {
         if data.get(start) != Some(&b'{') {
             return json::skip_value(data, start, 2);
         }
         let mut at = start + 1;
-        let mut choice = 0;
+        let mut index = position;
         let mut finish = None;
         let (mut message, mut text) = (None, None);
         let mut has_delta = false;
+        let mut has_calls = false;
         while let Some((key, value)) = next_member(data, at)? {
             at = match key {
                 b"delta" if data.get(value) == Some(&b'{') => {
                     has_delta = true;
-                    self.walk_delta(data, value, found)?
+                    let (end, calls) = self.walk_delta(data, value, found)?;
+                    has_calls |= calls;
+                    end
                 }
                 _ => json::skip_value(data, value, 3)?,
             };
             let raw = data.get(value..at).unwrap_or_default();
             match key {
-                b"index" => choice = index_of(raw),
-                b"finish_reason" => finish = text_of(raw).filter(|word| !word.is_empty()),
+                b"index" => index = index_of(raw).unwrap_or(position),
+                b"finish_reason" => finish = text_of(raw).and_then(|word| finish_reason(&word)),
+                b"usage" => found.has_usage |= self.take_usage(raw),
                 b"message" if raw.first() == Some(&b'{') => message = Some(value),
                 b"text" => text = Some(raw),
                 _ => {}
@@ -228,7 +234,7 @@ impl ChatScanner {
         match (message, text) {
             _ if has_delta => {}
             (Some(message), _) => {
-                self.walk_delta(data, message, found)?;
+                has_calls = self.walk_delta(data, message, found)?.1;
             }
             (None, Some(text)) => {
                 found.has_content |= self.take_text(text);
@@ -237,23 +243,29 @@ impl ChatScanner {
             }
             (None, None) => {}
         }
-        self.choices.seen |= 1 << choice;
-        if let Some(word) = finish {
-            self.choices.finished |= 1 << choice;
+        self.choices.see(index, has_calls);
+        let mut is_news = has_calls && self.summary.finish.is_some();
+        if let Some(reason) = finish {
+            self.choices.end(index, reason);
             found.has_content = true;
-            keep_finish(&mut self.summary.finish, finish_reason(&word));
+            is_news = true;
+        }
+        if is_news {
+            self.summary.finish = self.choices.finish();
         }
         Ok(json::skip_space(data, at) + 1)
     }
 
+    /// Steps over a delta; where it ends, and whether it calls tools.
     fn walk_delta(
         &mut self,
         data: &[u8],
         start: usize,
         found: &mut Found,
-    ) -> Result<usize, Broken> {
+    ) -> Result<(usize, bool), Broken> {
         let mut at = start + 1;
         let mut thinking = None;
+        let mut has_calls = false;
         while let Some((key, value)) = next_member(data, at)? {
             at = json::skip_value(data, value, 3)?;
             let raw = data.get(value..at).unwrap_or_default();
@@ -266,10 +278,7 @@ impl ChatScanner {
                 b"reasoning_content" | b"reasoning" => {
                     thinking = thinking.or(Some(raw).filter(|raw| !is_empty(raw)));
                 }
-                b"tool_calls" | b"function_call" if self.take_calls(raw) => {
-                    self.summary.has_tool_calls = true;
-                    found.has_content = true;
-                }
+                b"tool_calls" | b"function_call" => has_calls |= self.take_calls(raw),
                 b"reasoning_details" | b"audio" | b"images" => {
                     let has_other = !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
                     self.summary.has_other |= has_other;
@@ -281,7 +290,9 @@ impl ChatScanner {
         if let Some(raw) = thinking {
             found.has_content |= self.take_text(raw);
         }
-        Ok(json::skip_space(data, at) + 1)
+        self.summary.has_tool_calls |= has_calls;
+        found.has_content |= has_calls;
+        Ok((json::skip_space(data, at) + 1, has_calls))
     }
 
     /// Samples a text, or a list of parts with texts in them; whether there was any.
@@ -305,7 +316,10 @@ impl ChatScanner {
     fn take_calls(&mut self, raw: &[u8]) -> bool {
         match raw.first() {
             // One legacy call.
-            Some(b'{') => self.take_arguments(raw),
+            Some(b'{') => {
+                let call = serde_json::from_slice(raw).unwrap_or_default();
+                return push_calls(&mut self.summary.text, &call);
+            }
             Some(b'[') => {
                 let mut at = json::skip_space(raw, 1);
                 while let Ok(end) = json::skip_value(raw, at, 0) {
@@ -392,7 +406,7 @@ fn is_flat_error(data: &[u8]) -> bool {
     serde_json::from_slice(data).is_ok_and(|object| failure::is_error(&object))
 }
 
-fn index_of(raw: &[u8]) -> u32 {
-    let index = std::str::from_utf8(raw).ok().and_then(|text| text.parse::<u64>().ok());
-    index.map_or(0, |index| u32::try_from(index).unwrap_or(u32::MAX)).min(u128::BITS - 1)
+fn index_of(raw: &[u8]) -> Option<u32> {
+    let index = std::str::from_utf8(raw).ok()?.parse::<u64>().ok()?;
+    Some(u32::try_from(index).unwrap_or(u32::MAX))
 }

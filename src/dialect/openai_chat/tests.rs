@@ -1,6 +1,7 @@
 //! Tests of the codec: both directions of requests, answers and streams, and a sweep over the
 //! recorded answers of real providers.
 
+mod agreement;
 mod golden;
 mod legacy;
 mod recorded;

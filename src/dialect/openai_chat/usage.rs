@@ -1,9 +1,19 @@
 //! Token counts: this wire's overlapping counters, in everybody's spelling, and our disjoint ones.
+//! Decoder and scanner both read them here.
 
 use serde_json::{Value, json};
 
-use super::wire::count;
+use super::wire;
 use crate::chat::Usage;
+
+#[cfg(test)]
+mod tests;
+
+/// Where the parts of the prompt stand, in the words of both of OpenAI's APIs.
+const PROMPT_DETAILS: [&str; 2] = ["prompt_tokens_details", "input_tokens_details"];
+
+/// Where the parts of the completion stand.
+const COMPLETION_DETAILS: [&str; 2] = ["completion_tokens_details", "output_tokens_details"];
 
 /// Counters as the wire gives them: overlapping, and in several spellings. Pieces are merged in
 /// this form, because the larger of two overlapping counts is right where the larger of two
@@ -27,11 +37,11 @@ impl WireUsage {
     /// Reads a `usage` object; `None` where it counts nothing.
     pub(super) fn read(value: &Value) -> Option<Self> {
         let fields = value.as_object()?;
-        let get = |key: &str| fields.get(key).and_then(count);
-        let detail = |group: &str, key: &str| {
-            fields.get(group).and_then(|details| details.get(key)).and_then(count)
+        let get = |key: &str| fields.get(key).and_then(counter);
+        let detail = |groups: [&str; 2], key: &str| {
+            groups.iter().find_map(|group| counter(fields.get(*group)?.get(key)?))
         };
-        let own_cached = detail("prompt_tokens_details", "cached_tokens")
+        let own_cached = detail(PROMPT_DETAILS, "cached_tokens")
             .or_else(|| get("prompt_cache_hit_tokens"))
             .or_else(|| get("cached_tokens"));
         let read = get("cache_read_input_tokens");
@@ -39,15 +49,13 @@ impl WireUsage {
         let usage = Self {
             prompt: get("prompt_tokens").or_else(|| get("input_tokens")).unwrap_or(0),
             cached: own_cached.unwrap_or(0).max(read.unwrap_or(0)),
-            cache_write: detail("prompt_tokens_details", "cache_write_tokens")
-                .or(write)
-                .unwrap_or(0),
+            cache_write: detail(PROMPT_DETAILS, "cache_write_tokens").or(write).unwrap_or(0),
             completion: get("completion_tokens").or_else(|| get("output_tokens")).unwrap_or(0),
-            reasoning: detail("completion_tokens_details", "reasoning_tokens")
+            reasoning: detail(COMPLETION_DETAILS, "reasoning_tokens")
                 .or_else(|| get("reasoning_tokens"))
                 .unwrap_or(0),
             total: get("total_tokens").unwrap_or(0),
-            prompt_audio: detail("prompt_tokens_details", "audio_tokens").unwrap_or(0),
+            prompt_audio: detail(PROMPT_DETAILS, "audio_tokens").unwrap_or(0),
             anthropic_cache: own_cached.is_none() && (read.is_some() || write.is_some()),
         };
         (usage != Self { anthropic_cache: usage.anthropic_cache, ..Self::default() })
@@ -71,14 +79,18 @@ impl WireUsage {
     /// Most count thinking within `completion_tokens`. Some (xAI, Gemini's compatible endpoint)
     /// count it beside, which shows in a total that is larger than prompt and completion. In the
     /// same way cached tokens are within `prompt_tokens`, save where Anthropic's counters were
-    /// passed on under their own names, and so is sound, save at Mistral.
+    /// passed on under their own names, and so is sound, save at Mistral. No prompt is empty, so
+    /// where only a total is told, as for some embeddings, it is the prompt's.
     pub(super) fn disjoint(mut self) -> Usage {
         let cache = self.cached.saturating_add(self.cache_write);
         let sum = self.prompt.saturating_add(self.completion);
         if self.prompt_audio > 0 && self.total.saturating_sub(sum) == self.prompt_audio {
             self.prompt = self.prompt.saturating_add(self.prompt_audio);
         }
-        let beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
+        let mut beside = self.total.saturating_sub(self.prompt).saturating_sub(self.completion);
+        if self.prompt == 0 && beside != self.reasoning {
+            self.prompt = std::mem::take(&mut beside);
+        }
         let cache_is_beside =
             self.anthropic_cache && cache > 0 && (cache > self.prompt || cache == beside);
         let (cached, written) = if cache_is_beside {
@@ -88,8 +100,7 @@ impl WireUsage {
             (cached, self.cache_write.min(self.prompt - cached))
         };
         let input = if cache_is_beside { self.prompt } else { self.prompt - cached - written };
-        let thoughts_are_beside =
-            beside > 0 && !cache_is_beside && (self.reasoning == beside || self.reasoning == 0);
+        let thoughts_are_beside = beside > 0 && !cache_is_beside && beside >= self.reasoning;
         let (output, reasoning) = if thoughts_are_beside {
             (self.completion, beside)
         } else {
@@ -98,6 +109,11 @@ impl WireUsage {
         };
         Usage { input, cached_input: cached, cache_write: written, output, reasoning }
     }
+}
+
+/// A counter; some write it as a float. What is beyond all counting is no count.
+fn counter(value: &Value) -> Option<u64> {
+    wire::count(value).or_else(|| wire::count(&value.as_f64()?.trunc().into()))
 }
 
 /// Writes a `usage` object in this wire's overlapping convention.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::text::push_calls;
+use super::super::wire::{self, settle_finish};
 use super::*;
 use crate::chat::FinishReason;
 
@@ -35,7 +35,7 @@ pub(in super::super) fn scan_reply(body: &[u8]) -> Result<StreamSummary, Failure
     }
     let parse = |raw: &[u8]| serde_json::from_slice(raw).unwrap_or(Value::Null);
     let mut summary = StreamSummary {
-        usage: members.usage.and_then(|raw| usage_of(&parse(raw))),
+        usage: members.usage.and_then(|raw| WireUsage::read(&parse(raw))).map(WireUsage::disjoint),
         model: members.model.and_then(text_of).unwrap_or_default().into_owned(),
         ..StreamSummary::default()
     };
@@ -78,11 +78,17 @@ fn take_choices(choices: &Value, summary: &mut StreamSummary) -> Result<(), Fail
         return Err(degenerate("the answer has no choices".to_owned()));
     }
     let mut has_content = false;
-    for choice in choices {
-        has_content |= take_choice(choice, summary);
-        let finish = choice.get("finish_reason").and_then(Value::as_str);
-        if let Some(word) = finish.filter(|word| !word.is_empty()) {
-            keep_finish(&mut summary.finish, finish_reason(word));
+    // The alternative with the lowest index so far.
+    let mut first = u64::MAX;
+    for (choice, position) in choices.iter().zip(0..) {
+        let (is_filled, has_calls) = take_choice(choice, summary);
+        has_content |= is_filled;
+        summary.has_tool_calls |= has_calls;
+        let index = choice.get("index").and_then(wire::count).unwrap_or(position);
+        if index < first {
+            first = index;
+            let finish = choice.get("finish_reason").and_then(Value::as_str);
+            summary.finish = settle_finish(finish.and_then(finish_reason), has_calls);
         }
     }
     match summary.finish {
@@ -93,30 +99,28 @@ fn take_choices(choices: &Value, summary: &mut StreamSummary) -> Result<(), Fail
     }
 }
 
-/// Samples one alternative; whether there is anything in it.
-fn take_choice(choice: &Value, summary: &mut StreamSummary) -> bool {
+/// Samples one alternative; whether there is anything in it, and whether it calls tools.
+fn take_choice(choice: &Value, summary: &mut StreamSummary) -> (bool, bool) {
     let Some(message) = choice.get("message").filter(|message| message.is_object()) else {
         // What completes a text may well be nothing, before a suffix for instance.
         let text = choice.get("text");
-        return take_part(text, summary) || text.is_some_and(Value::is_string);
+        return (take_part(text, summary) || text.is_some_and(Value::is_string), false);
     };
     let mut has_content = take_part(message.get("content"), summary);
     has_content |= take_part(message.get("refusal"), summary);
     let thinking = ["reasoning_content", "reasoning"].map(|key| message.get(key));
     has_content |= take_part(thinking.into_iter().flatten().find(|text| text.is_string()), summary);
+    let mut has_calls = false;
     for key in ["tool_calls", "function_call"] {
-        if message.get(key).is_some_and(|calls| push_calls(&mut summary.text, calls)) {
-            summary.has_tool_calls = true;
-            has_content = true;
-        }
+        has_calls |= message.get(key).is_some_and(|calls| push_calls(&mut summary.text, calls));
     }
     let others = ["reasoning_details", "audio", "images"].map(|key| message.get(key));
-    has_content
-        | others.into_iter().flatten().any(|other| match other {
-            Value::Array(items) => !items.is_empty(),
-            Value::Object(members) => !members.is_empty(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-        })
+    let has_other = others.into_iter().flatten().any(|other| match other {
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    });
+    (has_content || has_calls || has_other, has_calls)
 }
 
 fn take_part(content: Option<&Value>, summary: &mut StreamSummary) -> bool {

@@ -1,6 +1,5 @@
 //! What the scanner sees in frames that it does not decode.
 
-use super::text::push_calls;
 use super::*;
 use crate::chat::{FinishReason, Usage};
 
@@ -38,8 +37,16 @@ mod recordings {
     #[derive(Debug, Default)]
     struct Oracle {
         summary: StreamSummary,
+        usage: Option<WireUsage>,
         is_done: bool,
-        seen: std::collections::BTreeMap<u64, bool>,
+        seen: std::collections::BTreeMap<u64, Ending>,
+    }
+
+    /// What is known of one alternative.
+    #[derive(Debug, Default)]
+    struct Ending {
+        has_calls: bool,
+        finish: Option<FinishReason>,
     }
 
     impl Oracle {
@@ -66,71 +73,71 @@ mod recordings {
             serde_json::from_str::<Box<RawValue>>(data).map_err(|_| FailureKind::MidStream)?;
             let value: Value = serde_json::from_str(data).expect("text that no mutation makes");
             let Some(object) = value.as_object() else { return Err(FailureKind::MidStream) };
-            let usage = object.get("usage").and_then(usage_of);
             let choices = value["choices"].as_array().cloned().unwrap_or_default();
+            let of_choices = choices.iter().map(|choice| &choice["usage"]);
+            let counted: Vec<&Value> = [&value["usage"], &value["x_groq"]["usage"]]
+                .into_iter()
+                .chain(of_choices)
+                .filter(|usage| usage.is_object())
+                .collect();
             if object.get("error").is_some_and(|error| !error.is_null())
-                || (choices.is_empty() && usage.is_none() && failure::is_error(object))
+                || (choices.is_empty() && counted.is_empty() && failure::is_error(object))
             {
                 return fail(&value);
             }
-            if let Some(usage) = usage {
-                keep_usage(&mut self.summary.usage, usage);
+            for usage in counted.iter().filter_map(|usage| WireUsage::read(usage)) {
+                self.usage.get_or_insert_default().merge(usage);
             }
             let mut has_content = false;
-            for choice in &choices {
-                has_content |= self.choice(choice);
+            for (choice, position) in choices.iter().zip(0..) {
+                has_content |= self.choice(choice, position);
             }
-            Ok(match (has_content, choices.is_empty(), usage) {
+            Ok(match (has_content, choices.is_empty(), counted.is_empty()) {
                 (true, ..) => FrameKind::Semantic,
-                (false, true, Some(_)) => FrameKind::UsageOnly,
+                (false, true, false) => FrameKind::UsageOnly,
                 _ => FrameKind::Preamble,
             })
         }
 
-        fn choice(&mut self, choice: &Value) -> bool {
+        fn choice(&mut self, choice: &Value, position: u64) -> bool {
             if !choice.is_object() {
                 return false;
-            }
-            let index = choice["index"].as_u64().unwrap_or(0);
-            let finished = self.seen.entry(index).or_default();
-            let finish = choice["finish_reason"].as_str().filter(|word| !word.is_empty());
-            if let Some(word) = finish {
-                *finished = true;
-                keep_finish(&mut self.summary.finish, finish_reason(word));
             }
             let delta = [&choice["delta"], &choice["message"]].into_iter().find(|d| d.is_object());
             let mut found = match delta {
                 Some(delta) => self.delta(delta),
                 None => self.text(&choice["text"]),
             };
-            found |= finish.is_some();
+            let index = choice["index"].as_u64().unwrap_or(position);
+            let ending = self.seen.entry(index).or_default();
+            let calls = delta.map(|delta| [&delta["tool_calls"], &delta["function_call"]]);
+            ending.has_calls |= calls.into_iter().flatten().any(is_call);
+            if let Some(reason) = choice["finish_reason"].as_str().and_then(finish_reason) {
+                ending.finish.get_or_insert(reason);
+                found = true;
+            }
             found
         }
 
         fn delta(&mut self, delta: &Value) -> bool {
-            let filled = |value: &Value| match value {
-                Value::Array(items) => !items.is_empty(),
-                Value::Object(members) => !members.is_empty(),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-            };
             let mut found = self.text(&delta["content"]) | self.text(&delta["refusal"]);
             // The first that is filled, in the order they came.
             let thinking = delta.as_object().unwrap().iter().find(|(key, value)| {
                 matches!(key.as_str(), "reasoning_content" | "reasoning")
-                    && (value.as_str().is_some_and(|text| !text.is_empty()) || filled(value))
+                    && (value.as_str().is_some_and(|text| !text.is_empty()) || is_filled(value))
             });
             if let Some((_, text)) = thinking {
                 found |= self.text(text);
             }
             for key in ["tool_calls", "function_call"] {
-                if filled(&delta[key]) {
+                if is_call(&delta[key]) {
                     self.summary.has_tool_calls = true;
                     found = true;
                     push_calls(&mut self.summary.text, &delta[key]);
                 }
             }
             let others = ["reasoning_details", "audio", "images"];
-            found | others.iter().any(|key| filled(&delta[*key]))
+            found | others.iter().any(|key| is_filled(&delta[*key]))
         }
 
         fn text(&mut self, value: &Value) -> bool {
@@ -148,7 +155,34 @@ mod recordings {
         }
 
         fn is_complete(&self) -> bool {
-            self.is_done || (!self.seen.is_empty() && self.seen.values().all(|done| *done))
+            self.is_done
+                || (!self.seen.is_empty() && self.seen.values().all(|one| one.finish.is_some()))
+        }
+
+        /// How the first alternative ended. Until the end is told it is the first that did.
+        fn finish(&self) -> Option<FinishReason> {
+            let ended = |one: &&Ending| self.is_done || one.finish.is_some();
+            let first = self.seen.values().find(ended)?;
+            let finish = first.finish.clone().unwrap_or(FinishReason::Stop);
+            let calls = first.has_calls && finish == FinishReason::Stop;
+            Some(if calls { FinishReason::ToolCalls } else { finish })
+        }
+    }
+
+    /// Whether there is a call in either field for them.
+    fn is_call(value: &Value) -> bool {
+        let is_blank = |text: &Value| text.is_null() || text == "";
+        match value.as_object() {
+            Some(call) => !call.values().all(is_blank),
+            None => is_filled(value),
+        }
+    }
+
+    fn is_filled(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
         }
     }
 
@@ -166,8 +200,8 @@ mod recordings {
         assert_eq!(scanner.is_complete(), oracle.is_complete(), "{what}");
         assert_eq!(scanner.saw_terminal(), oracle.is_done, "{what}");
         let (got, expected) = (scanner.summary(), &oracle.summary);
-        assert_eq!(got.usage, expected.usage, "{what}");
-        assert_eq!(got.finish, expected.finish, "{what}");
+        assert_eq!(got.usage, oracle.usage.map(WireUsage::disjoint), "{what}");
+        assert_eq!(got.finish, oracle.finish(), "{what}");
         assert_eq!(got.has_tool_calls, expected.has_tool_calls, "{what}");
         assert_eq!(got.text.bytes(), expected.text.bytes(), "{what}");
     }
@@ -255,8 +289,8 @@ mod recordings {
                 assert_eq!(result.unwrap_err().kind, FailureKind::Degenerate, "an empty answer");
             } else {
                 let summary = result.unwrap_or_else(|failure| panic!("{name}: {failure}"));
-                let usage = response["body"].get("usage").and_then(usage_of);
-                assert_eq!(summary.usage, usage, "{name}");
+                let usage = response["body"].get("usage").and_then(WireUsage::read);
+                assert_eq!(summary.usage, usage.map(WireUsage::disjoint), "{name}");
             }
         }
         assert!(seen == 0 || seen > 60, "{seen}");
@@ -339,15 +373,26 @@ mod recordings {
     fn choice() -> impl Strategy<Value = Value> {
         let call =
             serde_json::json!([{"index": 0, "function": {"name": "f", "arguments": "{\"a"}}]);
-        let value = prop_oneof![4 => word(), 1 => Just(call)];
-        let keys = &["role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls"];
+        let legacy = |text: &str| serde_json::json!({"name": text, "arguments": text});
+        let value = prop_oneof![4 => word(), 1 => Just(call), 1 => Just(legacy("")), 1 => Just(legacy("f"))];
+        let keys = &[
+            "role",
+            "content",
+            "refusal",
+            "reasoning",
+            "reasoning_content",
+            "tool_calls",
+            "function_call",
+        ];
         let finish =
             prop::sample::select(vec![Value::Null, "".into(), "stop".into(), "eos".into()]);
-        (0u64..3, object(keys, value), finish, 0..4).prop_map(|(index, delta, finish, shape)| {
+        (0u64..3, object(keys, value), finish, 0..5).prop_map(|(index, delta, finish, shape)| {
             match shape {
                 0 => serde_json::json!({"text": "t", "index": index, "finish_reason": finish}),
                 1 => serde_json::json!({"finish_reason": finish, "delta": delta, "text": "x", "index": index}),
                 2 => serde_json::json!({"message": delta, "finish_reason": finish}),
+                4 => serde_json::json!({"index": index, "delta": delta, "finish_reason": finish,
+                    "usage": {"prompt_tokens": index + 1, "total_tokens": 9}}),
                 _ => serde_json::json!({"index": index, "delta": delta, "finish_reason": finish}),
             }
         })
@@ -366,10 +411,11 @@ mod recordings {
             }),
         ];
         let choices = prop::collection::vec(choice(), 0..3);
-        (choices, usage, 0..8, "[ab]").prop_map(|(choices, usage, shape, id)| match shape {
+        (choices, usage, 0..9, "[ab]").prop_map(|(choices, usage, shape, id)| match shape {
             0 => serde_json::json!({"usage": usage, "id": id}),
             1 => serde_json::json!({"usage": usage, "choices": choices}),
             2 => serde_json::json!({"id": id, "choices": choices, "error": null, "usage": usage}),
+            8 => serde_json::json!({"id": id, "x_groq": {"id": id, "usage": usage}, "choices": choices}),
             3 => serde_json::json!({"id": id, "error": {"code": 502}, "choices": choices}),
             _ => serde_json::json!({"id": id, "model": "m", "choices": choices, "usage": usage}),
         })
@@ -395,30 +441,6 @@ fn an_empty_answer_is_none() {
         r#"{"data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":3,"total_tokens":3}}"#,
     ] {
         assert!(kind(filled).is_ok(), "{filled}");
-    }
-}
-
-#[test]
-#[rustfmt::skip] // A table reads best as a table.
-fn counters_are_made_disjoint() {
-    let count = |usage: &str| {
-        let usage = usage_of(&serde_json::from_str(usage).unwrap())?;
-        Some((usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning))
-    };
-    for (usage, expected) in [
-        (r#"{"prompt_tokens":10,"completion_tokens":5}"#, Some((10, 0, 0, 5, 0))),
-        (r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}"#, Some((6, 4, 0, 2, 3))),
-        (r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":40},"completion_tokens_details":{"reasoning_tokens":30}}"#, Some((0, 10, 0, 0, 5))),
-        (r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":45,"completion_tokens_details":{"reasoning_tokens":30}}"#, Some((10, 0, 0, 5, 30))),
-        (r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_cache_hit_tokens":8,"prompt_cache_miss_tokens":2}"#, Some((2, 8, 0, 5, 0))),
-        (r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":4}}"#, Some((3, 3, 4, 0, 0))),
-        (r#"{"prompt_tokens":7,"total_tokens":7}"#, Some((7, 0, 0, 0, 0))),
-        (r#"{"prompt_tokens":10.0,"completion_tokens":1e300,"total_tokens":-4}"#, Some((10, 0, 0, u64::MAX, 0))),
-        (r#"{"prompt_tokens":null,"completion_tokens":null,"total_tokens":null}"#, None),
-        (r#"{}"#, None),
-        ("7", None),
-    ] {
-        assert_eq!(count(usage), expected, "{usage}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::super::wire;
 use crate::dialect::TextSample;
 use crate::dialect::envelope::json;
 
@@ -51,9 +52,10 @@ pub(super) fn push_calls(sample: &mut TextSample, calls: &Value) -> bool {
             calls.iter().for_each(|call| push(call.get("function")));
             !calls.is_empty()
         }
-        Value::Object(call) => {
+        Value::Object(_) => {
             push(Some(calls));
-            !call.is_empty()
+            // One provider sends a call with nothing in it with every answer.
+            !wire::is_blank(calls)
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }

@@ -10,16 +10,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::failure::FailureKind;
 
-struct Recording {
-    id: String,
-    status: u64,
-    whole: Value,
-    stream: Option<String>,
+pub(super) struct Recording {
+    pub(super) id: String,
+    pub(super) status: u64,
+    pub(super) whole: Value,
+    pub(super) stream: Option<String>,
     request: Value,
 }
 
 /// All recordings of the family; none, with a word, where the folder is absent.
-fn recordings() -> Vec<Recording> {
+pub(super) fn recordings() -> Vec<Recording> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures");
     let Ok(folders) = fs::read_dir(&root) else {
         let mut note = std::io::stderr();
