@@ -356,9 +356,11 @@ impl Account {
 
     /// Settles a request whose answer broke off after it had begun.
     pub(super) fn cut(mut self, rejection: &Rejection, summary: &StreamSummary) {
-        if let (Some(open), Rejection::StreamFailed { failure }) = (&mut self.open, rejection) {
-            open.entry.failure = Some(failure.kind);
+        if let Some(open) = &mut self.open {
             open.entry.error_code = Some(rejection.face().code);
+            if let Rejection::StreamFailed { failure } = rejection {
+                open.entry.failure = Some(failure.kind);
+            }
         }
         self.settle(Outcome::Cut, 200, Some(summary));
     }

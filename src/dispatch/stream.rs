@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -331,6 +332,18 @@ impl AnswerStream {
     }
 }
 
+impl AnswerStream {
+    /// Ends the stream with an error event after a panic in its own polling.
+    fn on_panic(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        let (State::Live(live), Some(account)) = (state, self.account.take()) else { return };
+        let rejection = Rejection::Internal { detail: "panic within a stream".to_owned() };
+        tracing::error!(request.id = %account.request_id(), "stream broke: panic");
+        self.state = State::Last(account.error_event(&rejection));
+        account.cut(&rejection, live.wire.summary());
+    }
+}
+
 impl Drop for AnswerStream {
     /// The caller left, or it has everything and closed before the provider did.
     fn drop(&mut self) {
@@ -359,7 +372,15 @@ impl Body for AnswerStream {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.get_mut().poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        let stream = self.get_mut();
+        // A fault of ours must not look like the end of the answer. What is half done is not looked
+        // at again: the wire and the body are dropped.
+        let polled = catch_unwind(AssertUnwindSafe(|| stream.poll_bytes(cx)));
+        let polled = polled.unwrap_or_else(|_panic| {
+            stream.on_panic();
+            stream.poll_bytes(cx)
+        });
+        polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

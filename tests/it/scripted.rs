@@ -27,6 +27,7 @@ enum Step {
     Wait(Duration),
     Reset,
     Stall,
+    Panic,
 }
 
 /// Answers every request with what the function says.
@@ -65,6 +66,10 @@ impl Reply {
 
     pub(crate) fn resets(self) -> Self {
         self.then(Step::Reset)
+    }
+
+    pub(crate) fn panics(self) -> Self {
+        self.then(Step::Panic)
     }
 
     pub(crate) fn stalls(self) -> Self {
@@ -129,6 +134,7 @@ impl UpstreamBody for Body {
             match self.steps.front() {
                 None => return Poll::Ready(None),
                 Some(Step::Stall) => return Poll::Pending,
+                Some(Step::Panic) => panic!("on purpose"),
                 Some(Step::Wait(time)) => {
                     let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(*time)));
                     std::task::ready!(sleep.as_mut().poll(cx));

@@ -244,6 +244,18 @@ async fn a_whole_answer_to_a_streamed_request_is_streamed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_within_a_stream_is_an_error_event() {
+    let rig = Rig::instant("");
+    let router = rig.over(scripted(|_| Reply::stream().says("half").panics()));
+    for dialect in [Dialect::OpenAiChat, Dialect::Anthropic] {
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("half", End::Error), "{got:#?}");
+    }
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    assert!(rig.journal().await.iter().all(|entry| entry.outcome == "cut"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn counting_tokens_costs_nothing() {
     let rig = Rig::instant("");
     let count = tidegate_request("/v1/messages/count_tokens", "claude/alpha");
