@@ -99,16 +99,21 @@ impl Lane {
             return Err(refusal(target, reply).await);
         }
         let context = account.reply_context(call, target);
-        let streams = call.envelope.stream && !is_json(&reply.headers);
-        if streams {
-            let wire = wire_of(&carriage, call, target, context);
-            return hold_back(reply, wire, plan, target).await;
+        if !call.envelope.stream {
+            let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
+            return whole(call, target, &carriage, body, &context);
         }
-        let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
-        if call.envelope.stream {
+        let first = match is_event_stream(&reply.headers) {
+            true => None,
+            false => upstream::next_chunk(&mut *reply.body).await.transpose()?,
+        };
+        if first.as_deref().is_some_and(looks_like_json) {
+            let rest = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
+            let body = [first.unwrap_or_default(), rest].concat();
             return whole_as_stream(call, target, &body, &carriage, context);
         }
-        whole(call, target, &carriage, body, &context)
+        let wire = wire_of(&carriage, call, target, context);
+        hold_back(reply, wire, first, plan, target).await
     }
 }
 
@@ -150,17 +155,22 @@ async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {
     codec.decode_failure(reply.status, &reply.headers, &body)
 }
 
-/// Reads a stream up to its first token.
+/// Reads a stream up to its first token. `first` is what was read of it already.
 async fn hold_back(
     mut reply: UpstreamReply,
     mut wire: Wire,
+    mut first: Option<Bytes>,
     plan: &Plan,
     target: &Arc<Target>,
 ) -> Result<Unticketed, Failure> {
     let mut held: Option<Bytes> = None;
     let mut ended = false;
     while !ended {
-        let progress = match upstream::next_chunk(&mut *reply.body).await {
+        let chunk = match first.take() {
+            Some(chunk) => Some(Ok(chunk)),
+            None => upstream::next_chunk(&mut *reply.body).await,
+        };
+        let progress = match chunk {
             Some(chunk) => wire.push(chunk?),
             None => {
                 ended = true;
@@ -284,7 +294,13 @@ fn summary_of(completion: &Completion) -> StreamSummary {
     summary
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/json"))
+    kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
+}
+
+/// Whether an answer that is not labelled as a stream is none. Labels are wrong both ways: small
+/// servers call their streams JSON, and others answer whole although a stream was asked for.
+fn looks_like_json(first: &[u8]) -> bool {
+    first.trim_ascii_start().first().is_some_and(|byte| matches!(byte, b'{' | b'['))
 }

@@ -51,6 +51,11 @@ impl Reply {
         Self { kind: "text/event-stream", ..Self::status(200) }
     }
 
+    /// A stream that is labelled as something else.
+    pub(crate) fn mislabelled_stream() -> Self {
+        Self::status(200)
+    }
+
     pub(crate) fn chunk(self, bytes: impl Into<Bytes>) -> Self {
         self.then(Step::Chunk(bytes.into()))
     }

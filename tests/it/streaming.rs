@@ -244,6 +244,17 @@ async fn a_whole_answer_to_a_streamed_request_is_streamed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_labelled_as_json_is_a_stream() {
+    let rig = Rig::instant("");
+    let stream = Reply::mislabelled_stream().says("real").chunk(CHAT_FINISH).chunk(DONE);
+    let router = rig.over(scripted(move |_| stream.clone()));
+    for dialect in [Dialect::OpenAiChat, Dialect::Anthropic] {
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("real", End::Terminal), "{got:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_within_a_stream_is_an_error_event() {
     let rig = Rig::instant("");
     let router = rig.over(scripted(|_| Reply::stream().says("half").panics()));
