@@ -10,27 +10,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 
 use super::trace::{Finished, Trace};
 use super::{Call, Served};
 use crate::callers::Caller;
-use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::config::{Route, Target};
-use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary, TextSample};
+use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary};
 use crate::failure::Failure;
 use crate::ids::{ModelName, RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
 use crate::telemetry::{Metrics, TargetMetrics, TraceContext, Tracer};
-use crate::tokens;
 use crate::units::MicroUsd;
 
-/// Estimates that may wait. Beyond that, tokens are guessed from the length alone.
-const MAX_WAITING_ESTIMATES: usize = 4_096;
+mod estimate;
+
+pub use estimate::Estimator;
+use estimate::{Estimate, Job, MAX_WAITING_ESTIMATES};
 
 /// Where accounts are settled.
 #[derive(Debug)]
@@ -42,33 +42,6 @@ pub struct Ledger {
     tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
     estimates: mpsc::Sender<Job>,
-}
-
-/// Settles what has to be estimated first; to be run off the data threads.
-#[derive(Debug)]
-pub struct Estimator {
-    waiting: mpsc::Receiver<Job>,
-    ledger: Arc<Ledger>,
-}
-
-/// What takes milliseconds, during which a data thread would serve nobody.
-#[derive(Debug)]
-enum Job {
-    Settle(Box<Estimate>),
-    Count(Bytes, oneshot::Sender<u64>),
-}
-
-/// An entry that lacks its token counts.
-#[derive(Debug)]
-struct Estimate {
-    entry: Entry,
-    prompt: Bytes,
-    text: TextSample,
-    /// What the provider said before it stopped saying anything.
-    known: Usage,
-    model: Arc<Model>,
-    metrics: TargetMetrics,
-    trace: Option<Box<Trace>>,
 }
 
 /// The account of one request.
@@ -110,7 +83,7 @@ impl Ledger {
     ) -> (Arc<Self>, Estimator) {
         let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
         let ledger = Arc::new(Self { journal, metrics, wall, tracer, estimates });
-        (Arc::clone(&ledger), Estimator { waiting, ledger })
+        (Arc::clone(&ledger), Estimator::new(waiting, ledger))
     }
 
     /// Opens the account of a request that came in at `received`.
@@ -210,26 +183,16 @@ impl Ledger {
         }
         self.journal.record(entry);
     }
-}
 
-// === impl Estimator ===
-
-impl Estimator {
-    /// Runs until `closing` turns true, and then settles what waits.
-    pub async fn run(mut self, mut closing: watch::Receiver<bool>) {
-        loop {
-            tokio::select! {
-                biased;
-                job = self.waiting.recv() => match job {
-                    Some(job) => self.ledger.carry_out(job),
-                    None => return,
-                },
-                _ = closing.wait_for(|closing| *closing) => break,
-            }
-        }
-        while let Ok(job) = self.waiting.try_recv() {
-            self.ledger.carry_out(job);
-        }
+    /// Counts how fast tokens came after the first one, where there were others.
+    fn observe_pace(&self, took: Duration, usage: &Usage, metrics: &TargetMetrics) {
+        let Some(gaps) = usage.total_output().checked_sub(1).filter(|gaps| *gaps > 0) else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let gap = took.as_secs_f64() / gaps as f64;
+        metrics.per_token_seconds.observe(gap);
+        self.metrics.between_tokens_seconds.observe(gap);
     }
 }
 
@@ -450,75 +413,6 @@ impl Drop for Account {
         }
         self.settle(Outcome::ClientGone, 499, None);
     }
-}
-
-impl Ledger {
-    /// Queues an estimate, or guesses by length where too many wait.
-    fn estimate(&self, estimate: Estimate) {
-        if let Err(refused) = self.estimates.try_send(Job::Settle(Box::new(estimate))) {
-            let (mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
-                refused;
-            if let Job::Settle(estimate) = job {
-                self.settle_estimate(*estimate, guess);
-            }
-        }
-    }
-
-    /// Counts the tokens of a request, or guesses by length where too much else waits.
-    pub(super) async fn count_tokens(&self, request: &Bytes) -> u64 {
-        let (reply, counted) = oneshot::channel();
-        // Where the job is not taken the reply is dropped with it, which ends the wait.
-        let _ = self.estimates.try_send(Job::Count(request.clone(), reply));
-        counted.await.unwrap_or_else(|_not_taken| tokens::guess(request.len() as u64))
-    }
-
-    fn carry_out(&self, job: Job) {
-        match job {
-            Job::Settle(estimate) => self.settle_estimate(*estimate, count),
-            // Whoever asked may have left.
-            Job::Count(request, reply) => drop(reply.send(tokens::count_request(&request))),
-        }
-    }
-
-    /// Fills in what the provider did not say, and closes the entry.
-    fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
-        let estimated = tokens(&estimate);
-        let Estimate { mut entry, known, model, metrics, trace, .. } = estimate;
-        let mut usage = known;
-        if usage.total_input() == 0 {
-            usage.input = estimated.input;
-        }
-        // What the provider said in the middle of an answer is less than what it sent by the end.
-        usage.output = usage.output.max(estimated.output.saturating_sub(usage.reasoning));
-        entry.usage = usage;
-        entry.usage_estimated = true;
-        entry.cost = model.cost(&usage);
-        metrics.used(&usage, entry.cost.0);
-        self.close(entry, trace);
-    }
-
-    /// Counts how fast tokens came after the first one, where there were others.
-    fn observe_pace(&self, took: Duration, usage: &Usage, metrics: &TargetMetrics) {
-        let Some(gaps) = usage.total_output().checked_sub(1).filter(|gaps| *gaps > 0) else {
-            return;
-        };
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-        let gap = took.as_secs_f64() / gaps as f64;
-        metrics.per_token_seconds.observe(gap);
-        self.metrics.between_tokens_seconds.observe(gap);
-    }
-}
-
-fn count(estimate: &Estimate) -> Usage {
-    let input = tokens::count_request(&estimate.prompt);
-    let output = tokens::count_sample(&estimate.text);
-    Usage { input, output, ..Usage::default() }
-}
-
-fn guess(estimate: &Estimate) -> Usage {
-    let input = tokens::guess(estimate.prompt.len() as u64);
-    let output = tokens::guess(estimate.text.bytes());
-    Usage { input, output, ..Usage::default() }
 }
 
 // === impl Open ===
