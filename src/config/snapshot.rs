@@ -198,8 +198,7 @@ impl Snapshot {
     /// A model that a provider serves though its file does not list it.
     fn resolve_open(&self, model: &str) -> Option<Route> {
         let (provider, name) = model.split_once('/')?;
-        let usable = !name.is_empty() && name.len() <= MAX_NAME_CHARS;
-        let endpoints = self.open.get(provider).filter(|_| usable)?;
+        let endpoints = self.open.get(provider).filter(|_| is_model_name(name))?;
         let (timeouts, keep_alive) = self.defaults;
         let model = Arc::new(Model::unlisted(name));
         let targets = endpoints
@@ -270,3 +269,11 @@ fn distance(asked: &str, name: &str) -> Option<usize> {
 
 /// The longest name of a model that is taken or repeated.
 const MAX_NAME_CHARS: usize = 256;
+
+/// Whether a name that no file lists may be asked for. It goes into bodies and, on some wires, into
+/// the path of a request that carries our credential: it must not be able to name another path.
+fn is_model_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@+~=,".contains(&byte);
+    let is_step = |segment: &str| matches!(segment, "" | "." | "..");
+    name.len() <= MAX_NAME_CHARS && name.bytes().all(allowed) && !name.split('/').any(is_step)
+}

@@ -68,6 +68,10 @@ impl LiveTransport {
     }
 
     async fn exchange(&self, request: UpstreamRequest) -> Result<UpstreamReply, Failure> {
+        // The last line of defence: what is not a path would become part of the head.
+        if !request.path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(transport(&request, "the path holds what no path may hold"));
+        }
         let head = head::encode(&request);
         if let Some(connection) = self.pool.take(&request.origin) {
             match self.exchange_on(connection, &request, &head, true).await {

@@ -309,6 +309,9 @@ fn a_file_overrides_what_a_provider_file_says() {
     assert_eq!(context("groq/mine"), Some(10));
     assert_eq!(context("groq/llama-3.3-70b-versatile"), Some(7));
     assert_eq!(context("groq/some/other-model"), None);
+    for evil in ["a b", "a\r\nx: y", "../files", "a//b", "a?key=x", "a%2e", "a/./b", ""] {
+        assert!(snapshot.resolve(&format!("groq/{evil}")).is_err(), "{evil:?}");
+    }
     let built_in = &snapshot.catalog.providers["groq"];
     assert_eq!(built_in.auth, AuthScheme::Bearer);
     let mut quirks = built_in.quirks.clone();

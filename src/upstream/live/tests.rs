@@ -177,6 +177,15 @@ async fn no_listener_is_a_transport_failure_that_names_the_address() {
 }
 
 #[tokio::test]
+async fn a_path_cannot_end_the_request_line() {
+    for path in ["/v1/x HTTP/1.1\r\nx-evil: 1\r\n\r\n", "/v1/a b", "/v1/\u{e9}"] {
+        let request = UpstreamRequest { path: path.to_owned(), ..request(1) };
+        let failure = transport_under_test().send(request).await.unwrap_err();
+        assert!(failure.message.contains("path"), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn an_early_refusal_of_a_large_body_is_read() {
     locally(async {
         let port = provider(|_, mut socket| async move {
