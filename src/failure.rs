@@ -174,6 +174,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What a caller may read of a failure that is not the caller's own: the kind and the status. A
+    /// provider's words can name its accounts, addresses and keys; they are for the log.
+    pub fn in_public(&self) -> String {
+        match self.status {
+            Some(status) => format!("{}, status {}", self.kind.as_str(), status.as_u16()),
+            None => self.kind.as_str().to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_str())?;

@@ -87,7 +87,7 @@ pub enum Rejection {
         failure: Failure,
     },
     /// The stream broke after it was committed.
-    #[error("the provider's stream ended early: {failure}")]
+    #[error("the provider's stream ended early ({})", .failure.in_public())]
     StreamFailed {
         /// How.
         #[source]
@@ -269,7 +269,7 @@ fn attempts_failed(attempts: u32, failure: &Failure) -> String {
         | FailureKind::MidStream
         | FailureKind::Degenerate => {
             let tries = if attempts == 1 { "the attempt" } else { "all attempts" };
-            format!("{tries} failed ({attempts}); the last: {failure}")
+            format!("{tries} failed ({attempts}): {}", failure.in_public())
         }
     }
 }

@@ -256,6 +256,7 @@ fn shown(current: &Current) -> Value {
         "revision": format!("{:012x}", snapshot.revision),
         "loaded_at": rfc3339(status.loaded_at_unix_ms),
         "last_failure": failure,
+        "waiting_for_restart": status.waiting_for_restart,
         "settings": snapshot.settings,
         "models": snapshot.models().collect::<Vec<_>>(),
     })
@@ -335,6 +336,9 @@ impl DataThread {
     async fn serve(self, listener: std::net::TcpListener) -> io::Result<()> {
         let Self { gateway, settings, closing, sim, admin } = self;
         let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));
+        // Ends with the thread: it is no request that a stop would wait for.
+        let upkeep = Tasks::new();
+        upkeep.spawn(Arc::clone(&live).sweep_idle());
         let lane = gateway.lane(Arc::new(Transports { live, sim }));
         let metrics = Arc::clone(&gateway.metrics);
         let edge = Edge { gateway, lane, is_loopback: settings.listen.ip().is_loopback() };

@@ -177,15 +177,34 @@ impl Plan {
         let accept = if call.envelope.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        for (name, value) in &call.forwarded {
-            headers.insert(name, value.clone());
-        }
+        forward(&call.forwarded, target.endpoint.dialect, headers);
         if target.endpoint.dialect == Dialect::Anthropic {
             let version = http::HeaderName::from_static("anthropic-version");
             headers.entry(version).or_insert(HeaderValue::from_static("2023-06-01"));
         }
         if let Some((name, value)) = &target.endpoint.auth_header {
             headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// Passes on the caller's headers that mean something to a provider of this dialect. Betas are lists:
+/// the caller's join those that the operator or the translation asks for.
+fn forward(from: &HeaderMap, dialect: Dialect, to: &mut HeaderMap) {
+    for name in from.keys() {
+        let theirs = match name.as_str() {
+            "anthropic-beta" | "anthropic-version" => dialect == Dialect::Anthropic,
+            "openai-beta" => dialect == Dialect::OpenAiChat,
+            _ => true,
+        };
+        if !theirs {
+            continue;
+        }
+        if !name.as_str().ends_with("-beta") {
+            to.remove(name);
+        }
+        for value in from.get_all(name) {
+            to.append(name, value.clone());
         }
     }
 }

@@ -18,11 +18,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-use tokio::io::AsyncWriteExt;
-
 use super::{SendFuture, Transport, UpstreamReply, UpstreamRequest};
+use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
+use http::{HeaderMap, StatusCode};
 
 mod body;
 mod chunked;
@@ -36,6 +35,9 @@ use body::{Framing, LiveBody};
 use connection::{Connection, Connector};
 use pool::Pool;
 
+/// How often idle connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// The network. One for each data thread, so that a connection stays on the thread that reads it.
 #[derive(Debug)]
 pub struct LiveTransport {
@@ -43,11 +45,15 @@ pub struct LiveTransport {
     connector: Connector,
 }
 
+/// How soon a kept connection must turn out to be closed for the request to be sent again. A peer
+/// that had closed it already says so within a round trip; one that breaks off later may have read
+/// the request and begun to work, and sending it again could be charged twice.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
+
 /// How sending on one connection ended short of an answer.
 enum Broken {
-    /// The peer closed a kept connection before it sent a byte: all but certainly it had timed out
-    /// on its side and did not read the request. A provider that reads a request and then closes
-    /// without a word gets it twice, which is what every HTTP client accepts here.
+    /// The peer closed a kept connection at once and without a byte: it had timed out on its side
+    /// before it could read the request. See [`STALE_WITHIN`].
     Stale,
     /// Anything else.
     Failed(Failure),
@@ -60,6 +66,15 @@ impl LiveTransport {
     /// `max_idle` to each origin.
     pub fn new(max_idle: usize, idle_timeout: Duration) -> Self {
         Self { pool: Arc::new(Pool::new(max_idle, idle_timeout)), connector: Connector::default() }
+    }
+
+    /// Closes idle connections that are too old or that the provider has closed, every so often, for
+    /// as long as it is polled. Without it those of an origin that is not asked again would stay.
+    pub async fn sweep_idle(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            self.pool.sweep();
+        }
     }
 
     /// How many connections are kept idle.
@@ -105,11 +120,14 @@ impl LiveTransport {
         let mut bytes = bytes::Buf::chain(head, request.body.as_ref());
         // A provider that refuses a large body answers and closes before it has read all of it:
         // look for the answer even where writing failed.
-        let written = connection.stream.write_all_buf(&mut bytes).await;
+        let written = connection.send(&mut bytes).await;
+        let sent = Instant::now();
         let answer = head::read(&mut connection).await;
         let head = match (answer, written) {
             (Ok(Some(head)), _) => head,
-            (Ok(None) | Err(_), _) if reused && connection.is_untouched() => {
+            (Ok(None) | Err(_), _)
+                if reused && connection.is_untouched() && sent.elapsed() < STALE_WITHIN =>
+            {
                 return Err(Broken::Stale);
             }
             (Ok(None), Ok(())) => {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -84,6 +84,14 @@ impl Connector {
 // === impl Connection ===
 
 impl Connection {
+    /// Writes a request to its last byte. A TLS stream takes bytes before they are on the wire, and
+    /// reading does not send them: without the flush the end of a large body could stay behind, and
+    /// both sides would wait for each other.
+    pub(super) async fn send(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
+        self.stream.write_all_buf(bytes).await?;
+        self.stream.flush().await
+    }
+
     /// Reads once into the buffer; 0 at the end of the connection.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         self.buffer.reserve(4 * 1024);

@@ -64,6 +64,16 @@ impl Pool {
         waiting.push(Idle { connection, since: now });
     }
 
+    /// Closes what is too old, or closed by the peer, at every origin.
+    pub(super) fn sweep(&self) {
+        self.idle.lock().retain(|_, waiting| {
+            waiting.retain_mut(|idle| {
+                idle.since.elapsed() < self.idle_timeout && idle.connection.is_quiet()
+            });
+            !waiting.is_empty()
+        });
+    }
+
     /// How many wait, over all origins.
     pub(super) fn len(&self) -> usize {
         self.idle.lock().values().map(Vec::len).sum()

@@ -104,6 +104,47 @@ async fn a_connection_closed_while_idle_costs_no_attempt() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_read_is_not_sent_again() {
+    locally(async {
+        let port = provider(|n, mut socket| async move {
+            assert_eq!(n, 0, "the request was sent again");
+            read_request(&mut socket).await;
+            socket.write_all(WHOLE).await.unwrap();
+            read_request(&mut socket).await;
+            // Works on it for longer than a connection takes to turn out closed.
+            tokio::time::sleep(STALE_WITHIN + Duration::from_millis(100)).await;
+        })
+        .await;
+        let transport = transport_under_test();
+        let mut reply = transport.send(request(port)).await.unwrap();
+        assert_eq!(collect(&mut *reply.body, 100).await.unwrap(), "hello");
+        let failure = transport.send(request(port)).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Transport);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_the_provider_closed_are_swept_away() {
+    locally(async {
+        let port = provider(|_, mut socket| async move {
+            read_request(&mut socket).await;
+            socket.write_all(WHOLE).await.unwrap();
+        })
+        .await;
+        let transport = transport_under_test();
+        let mut reply = transport.send(request(port)).await.unwrap();
+        assert_eq!(collect(&mut *reply.body, 100).await.unwrap(), "hello");
+        // The close arrives when the runtime next looks at its sockets.
+        while transport.idle_connections() > 0 {
+            tokio::task::yield_now().await;
+            transport.pool.sweep();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn chunks_that_arrive_together_leave_together() {
     locally(async {
         let port = provider(|_, mut socket| async move {
