@@ -171,6 +171,10 @@ pub trait Scanner: fmt::Debug + Send {
     /// The provider's error event, or a frame that cannot be read.
     fn scan(&mut self, frame: &[u8]) -> Result<FrameKind, Failure>;
 
+    /// Says how many alternatives were asked for, where more than one: without a last marker, the
+    /// stream has not ended before that many have.
+    fn expect_choices(&mut self, _count: u32) {}
+
     /// Whether the wire's end was seen or is implied.
     fn is_complete(&self) -> bool;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::failure::{Blame, Failure, FailureKind};
+use crate::failure::{Failure, FailureKind};
 
 /// Why the gateway refused a request, or gave up on it.
 ///
@@ -196,9 +196,8 @@ impl Rejection {
         if let Self::Invalid { .. } = self {
             return "the request is not valid".to_owned();
         }
-        if let Self::AttemptsFailed { failure, .. } = self
-            && failure.kind.blame() == Blame::Caller
-        {
+        // The log gets the provider's own words, which the caller does not.
+        if let Self::AttemptsFailed { failure, .. } | Self::StreamFailed { failure } = self {
             return failure.loggable();
         }
         self.to_string()

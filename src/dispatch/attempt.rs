@@ -207,7 +207,7 @@ async fn hold_back(
 /// The way of a stream.
 fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyContext) -> Wire {
     match carriage {
-        Carriage::Pass => Wire::same(call.dialect.codec(), target, call.envelope.include_usage),
+        Carriage::Pass => Wire::same(call.dialect.codec(), target, &call.envelope),
         // There are no streams of vectors.
         Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
             let encoder = encoder_of(carriage, call, context);

@@ -8,7 +8,8 @@ use crate::chat::{Delta, Usage};
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
-    Codec, Dialect, FrameKind, Scanner, StreamDecoder, StreamEncoder, StreamSummary, merge_usage,
+    Codec, Dialect, Envelope, FrameKind, Scanner, StreamDecoder, StreamEncoder, StreamSummary,
+    merge_usage,
 };
 use crate::failure::Failure;
 
@@ -60,10 +61,14 @@ pub(super) struct Progress {
 
 impl Wire {
     /// A stream that passes through, less the usage event where the caller did not ask for one.
-    pub(super) fn same(codec: &dyn Codec, target: &Target, keep_usage: bool) -> Self {
+    pub(super) fn same(codec: &dyn Codec, target: &Target, envelope: &Envelope) -> Self {
+        let mut scanner = codec.scanner();
+        if let Some(count) = envelope.n.filter(|count| *count > 1) {
+            scanner.expect_choices(u32::try_from(count).unwrap_or(u32::MAX));
+        }
         let lane = Path::Same {
-            scanner: codec.scanner(),
-            keep_usage,
+            scanner,
+            keep_usage: envelope.include_usage,
             missing_terminal: codec.missing_terminal(),
         };
         Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }

@@ -104,7 +104,7 @@ impl Metrics {
             requests: counters(
                 &registry,
                 "tidegate_requests_total",
-                "Requests by endpoint, caller's dialect and outcome.",
+                "Requests by endpoint, outcome and error code.",
                 &["endpoint", "outcome", "code"],
             ),
             attempts: counters(

@@ -67,6 +67,10 @@ impl Scanner for ChatScanner {
         self.scan_data(event.data.as_bytes(), event.name == "error")
     }
 
+    fn expect_choices(&mut self, count: u32) {
+        self.choices.expect(count);
+    }
+
     fn is_complete(&self) -> bool {
         self.is_done || self.choices.are_finished()
     }

@@ -10,8 +10,8 @@ use crate::chat::{ChatRequest, Effort, Reasoning, ResponseFormat, Tool, ToolChoi
 use crate::dialect::{Dialect, Dropped, MaxTokensParam, RequestTarget, StreamUsage, WireRequest};
 use crate::rejection::Rejection;
 
-/// Fields of other dialects that are left out without a word: they carry bookkeeping or ask for
-/// the default, not for another answer.
+/// Fields of other dialects that are left out and reported instead of refused: they carry
+/// bookkeeping or ask for the default, not for another answer.
 const HARMLESS: [&str; 4] = ["metadata", "service_tier", "anthropic_version", "labels"];
 
 /// Writes one request.
@@ -260,9 +260,9 @@ impl Writer<'_> {
                         body.insert(key.clone(), value.clone());
                     }
                 }
-            } else if self.drops(key) {
+            } else if self.drops(key) || HARMLESS.contains(&key.as_str()) {
                 dropped.add(key);
-            } else if !HARMLESS.contains(&key.as_str()) {
+            } else {
                 let problem = format!("it belongs to the {} dialect", self.chat.extra_dialect);
                 return Err(self.refuse(key, problem));
             }

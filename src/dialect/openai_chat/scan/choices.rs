@@ -10,6 +10,8 @@ pub(super) struct Choices {
     seen: u128,
     called: u128,
     finished: u128,
+    /// How many were asked for; 0 where that is not known.
+    expected: u32,
     /// How the lowest of those that ended did, by the provider's word alone.
     ending: Option<(u32, FinishReason)>,
 }
@@ -37,9 +39,15 @@ impl Choices {
         }
     }
 
-    /// Whether all that came up ended.
+    /// Says how many have to end.
+    pub(super) fn expect(&mut self, count: u32) {
+        self.expected = count.min(u128::BITS);
+    }
+
+    /// Whether all that came up ended, and as many as were asked for.
     pub(super) fn are_finished(&self) -> bool {
-        self.seen != 0 && self.seen == self.finished
+        let all_came = self.finished.count_ones() >= self.expected;
+        self.seen != 0 && self.seen == self.finished && all_came
     }
 
     /// How the first alternative ended, as far as is known: what is called after the word counts.

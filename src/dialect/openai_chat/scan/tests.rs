@@ -502,3 +502,19 @@ fn a_stream_is_complete_when_every_alternative_has_ended() {
     assert!(end(0, "\"stop\""));
     assert!(!end(u64::MAX, "null"));
 }
+
+#[test]
+fn a_stream_that_lacks_an_alternative_has_not_ended() {
+    let chunk = |index: u32| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\
+             \"finish_reason\":\"stop\"}}]}}\n\n"
+        )
+    };
+    let mut scanner = ChatScanner::default();
+    scanner.expect_choices(2);
+    scanner.scan(chunk(0).as_bytes()).unwrap();
+    assert!(!scanner.is_complete(), "the second alternative never came");
+    scanner.scan(chunk(1).as_bytes()).unwrap();
+    assert!(scanner.is_complete());
+}
