@@ -89,7 +89,7 @@ pub struct TimeoutSettings {
     /// To connect to the provider, the TLS handshake included.
     pub connect: HumanDuration,
     /// From sending an attempt to the first token of a streamed answer. An answer that is not
-    /// streamed has its first token with its last, so only `total` bounds it.
+    /// streamed has its first token with its last: each target of its route gets a share of `total`.
     pub first_token: HumanDuration,
     /// Between two pieces of an answer.
     pub between_tokens: HumanDuration,

@@ -136,10 +136,15 @@ impl Unticketed {
 }
 
 /// How long an attempt may take until its first token. An answer that is not streamed has its
-/// first token with its last one, so only the deadline bounds it.
+/// first token with its last one, so `first_token` says nothing about it: each target gets an equal
+/// share of the time that is left, so that one that hangs leaves time for the next.
 fn patience(call: &Call, plan: &Plan) -> Duration {
     let remaining = plan.remaining();
-    if call.envelope.stream { remaining.min(plan.route().timeouts.first_token) } else { remaining }
+    if call.envelope.stream {
+        remaining.min(plan.route().timeouts.first_token)
+    } else {
+        remaining / plan.targets_left().saturating_add(1)
+    }
 }
 
 async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {

@@ -77,6 +77,11 @@ impl Plan {
         self.left.pop()
     }
 
+    /// How many targets can still be tried after the one at hand.
+    pub(super) fn targets_left(&self) -> u32 {
+        u32::try_from(self.left.len()).unwrap_or(u32::MAX)
+    }
+
     /// When the request has to be over.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline

@@ -54,6 +54,15 @@ async fn a_silent_target_is_left_when_its_first_token_is_overdue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_on_a_whole_answer_leaves_time_for_the_next() {
+    let rig = Rig::instant(ROUTES);
+    let ask = Ask::chat("pair", "[[sim:on=alpha,stall_before_head]]").whole();
+    let got = rig.ask(&ask).await;
+    assert_eq!(got.status, 200, "{got:#?}");
+    assert_about(got.head_after, secs(100), &got);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_callers_own_deadline_is_kept() {
     let rig = Rig::instant(ROUTES);
     for dialect in CALLERS {
@@ -62,7 +71,8 @@ async fn the_callers_own_deadline_is_kept() {
             let got = rig.ask(&Ask { stream, ..ask }.with("x-tidegate-timeout-ms", 7_000)).await;
             assert_eq!(got.status, 504, "{got:#?}");
             assert_about(got.head_after, secs(7), &got);
-            assert_eq!(got.header("x-tidegate-attempts"), "1");
+            // The first token's limit is beyond the deadline; a whole answer's share is half of it.
+            assert_eq!(got.header("x-tidegate-attempts"), if stream { "1" } else { "2" });
             if dialect == Dialect::OpenAiChat {
                 assert_eq!(got.json()["error"]["code"], "deadline_passed");
             }
