@@ -15,6 +15,7 @@ use crate::problems::Problems;
 
 mod advice;
 mod check;
+mod conduct;
 mod credentials;
 mod draft;
 mod environment;
@@ -32,6 +33,10 @@ mod watch;
 mod tests;
 
 pub use check::may_listen;
+pub use conduct::{
+    Conduct, DegradeSettings, Hedge, HedgeSettings, HoldBack, HoldBackSettings, Rank, RankSettings,
+    RetrySettings,
+};
 pub use draft::Source;
 pub use environment::Environment;
 pub use patch::Patch;

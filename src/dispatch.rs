@@ -226,7 +226,7 @@ impl Call {
     /// After how long a silent model commits the reply, where that was asked for.
     fn early_keep_alive(&self) -> Option<Duration> {
         let route = self.snapshot.resolve(&self.envelope.model).ok()?;
-        route.keep_alive.every.filter(|_| route.keep_alive.before_first_token)
+        route.conduct.keep_alive.every.filter(|_| route.conduct.keep_alive.before_first_token)
     }
 }
 

@@ -29,6 +29,10 @@ pub struct UsdPerMillion {
     pico_usd_per_token: u64,
 }
 
+/// A part of a whole as people write it: `5%`, `0.5%`. From 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
+pub struct Ratio(f64);
+
 /// Why a quantity could not be read; says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -129,6 +133,41 @@ impl FromStr for ByteCount {
         };
         let number: u64 = number.parse().map_err(|_| wrong())?;
         number.checked_mul(size).map(Self).ok_or_else(wrong)
+    }
+}
+
+// === impl Ratio ===
+
+impl Ratio {
+    /// So many hundredths, at most 100.
+    pub const fn percent(percent: u8) -> Self {
+        Self(if percent > 100 { 1.0 } else { percent as f64 / 100.0 })
+    }
+
+    /// The part, from 0 to 1.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded where binary fractions cannot say what was written.
+        write!(f, "{}%", (self.0 * 1e6).round() / 1e4)
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || UnitError(format!("`{text}` is no share; write it like `5%` or `0.5%`"));
+        let percent = text.trim().strip_suffix('%').ok_or_else(wrong)?;
+        let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+        match percent {
+            0.0..=100.0 => Ok(Self(percent / 100.0)),
+            _ => Err(UnitError(format!("`{text}` is not between `0%` and `100%`"))),
+        }
     }
 }
 
@@ -245,5 +284,6 @@ macro_rules! as_text {
 as_text! {
     HumanDuration, "human-duration", "20s", "a duration such as 500ms, 20s, 15m, 1h or 7d";
     ByteCount, "byte-count", "20MB", "a size such as 512KB, 20MB or 1GiB";
+    Ratio, "ratio", "5%", "a share such as 5% or 0.5%";
     UsdPerMillion, "usd-per-million", "0.59", "US dollars per million tokens as a decimal string";
 }

@@ -72,7 +72,7 @@ fn in_json(asked: &str, route: &Route, snapshot: &Snapshot) -> Value {
         .iter()
         .map(|tier| tier.iter().map(|target| target_json(target, tier)).collect::<Vec<_>>())
         .collect();
-    let timeouts = &route.timeouts;
+    let timeouts = &route.conduct.timeouts;
     json!({
         "model": asked,
         "route": route.name.as_str(),
@@ -85,8 +85,8 @@ fn in_json(asked: &str, route: &Route, snapshot: &Snapshot) -> Value {
             "total": HumanDuration(timeouts.total),
         },
         "keep_alive": {
-            "every": HumanDuration(route.keep_alive.every.unwrap_or_default()),
-            "before_first_token": route.keep_alive.before_first_token,
+            "every": HumanDuration(route.conduct.keep_alive.every.unwrap_or_default()),
+            "before_first_token": route.conduct.keep_alive.before_first_token,
         },
     })
 }
@@ -142,7 +142,7 @@ fn in_words(
             writeln!(out, "`{asked}` is served by one provider alone, as `{}`", route.name)?;
         }
     }
-    let timeouts = &route.timeouts;
+    let timeouts = &route.conduct.timeouts;
     writeln!(
         out,
         "timeouts: connect {}, first token {}, between tokens {}, total {}",

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::problems::KeyPath;
 
 /// Keys of later versions. Nothing that cannot take effect is accepted silently.
-const LATER: [(&str, &str); 11] = [
+const LATER: [(&str, &str); 10] = [
     ("cluster", "nodes share no state yet"),
     ("limits", "callers are not limited yet"),
     ("prompts", "there is no prompt registry yet"),
@@ -14,9 +14,8 @@ const LATER: [(&str, &str); 11] = [
     ("slos", "there are no objectives yet"),
     ("chaos", "there are no experiments yet; `tidegate sim` makes faults"),
     ("cache", "replies are not cached yet"),
-    ("routes.*.hedge", "slow attempts are not raced yet"),
     ("routes.*.cache", "replies are not cached yet"),
-    ("routes.*.degrade", "there are no reduced answers yet"),
+    ("routes.*.degrade.stale_cache", "replies are not cached yet"),
     ("routes.*.limits", "callers are not limited yet"),
 ];
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::conduct::Conduct;
 use super::draft::{Draft, Source};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
 use super::settings::{ServerSettings, TelemetrySettings};
-use super::snapshot::{KeepAlive, Settings, Timeouts};
+use super::snapshot::Settings;
 use crate::callers::AuthMode;
 use crate::catalog::Catalog;
 use crate::ids::ProviderId;
@@ -26,7 +27,7 @@ pub(super) struct Config {
     pub(super) catalog: Arc<Catalog>,
     pub(super) providers: BTreeMap<ProviderId, Enabled>,
     pub(super) routes: Vec<RoutePlan>,
-    pub(super) defaults: (Timeouts, KeepAlive),
+    pub(super) defaults: Conduct,
     pub(super) notes: Vec<String>,
     pub(super) revision: u64,
 }
@@ -66,8 +67,9 @@ impl Config {
             journal: file.journal.clone(),
         };
         checking.settings(&settings);
-        checking
-            .timeouts(&file.defaults.timeouts, &KeyPath::root().key("defaults").key("timeouts"));
+        let at = KeyPath::root().key("defaults").key("timeouts");
+        checking.timeouts(&file.defaults.timeouts, &at);
+        checking.contradictions(&file.defaults.timeouts, &at);
         let providers = providers::enabled(&file, &mut checking);
         let routes = routes::plan(&file, &providers, &mut checking);
         let notes = checking.notes;
@@ -83,7 +85,7 @@ impl Config {
             catalog: Arc::new(catalog),
             providers,
             routes,
-            defaults: ((&file.defaults.timeouts).into(), (&file.defaults.keep_alive).into()),
+            defaults: file.defaults.conduct(),
             notes,
             revision: revision(digest),
         })

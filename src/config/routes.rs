@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::check::Checking;
+use super::conduct::{Conduct, ConductSettings, DegradeSettings};
 use super::providers::Enabled;
 use super::sections::{FileSettings, RouteSettings, TargetSettings};
-use super::snapshot::{KeepAlive, Timeouts};
 use crate::catalog::{Feature, Model, ModelKind};
 use crate::ids::{ProviderId, RouteName};
 use crate::problems::{KeyPath, nearest};
@@ -16,8 +16,9 @@ use crate::problems::{KeyPath, nearest};
 pub(super) struct RoutePlan {
     pub(super) name: RouteName,
     pub(super) targets: Vec<TargetPlan>,
-    pub(super) timeouts: Timeouts,
-    pub(super) keep_alive: KeepAlive,
+    pub(super) conduct: Conduct,
+    pub(super) degrade: DegradeSettings,
+    pub(super) sticky: bool,
 }
 
 /// A model of a provider that is on.
@@ -82,17 +83,58 @@ fn route_plan(
             },
         }
     }
-    let timeouts = route.timeouts.over(&file.defaults.timeouts);
-    if !route.timeouts.is_empty() {
-        checking.timeouts(&timeouts, &at.key("timeouts"));
+    let conduct = conduct(route, file, &at, checking);
+    if conduct.hedge.is_some() && !has_two_domains(&targets, providers) && !targets.is_empty() {
+        let message = "a race needs two targets with different keys; add one or leave it out";
+        let own = at.key("hedge");
+        let defaults = KeyPath::root().key("defaults").key("hedge");
+        checking.report(if route.hedge.is_empty() { defaults } else { own }, message);
     }
-    let keep_alive = route.keep_alive.over(&file.defaults.keep_alive);
+    let scripted = route.degrade.scripted.as_deref();
+    if scripted.is_some_and(|words| words.trim().is_empty()) {
+        checking.report(at.key("degrade").key("scripted"), "says nothing; leave it out");
+    }
     RoutePlan {
         name: RouteName::new(name),
         targets,
-        timeouts: (&timeouts).into(),
-        keep_alive: (&keep_alive).into(),
+        conduct,
+        degrade: route.degrade.clone(),
+        sticky: route.sticky,
     }
+}
+
+/// The keys of a route over those of `[defaults]`.
+fn conduct(
+    route: &RouteSettings,
+    file: &FileSettings,
+    at: &KeyPath,
+    checking: &mut Checking<'_>,
+) -> Conduct {
+    let timeouts = route.timeouts.over(&file.defaults.timeouts);
+    if !route.timeouts.is_empty() {
+        let at = at.key("timeouts");
+        checking.timeouts(&timeouts, &at);
+        checking.contradictions(&timeouts, &at);
+    }
+    Conduct::from(ConductSettings {
+        timeouts: &timeouts,
+        keep_alive: &route.keep_alive.over(&file.defaults.keep_alive),
+        hold_back: &route.hold_back.over(&file.defaults.hold_back),
+        hedge: &route.hedge.over(&file.defaults.hedge),
+        rank: &route.rank.over(&file.defaults.rank),
+        retry: &route.retry.over(&file.defaults.retry),
+    })
+}
+
+/// Whether two of the targets do not fail together because they share a key.
+fn has_two_domains(targets: &[TargetPlan], providers: &BTreeMap<ProviderId, Enabled>) -> bool {
+    let keys = |target: &TargetPlan| {
+        providers.get(&target.provider).map_or(0, |enabled| enabled.endpoints.len())
+    };
+    let mut distinct: Vec<_> = targets.iter().map(|target| &target.provider).collect();
+    distinct.sort();
+    distinct.dedup();
+    distinct.len() > 1 || targets.iter().any(|target| keys(target) > 1)
 }
 
 /// What a target refers to, or what is wrong with the reference; an error without words follows
@@ -196,8 +238,10 @@ fn default_route(
     (!targets.is_empty()).then(|| RoutePlan {
         name: RouteName::new(DEFAULT_ROUTE),
         targets,
-        timeouts: (&file.defaults.timeouts).into(),
-        keep_alive: (&file.defaults.keep_alive).into(),
+        // One key is enough to begin with, and then there is nobody to race.
+        conduct: Conduct { hedge: None, ..file.defaults.conduct() },
+        degrade: DegradeSettings::default(),
+        sticky: false,
     })
 }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::conduct::{
+    DegradeSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
+};
 use super::patch::Patch;
 use super::settings::{
     AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings, StoreSettings,
@@ -112,6 +115,28 @@ pub(super) struct RouteSettings {
     /// `[defaults]`.
     #[schemars(extend("examples" = [{"every": "10s", "before_first_token": true}]))]
     pub(super) keep_alive: Patch<KeepAliveSettings>,
+    /// How much of a streamed answer is held back while another target could still take over. What
+    /// is not written is as in `[defaults]`, here and below.
+    #[schemars(extend("examples" = [{"tokens": 16, "time": "250ms"}]))]
+    pub(super) hold_back: Patch<HoldBackSettings>,
+    /// When a second attempt is raced against a first one that is late. It needs two targets that
+    /// do not share a key.
+    #[schemars(extend("examples" = [{"enabled": false, "max_extra_requests": "5%"}]))]
+    pub(super) hedge: Patch<HedgeSettings>,
+    /// What makes one target better than another.
+    #[schemars(extend("examples" = [{"seconds_per_usd": 1000, "pace_percent": 100}]))]
+    pub(super) rank: Patch<RankSettings>,
+    /// How often a request is tried.
+    #[schemars(extend("examples" = [{"attempts": 2}]))]
+    pub(super) retry: Patch<RetrySettings>,
+    /// What a caller gets where no target can serve the request as it was asked.
+    #[schemars(extend("examples" = [{"reduced_context": true, "scripted": "I'm having trouble right now. Please try again."}]))]
+    pub(super) degrade: DegradeSettings,
+    /// Whether requests of one user keep to one target while it is about as good as the others. The
+    /// user is `x-tidegate-user`, else the request's `user` or `safety_identifier`, else the
+    /// caller.
+    #[schemars(extend("examples" = [true]))]
+    pub(super) sticky: bool,
 }
 
 /// One place where a route may be answered.

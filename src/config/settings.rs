@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::conduct::{
+    Conduct, ConductSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
+};
 use crate::callers::AuthMode;
 use crate::units::{ByteCount, HumanDuration};
 
@@ -73,13 +76,37 @@ impl Default for StoreSettings {
 
 /// What holds for models that are asked for without a route, and for routes that do not say
 /// otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultsSettings {
     /// How long each step of a request may take.
     pub timeouts: TimeoutSettings,
     /// What a caller hears while a model is silent.
     pub keep_alive: KeepAliveSettings,
+    /// How much of a streamed answer is held back while another target could still take over.
+    pub hold_back: HoldBackSettings,
+    /// When a second attempt is raced against a first one that is late.
+    pub hedge: HedgeSettings,
+    /// What makes one target better than another.
+    pub rank: RankSettings,
+    /// How often a request is tried.
+    pub retry: RetrySettings,
+}
+
+// === impl DefaultsSettings ===
+
+impl DefaultsSettings {
+    /// What holds for a model that is asked for without a route.
+    pub(super) fn conduct(&self) -> Conduct {
+        Conduct::from(ConductSettings {
+            timeouts: &self.timeouts,
+            keep_alive: &self.keep_alive,
+            hold_back: &self.hold_back,
+            hedge: &self.hedge,
+            rank: &self.rank,
+            retry: &self.retry,
+        })
+    }
 }
 
 /// How long each step of a request may take.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::conduct::{Conduct, DegradeSettings};
 use super::settings::{
     AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings, TelemetrySettings,
     TimeoutSettings,
@@ -38,7 +39,7 @@ pub struct Snapshot {
     /// Endpoints of providers that serve models beyond their lists.
     open: HashMap<ProviderId, Vec<Arc<Endpoint>>>,
     /// What holds where no route says otherwise.
-    defaults: (Timeouts, KeepAlive),
+    defaults: Conduct,
     /// What `GET /v1/models` lists, in its order.
     listed: Vec<ListedModel>,
     /// What an operator should know though it is no problem.
@@ -67,10 +68,12 @@ pub struct Route {
     pub name: RouteName,
     /// Targets by tier, best tier first. There is at least one tier and none is empty.
     pub tiers: Vec<Vec<Arc<Target>>>,
-    /// How long each step may take.
-    pub timeouts: Timeouts,
-    /// What the caller hears while the model is silent.
-    pub keep_alive: KeepAlive,
+    /// How its requests are treated.
+    pub conduct: Conduct,
+    /// What a caller gets where no target can serve a request as it was asked.
+    pub degrade: DegradeSettings,
+    /// Whether requests of one user keep to one target.
+    pub sticky: bool,
 }
 
 /// One place to send a request: an endpoint and a model.
@@ -199,14 +202,13 @@ impl Snapshot {
     fn resolve_open(&self, model: &str) -> Option<Route> {
         let (provider, name) = model.split_once('/')?;
         let endpoints = self.open.get(provider).filter(|_| is_model_name(name))?;
-        let (timeouts, keep_alive) = self.defaults;
         let model = Arc::new(Model::unlisted(name));
         let targets = endpoints
             .iter()
             .map(|endpoint| Arc::new(Target::new(endpoint, &model, 1, 0)))
             .collect();
         let name = RouteName::new(format!("{provider}/{name}"));
-        Some(Route { name, tiers: vec![targets], timeouts, keep_alive })
+        Some(Route::of_model(name, vec![targets], self.defaults))
     }
 
     /// Up to three names that could have been meant, nearest first.
@@ -217,6 +219,20 @@ impl Snapshot {
         near.sort();
         near.truncate(3);
         near.into_iter().map(|(_, name)| name.to_string()).collect()
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The route of a model that is asked for by its own name.
+    fn of_model(name: RouteName, tiers: Vec<Vec<Arc<Target>>>, defaults: Conduct) -> Self {
+        let mut domains = tiers.iter().flatten().map(|target| &target.endpoint.id);
+        // One key has nobody to race against.
+        let several = domains.next().is_some() && domains.next().is_some();
+        let hedge = defaults.hedge.filter(|_| several);
+        let conduct = Conduct { hedge, ..defaults };
+        Self { name, tiers, conduct, degrade: DegradeSettings::default(), sticky: false }
     }
 }
 

@@ -42,8 +42,8 @@ fn the_reference_page_as_it_is_changes_nothing() {
     let nothing = loaded("").unwrap();
     assert_eq!(reference.settings, nothing.settings);
     assert_eq!(
-        reference.resolve("default").unwrap().timeouts,
-        nothing.resolve("default").unwrap().timeouts
+        reference.resolve("default").unwrap().conduct,
+        nothing.resolve("default").unwrap().conduct
     );
 }
 

@@ -92,7 +92,7 @@ impl Lane {
     ) -> Result<Unticketed, Failure> {
         let Prepared { path, headers, body, carriage, .. } = prepared;
         let origin = target.endpoint.base.origin.clone();
-        let connect_timeout = plan.route().timeouts.connect;
+        let connect_timeout = plan.route().conduct.timeouts.connect;
         let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
         let mut reply = self.transport.send(request).await?;
         if !reply.status.is_success() {
@@ -141,7 +141,7 @@ impl Unticketed {
 fn patience(call: &Call, plan: &Plan) -> Duration {
     let remaining = plan.remaining();
     if call.envelope.stream {
-        remaining.min(plan.route().timeouts.first_token)
+        remaining.min(plan.route().conduct.timeouts.first_token)
     } else {
         remaining / plan.targets_left().saturating_add(1)
     }

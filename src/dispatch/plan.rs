@@ -62,8 +62,8 @@ impl Plan {
         let mut left = fleet.order(&route.tiers);
         left.reverse();
         let budget = match call.timeout {
-            Some(timeout) => timeout.min(route.timeouts.total),
-            None => route.timeouts.total,
+            Some(timeout) => timeout.min(route.conduct.timeouts.total),
+            None => route.conduct.timeouts.total,
         };
         let deadline = Instant::now() + budget;
         Ok(Self { route, left, deadline, budget, decoded: None })

@@ -80,7 +80,7 @@ fn explained(model: &str, json: bool) -> (u8, String) {
 
 #[test]
 fn every_problem_is_reported_with_its_line() {
-    for case in ["keys", "types", "references", "secrets", "syntax", "good"] {
+    for case in ["keys", "types", "routes", "references", "secrets", "syntax", "good"] {
         let file = root().join(format!("tests/golden/config/{case}.toml"));
         let (code, said) = checked(&file, false);
         assert_eq!(code, if case == "good" { 0 } else { 2 }, "{case}: {said}");
@@ -358,17 +358,17 @@ fn a_name_is_a_route_or_a_model_with_or_without_its_provider() {
     let bare = snapshot.resolve("llama-3.3-70b").unwrap();
     assert!(Arc::ptr_eq(&full, &bare));
     assert_eq!(full.tiers[0][0].id.as_str(), "local-vllm/llama-3.3-70b");
-    assert_eq!(full.timeouts.first_token, Duration::from_secs(30));
-    assert_eq!(full.timeouts.between_tokens, Duration::from_secs(60));
+    assert_eq!(full.conduct.timeouts.first_token, Duration::from_secs(30));
+    assert_eq!(full.conduct.timeouts.between_tokens, Duration::from_secs(60));
 }
 
 #[test]
 fn a_route_keeps_the_defaults_it_does_not_override() {
     let route = good().resolve("smart").unwrap();
-    assert_eq!(route.timeouts.first_token, Duration::from_secs(30));
-    assert_eq!(route.timeouts.total, Duration::from_secs(300));
+    assert_eq!(route.conduct.timeouts.first_token, Duration::from_secs(30));
+    assert_eq!(route.conduct.timeouts.total, Duration::from_secs(300));
     let every = Some(Duration::from_secs(15));
-    assert_eq!(route.keep_alive, KeepAlive { every, before_first_token: false });
+    assert_eq!(route.conduct.keep_alive, KeepAlive { every, before_first_token: false });
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Endpoint, KeepAlive, ListedModel, Route, Snapshot, Target, Timeouts};
+use super::{Endpoint, ListedModel, Route, Snapshot, Target};
 use crate::catalog::Model;
 use crate::config::check::Config;
+use crate::config::conduct::Conduct;
 use crate::config::routes::{RoutePlan, TargetPlan};
 use crate::ids::{EndpointId, ProviderId, RouteName};
 
@@ -68,9 +69,9 @@ struct Names {
 impl Names {
     fn add_route(&mut self, plan: RoutePlan, by_provider: &ByProvider) {
         let created = plan.targets.iter().map(|target| created(&target.model)).max();
-        let RoutePlan { name, targets, timeouts, keep_alive } = plan;
+        let RoutePlan { name, targets, conduct, degrade, sticky } = plan;
         let tiers = tiers(&targets, by_provider);
-        let route = Arc::new(Route { name, tiers, timeouts, keep_alive });
+        let route = Arc::new(Route { name, tiers, conduct, degrade, sticky });
         self.list(route.name.as_str(), "tidegate", created.unwrap_or(0));
         self.by_name.insert(Arc::from(route.name.as_str()), route);
     }
@@ -80,7 +81,7 @@ impl Names {
         provider: &ProviderId,
         model: &Arc<Model>,
         by_provider: &ByProvider,
-        (timeouts, keep_alive): (Timeouts, KeepAlive),
+        conduct: Conduct,
     ) {
         let name = format!("{provider}/{}", model.name);
         if self.by_name.contains_key(name.as_str()) {
@@ -90,8 +91,9 @@ impl Names {
         let target =
             TargetPlan { provider: provider.clone(), model: Arc::clone(model), weight: 1, tier: 0 };
         let tiers = tiers(&[target], by_provider);
-        let route = Route { name: RouteName::new(&name), tiers, timeouts, keep_alive };
-        self.by_name.insert(Arc::from(name), Arc::new(route));
+        let name = RouteName::new(name);
+        let route = Route::of_model(name.clone(), tiers, conduct);
+        self.by_name.insert(Arc::from(name.as_str()), Arc::new(route));
     }
 
     /// Bare model names: those that one provider serves, and those that several do.
