@@ -6,11 +6,13 @@
 //!
 //! Nothing here knows a provider or a wire.
 
+mod assemble;
 mod part;
 mod reply;
 mod request;
 mod usage;
 
+pub use assemble::Assembler;
 pub use part::{Media, MediaSource, Opaque, OpaqueKind, Part, Role};
 pub use reply::{Choice, Completion, Delta, FinishReason, Logprob, TopLogprob};
 pub use request::{
