@@ -29,7 +29,7 @@ mod summary;
 mod words;
 
 pub use anthropic::{decode_count_tokens, encode_count_tokens};
-pub use envelope::{Envelope, Splice, extend_frame};
+pub use envelope::{Envelope, Needs, Splice, extend_frame};
 pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
 pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
 pub use summary::{StreamSummary, TextSample};
