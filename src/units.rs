@@ -32,6 +32,7 @@ pub struct UsdPerMillion {
 /// A part of a whole as people write it: `5%`, `0.5%`. From 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
 pub struct Ratio(f64);
+
 /// How much a request matters where not all can be served; a smaller number matters more.
 ///
 /// | | meant for |

@@ -1,0 +1,285 @@
+//! What is known of one target: how often it answers, how fast, and whether it may be asked.
+//!
+//! All of it is arithmetic under one small lock, fed by tickets and read when a request is planned.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::failure::{Failure, FailureKind};
+use crate::policy::breaker::{self, Breaker, Pass, Severity, Transition};
+use crate::policy::eject::Ejection;
+use crate::policy::ewma::{Decayed, Ewma, Uneven};
+use crate::policy::hedge::{Quantile, SizeBucket};
+use crate::policy::sketch::{Refreshed, SketchRing};
+use crate::policy::window::Window;
+
+/// The chance of success that is believed of a target that was never asked.
+const PRIOR_SUCCESS: f64 = 0.99;
+/// After this, half of what was learnt of a target's success is forgotten.
+const SUCCESS_HALF_LIFE: Duration = Duration::from_secs(30);
+/// How fast the time to a first token is believed to rise, and to fall.
+const TTFT_RISE: Duration = Duration::from_secs(3);
+const TTFT_FALL: Duration = Duration::from_secs(15);
+/// How long the pace of tokens is remembered.
+const PACE_TAU: Duration = Duration::from_secs(60);
+/// What a failure makes a target look like, so that failing fast is not an advantage.
+const PENALTY: Duration = Duration::from_secs(5);
+/// The most that a provider's `retry-after` makes a target look like.
+const MAX_PENALTY: Duration = Duration::from_secs(300);
+/// How fast a penalty fades.
+const PENALTY_TAU: Duration = Duration::from_secs(15);
+/// An answer is slow where its first token took this long and several times as long as usual.
+const SLOW_FROM: Duration = Duration::from_secs(10);
+const SLOW_TIMES: u32 = 3;
+
+/// What is known of one target.
+#[derive(Debug)]
+pub(super) struct Health {
+    pub(super) breaker: Breaker,
+    pub(super) ejection: Ejection,
+    success: Decayed,
+    /// Times to a first token by the size of the prompt; nothing for sizes never seen.
+    sizes: [Option<Box<FirstTokens>>; SizeBucket::ALL.len()],
+    /// Times to a first token for prompts of any size.
+    any_size: FirstTokens,
+    penalty: Option<(Duration, Instant)>,
+    pace: Ewma,
+    /// Attempts of the last minute, and those of them that failed.
+    minute: Window<12, 2>,
+}
+
+/// Times to a first token.
+#[derive(Debug)]
+struct FirstTokens {
+    recent: Uneven,
+    sketch: SketchRing,
+    quantiles: Refreshed<Quantiles>,
+}
+
+/// Quantiles of the time to a first token over the last five minutes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Quantiles {
+    pub(super) p50: Option<Duration>,
+    pub(super) p95: Option<Duration>,
+    pub(super) p99: Option<Duration>,
+    /// The one that hedges wait for.
+    hedge: Option<Duration>,
+    pub(super) samples: u64,
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            breaker: Breaker::new(breaker::Settings::default()),
+            ejection: Ejection::default(),
+            success: Decayed::new(SUCCESS_HALF_LIFE),
+            sizes: Default::default(),
+            any_size: FirstTokens::new(),
+            penalty: None,
+            pace: Ewma::new(PACE_TAU),
+            minute: Window::new(Duration::from_secs(5)),
+        }
+    }
+
+    /// The chance that an attempt succeeds, 0 to 1.
+    pub(super) fn success(&self, now: Instant) -> f64 {
+        self.success.probability(PRIOR_SUCCESS, now)
+    }
+
+    /// Expected seconds to the first token of a prompt of this size, a fading penalty for failures
+    /// included; nothing where the target was never asked.
+    pub(super) fn ttft_seconds(&self, size: SizeBucket, now: Instant) -> Option<f64> {
+        let known = self.of_size(size).and_then(|of_size| of_size.recent.value());
+        let known = known.or_else(|| self.any_size.recent.value());
+        match (known, self.penalty_seconds(now)) {
+            (known, None) => known,
+            (known, Some(penalty)) => Some(known.unwrap_or_default().max(penalty)),
+        }
+    }
+
+    /// Seconds from token to token; nothing where none was seen.
+    pub(super) fn token_seconds(&self) -> Option<f64> {
+        self.pace.value()
+    }
+
+    /// What failures make it look like, while that has not faded.
+    fn penalty_seconds(&self, now: Instant) -> Option<f64> {
+        let (penalty, at) = self.penalty?;
+        let age = now.saturating_duration_since(at).as_secs_f64();
+        let left = penalty.as_secs_f64() * (-age / PENALTY_TAU.as_secs_f64()).exp();
+        (left > 1e-3).then_some(left)
+    }
+
+    /// Quantiles for prompts of this size, and for all.
+    pub(super) fn quantiles(&mut self, size: SizeBucket, now: Instant) -> (Quantiles, Quantiles) {
+        let own = self.sizes.get_mut(size.index()).and_then(Option::as_mut);
+        let own = own.map(|of_size| of_size.quantiles(now)).unwrap_or_default();
+        (own, self.any_size.quantiles(now))
+    }
+
+    /// Attempts of the last minute, and those of them that failed.
+    pub(super) fn last_minute(&mut self, now: Instant) -> (u32, u32) {
+        let [attempts, failed] = self.minute.sums(now);
+        (attempts, failed)
+    }
+
+    /// How long it has been back, after it was out; nothing where it never was.
+    pub(super) fn back_for(&self, now: Instant) -> Option<Duration> {
+        let ejected = self.ejection.returned_at(now);
+        let ejected = ejected.map(|at| now.saturating_duration_since(at));
+        match (self.breaker.closed_since(now), ejected) {
+            (Some(closed), Some(ejected)) => Some(closed.min(ejected)),
+            (closed, ejected) => closed.or(ejected),
+        }
+    }
+
+    /// How many times its usual time to a first token it takes now; 1 where that is not known.
+    pub(super) fn slowdown(&mut self, size: SizeBucket, now: Instant) -> f64 {
+        let usual = self.quantiles(size, now).0.p50.map(|p50| p50.as_secs_f64());
+        let recent = self.of_size(size).and_then(|of_size| of_size.recent.value());
+        match (recent, usual) {
+            (Some(recent), Some(usual)) if usual > 0.0 => recent / usual,
+            (_, _) => 1.0,
+        }
+    }
+
+    /// An attempt began.
+    pub(super) fn on_attempt(&mut self, now: Instant) {
+        self.minute.add([1, 0], now);
+    }
+
+    /// The first token came after `waited`. The breaker's verdict on the attempt falls here: what
+    /// breaks later is told as a failure of its own.
+    pub(super) fn on_first_token(
+        &mut self,
+        pass: Pass,
+        size: SizeBucket,
+        waited: Duration,
+        random: f64,
+        now: Instant,
+    ) -> Option<Transition> {
+        let usual = self.quantiles(size, now).0.p50;
+        self.observe(size, waited, now);
+        self.ejection.on_sample();
+        let slow = usual.is_some_and(|usual| waited > SLOW_FROM.max(usual * SLOW_TIMES));
+        if slow {
+            self.breaker.on_slow_success(pass, random, now)
+        } else {
+            self.breaker.on_success(pass, now)
+        }
+    }
+
+    /// The whole answer came; `pace` is the mean time from token to token, where there were several.
+    pub(super) fn on_success(&mut self, pace: Option<Duration>, now: Instant) {
+        self.success.add(true, now);
+        if let Some(pace) = pace {
+            self.pace.add(pace.as_secs_f64(), now);
+        }
+    }
+
+    /// The attempt failed.
+    pub(super) fn on_failure(
+        &mut self,
+        pass: Pass,
+        failure: &Failure,
+        random: f64,
+        now: Instant,
+    ) -> Option<Transition> {
+        let Some(severity) = severity(failure.kind) else {
+            return self.breaker.on_neutral(pass);
+        };
+        self.minute.add([0, 1], now);
+        self.success.add(false, now);
+        self.ejection.on_sample();
+        let asked = failure.retry_after.unwrap_or_default().min(MAX_PENALTY);
+        let left = self.penalty_seconds(now).unwrap_or_default();
+        let penalty = PENALTY.max(asked).max(Duration::from_secs_f64(left));
+        self.penalty = Some((penalty, now));
+        self.breaker.on_failure(pass, severity, failure.retry_after, random, now)
+    }
+
+    /// The attempt was given up after `waited` without a first token: it would have taken at least
+    /// that long.
+    pub(super) fn on_given_up(
+        &mut self,
+        pass: Pass,
+        size: SizeBucket,
+        waited: Duration,
+        now: Instant,
+    ) -> Option<Transition> {
+        let expected = self.ttft_seconds(size, now).unwrap_or_default();
+        // A caller who leaves early says nothing of the target.
+        if waited.as_secs_f64() > expected {
+            self.observe(size, waited, now);
+        }
+        self.breaker.on_neutral(pass)
+    }
+
+    fn observe(&mut self, size: SizeBucket, waited: Duration, now: Instant) {
+        if let Some(of_size) = self.sizes.get_mut(size.index()) {
+            of_size.get_or_insert_with(|| Box::new(FirstTokens::new())).observe(waited, now);
+        }
+        self.any_size.observe(waited, now);
+    }
+
+    fn of_size(&self, size: SizeBucket) -> Option<&FirstTokens> {
+        self.sizes.get(size.index()).and_then(Option::as_deref)
+    }
+}
+
+// === impl FirstTokens ===
+
+impl FirstTokens {
+    fn new() -> Self {
+        Self {
+            recent: Uneven::new(TTFT_RISE, TTFT_FALL),
+            sketch: SketchRing::new(),
+            quantiles: Refreshed::new(),
+        }
+    }
+
+    fn observe(&mut self, waited: Duration, now: Instant) {
+        self.recent.add(waited.as_secs_f64(), now);
+        self.sketch.insert(waited, now);
+    }
+
+    fn quantiles(&mut self, now: Instant) -> Quantiles {
+        let sketch = &self.sketch;
+        self.quantiles.get(now, || Quantiles {
+            p50: sketch.quantile(0.5, now),
+            p95: sketch.quantile(0.95, now),
+            p99: sketch.quantile(0.99, now),
+            hedge: sketch.quantile(0.95, now),
+            samples: sketch.count(now),
+        })
+    }
+}
+
+// === impl Quantiles ===
+
+impl Quantiles {
+    /// The one that hedges wait for.
+    pub(super) fn for_hedge(&self) -> Quantile {
+        Quantile { value: self.hedge, samples: self.samples }
+    }
+}
+
+/// How much a failure says of the target's health; `None` where it says nothing: a limit or a key
+/// is a matter of the credential, a wrong request one of the caller.
+fn severity(kind: FailureKind) -> Option<Severity> {
+    match kind {
+        FailureKind::Transport
+        | FailureKind::SlowStart
+        | FailureKind::ServerFault
+        | FailureKind::MidStream => Some(Severity::Hard),
+        FailureKind::Overloaded | FailureKind::Degenerate => Some(Severity::Soft),
+        FailureKind::RateLimited
+        | FailureKind::HardQuota
+        | FailureKind::AuthFault
+        | FailureKind::CallerFault
+        | FailureKind::Policy => None,
+    }
+}
