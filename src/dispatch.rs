@@ -204,13 +204,7 @@ impl Lane {
                     return Ok(begun);
                 }
                 Err(failure) => {
-                    tracing::debug!(
-                        request.id = %call.request_id,
-                        target.id = %target.id,
-                        failure.kind = failure.kind.as_str(),
-                        "attempt failed: {}",
-                        failure.loggable()
-                    );
+                    log_failure(call, &target, &failure);
                     account.on_failure(&failure);
                     // After an empty answer one other target is asked, and no third.
                     let ends = failure.kind.retry() == Retry::Never || empty.is_some();
@@ -274,6 +268,16 @@ fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {
     let served = account.served();
     account.reject(&rejection);
     Box::new(Refused { rejection, served })
+}
+
+fn log_failure(call: &Call, target: &Target, failure: &Failure) {
+    tracing::debug!(
+        request.id = %call.request_id,
+        target.id = %target.id,
+        failure.kind = failure.kind.as_str(),
+        "attempt failed: {}",
+        failure.loggable()
+    );
 }
 
 /// Keeps the failure that tells the caller most: what is said about the caller's own request before

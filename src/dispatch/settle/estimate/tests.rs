@@ -1,3 +1,5 @@
+//! What waits to be counted, and how much of it may.
+
 use super::*;
 use crate::callers::Caller;
 use crate::clock::SystemWallClock;
