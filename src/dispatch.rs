@@ -17,10 +17,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::callers::Caller;
-use crate::clock::Instant;
-use crate::config::Snapshot;
+use crate::config::{Snapshot, Target};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
-use crate::failure::{Blame, Failure, Midstream, Retry};
+use crate::failure::{Blame, Failure, FailureKind, Midstream, Retry};
 use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
@@ -114,6 +113,14 @@ pub struct Refused {
     pub served: Served,
 }
 
+/// A complete answer with nothing in it, kept while one other target is asked: it may be what the
+/// model means to say, or a fault of this provider.
+struct Empty {
+    answer: attempt::Whole,
+    target: Arc<Target>,
+    dropped: Dropped,
+}
+
 // === impl Lane ===
 
 impl Lane {
@@ -137,10 +144,10 @@ impl Lane {
         }
         let result = self.serve(&call, &mut account).await;
         match result {
-            Ok(attempt::Begun::Whole { body, summary, ticket }) => {
-                ticket.succeed(Instant::now());
-                let served = account.complete(&summary);
-                Ok(Answer::Whole(body, served))
+            Ok(attempt::Begun::Whole(whole)) => {
+                whole.ticket.succeed(whole.ended);
+                let served = account.complete(&whole.summary);
+                Ok(Answer::Whole(whole.body, served))
             }
             // Only streams begin without being whole.
             Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account)),
@@ -154,6 +161,7 @@ impl Lane {
         mut account: Account,
     ) -> Result<Answer, Box<Refused>> {
         let early = call.early_keep_alive();
+        let named = stream::Named { request_id: call.request_id.clone(), dialect: call.dialect };
         let lane = self.clone();
         let mut opening: stream::Opening = Box::pin(async move {
             let begun = lane.serve(&call, &mut account).await;
@@ -165,7 +173,7 @@ impl Lane {
             // has been silent for one interval.
             Some(every) => match tokio::time::timeout(every, &mut opening).await {
                 Ok(opened) => opened,
-                Err(_elapsed) => return Ok(AnswerStream::early(opening, every)),
+                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every)),
             },
         };
         match opened {
@@ -181,6 +189,7 @@ impl Lane {
         account.on_route(plan.route());
         let mut refusal = None;
         let mut worst: Option<Failure> = None;
+        let mut empty: Option<Empty> = None;
         while let Some(target) = plan.next_target() {
             let mut prepared = match plan.prepare(call, &target) {
                 Ok(prepared) => prepared,
@@ -191,27 +200,38 @@ impl Lane {
             };
             account.on_attempt(&target, &prepared.dropped);
             account.trace_attempt(&target, &mut prepared.headers);
+            let dropped = prepared.dropped.clone();
             match self.attempt(call, &plan, &target, prepared, account).await {
-                Ok(begun) => return Ok(begun),
+                Ok(attempt::Begun::Whole(answer))
+                    if answer.is_empty && empty.is_none() && plan.targets_left() > 0 =>
+                {
+                    account.on_empty(&answer.summary);
+                    empty = Some(Empty { answer, target, dropped });
+                }
+                Ok(begun) => {
+                    if let Some(empty) = empty {
+                        empty.give_up(&begun);
+                    }
+                    return Ok(begun);
+                }
                 Err(failure) => {
-                    tracing::debug!(
-                        request.id = %call.request_id,
-                        target.id = %target.id,
-                        failure.kind = failure.kind.as_str(),
-                        "attempt failed: {}",
-                        failure.loggable()
-                    );
+                    log_failure(call, &target, &failure);
                     account.on_failure(&failure);
-                    let ends = failure.kind.retry() == Retry::Never;
+                    // After an empty answer one other target is asked, and no third.
+                    let ends = failure.kind.retry() == Retry::Never || empty.is_some();
                     keep_more_telling(&mut worst, failure);
                     if ends {
                         break;
                     }
                 }
             }
-            if plan.remaining().is_zero() {
+            if plan.remaining().is_zero() && empty.is_none() {
                 return Err(plan.deadline_passed());
             }
+        }
+        if let Some(Empty { answer, target, dropped }) = empty {
+            account.on_empty_kept(&target, dropped, &answer);
+            return Ok(attempt::Begun::Whole(answer));
         }
         match (worst, refusal) {
             (Some(failure), _) => {
@@ -219,6 +239,20 @@ impl Lane {
             }
             (None, Some(rejection)) => Err(rejection),
             (None, None) => Err(plan.nobody(call)),
+        }
+    }
+}
+
+// === impl Empty ===
+
+impl Empty {
+    /// Settles the attempt by what the other target made of the same request.
+    fn give_up(self, other: &attempt::Begun) {
+        let attempt::Whole { ticket, ended, .. } = self.answer;
+        if other.is_empty() {
+            ticket.succeed(ended);
+        } else {
+            ticket.fail(FailureKind::Degenerate);
         }
     }
 }
@@ -245,6 +279,16 @@ fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {
     let served = account.served();
     account.reject(&rejection);
     Box::new(Refused { rejection, served })
+}
+
+fn log_failure(call: &Call, target: &Target, failure: &Failure) {
+    tracing::debug!(
+        request.id = %call.request_id,
+        target.id = %target.id,
+        failure.kind = failure.kind.as_str(),
+        "attempt failed: {}",
+        failure.loggable()
+    );
 }
 
 /// Keeps the failure that tells the caller most: what is said about the caller's own request before

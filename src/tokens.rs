@@ -38,25 +38,43 @@ pub fn count_request(body: &[u8]) -> u64 {
     let Ok(request) = serde_json::from_slice::<Value>(body) else {
         return guess(body.len() as u64);
     };
-    let mut text = String::new();
-    let media = collect_text(&request, &mut text);
-    count(&text).saturating_add(media.saturating_mul(MEDIA_TOKENS))
+    let mut texts = Texts::default();
+    texts.collect(&request);
+    let counted = scale(count(&texts.head), texts.head.len(), texts.bytes);
+    counted.saturating_add(texts.media.saturating_mul(MEDIA_TOKENS))
 }
 
-/// Appends the texts of a value and returns how many pieces of media it holds.
-fn collect_text(value: &Value, text: &mut String) -> u64 {
-    match value {
-        Value::String(piece) => {
-            let is_media = piece.len() > 4_096 && !piece.contains(char::is_whitespace);
-            if !is_media {
-                text.push_str(piece);
-                text.push('\n');
+/// The texts of a request: their beginning, and how much there is.
+#[derive(Debug, Default)]
+struct Texts {
+    /// At most [`MAX_COUNTED_BYTES`]: what will not be counted is not copied.
+    head: String,
+    bytes: u64,
+    /// Pieces that are no text.
+    media: u64,
+}
+
+impl Texts {
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::String(piece) => {
+                if piece.len() > 4_096 && !piece.contains(char::is_whitespace) {
+                    self.media += 1;
+                } else {
+                    self.push(piece);
+                    self.push("\n");
+                }
             }
-            u64::from(is_media)
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Value::Object(members) => members.values().for_each(|value| self.collect(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
-        Value::Array(values) => values.iter().map(|value| collect_text(value, text)).sum(),
-        Value::Object(members) => members.values().map(|value| collect_text(value, text)).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+
+    fn push(&mut self, text: &str) {
+        self.bytes = self.bytes.saturating_add(text.len() as u64);
+        let room = MAX_COUNTED_BYTES.saturating_sub(self.head.len());
+        self.head.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
     }
 }
 
@@ -97,6 +115,18 @@ mod tests {
         let body = format!(r#"{{"messages":[{{"content":"what is this"}},"{picture}"]}}"#);
         let tokens = count_request(body.as_bytes());
         assert!((1_000..1_010).contains(&tokens), "{tokens}");
+    }
+
+    #[test]
+    fn what_is_not_counted_is_not_copied() {
+        let text = "the tide comes in and the tide goes out. ".repeat(1_000);
+        let messages: Vec<_> = (0..10).map(|_| serde_json::json!({ "content": text })).collect();
+        let request = serde_json::json!({ "messages": messages });
+        let mut texts = Texts::default();
+        texts.collect(&request);
+        assert!(texts.head.len() <= MAX_COUNTED_BYTES, "{} bytes were copied", texts.head.len());
+        let tokens = count_request(request.to_string().as_bytes());
+        assert!((95_000..105_000).contains(&tokens), "{tokens} tokens for 100,000");
     }
 
     #[test]

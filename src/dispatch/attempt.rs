@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
@@ -22,7 +22,7 @@ use crate::dialect::{self, Codec, ReplyContext, StreamEncoder, StreamSummary, ge
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
 use crate::journal::EndpointKind;
-use crate::upstream::{self, UpstreamReply, UpstreamRequest};
+use crate::upstream::{self, UpstreamBody, UpstreamReply, UpstreamRequest};
 
 /// The longest answer that is taken whole. Embeddings of 2,048 texts at 3,072 dimensions are some
 /// 80 MB as JSON numbers.
@@ -39,9 +39,21 @@ const MAX_HELD_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) enum Begun {
     /// It is all here.
-    Whole { body: Bytes, summary: Box<StreamSummary>, ticket: Ticket },
+    Whole(Whole),
     /// Its first token is here.
     Stream(Box<Live>),
+}
+
+/// An answer of which nothing is missing.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) body: Bytes,
+    pub(super) summary: Box<StreamSummary>,
+    /// Whether it came to its natural end and says nothing. It may be meant so, or not.
+    pub(super) is_empty: bool,
+    pub(super) ticket: Ticket,
+    /// When it had come.
+    pub(super) ended: Instant,
 }
 
 impl Lane {
@@ -66,9 +78,11 @@ impl Lane {
         account.on_upstream_wait(now.saturating_duration_since(started));
         match result {
             Ok(Ok(begun)) => {
-                ticket.on_first_token(now);
-                account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
-                Ok(begun.with(ticket))
+                if !begun.is_empty() {
+                    ticket.on_first_token(now);
+                    account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
+                }
+                Ok(begun.with(ticket, now))
             }
             Ok(Err(failure)) => {
                 ticket.fail(failure.kind);
@@ -88,7 +102,7 @@ impl Lane {
         plan: &Plan,
         target: &Arc<Target>,
         prepared: Prepared,
-        account: &Account,
+        account: &mut Account,
     ) -> Result<Unticketed, Failure> {
         let Prepared { path, headers, body, carriage, .. } = prepared;
         let origin = target.endpoint.base.origin.clone();
@@ -113,20 +127,54 @@ impl Lane {
             return whole_as_stream(call, target, &body, &carriage, context);
         }
         let wire = wire_of(&carriage, call, target, context);
-        hold_back(reply, wire, first, plan, target).await
+        let mut held = HeldBack { wire, bytes: Bytes::new() };
+        match held.until_first_token(&mut *reply.body, first).await? {
+            Told::Something => {
+                let HeldBack { wire, bytes } = held;
+                let live = Live::new(reply.body, wire, bytes, plan, target);
+                Ok(Unticketed::Stream(Box::new(live)))
+            }
+            Told::Nothing => {
+                let summary = Box::new(held.wire.summary().clone());
+                Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
+            }
+            Told::NoAnswer(message) => {
+                account.on_waste(held.wire.summary());
+                Err(Failure::new(FailureKind::Degenerate, message))
+            }
+        }
     }
 }
 
 /// A [`Begun`] without its ticket, which stays with the attempt until it is known to succeed.
 enum Unticketed {
-    Whole(Bytes, Box<StreamSummary>),
+    Whole { body: Bytes, summary: Box<StreamSummary>, is_empty: bool },
     Stream(Box<Live>),
 }
 
-impl Unticketed {
-    fn with(self, ticket: Ticket) -> Begun {
+impl Begun {
+    /// Whether it is complete and says nothing.
+    pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Whole(body, summary) => Begun::Whole { body, summary, ticket },
+            Self::Whole(whole) => whole.is_empty,
+            Self::Stream(_) => false,
+        }
+    }
+}
+
+impl Unticketed {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Whole { is_empty, .. } => *is_empty,
+            Self::Stream(_) => false,
+        }
+    }
+
+    fn with(self, ticket: Ticket, ended: Instant) -> Begun {
+        match self {
+            Self::Whole { body, summary, is_empty } => {
+                Begun::Whole(Whole { body, summary, is_empty, ticket, ended })
+            }
             Self::Stream(mut live) => {
                 live.ticket = Some(ticket);
                 Begun::Stream(live)
@@ -160,53 +208,65 @@ async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {
     codec.decode_failure(reply.status, &reply.headers, &body)
 }
 
-/// Reads a stream up to its first token. `first` is what was read of it already.
-async fn hold_back(
-    mut reply: UpstreamReply,
-    mut wire: Wire,
-    mut first: Option<Bytes>,
-    plan: &Plan,
-    target: &Arc<Target>,
-) -> Result<Unticketed, Failure> {
-    let mut held: Option<Bytes> = None;
-    let mut ended = false;
-    while !ended {
-        let chunk = match first.take() {
-            Some(chunk) => Some(Ok(chunk)),
-            None => upstream::next_chunk(&mut *reply.body).await,
-        };
-        let progress = match chunk {
-            Some(chunk) => wire.push(chunk?),
-            None => {
-                ended = true;
-                wire.finish()
+/// The beginning of a stream, up to its first token.
+struct HeldBack {
+    wire: Wire,
+    bytes: Bytes,
+}
+
+/// What the beginning of a stream turned out to be.
+enum Told {
+    /// It has its first token.
+    Something,
+    /// It is over, as its provider meant it to be, and empty.
+    Nothing,
+    /// It is no answer.
+    NoAnswer(String),
+}
+
+impl HeldBack {
+    /// Reads up to the first token. `first` is what was read already.
+    async fn until_first_token(
+        &mut self,
+        body: &mut dyn UpstreamBody,
+        mut first: Option<Bytes>,
+    ) -> Result<Told, Failure> {
+        let mut ended = false;
+        // After its terminal event a provider may keep the connection open.
+        while !ended && !self.wire.saw_terminal() {
+            let chunk = match first.take() {
+                Some(chunk) => Some(Ok(chunk)),
+                None => upstream::next_chunk(body).await,
+            };
+            let progress = match chunk {
+                Some(chunk) => self.wire.push(chunk?),
+                None => {
+                    ended = true;
+                    self.wire.finish()
+                }
+            };
+            self.bytes = match std::mem::take(&mut self.bytes) {
+                held if held.is_empty() => progress.bytes,
+                held => wire::join(held, &progress.bytes),
+            };
+            // A failure in the same read as the first token came before anything was sent.
+            if let Some(failure) = progress.failure {
+                return Err(failure);
             }
-        };
-        let bytes = match held.take() {
-            None => progress.bytes,
-            Some(held) => {
-                let mut both = BytesMut::from(held);
-                both.extend_from_slice(&progress.bytes);
-                both.freeze()
+            // A finish reason is a token only where there is something to finish.
+            if progress.semantic && !self.wire.summary().is_hollow() {
+                return Ok(Told::Something);
             }
-        };
-        // A failure in the same read as the first token came before anything was sent.
-        if let Some(failure) = progress.failure {
-            return Err(failure);
+            if self.bytes.len() > MAX_HELD_BYTES {
+                let message = format!("{MAX_HELD_BYTES} bytes and not a single token");
+                return Ok(Told::NoAnswer(message));
+            }
         }
-        // A finish reason is a token only where there is something to finish.
-        if progress.semantic && !wire.summary().is_hollow() {
-            let live = Live::new(reply.body, wire, bytes, plan, target);
-            return Ok(Unticketed::Stream(Box::new(live)));
+        if self.wire.summary().is_hollow() {
+            return Ok(Told::Nothing);
         }
-        if bytes.len() > MAX_HELD_BYTES {
-            let message = format!("{MAX_HELD_BYTES} bytes and not a single token");
-            return Err(Failure::new(FailureKind::Degenerate, message));
-        }
-        held = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Ok(Told::NoAnswer("the stream ended without a single token".to_owned()))
     }
-    let message = "the stream ended without a single token";
-    Err(Failure::new(FailureKind::Degenerate, message))
 }
 
 /// The way of a stream.
@@ -239,13 +299,13 @@ fn whole(
     context: &ReplyContext,
 ) -> Result<Unticketed, Failure> {
     let codec = target.endpoint.dialect.codec();
-    let (encoded, summary) = match carriage {
+    let (body, summary) = match carriage {
         Carriage::Pass if call.kind == EndpointKind::CountTokens => {
             (body, StreamSummary::default())
         }
         Carriage::Pass => {
-            let summary = codec.scan_reply(&body)?;
-            (body, summary)
+            let (summary, is_empty) = scan(codec, call.kind, &body)?;
+            return Ok(Unticketed::Whole { body, summary: Box::new(summary), is_empty });
         }
         Carriage::Vectors(request) => {
             let vectors = gemini::decode_embeddings(&body, request, &context.model)?;
@@ -261,13 +321,38 @@ fn whole(
             (encoded.into(), summary_of(&completion))
         }
     };
-    Ok(Unticketed::Whole(encoded, Box::new(summary)))
+    let is_empty = summary.is_hollow();
+    Ok(Unticketed::Whole { body, summary: Box::new(summary), is_empty })
 }
 
-/// Reads a whole answer. One that has nothing in it is none.
+/// Looks at an answer that passes as it came, and says whether it is empty. Where a scanner finds
+/// nothing, the decoder, which sees more, has the last word.
+fn scan(
+    codec: &dyn Codec,
+    kind: EndpointKind,
+    body: &[u8],
+) -> Result<(StreamSummary, bool), Failure> {
+    let decoded = || {
+        let summary = decode(codec, body).map(|completion| summary_of(&completion)).ok()?;
+        Some(summary).filter(StreamSummary::is_hollow)
+    };
+    match codec.scan_reply(body) {
+        Ok(summary) => {
+            // What completes a text may well be nothing.
+            let may_be_empty = summary.is_hollow() && kind != EndpointKind::Completions;
+            Ok((summary, may_be_empty && decoded().is_some()))
+        }
+        Err(failure) if failure.kind == FailureKind::Degenerate => {
+            decoded().map(|summary| (summary, true)).ok_or(failure)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Reads a whole answer. One without any choice is none.
 fn decode(codec: &dyn Codec, body: &[u8]) -> Result<Completion, Failure> {
     let completion = codec.decode_reply(body)?;
-    if completion.choices.is_empty() || summary_of(&completion).is_hollow() {
+    if completion.choices.is_empty() {
         return Err(Failure::new(FailureKind::Degenerate, "the answer holds nothing"));
     }
     Ok(completion)
@@ -288,7 +373,8 @@ fn whole_as_stream(
     for delta in completion.into_deltas() {
         encoder.push(&delta, &mut out);
     }
-    Ok(Unticketed::Whole(Bytes::from(out), Box::new(summary)))
+    let is_empty = summary.is_hollow();
+    Ok(Unticketed::Whole { body: out.into(), summary: Box::new(summary), is_empty })
 }
 
 fn summary_of(completion: &Completion) -> StreamSummary {

@@ -8,6 +8,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use super::Call;
+use crate::catalog::{Model, ModelKind};
 use crate::chat::ChatRequest;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
@@ -60,7 +61,11 @@ impl Plan {
     pub(super) fn new(call: &Call, fleet: &Fleet) -> Result<Self, Rejection> {
         let route = call.snapshot.resolve(&call.envelope.model)?;
         let mut left = fleet.order(&route.tiers);
+        left.retain(|target| can_serve(&target.model, call.kind));
         left.reverse();
+        if left.is_empty() {
+            return Err(wrong_kind(call, &route));
+        }
         let budget = match call.timeout {
             Some(timeout) => timeout.min(route.conduct.timeouts.total),
             None => route.conduct.timeouts.total,
@@ -191,6 +196,31 @@ impl Plan {
             headers.insert(name, value.clone());
         }
     }
+}
+
+/// Whether a model is of the kind that is called. Nothing is known of one that is not listed.
+fn can_serve(model: &Model, kind: EndpointKind) -> bool {
+    match (model.kind, kind) {
+        _ if !model.listed => true,
+        (ModelKind::Embedding, kind) => kind == EndpointKind::Embeddings,
+        (ModelKind::Chat | ModelKind::Completion, kind) => kind != EndpointKind::Embeddings,
+    }
+}
+
+/// The rejection where none of a route's models is of the kind that is called.
+fn wrong_kind(call: &Call, route: &Route) -> Rejection {
+    let asked = &call.envelope.model;
+    let other = route.tiers.iter().flatten().next();
+    let problem = match other.map(|target| target.model.kind) {
+        Some(ModelKind::Embedding) => {
+            format!("`{asked}` turns texts into embeddings; ask it at /v1/embeddings")
+        }
+        Some(ModelKind::Chat | ModelKind::Completion) => {
+            format!("`{asked}` answers in words and has no embeddings; `/v1/models` lists models")
+        }
+        None => format!("`{asked}` has no targets"),
+    };
+    Rejection::invalid("model", problem)
 }
 
 /// Passes on the caller's headers that mean something to a provider of this dialect. Betas are lists:

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
+use super::attempt::Whole;
 use super::trace::{Finished, Trace};
 use super::{Call, Served};
 use crate::callers::Caller;
@@ -19,7 +20,7 @@ use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::config::{Route, Target};
 use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::ids::{ModelName, RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
 use crate::rejection::Rejection;
@@ -30,7 +31,7 @@ use crate::units::MicroUsd;
 mod estimate;
 
 pub use estimate::Estimator;
-use estimate::{Estimate, Job, MAX_WAITING_ESTIMATES};
+use estimate::{Estimate, Job, MAX_WAITING_ESTIMATES, Waiting};
 
 /// Where accounts are settled.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Ledger {
     tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
     estimates: mpsc::Sender<Job>,
+    /// Bounded in bytes, too.
+    waiting: Waiting,
 }
 
 /// The account of one request.
@@ -64,6 +67,8 @@ struct Open {
     upstream_wait: Duration,
     prompt: Bytes,
     tried: Option<(Arc<Target>, TargetMetrics)>,
+    /// Whether the cost of what was tried is counted already.
+    is_booked: bool,
     dropped: Dropped,
     /// Whether the answer comes token by token.
     flows: bool,
@@ -82,7 +87,14 @@ impl Ledger {
         tracer: Option<Arc<Tracer>>,
     ) -> (Arc<Self>, Estimator) {
         let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
-        let ledger = Arc::new(Self { journal, metrics, wall, tracer, estimates });
+        let ledger = Arc::new(Self {
+            journal,
+            metrics,
+            wall,
+            tracer,
+            estimates,
+            waiting: Waiting::default(),
+        });
         (Arc::clone(&ledger), Estimator::new(waiting, ledger))
     }
 
@@ -129,6 +141,7 @@ impl Ledger {
             upstream_wait: Duration::ZERO,
             prompt: Bytes::new(),
             tried: None,
+            is_booked: false,
             dropped: Dropped::default(),
             flows: false,
             trace: None,
@@ -254,8 +267,37 @@ impl Account {
             if let Some(trace) = &mut open.trace {
                 trace.on_failure(failure);
             }
-            // A provider that failed before its first token charges nothing.
+            // A provider that failed before its first token charges nothing, or said how much.
             open.tried = None;
+        }
+    }
+
+    /// Counts the tokens of an attempt that answered nothing, where its provider did. Others charge
+    /// for an answer whether or not the caller sees it.
+    pub(super) fn on_waste(&mut self, summary: &StreamSummary) {
+        let Some(open) = &mut self.open else { return };
+        if let (Some((target, metrics)), Some(usage)) = (&open.tried, &summary.usage) {
+            let cost = target.model.cost(usage);
+            metrics.used(usage, cost.0);
+            open.entry.cost = open.entry.cost + cost;
+        }
+    }
+
+    /// Notes an empty answer that is kept while another target is asked.
+    pub(super) fn on_empty(&mut self, summary: &StreamSummary) {
+        self.on_waste(summary);
+        self.on_failure(&Failure::new(FailureKind::Degenerate, "the answer is empty"));
+    }
+
+    /// Notes that the empty answer of `target` is the answer after all.
+    pub(super) fn on_empty_kept(&mut self, target: &Arc<Target>, dropped: Dropped, answer: &Whole) {
+        if let Some(open) = &mut self.open {
+            open.entry.target = Some(target.id.clone());
+            open.entry.provider = Some(target.endpoint.provider.clone());
+            open.entry.model_served = Some(target.model.name.clone());
+            open.dropped = dropped;
+            open.tried = Some((Arc::clone(target), answer.ticket.metrics().clone()));
+            open.is_booked = answer.summary.usage.is_some();
         }
     }
 
@@ -354,7 +396,8 @@ impl Account {
         let open = self.open.take()?;
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
-        let Open { mut entry, received, first_token, prompt, tried, flows, mut trace, .. } = *open;
+        let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
+        let (flows, is_booked) = (open.flows, open.is_booked);
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
@@ -375,8 +418,11 @@ impl Account {
         let known = summary.and_then(|summary| summary.usage);
         if let (Some(usage), Outcome::Complete) = (known, outcome) {
             entry.usage = usage;
-            entry.cost = target.model.cost(&usage);
-            metrics.used(&usage, entry.cost.0);
+            if !is_booked {
+                let cost = target.model.cost(&usage);
+                metrics.used(&usage, cost.0);
+                entry.cost = entry.cost + cost;
+            }
             if let (true, Some(first_token)) = (flows, first_token) {
                 self.ledger.observe_pace(
                     now.saturating_duration_since(first_token),

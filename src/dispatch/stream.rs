@@ -19,14 +19,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-use super::attempt::Begun;
+use super::attempt::{Begun, Whole};
 use super::plan::Plan;
 use super::wire::{Progress, Wire};
 use super::{Account, Answer};
 use crate::clock::Instant;
 use crate::config::{KeepAlive, Target, Timeouts};
+use crate::dialect::Dialect;
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
+use crate::ids::RequestId;
 use crate::rejection::Rejection;
 use crate::upstream::UpstreamBody;
 
@@ -55,12 +57,18 @@ pub struct AnswerStream {
 
 enum State {
     /// Committed before the first token; see [`KeepAlive::before_first_token`].
-    Opening(Opening),
+    Opening(Opening, Named),
     /// Carrying tokens.
     Live(Box<Live>),
     /// Something still to be said, then the end.
     Last(Bytes),
     Done,
+}
+
+/// What the caller of an [`Opening`] must be told even if the opening cannot say it.
+pub(super) struct Named {
+    pub(super) request_id: RequestId,
+    pub(super) dialect: Dialect,
 }
 
 /// An answer whose first token is here.
@@ -74,8 +82,9 @@ pub(super) struct Live {
     timeouts: Timeouts,
     keep_alive: KeepAlive,
     deadline: Instant,
-    /// When the provider last said something.
-    last_heard: Instant,
+    /// When the answer last came nearer to its end. Pings and comments do not count: a provider
+    /// may send them for as long as it likes.
+    last_token: Instant,
     /// For the log.
     target: Arc<Target>,
 }
@@ -98,7 +107,7 @@ impl Live {
             timeouts: plan.route().conduct.timeouts,
             keep_alive: plan.route().conduct.keep_alive,
             deadline: plan.deadline(),
-            last_heard: Instant::now(),
+            last_token: Instant::now(),
             target: Arc::clone(target),
         }
     }
@@ -112,11 +121,12 @@ impl Live {
             let progress = match self.body.poll_chunk(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(chunk))) => {
-                    // After the end nothing is worth waiting for, however much is said.
-                    if !self.wire.saw_terminal() {
-                        self.last_heard = Instant::now();
+                    // After the end the wire sees nothing more, however much is said.
+                    let progress = self.wire.push(chunk);
+                    if progress.advanced {
+                        self.last_token = Instant::now();
                     }
-                    self.wire.push(chunk)
+                    progress
                 }
                 // A connection that breaks after the terminal event has broken nothing.
                 Poll::Ready(Some(Err(_))) if self.wire.saw_terminal() => {
@@ -147,7 +157,7 @@ impl Live {
     /// When the clock has to be looked at next, seen from the provider's side.
     fn next_limit(&self) -> Instant {
         let patience = if self.wire.saw_terminal() { GRACE } else { self.timeouts.between_tokens };
-        (self.last_heard + patience).min(self.deadline)
+        (self.last_token + patience).min(self.deadline)
     }
 
     /// What the clock says: nothing, or the end.
@@ -181,8 +191,8 @@ impl AnswerStream {
     pub(super) fn begin(begun: Begun, account: Account) -> Answer {
         match begun {
             Begun::Stream(live) => Self::answer(*live, account),
-            Begun::Whole { body, summary, ticket } => {
-                ticket.succeed(Instant::now());
+            Begun::Whole(Whole { body, summary, ticket, ended, .. }) => {
+                ticket.succeed(ended);
                 let served = account.complete(&summary);
                 Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
             }
@@ -197,8 +207,8 @@ impl AnswerStream {
     }
 
     /// An answer that is committed before anybody has answered.
-    pub(super) fn early(opening: Opening, every: Duration) -> Answer {
-        let mut stream = Self::new(State::Opening(opening), None, Some(every));
+    pub(super) fn early(opening: Opening, named: Named, every: Duration) -> Answer {
+        let mut stream = Self::new(State::Opening(opening, named), None, Some(every));
         // The silence so far is what it was committed for: the first comment is due.
         stream.last_sent = stream.last_sent.checked_sub(every).unwrap_or(stream.last_sent);
         Answer::Stream(Box::new(stream), super::Served::default())
@@ -220,7 +230,7 @@ impl AnswerStream {
                     self.state = State::Done;
                     return Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()));
                 }
-                State::Opening(opening) => {
+                State::Opening(opening, _) => {
                     if let Poll::Ready((opened, account)) = opening.as_mut().poll(cx) {
                         self.opened(opened, account);
                         continue;
@@ -276,8 +286,8 @@ impl AnswerStream {
                 self.state = State::Live(live);
                 self.account = Some(account);
             }
-            Ok(Begun::Whole { body, summary, ticket }) => {
-                ticket.succeed(Instant::now());
+            Ok(Begun::Whole(Whole { body, summary, ticket, ended, .. })) => {
+                ticket.succeed(ended);
                 account.complete(&summary);
                 self.state = State::Last(body);
             }
@@ -336,11 +346,21 @@ impl AnswerStream {
     /// Ends the stream with an error event after a panic in its own polling.
     fn on_panic(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Done);
-        let (State::Live(live), Some(account)) = (state, self.account.take()) else { return };
         let rejection = Rejection::Internal { detail: "panic within a stream".to_owned() };
-        tracing::error!(request.id = %account.request_id(), "stream broke: panic");
-        self.state = State::Last(account.error_event(&rejection));
-        account.cut(&rejection, live.wire.summary());
+        match (state, self.account.take()) {
+            (State::Live(live), Some(account)) => {
+                tracing::error!(request.id = %account.request_id(), "stream broke: panic");
+                self.state = State::Last(account.error_event(&rejection));
+                account.cut(&rejection, live.wire.summary());
+            }
+            // The account was in the opening, and settled itself as the panic dropped it.
+            (State::Opening(_, Named { request_id, dialect }), _) => {
+                tracing::error!(request.id = %request_id, "request failed after its reply had begun: panic");
+                let event = dialect.codec().encode_stream_error(&rejection, request_id.as_str());
+                self.state = State::Last(event.into());
+            }
+            (State::Live(_) | State::Last(_) | State::Done, _) => {}
+        }
     }
 }
 

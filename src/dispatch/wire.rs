@@ -53,6 +53,9 @@ pub(super) struct Progress {
     pub(super) bytes: Bytes,
     /// Whether a token was among them.
     pub(super) semantic: bool,
+    /// Whether they brought the answer nearer to its end: a token, its count or its end, and not
+    /// a comment, a ping or an envelope.
+    pub(super) advanced: bool,
     /// How the answer broke, after `bytes`.
     pub(super) failure: Option<Failure>,
 }
@@ -128,7 +131,7 @@ impl Wire {
             Path::Translated(translated) => {
                 match translated.decoder.finish(&mut translated.deltas) {
                     Ok(()) => {
-                        let (bytes, _) = translated.encode(&self.notes);
+                        let bytes = translated.encode(&self.notes, &mut last);
                         last.bytes = join(last.bytes, &bytes);
                     }
                     Err(failure) => last.failure = Some(failure),
@@ -196,6 +199,7 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
             }
         };
         progress.semantic |= kind == FrameKind::Semantic;
+        progress.advanced |= kind != FrameKind::Preamble;
         if kind == FrameKind::Terminal {
             match &mut edited {
                 Some(edited) => edited.extend_from_slice(frame),
@@ -233,9 +237,7 @@ impl Translated {
         for frame in sse::frames(whole) {
             let event = sse::parse(frame);
             let result = self.decoder.push(&event, &mut self.deltas);
-            let (bytes, semantic) = self.encode(notes);
-            out.extend_from_slice(&bytes);
-            progress.semantic |= semantic;
+            out.extend_from_slice(&self.encode(notes, &mut progress));
             if self.complete {
                 break;
             }
@@ -248,12 +250,12 @@ impl Translated {
         progress
     }
 
-    /// Writes the deltas that were decoded.
-    fn encode(&mut self, notes: &Notes) -> (Vec<u8>, bool) {
+    /// Writes the deltas that were decoded, and notes in `progress` what they are.
+    fn encode(&mut self, notes: &Notes, progress: &mut Progress) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut semantic = false;
         for delta in self.deltas.drain(..) {
-            semantic |= delta.is_semantic();
+            progress.semantic |= delta.is_semantic();
+            progress.advanced |= !matches!(delta, Delta::Start { .. });
             note(&mut self.summary, &delta);
             if let Delta::Usage { usage } = &delta {
                 self.encoder.set_extension(notes.extension(Some(*usage)));
@@ -261,7 +263,7 @@ impl Translated {
             self.complete |= delta == Delta::End;
             self.encoder.push(&delta, &mut out);
         }
-        (out, semantic)
+        out
     }
 }
 
@@ -311,7 +313,7 @@ fn ended_early() -> Failure {
     Failure::new(crate::failure::FailureKind::MidStream, message)
 }
 
-fn join(head: Bytes, tail: &[u8]) -> Bytes {
+pub(super) fn join(head: Bytes, tail: &[u8]) -> Bytes {
     if head.is_empty() {
         return Bytes::copy_from_slice(tail);
     }

@@ -46,11 +46,12 @@ pub struct Entry {
     pub status: u16,
     /// Attempts made; 0 where the request was refused before the first.
     pub attempts: u32,
-    /// Tokens.
+    /// Tokens of the attempt that gave the answer, or the part of one.
     pub usage: Usage,
     /// Whether `usage` was counted by us because the provider did not say.
     pub usage_estimated: bool,
-    /// What it cost.
+    /// What all attempts cost: `usage`, and what others used who counted it and whose answer was
+    /// not sent because it was empty.
     pub cost: MicroUsd,
     /// From admission to the end.
     pub latency: Duration,

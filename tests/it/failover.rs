@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tidegate::dialect::Dialect;
+use tidegate::upstream::UpstreamRequest;
 
 use crate::rig::{Ask, End, Rig, read};
 use crate::scripted::{CHAT_FINISH, DONE, Reply, scripted};
@@ -295,4 +297,179 @@ async fn a_panic_costs_one_request_and_is_our_own_fault() {
     journal.sort_by_key(|entry| entry.status);
     let outcomes: Vec<_> = journal.iter().map(|entry| (entry.status, &*entry.outcome)).collect();
     assert_eq!(outcomes, [(200, "complete"), (500, "failed")]);
+}
+
+/// An answer with nothing in it, whole or as a stream, with its usage.
+fn says_nothing(stream: bool, prompt_tokens: u64) -> Reply {
+    let usage = json!({ "prompt_tokens": prompt_tokens, "completion_tokens": 1,
+        "total_tokens": prompt_tokens + 1 });
+    if stream {
+        let counted = json!({ "id": "c", "model": "m", "choices": [], "usage": usage });
+        // The connection stays open after the end.
+        Reply::stream().chunk(CHAT_FINISH).chunk(format!("data: {counted}\n\n{DONE}")).stalls()
+    } else {
+        let message = json!({ "role": "assistant", "content": "" });
+        let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
+        let whole = json!({ "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [choice], "usage": usage });
+        Reply::status(200).chunk(whole.to_string())
+    }
+}
+
+fn is_for(request: &UpstreamRequest, model: &str) -> bool {
+    request.body.as_ref().windows(model.len()).any(|word| word == model.as_bytes())
+}
+
+const PRICED: &str = r#"
+[providers.paid]
+dialect = "openai-chat"
+base_url = "sim://paid/v1"
+credentials = [{ none = true }]
+models = [
+  { id = "alpha", usd_per_million = { input = "1", output = "1" } },
+  { id = "beta", usd_per_million = { input = "1", output = "1" } },
+  { id = "gamma", usd_per_million = { input = "1", output = "1" } },
+]
+[routes.one]
+targets = [{ model = "paid/alpha" }]
+[routes.three]
+targets = [
+  { model = "paid/alpha" }, { model = "paid/beta", tier = 1 }, { model = "paid/gamma", tier = 2 },
+]
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_is_delivered_where_no_other_is_to_be_had() {
+    for (beta, attempts, served_by, tokens, cost) in [
+        // The only target; the other is empty as well; the other fails.
+        (None, "1", "paid/alpha", 101, 101),
+        (Some("empty"), "2", "paid/beta", 201, 302),
+        (Some("fails"), "2", "paid/alpha", 101, 101),
+    ] {
+        let rig = Rig::instant(PRICED);
+        for dialect in CALLERS {
+            for stream in [true, false] {
+                let router = rig.over(scripted(move |request| match beta {
+                    _ if is_for(request, "alpha") => says_nothing(stream, 100),
+                    _ if is_for(request, "gamma") => panic!("a third was asked"),
+                    Some("empty") => says_nothing(stream, 200),
+                    _ => Reply::status(500),
+                }));
+                let model = if beta.is_some() { "three" } else { "one" };
+                let ask = Ask { stream, ..Ask::new(dialect, model, "hello") };
+                let got = read(&router, &ask).await;
+                let what = format!("{beta:?} {dialect} stream {stream}: {got:#?}");
+                assert_eq!(got.status, 200, "{what}");
+                assert_eq!(got.header("x-tidegate-attempts"), attempts, "{what}");
+                assert_eq!(got.header("x-tidegate-served-by"), served_by, "{what}");
+                assert!(got.end_after < Duration::from_secs(1), "{what}");
+                if stream {
+                    assert_eq!((got.text().as_str(), got.end()), ("", End::Terminal), "{what}");
+                } else {
+                    assert!(got.json().get("error").is_none(), "{what}");
+                }
+            }
+        }
+        assert_eq!(rig.gateway.fleet().in_flight(), 0);
+        let journal = rig.journal().await;
+        assert_eq!(journal.len(), 4);
+        for entry in journal {
+            assert_eq!((entry.outcome.as_str(), entry.status), ("complete", 200), "{entry:?}");
+            assert_eq!(entry.target.as_deref(), Some(served_by), "{entry:?}");
+            assert_eq!((entry.usage.total(), entry.cost.0), (tokens, cost), "{entry:?}");
+            assert!(!entry.usage_estimated, "{entry:?}");
+        }
+        // Reading the journal started the clock.
+        tokio::time::pause();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_answers_are_doubted_once_on_every_wire() {
+    let rig = Rig::instant(ROUTES);
+    for model in PAIRS {
+        for dialect in CALLERS {
+            for stream in [true, false] {
+                let ask = |text| Ask { stream, ..Ask::new(dialect, model, text) };
+                let got = rig.ask(&ask("[[sim:empty_completion]]")).await;
+                let what = format!("{model} {dialect} stream {stream}: {got:#?}");
+                assert_eq!(got.status, 200, "{what}");
+                assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
+                assert!(!stream || got.end() == End::Terminal, "{what}");
+                let got = rig.ask(&ask(&alpha_fails("empty_completion"))).await;
+                let what = format!("{model} {dialect} stream {stream}: {got:#?}");
+                assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
+                assert!(got.body.contains("beta"), "{what}");
+            }
+        }
+    }
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_that_another_makes_good_is_paid_for_all_the_same() {
+    let rig = Rig::instant(PRICED);
+    for stream in [true, false] {
+        let router = rig.over(scripted(move |request| match stream {
+            _ if is_for(request, "alpha") => says_nothing(stream, 100),
+            true => {
+                let counted = r#"{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}"#;
+                let reply = Reply::stream().says("beta speaks").chunk(CHAT_FINISH);
+                reply.chunk(format!("data: {counted}\n\n{DONE}"))
+            }
+            false => Reply::status(200).chunk(
+                r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,
+                "message":{"role":"assistant","content":"beta speaks"},"finish_reason":"stop"}],
+                "usage":{"prompt_tokens":5,"completion_tokens":2}}"#,
+            ),
+        }));
+        let got = read(&router, &Ask { stream, ..Ask::chat("three", "hello") }).await;
+        assert_eq!(got.status, 200, "{got:#?}");
+        assert!(got.body.contains("beta speaks"), "{got:#?}");
+    }
+    let counts = rig.gateway.fleet().counts();
+    let failures: Vec<_> =
+        counts.iter().map(|counts| (counts.id.as_str(), counts.failures)).collect();
+    assert_eq!(failures, [("paid/alpha", 2), ("paid/beta", 0)]);
+    let metrics = rig.gateway.metrics.render();
+    for (model, cost) in [("alpha", 202), ("beta", 14)] {
+        let mut lines = metrics.lines().filter(|line| line.contains(&format!("\"{model}\"")));
+        let is_cost = |line: &str| line.starts_with("tidegate_cost_micro_usd_total");
+        assert!(
+            lines.any(|line| is_cost(line) && line.ends_with(&format!(" {cost}"))),
+            "{metrics}"
+        );
+    }
+    for entry in rig.journal().await {
+        assert_eq!((entry.usage.total(), entry.cost.0), (7, 108), "{entry:?}");
+        assert_eq!(entry.target.as_deref(), Some("paid/beta"), "{entry:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_is_asked_only_for_what_it_can_do() {
+    let rig = Rig::instant(ROUTES);
+    for (path, model, says) in [
+        ("/v1/chat/completions", "chat/vectors", "/v1/embeddings"),
+        ("/v1/completions", "chat/vectors", "/v1/embeddings"),
+        ("/v1/messages", "chat/vectors", "/v1/embeddings"),
+        ("/v1/embeddings", "chat/alpha", "no embeddings"),
+        ("/v1/embeddings", "gem/alpha", "no embeddings"),
+    ] {
+        let body = json!({ "model": model, "max_tokens": 9, "input": "hello", "prompt": "hello",
+            "messages": [{ "role": "user", "content": "hello" }] });
+        let request = http::Request::post(path).body(axum::body::Body::from(body.to_string()));
+        let answer =
+            tower::ServiceExt::oneshot(rig.router.clone(), request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}: {answer:?}");
+        assert_eq!(answer.headers()["x-tidegate-attempts"], "0", "{path}: {answer:?}");
+        let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let error: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(model) && message.contains(says), "{path}: {error}");
+        if path != "/v1/messages" {
+            assert_eq!(error["error"]["param"], "model", "{error}");
+        }
+    }
+    assert!(rig.gateway.fleet().counts().is_empty(), "somebody was asked");
 }

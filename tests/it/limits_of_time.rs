@@ -142,6 +142,39 @@ async fn comments_stop_when_tokens_come_again() {
     assert_about(at[1], secs(45), &got);
 }
 
+#[tokio::test(start_paused = true)]
+async fn pings_within_an_answer_do_not_keep_it_alive() {
+    let rig = Rig::instant(ROUTES);
+    let empty_delta =
+        "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"}}]}\n\n";
+    for dialect in CALLERS {
+        for ping in [": still here\n\n", empty_delta] {
+            let router = rig.over(scripted(move |_| {
+                let begun = Reply::stream().says("one");
+                (0..100).fold(begun, |reply, _| reply.waits(secs(5)).chunk(ping)).stalls()
+            }));
+            let got = read(&router, &Ask::new(dialect, "one", "hello")).await;
+            assert_eq!((got.text().as_str(), got.end()), ("one", End::Error), "{got:#?}");
+            assert_about(got.end_after, secs(50), &got);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn thinking_within_an_answer_keeps_it_alive() {
+    let rig = Rig::instant(ROUTES);
+    let thought = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n";
+    for dialect in CALLERS {
+        let router = rig.over(scripted(move |_| {
+            let begun = Reply::stream().chunk(thought).waits(secs(40)).chunk(thought);
+            begun.waits(secs(40)).says("one").waits(secs(40)).chunk(CHAT_FINISH).chunk(DONE)
+        }));
+        let got = read(&router, &Ask::new(dialect, "one", "hello")).await;
+        assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{got:#?}");
+        assert_about(got.end_after, secs(120), &got);
+    }
+}
+
 /// What a provider says to keep its connection alive is no token, and must not stand in for one.
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_token_is_waited_for_in_silence_unless_comments_are_wanted() {

@@ -36,7 +36,7 @@ queue_entries = 100_000
 dialect = "openai-chat"
 base_url = "sim://chat/v1"
 credentials = [{ none = true }]
-models = [{ id = "alpha" }, { id = "beta" }]
+models = [{ id = "alpha" }, { id = "beta" }, { id = "vectors", kind = "embedding" }]
 
 [providers.claude]
 dialect = "anthropic"

@@ -267,6 +267,26 @@ async fn a_panic_within_a_stream_is_an_error_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_after_an_early_commit_is_an_error_event() {
+    let rig = Rig::instant(
+        "[routes.early]\ntargets = [{ model = \"chat/alpha\" }]\n\
+         keep_alive = { every = \"5s\", before_first_token = true }",
+    );
+    let router = rig.over(scripted(|_| Reply::stream().waits(Duration::from_secs(8)).panics()));
+    for dialect in CALLERS {
+        let got = read(&router, &Ask::new(dialect, "early", "hello")).await;
+        assert_eq!((got.status.as_u16(), got.end()), (200, End::Error), "{got:#?}");
+    }
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    let journal = rig.journal().await;
+    assert_eq!(journal.len(), 2);
+    for entry in journal {
+        assert_eq!((entry.outcome.as_str(), entry.status), ("failed", 500), "{entry:?}");
+        assert_eq!(entry.error_code.as_deref(), Some("internal_error"), "{entry:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn counting_tokens_costs_nothing() {
     let rig = Rig::instant("");
     let count = tidegate_request("/v1/messages/count_tokens", "claude/alpha");
@@ -286,7 +306,7 @@ fn tidegate_request(path: &str, model: &str) -> http::Request<axum::body::Body> 
 async fn streaming_means_nothing_where_nothing_streams() {
     let rig = Rig::instant("");
     for (path, model) in
-        [("/v1/embeddings", "chat/alpha"), ("/v1/messages/count_tokens", "claude/alpha")]
+        [("/v1/embeddings", "chat/vectors"), ("/v1/messages/count_tokens", "claude/alpha")]
     {
         let body = json!({ "model": model, "stream": true, "input": "hello",
             "messages": [{ "role": "user", "content": "hello" }] });

@@ -1,6 +1,7 @@
 //! Tokens that the provider did not count: counted here, off the data threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,8 +15,14 @@ use crate::journal::Entry;
 use crate::telemetry::TargetMetrics;
 use crate::tokens;
 
+#[cfg(test)]
+mod tests;
+
 /// Estimates that may wait. Beyond that, tokens are guessed from the length alone.
 pub(super) const MAX_WAITING_ESTIMATES: usize = 4_096;
+/// Bytes of prompts and answers that may wait with them: prompts of many megabytes would otherwise
+/// fill the memory long before the queue.
+const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Settles what has to be estimated first; to be run off the data threads.
 #[derive(Debug)]
@@ -27,8 +34,19 @@ pub struct Estimator {
 /// What takes milliseconds, during which a data thread would serve nobody.
 #[derive(Debug)]
 pub(super) enum Job {
-    Settle(Box<Estimate>),
-    Count(Bytes, oneshot::Sender<u64>),
+    Settle(Box<Estimate>, Room),
+    Count(Bytes, oneshot::Sender<u64>, Room),
+}
+
+/// The bytes that jobs hold which are not done.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Arc<AtomicU64>);
+
+/// Some of those bytes, given back when the job is done.
+#[derive(Debug)]
+pub(super) struct Room {
+    waiting: Arc<AtomicU64>,
+    bytes: u64,
 }
 
 /// An entry that lacks its token counts.
@@ -42,6 +60,24 @@ pub(super) struct Estimate {
     pub(super) model: Arc<Model>,
     pub(super) metrics: TargetMetrics,
     pub(super) trace: Option<Box<Trace>>,
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Room for a job that holds `bytes`, or `None` where too many wait.
+    fn take(&self, bytes: usize) -> Option<Room> {
+        let bytes = bytes as u64;
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room { waiting: Arc::clone(&self.0), bytes };
+        (before.saturating_add(bytes) <= MAX_WAITING_BYTES).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 // === impl Estimator ===
@@ -74,10 +110,14 @@ impl Estimator {
 impl Ledger {
     /// Queues an estimate, or guesses by length where too many wait.
     pub(super) fn estimate(&self, estimate: Estimate) {
-        if let Err(refused) = self.estimates.try_send(Job::Settle(Box::new(estimate))) {
+        let Some(room) = self.waiting.take(estimate.prompt.len() + estimate.text.head().len())
+        else {
+            return self.settle_estimate(estimate, guess);
+        };
+        if let Err(refused) = self.estimates.try_send(Job::Settle(Box::new(estimate), room)) {
             let (mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
                 refused;
-            if let Job::Settle(estimate) = job {
+            if let Job::Settle(estimate, _room) = job {
                 self.settle_estimate(*estimate, guess);
             }
         }
@@ -87,15 +127,21 @@ impl Ledger {
     pub(in crate::dispatch) async fn count_tokens(&self, request: &Bytes) -> u64 {
         let (reply, counted) = oneshot::channel();
         // Where the job is not taken the reply is dropped with it, which ends the wait.
-        let _ = self.estimates.try_send(Job::Count(request.clone(), reply));
+        if let Some(room) = self.waiting.take(request.len()) {
+            let _ = self.estimates.try_send(Job::Count(request.clone(), reply, room));
+        } else {
+            drop(reply);
+        }
         counted.await.unwrap_or_else(|_not_taken| tokens::guess(request.len() as u64))
     }
 
     fn carry_out(&self, job: Job) {
         match job {
-            Job::Settle(estimate) => self.settle_estimate(*estimate, count),
+            Job::Settle(estimate, _room) => self.settle_estimate(*estimate, count),
             // Whoever asked may have left.
-            Job::Count(request, reply) => drop(reply.send(tokens::count_request(&request))),
+            Job::Count(request, reply, _room) => {
+                let _ = reply.send(tokens::count_request(&request));
+            }
         }
     }
 
@@ -111,8 +157,9 @@ impl Ledger {
         usage.output = usage.output.max(estimated.output.saturating_sub(usage.reasoning));
         entry.usage = usage;
         entry.usage_estimated = true;
-        entry.cost = model.cost(&usage);
-        metrics.used(&usage, entry.cost.0);
+        let cost = model.cost(&usage);
+        metrics.used(&usage, cost.0);
+        entry.cost = entry.cost + cost;
         self.close(entry, trace);
     }
 }
