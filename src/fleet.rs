@@ -1,20 +1,39 @@
 //! The live side of every target: what changes while requests run.
 //!
-//! This is the only module that feeds policies. Ranks, breakers and limits of a target live here
-//! when they come; for now it counts what is in flight and how attempts end.
+//! This is the only module that feeds policies. Each target has its health behind one small lock,
+//! arithmetic only; a route's targets form a [`Group`], which ranks them and hands out the right to
+//! an attempt as a [`Ticket`]. What a ticket sees is what policies learn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::clock::Instant;
-use crate::config::Target;
-use crate::failure::FailureKind;
-use crate::ids::TargetId;
-use crate::policy::order;
-use crate::telemetry::{Metrics, TargetMetrics};
+use crate::config::{Route, Target};
+use crate::ids::{ProviderId, RouteName, TargetId};
+use crate::telemetry::Metrics;
+
+mod budget;
+mod demand;
+mod group;
+mod health;
+mod race;
+mod target;
+mod ticket;
+mod view;
+
+pub use budget::Extra;
+pub use demand::Demand;
+pub use group::{Group, Order};
+pub use race::{Race, Second};
+pub use target::TargetLive;
+pub use ticket::Ticket;
+pub use view::{RankView, TargetView};
+
+use budget::Budgets;
+use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
 const UNLISTED: &str = "(unlisted)";
@@ -22,46 +41,12 @@ const UNLISTED: &str = "(unlisted)";
 /// Every target that was ever tried.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Read by each attempt and copied when a target is new, so that reading takes no lock.
+    /// Read by each request and copied when a target is new, so that reading takes no lock.
     live: ArcSwap<HashMap<TargetId, Arc<TargetLive>>>,
+    /// One for each route that was asked for, of the configuration that was last asked for.
+    groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
+    providers: Mutex<HashMap<ProviderId, Arc<ProviderLive>>>,
     metrics: Arc<Metrics>,
-}
-
-/// The live side of one target.
-#[derive(Debug)]
-pub struct TargetLive {
-    /// Which one.
-    pub id: TargetId,
-    /// Its metrics.
-    pub metrics: TargetMetrics,
-    in_flight: AtomicU32,
-    attempts: AtomicU64,
-    failures: AtomicU64,
-}
-
-/// The right to one attempt on a target.
-///
-/// A ticket that is dropped unsettled counts as abandoned, so that a caller who leaves can leak
-/// nothing.
-#[must_use]
-#[derive(Debug)]
-pub struct Ticket {
-    live: Arc<TargetLive>,
-    started: Instant,
-    settled: bool,
-}
-
-/// How a target has fared since the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetCounts {
-    /// Which one.
-    pub id: TargetId,
-    /// Attempts under way.
-    pub in_flight: u32,
-    /// Attempts that ended, however.
-    pub attempts: u64,
-    /// Those that failed.
-    pub failures: u64,
 }
 
 // === impl Fleet ===
@@ -69,45 +54,60 @@ pub struct TargetCounts {
 impl Fleet {
     /// No targets yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { live: ArcSwap::default(), metrics }
-    }
-
-    /// The order in which to try the targets of `tiers`.
-    pub fn order(&self, tiers: &[Vec<Arc<Target>>]) -> Vec<Arc<Target>> {
-        if let [tier] = tiers
-            && let [only] = &tier[..]
-        {
-            return vec![Arc::clone(only)];
+        Self {
+            live: ArcSwap::default(),
+            groups: ArcSwap::default(),
+            providers: Mutex::default(),
+            metrics,
         }
-        let weights: Vec<Vec<u32>> =
-            tiers.iter().map(|tier| tier.iter().map(|target| target.weight).collect()).collect();
-        let mut rng = rand::rng();
-        let places =
-            order::draw(weights.iter().map(Vec::as_slice), || rand::RngExt::random(&mut rng));
-        places
-            .into_iter()
-            .filter_map(|place| tiers.get(place.tier)?.get(place.index).cloned())
-            .collect()
     }
 
-    /// Admits one attempt.
-    pub fn admit(&self, target: &Target, now: Instant) -> Ticket {
-        let live = self.live_of(target);
-        live.in_flight.fetch_add(1, Ordering::Relaxed);
-        live.metrics.in_flight.inc();
-        Ticket { live, started: now, settled: false }
+    /// The targets of a route with what is known of them. Budgets of a route outlive its
+    /// configuration, and what is known of a target outlives both.
+    pub fn group(&self, route: &Arc<Route>) -> Arc<Group> {
+        let groups = self.groups.load();
+        let known = groups.get(&route.name);
+        if let Some(known) = known.filter(|known| known.is_of(route)) {
+            return Arc::clone(known);
+        }
+        let budgets = known.map(|known| Arc::clone(known.budgets()));
+        let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(&route.conduct)));
+        let targets = route.tiers.iter().flatten();
+        let members = targets.map(|target| (Arc::clone(target), self.live_of(target))).collect();
+        let group = Arc::new(Group::new(route, members, budgets));
+        // Callers make up the names of unlisted models, and memory may not grow with them.
+        if route.tiers.iter().flatten().all(|target| target.model.listed) {
+            self.groups.rcu(|groups| {
+                let mut groups = HashMap::clone(groups);
+                groups.insert(route.name.clone(), Arc::clone(&group));
+                groups
+            });
+        }
+        group
     }
 
-    /// How all targets have fared.
-    pub fn counts(&self) -> Vec<TargetCounts> {
-        let mut counts: Vec<_> = self.live.load().values().map(|live| live.counts()).collect();
-        counts.sort_by(|a, b| a.id.cmp(&b.id));
-        counts
+    /// How all targets fare, by id.
+    pub fn targets(&self, now: Instant) -> Vec<TargetView> {
+        let live = self.live.load();
+        let mut views: Vec<_> = live.values().map(|live| live.view(now)).collect();
+        view::share_of_traffic(&mut views);
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
+    }
+
+    /// The live side of a target; nothing where it was never asked for.
+    pub fn target(&self, id: &str) -> Option<Arc<TargetLive>> {
+        self.live.load().get(id).map(Arc::clone)
+    }
+
+    /// The live side of a target of the configuration, from now on.
+    pub fn adopt(&self, target: &Target) -> Arc<TargetLive> {
+        self.live_of(target)
     }
 
     /// Attempts under way on all targets.
     pub fn in_flight(&self) -> u64 {
-        self.live.load().values().map(|live| u64::from(live.counts().in_flight)).sum()
+        self.live.load().values().map(|live| u64::from(live.in_flight())).sum()
     }
 
     fn live_of(&self, target: &Target) -> Arc<TargetLive> {
@@ -124,80 +124,20 @@ impl Fleet {
         if let Some(live) = self.live.load().get(id) {
             return Arc::clone(live);
         }
-        let provider = target.endpoint.provider.as_str();
-        let metrics = self.metrics.target(provider, model, id.as_str());
-        let fresh = Arc::new(TargetLive {
-            id: id.clone(),
-            metrics,
-            in_flight: AtomicU32::new(0),
-            attempts: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-        });
+        // Held over the whole, so that of two requests that are first only one makes it.
+        let mut providers = self.providers.lock();
+        if let Some(live) = self.live.load().get(id) {
+            return Arc::clone(live);
+        }
+        let provider = &target.endpoint.provider;
+        let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
+        let parent = Arc::clone(providers.entry(provider.clone()).or_default());
+        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, parent));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
-            live.entry(id.clone()).or_insert_with(|| Arc::clone(&fresh));
+            live.insert(id.clone(), Arc::clone(&fresh));
             live
         });
-        // Another request may have been first: then its entry is the one that counts.
-        self.live.load().get(id).map_or(fresh, Arc::clone)
-    }
-}
-
-// === impl TargetLive ===
-
-impl TargetLive {
-    fn counts(&self) -> TargetCounts {
-        TargetCounts {
-            id: self.id.clone(),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            attempts: self.attempts.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
-        }
-    }
-}
-
-// === impl Ticket ===
-
-impl Ticket {
-    /// The target's metrics.
-    pub fn metrics(&self) -> &TargetMetrics {
-        &self.live.metrics
-    }
-
-    /// When the attempt began.
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// Notes the first token.
-    pub fn on_first_token(&self, now: Instant) {
-        let waited = now.saturating_duration_since(self.started);
-        self.live.metrics.first_token_seconds.observe(waited.as_secs_f64());
-    }
-
-    /// Settles an attempt that answered completely.
-    pub fn succeed(mut self, now: Instant) {
-        self.settled = true;
-        let lasted = now.saturating_duration_since(self.started);
-        self.live.metrics.duration_seconds.observe(lasted.as_secs_f64());
-        self.live.metrics.succeeded();
-    }
-
-    /// Settles an attempt that failed.
-    pub fn fail(mut self, kind: FailureKind) {
-        self.settled = true;
-        self.live.failures.fetch_add(1, Ordering::Relaxed);
-        self.live.metrics.ended(kind.as_str());
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.live.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.live.metrics.in_flight.dec();
-        self.live.attempts.fetch_add(1, Ordering::Relaxed);
-        if !self.settled {
-            self.live.metrics.ended("client_gone");
-        }
+        fresh
     }
 }

@@ -37,6 +37,8 @@ const SLOW_TIMES: u32 = 3;
 pub(super) struct Health {
     pub(super) breaker: Breaker,
     pub(super) ejection: Ejection,
+    /// Whether a file lists the model, and not a caller made up its name.
+    listed: bool,
     success: Decayed,
     /// Times to a first token by the size of the prompt; nothing for sizes never seen.
     sizes: [Option<Box<FirstTokens>>; SizeBucket::ALL.len()],
@@ -71,8 +73,9 @@ pub(super) struct Quantiles {
 
 impl Health {
     /// Nothing is known yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(listed: bool) -> Self {
         Self {
+            listed,
             breaker: Breaker::new(breaker::Settings::default()),
             ejection: Ejection::default(),
             success: Decayed::new(SUCCESS_HALF_LIFE),
@@ -188,7 +191,10 @@ impl Health {
         random: f64,
         now: Instant,
     ) -> Option<Transition> {
-        let Some(severity) = severity(failure.kind) else {
+        let known = severity(failure.kind);
+        // A model that a caller made up and nobody has says nothing of those that exist.
+        let made_up = failure.kind == FailureKind::NotServed && !self.listed;
+        let Some(severity) = known.filter(|_| !made_up) else {
             return self.breaker.on_neutral(pass);
         };
         self.minute.add([0, 1], now);
@@ -275,11 +281,14 @@ fn severity(kind: FailureKind) -> Option<Severity> {
         | FailureKind::SlowStart
         | FailureKind::ServerFault
         | FailureKind::MidStream => Some(Severity::Hard),
-        FailureKind::Overloaded | FailureKind::Degenerate => Some(Severity::Soft),
+        FailureKind::Overloaded | FailureKind::NotServed | FailureKind::Degenerate => {
+            Some(Severity::Soft)
+        }
         FailureKind::RateLimited
         | FailureKind::HardQuota
         | FailureKind::AuthFault
         | FailureKind::CallerFault
+        | FailureKind::ContextTooLong
         | FailureKind::Policy => None,
     }
 }

@@ -1,0 +1,128 @@
+//! What the further attempts of a route may cost, and how long its answers are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::Instant;
+use crate::config::Conduct;
+use crate::policy::ewma::Ewma;
+use crate::policy::hedge::{self, HedgeBudget, SpendBudget};
+use crate::policy::retry::{BudgetSettings, RetryBudget};
+
+/// How long the length of answers is remembered.
+const OUTPUT_TAU: Duration = Duration::from_secs(600);
+/// The length of an answer where none was seen yet, in tokens.
+const DEFAULT_OUTPUT: f64 = 256.0;
+
+/// The budgets of one route.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    state: Mutex<State>,
+    /// Attempts under way.
+    in_flight: AtomicU32,
+}
+
+#[derive(Debug)]
+struct State {
+    retry: RetryBudget,
+    hedges: HedgeBudget,
+    spend: SpendBudget,
+    output_tokens: Ewma,
+}
+
+/// The right to one further attempt; given back when it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Extra {
+    budgets: Arc<Budgets>,
+}
+
+// === impl Budgets ===
+
+impl Budgets {
+    pub(super) fn new(conduct: &Conduct) -> Self {
+        let retry = BudgetSettings { ratio: conduct.retry_budget, ..BudgetSettings::default() };
+        let state = State {
+            retry: RetryBudget::new(retry),
+            hedges: HedgeBudget::new(),
+            spend: SpendBudget::default(),
+            output_tokens: Ewma::new(OUTPUT_TAU),
+        };
+        Self { state: Mutex::new(state), in_flight: AtomicU32::new(0) }
+    }
+
+    /// A request came in.
+    pub(super) fn on_request(&self, hedge: Option<&hedge::Settings>, now: Instant) {
+        let mut state = self.state.lock();
+        state.retry.deposit(now);
+        if let Some(settings) = hedge {
+            state.hedges.on_primary(settings);
+        }
+    }
+
+    /// Pays for a further attempt, if there is anything to pay with.
+    pub(super) fn extra(self: &Arc<Self>, now: Instant) -> Option<Extra> {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let paid = self.state.lock().retry.try_withdraw(in_flight, now);
+        paid.then(|| Extra { budgets: Arc::clone(self) })
+    }
+
+    /// Pays for a hedge that may cost `usd`, or says which budget has too little.
+    pub(super) fn hedge(
+        self: &Arc<Self>,
+        usd: f64,
+        settings: &hedge::Settings,
+        now: Instant,
+    ) -> Result<Extra, hedge::Why> {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let mut state = self.state.lock();
+        if !state.hedges.try_withdraw() {
+            return Err(hedge::Why::RequestBudget);
+        }
+        if !state.spend.try_spend(usd, settings, now) {
+            state.hedges.refund(settings);
+            return Err(hedge::Why::SpendBudget);
+        }
+        if !state.retry.try_withdraw(in_flight, now) {
+            state.hedges.refund(settings);
+            state.spend.refund(usd, now);
+            return Err(hedge::Why::RetryBudget);
+        }
+        Ok(Extra { budgets: Arc::clone(self) })
+    }
+
+    /// Tokens that an answer is expected to have, at most `cap`.
+    pub(super) fn expected_output(&self, cap: Option<u64>) -> f64 {
+        let usual = self.state.lock().output_tokens.value().unwrap_or(DEFAULT_OUTPUT);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let cap = cap.map_or(f64::INFINITY, |cap| cap as f64);
+        usual.min(cap)
+    }
+
+    /// An answer ended.
+    pub(super) fn on_answer(&self, output_tokens: u64, usd: f64, now: Instant) {
+        let mut state = self.state.lock();
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        state.output_tokens.add(output_tokens as f64, now);
+        state.spend.on_spend(usd, now);
+    }
+
+    pub(super) fn on_start(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn on_end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Extra ===
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        self.budgets.state.lock().retry.release();
+    }
+}

@@ -1,0 +1,41 @@
+//! What a request asks of a target, as far as ranking needs it.
+
+use crate::catalog::{Feature, Model};
+use crate::policy::hedge::SizeBucket;
+
+/// What a request asks of a target.
+#[derive(Debug, Clone, Default)]
+pub struct Demand {
+    /// Tokens of the prompt, estimated from its length.
+    pub input_tokens: u64,
+    /// The caller's cap on the answer, where there is one.
+    pub max_output: Option<u64>,
+    /// What the model must be able to do.
+    pub features: Vec<Feature>,
+    /// The hash of what requests stick together by, where the route wants that.
+    pub sticky: Option<u64>,
+    /// Whether somebody waits for the answer.
+    pub is_interactive: bool,
+    /// How many alternatives are asked for.
+    pub choices: u32,
+    /// Whether the provider would keep state of the request or act on it.
+    pub has_server_state: bool,
+}
+
+// === impl Demand ===
+
+impl Demand {
+    /// The prompt's size.
+    pub fn size(&self) -> SizeBucket {
+        SizeBucket::of(self.input_tokens)
+    }
+
+    /// Whether a model can do what is asked, as far as it is known: nothing is known of a model
+    /// that is not listed. The prompt must fit by half its estimated length, because the estimate
+    /// can be wrong by that much and the provider knows better.
+    pub fn fits(&self, model: &Model) -> bool {
+        let able = || self.features.iter().all(|feature| model.features.has(*feature));
+        let long = || model.context_tokens.is_some_and(|most| self.input_tokens / 2 > most);
+        !model.listed || (able() && !long())
+    }
+}

@@ -1,0 +1,124 @@
+//! The live side of one target, and of the provider it belongs to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::health::Health;
+use crate::clock::Instant;
+use crate::config::Target;
+use crate::ids::TargetId;
+use crate::policy::breaker::{self, State, Transition};
+use crate::policy::rank;
+use crate::telemetry::TargetMetrics;
+
+/// The live side of one target.
+#[derive(Debug)]
+pub struct TargetLive {
+    /// Which one.
+    pub id: TargetId,
+    /// Its metrics.
+    pub metrics: TargetMetrics,
+    pub(super) health: Mutex<Health>,
+    pub(super) provider: Arc<ProviderLive>,
+    /// See [`rank::hash`].
+    pub(super) hash: u64,
+    pub(super) in_flight: AtomicU32,
+    pub(super) attempts: AtomicU64,
+    pub(super) failures: AtomicU64,
+    drained: AtomicBool,
+    /// Whether its breaker is not closed, as its provider counts it.
+    troubled: AtomicBool,
+}
+
+/// What targets of one provider have in common: most outages are the provider's.
+#[derive(Debug, Default)]
+pub(super) struct ProviderLive {
+    targets: AtomicU32,
+    /// Those whose breaker is not closed.
+    troubled: AtomicU32,
+}
+
+// === impl TargetLive ===
+
+impl TargetLive {
+    pub(super) fn new(
+        id: TargetId,
+        target: &Target,
+        metrics: TargetMetrics,
+        provider: Arc<ProviderLive>,
+    ) -> Self {
+        provider.targets.fetch_add(1, Ordering::Relaxed);
+        let hash = rank::hash(id.as_str().as_bytes());
+        Self {
+            id,
+            metrics,
+            health: Mutex::new(Health::new(target.model.listed)),
+            provider,
+            hash,
+            in_flight: AtomicU32::new(0),
+            attempts: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            drained: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+        }
+    }
+
+    /// Attempts under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operator has taken it out: it gets no new attempts.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out, or back in.
+    pub fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Whether most of its provider's targets are out, though it is not.
+    pub(super) fn is_suspect(&self) -> bool {
+        let troubled = self.provider.troubled.load(Ordering::Relaxed);
+        let targets = self.provider.targets.load(Ordering::Relaxed);
+        breaker::provider_suspect(troubled as usize, targets as usize)
+    }
+
+    /// Writes down that its breaker changed.
+    pub(super) fn on_transition(&self, transition: Option<Transition>, now: Instant) {
+        let state = match transition {
+            None => return,
+            Some(Transition::Opened { until, reason }) => {
+                tracing::warn!(
+                    target.id = %self.id,
+                    breaker.reason = reason.as_str(),
+                    seconds = until.saturating_duration_since(now).as_secs_f64(),
+                    "breaker opened: the target gets no requests for a while"
+                );
+                State::Open { until }
+            }
+            Some(Transition::HalfOpened) => {
+                tracing::info!(target.id = %self.id, "breaker half open: trying the target again");
+                State::HalfOpen
+            }
+            Some(Transition::Closed) => {
+                tracing::info!(target.id = %self.id, "breaker closed: the target is back");
+                State::Closed
+            }
+        };
+        self.metrics.breaker_state.set(match state {
+            State::Closed => 0,
+            State::HalfOpen => 1,
+            State::Open { .. } => 2,
+        });
+        let troubled = state != State::Closed;
+        match (self.troubled.swap(troubled, Ordering::Relaxed), troubled) {
+            (false, true) => self.provider.troubled.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.provider.troubled.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+    }
+}
