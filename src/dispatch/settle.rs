@@ -8,30 +8,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
 use tokio::sync::mpsc;
 
-use super::attempt::Whole;
 use super::trace::{Finished, Trace};
-use super::{Call, Served};
 use crate::callers::Caller;
 use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
-use crate::config::{Route, Target};
-use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary};
-use crate::failure::{Failure, FailureKind};
-use crate::ids::{ModelName, RequestId, RouteName, TargetId};
+use crate::dialect::Dialect;
+use crate::ids::{RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
-use crate::rejection::Rejection;
-use crate::telemetry::trace::TRACEPARENT;
-use crate::telemetry::{Metrics, TargetMetrics, TraceContext, Tracer};
+use crate::telemetry::{Metrics, TargetMetrics, Tracer};
 use crate::units::MicroUsd;
 
+mod account;
 mod estimate;
 
+pub use account::Account;
 pub use estimate::Estimator;
-use estimate::{Estimate, Job, MAX_WAITING_ESTIMATES, Waiting};
+use estimate::{Job, MAX_WAITING_ESTIMATES, Waiting};
 
 /// Where accounts are settled.
 #[derive(Debug)]
@@ -45,35 +39,6 @@ pub struct Ledger {
     estimates: mpsc::Sender<Job>,
     /// Bounded in bytes, too.
     waiting: Waiting,
-}
-
-/// The account of one request.
-#[derive(Debug)]
-#[must_use = "an account that is dropped counts as abandoned by its caller"]
-pub struct Account {
-    ledger: Arc<Ledger>,
-    /// `None` once settled.
-    open: Option<Box<Open>>,
-}
-
-/// What is known of a request so far.
-#[derive(Debug)]
-struct Open {
-    entry: Entry,
-    received: Instant,
-    /// When the body was read and the gateway's own work began.
-    read: Instant,
-    first_token: Option<Instant>,
-    upstream_wait: Duration,
-    prompt: Bytes,
-    tried: Option<(Arc<Target>, TargetMetrics)>,
-    /// Whether the cost of what was tried is counted already.
-    is_booked: bool,
-    dropped: Dropped,
-    /// Whether the answer comes token by token.
-    flows: bool,
-    /// `None` where the request leaves no span.
-    trace: Option<Box<Trace>>,
 }
 
 // === impl Ledger ===
@@ -133,20 +98,7 @@ impl Ledger {
             overhead: Duration::ZERO,
             tags: Vec::new(),
         };
-        let open = Open {
-            entry,
-            received,
-            read: received,
-            first_token: None,
-            upstream_wait: Duration::ZERO,
-            prompt: Bytes::new(),
-            tried: None,
-            is_booked: false,
-            dropped: Dropped::default(),
-            flows: false,
-            trace: None,
-        };
-        Account { ledger: Arc::clone(self), open: Some(Box::new(open)) }
+        Account::new(Arc::clone(self), entry, received)
     }
 
     /// Seconds since 1970.
@@ -206,266 +158,5 @@ impl Ledger {
         let gap = took.as_secs_f64() / gaps as f64;
         metrics.per_token_seconds.observe(gap);
         self.metrics.between_tokens_seconds.observe(gap);
-    }
-}
-
-// === impl Account ===
-
-impl Account {
-    /// Finds the request's place in its caller's trace, where traces are exported.
-    pub fn on_head(&mut self, headers: &HeaderMap) {
-        if let (Some(tracer), Some(open)) = (&self.ledger.tracer, &mut self.open) {
-            open.trace = Some(Box::new(Trace::start(tracer, headers, open.received)));
-        }
-    }
-
-    /// Notes what was asked, once the body was read.
-    pub fn on_call(&mut self, call: &Call, tags: Vec<(String, String)>) {
-        if let Some(open) = &mut self.open {
-            open.read = Instant::now();
-            open.prompt = call.envelope.body().clone();
-            open.entry.model_asked = Some(ModelName::new(&call.envelope.model));
-            open.entry.streamed = call.envelope.stream;
-            open.entry.tags = tags;
-        }
-    }
-
-    pub(super) fn on_route(&mut self, route: &Route) {
-        if let Some(open) = &mut self.open {
-            open.entry.route = Some(route.name.clone());
-        }
-    }
-
-    pub(super) fn on_attempt(&mut self, target: &Arc<Target>, dropped: &Dropped) {
-        if let Some(open) = &mut self.open {
-            open.entry.attempts += 1;
-            open.entry.target = Some(target.id.clone());
-            open.entry.provider = Some(target.endpoint.provider.clone());
-            open.entry.model_served = Some(target.model.name.clone());
-            open.dropped = dropped.clone();
-        }
-    }
-
-    /// Makes an attempt a span of its own, and the parent of what its provider does.
-    pub(super) fn trace_attempt(&mut self, target: &Arc<Target>, headers: &mut HeaderMap) {
-        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
-            let context: TraceContext = trace.on_attempt(target);
-            headers.insert(TRACEPARENT, context.header());
-        }
-    }
-
-    /// Notes whose attempt is under way, for the tokens it may cost.
-    pub(super) fn on_ticket(&mut self, target: &Arc<Target>, metrics: &TargetMetrics) {
-        if let Some(open) = &mut self.open {
-            open.tried = Some((Arc::clone(target), metrics.clone()));
-        }
-    }
-
-    pub(super) fn on_failure(&mut self, failure: &Failure) {
-        if let Some(open) = &mut self.open {
-            open.entry.failure = Some(failure.kind);
-            if let Some(trace) = &mut open.trace {
-                trace.on_failure(failure);
-            }
-            // A provider that failed before its first token charges nothing, or said how much.
-            open.tried = None;
-        }
-    }
-
-    /// Counts the tokens of an attempt that answered nothing, where its provider did. Others charge
-    /// for an answer whether or not the caller sees it.
-    pub(super) fn on_waste(&mut self, summary: &StreamSummary) {
-        let Some(open) = &mut self.open else { return };
-        if let (Some((target, metrics)), Some(usage)) = (&open.tried, &summary.usage) {
-            let cost = target.model.cost(usage);
-            metrics.used(usage, cost.0);
-            open.entry.cost = open.entry.cost + cost;
-        }
-    }
-
-    /// Notes an empty answer that is kept while another target is asked.
-    pub(super) fn on_empty(&mut self, summary: &StreamSummary) {
-        self.on_waste(summary);
-        self.on_failure(&Failure::new(FailureKind::Degenerate, "the answer is empty"));
-    }
-
-    /// Notes that the empty answer of `target` is the answer after all.
-    pub(super) fn on_empty_kept(&mut self, target: &Arc<Target>, dropped: Dropped, answer: &Whole) {
-        if let Some(open) = &mut self.open {
-            open.entry.target = Some(target.id.clone());
-            open.entry.provider = Some(target.endpoint.provider.clone());
-            open.entry.model_served = Some(target.model.name.clone());
-            open.dropped = dropped;
-            open.tried = Some((Arc::clone(target), answer.ticket.metrics().clone()));
-            open.is_booked = answer.summary.usage.is_some();
-        }
-    }
-
-    pub(super) fn on_upstream_wait(&mut self, waited: Duration) {
-        if let Some(open) = &mut self.open {
-            open.upstream_wait += waited;
-        }
-    }
-
-    /// Notes the first token, and whether others follow it one by one.
-    pub(super) fn on_first_token(&mut self, now: Instant, flows: bool) {
-        if let Some(open) = &mut self.open {
-            open.first_token = Some(now);
-            open.flows = flows;
-        }
-    }
-
-    pub(super) fn attempts(&self) -> u32 {
-        self.open.as_ref().map_or(0, |open| open.entry.attempts)
-    }
-
-    pub(super) fn request_id(&self) -> &str {
-        self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
-    }
-
-    /// What the writer of a translated answer has to know.
-    pub(super) fn reply_context(&self, call: &Call, target: &Target) -> ReplyContext {
-        ReplyContext {
-            request_id: call.request_id.to_string(),
-            model: target.model.name.to_string(),
-            created: self.ledger.unix_seconds(),
-            include_usage: call.envelope.include_usage,
-        }
-    }
-
-    /// How the answer came about so far.
-    pub fn served(&self) -> Served {
-        let Some(open) = &self.open else { return Served::default() };
-        Served {
-            by: open.entry.target.clone(),
-            attempts: open.entry.attempts,
-            dropped: open.dropped.clone(),
-            cost: None,
-            overhead: open.overhead(Instant::now()),
-        }
-    }
-
-    /// The event that tells the caller of a committed stream what went wrong.
-    pub(super) fn error_event(&self, rejection: &Rejection) -> Bytes {
-        let Some(open) = &self.open else { return Bytes::new() };
-        let codec = open.entry.dialect.codec();
-        codec.encode_stream_error(rejection, open.entry.request_id.as_str()).into()
-    }
-
-    /// Settles a request whose whole answer was sent, or is about to be.
-    pub(super) fn complete(mut self, summary: &StreamSummary) -> Served {
-        let served = self.served();
-        let cost = self.settle(Outcome::Complete, 200, Some(summary));
-        Served { cost, ..served }
-    }
-
-    /// Settles a request whose answer broke off after it had begun.
-    pub(super) fn cut(mut self, rejection: &Rejection, summary: &StreamSummary) {
-        if let Some(open) = &mut self.open {
-            open.entry.error_code = Some(rejection.face().code);
-            if let Rejection::StreamFailed { failure } = rejection {
-                open.entry.failure = Some(failure.kind);
-            }
-        }
-        self.settle(Outcome::Cut, 200, Some(summary));
-    }
-
-    /// Settles a request whose caller left within the answer.
-    pub(super) fn abandon(mut self, summary: &StreamSummary) {
-        self.settle(Outcome::ClientGone, 200, Some(summary));
-    }
-
-    /// Settles a request that got an error instead of an answer.
-    pub fn reject(mut self, rejection: &Rejection) {
-        let face = rejection.face();
-        let attempted = self.attempts() > 0;
-        if let Some(open) = &mut self.open {
-            open.entry.error_code = Some(face.code);
-            open.tried = None;
-        }
-        let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
-        self.settle(outcome, face.status.as_u16(), None);
-    }
-
-    fn settle(
-        &mut self,
-        outcome: Outcome,
-        status: u16,
-        summary: Option<&StreamSummary>,
-    ) -> Option<MicroUsd> {
-        let open = self.open.take()?;
-        let now = Instant::now();
-        let overhead = open.overhead(open.first_token.unwrap_or(now));
-        let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_booked) = (open.flows, open.is_booked);
-        entry.outcome = outcome;
-        entry.status = status;
-        entry.latency = now.saturating_duration_since(received);
-        entry.first_token = first_token.map(|at| at.saturating_duration_since(received));
-        entry.overhead = overhead;
-        if let Some(trace) = &mut trace {
-            trace.end(now, summary);
-        }
-        let Some((target, metrics)) = tried else {
-            self.ledger.close(entry, trace);
-            return None;
-        };
-        if entry.endpoint == EndpointKind::CountTokens {
-            // No model was asked anything.
-            self.ledger.close(entry, trace);
-            return Some(MicroUsd::default());
-        }
-        let known = summary.and_then(|summary| summary.usage);
-        if let (Some(usage), Outcome::Complete) = (known, outcome) {
-            entry.usage = usage;
-            if !is_booked {
-                let cost = target.model.cost(&usage);
-                metrics.used(&usage, cost.0);
-                entry.cost = entry.cost + cost;
-            }
-            if let (true, Some(first_token)) = (flows, first_token) {
-                self.ledger.observe_pace(
-                    now.saturating_duration_since(first_token),
-                    &usage,
-                    &metrics,
-                );
-            }
-            let cost = entry.cost;
-            self.ledger.close(entry, trace);
-            return Some(cost);
-        }
-        self.ledger.estimate(Estimate {
-            entry,
-            prompt,
-            text: summary.map(|summary| summary.text.clone()).unwrap_or_default(),
-            known: known.unwrap_or_default(),
-            model: Arc::clone(&target.model),
-            metrics,
-            trace,
-        });
-        None
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let detail = "panic".to_owned();
-            let face = Rejection::Internal { detail }.face();
-            if let Some(open) = &mut self.open {
-                open.entry.error_code = Some(face.code);
-            }
-            self.settle(Outcome::Failed, face.status.as_u16(), None);
-        }
-        self.settle(Outcome::ClientGone, 499, None);
-    }
-}
-
-// === impl Open ===
-
-impl Open {
-    /// The gateway's own part of the time between the body's end and `until`.
-    fn overhead(&self, until: Instant) -> Duration {
-        until.saturating_duration_since(self.read).saturating_sub(self.upstream_wait)
     }
 }
