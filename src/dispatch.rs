@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::callers::Caller;
-use crate::config::{Snapshot, Target};
+use crate::config::Snapshot;
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
-use crate::failure::{Blame, Failure, FailureKind, Midstream, Retry};
+use crate::failure::Midstream;
 use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
@@ -29,6 +29,9 @@ use crate::upstream::Transport;
 
 mod attempt;
 mod plan;
+mod prepare;
+mod race;
+mod serve;
 pub mod settle;
 mod stream;
 mod trace;
@@ -96,6 +99,8 @@ pub struct Served {
     pub by: Option<TargetId>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whether two attempts were raced.
+    pub hedged: bool,
     /// Fields that the provider does not take and that were left out.
     pub dropped: Dropped,
     /// What it cost, where that is known already.
@@ -111,14 +116,6 @@ pub struct Refused {
     pub rejection: Rejection,
     /// What was tried.
     pub served: Served,
-}
-
-/// A complete answer with nothing in it, kept while one other target is asked: it may be what the
-/// model means to say, or a fault of this provider.
-struct Empty {
-    answer: attempt::Whole,
-    target: Arc<Target>,
-    dropped: Dropped,
 }
 
 // === impl Lane ===
@@ -145,7 +142,7 @@ impl Lane {
         let result = self.serve(&call, &mut account).await;
         match result {
             Ok(attempt::Begun::Whole(whole)) => {
-                whole.ticket.succeed(whole.ended);
+                whole.ticket.succeed(whole.summary.usage, whole.ended);
                 let served = account.complete(&whole.summary);
                 Ok(Answer::Whole(whole.body, served))
             }
@@ -181,80 +178,6 @@ impl Lane {
             (Err(rejection), account) => Err(refuse(account, rejection)),
         }
     }
-
-    /// Tries targets until one answers. At most one attempt each: what a second attempt on the same
-    /// target is worth is for a retry budget to decide.
-    async fn serve(&self, call: &Call, account: &mut Account) -> Result<attempt::Begun, Rejection> {
-        let mut plan = plan::Plan::new(call, &self.fleet)?;
-        account.on_route(plan.route());
-        let mut refusal = None;
-        let mut worst: Option<Failure> = None;
-        let mut empty: Option<Empty> = None;
-        while let Some(target) = plan.next_target() {
-            let mut prepared = match plan.prepare(call, &target) {
-                Ok(prepared) => prepared,
-                Err(rejection) => {
-                    refusal.get_or_insert(rejection);
-                    continue;
-                }
-            };
-            account.on_attempt(&target, &prepared.dropped);
-            account.trace_attempt(&target, &mut prepared.headers);
-            let dropped = prepared.dropped.clone();
-            match self.attempt(call, &plan, &target, prepared, account).await {
-                Ok(attempt::Begun::Whole(answer))
-                    if answer.is_empty && empty.is_none() && plan.targets_left() > 0 =>
-                {
-                    account.on_empty(&answer.summary);
-                    empty = Some(Empty { answer, target, dropped });
-                }
-                Ok(begun) => {
-                    if let Some(empty) = empty {
-                        empty.give_up(&begun);
-                    }
-                    return Ok(begun);
-                }
-                Err(failure) => {
-                    log_failure(call, &target, &failure);
-                    account.on_failure(&failure);
-                    // After an empty answer one other target is asked, and no third.
-                    let ends = failure.kind.retry() == Retry::Never || empty.is_some();
-                    keep_more_telling(&mut worst, failure);
-                    if ends {
-                        break;
-                    }
-                }
-            }
-            if plan.remaining().is_zero() && empty.is_none() {
-                return Err(plan.deadline_passed());
-            }
-        }
-        if let Some(Empty { answer, target, dropped }) = empty {
-            account.on_empty_kept(&target, dropped, &answer);
-            return Ok(attempt::Begun::Whole(answer));
-        }
-        match (worst, refusal) {
-            (Some(failure), _) => {
-                Err(Rejection::AttemptsFailed { attempts: account.attempts(), failure })
-            }
-            (None, Some(rejection)) => Err(rejection),
-            (None, None) => Err(plan.nobody(call)),
-        }
-    }
-}
-
-// === impl Empty ===
-
-impl Empty {
-    /// Settles the attempt by what the other target made of the same request.
-    fn give_up(self, other: &attempt::Begun) {
-        let attempt::Whole { ticket, ended, .. } = self.answer;
-        if other.is_empty() {
-            ticket.succeed(ended);
-        } else {
-            ticket.fail(FailureKind::Degenerate);
-        }
-    }
 }
 
 // === impl Call ===
@@ -279,30 +202,4 @@ fn refuse(account: Account, rejection: Rejection) -> Box<Refused> {
     let served = account.served();
     account.reject(&rejection);
     Box::new(Refused { rejection, served })
-}
-
-fn log_failure(call: &Call, target: &Target, failure: &Failure) {
-    tracing::debug!(
-        request.id = %call.request_id,
-        target.id = %target.id,
-        failure.kind = failure.kind.as_str(),
-        "attempt failed: {}",
-        failure.loggable()
-    );
-}
-
-/// Keeps the failure that tells the caller most: what is said about the caller's own request before
-/// what is said about a provider, then what passes with time before what does not, and of equals
-/// the last.
-fn keep_more_telling(kept: &mut Option<Failure>, next: Failure) {
-    let rank = |failure: &Failure| match (failure.kind.blame(), failure.kind.retry()) {
-        (Blame::Caller, _) => 3,
-        (Blame::Provider, _) => 2,
-        (Blame::Credential, Retry::SameOrOther) => 1,
-        (Blame::Credential, Retry::Other | Retry::Never) => 0,
-    };
-    let better = kept.as_ref().is_none_or(|kept| rank(&next) >= rank(kept));
-    if better {
-        *kept = Some(next);
-    }
 }

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::plan::{Carriage, Plan, Prepared};
+use super::prepare::{Carriage, Prepared};
 use super::stream::Live;
 use super::wire::{self, Wire};
-use super::{Account, Call, Lane};
+use super::{Call, Lane};
 use crate::chat::Completion;
 use crate::clock::Instant;
-use crate::config::Target;
+use crate::config::{Conduct, Target};
 use crate::dialect::{self, Codec, ReplyContext, StreamEncoder, StreamSummary, gemini};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
@@ -56,42 +56,42 @@ pub(super) struct Whole {
     pub(super) ended: Instant,
 }
 
+/// An attempt that failed, with what was seen of its answer where that may have to be paid.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) failure: Failure,
+    pub(super) said: Option<Box<StreamSummary>>,
+}
+
+/// What all attempts of a call have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) conduct: Conduct,
+    pub(super) deadline: Instant,
+    /// Seconds since 1970, for answers that do not say when they were made.
+    pub(super) created: u64,
+}
+
 impl Lane {
-    /// Makes one attempt.
+    /// Makes one attempt, up to its first token or its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the attempt upstream.
     pub(super) async fn attempt(
         &self,
         call: &Call,
-        plan: &Plan,
-        target: &Arc<Target>,
+        target: Arc<Target>,
         prepared: Prepared,
-        account: &mut Account,
-    ) -> Result<Begun, Failure> {
-        let started = Instant::now();
-        let ticket = self.fleet.admit(target, started);
-        account.on_ticket(target, ticket.metrics());
-        let limit = patience(call, plan);
-        let answering = self.begin(call, plan, target, prepared, account);
-        // Boxed: what an attempt holds across its waits would otherwise be copied up through every
-        // future around it.
-        let result = tokio::time::timeout(limit, Box::pin(answering)).await;
-        let now = Instant::now();
-        account.on_upstream_wait(now.saturating_duration_since(started));
-        match result {
-            Ok(Ok(begun)) => {
-                if !begun.is_empty() {
-                    ticket.on_first_token(now);
-                    account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
-                }
-                Ok(begun.with(ticket, now))
-            }
-            Ok(Err(failure)) => {
-                ticket.fail(failure.kind);
-                Err(failure)
-            }
+        terms: Terms,
+        patience: Duration,
+    ) -> Result<Unticketed, Lost> {
+        let answering = self.begin(call, &target, prepared, &terms);
+        match tokio::time::timeout(patience, answering).await {
+            Ok(begun) => begun,
             Err(_elapsed) => {
-                ticket.fail(FailureKind::SlowStart);
-                let message = format!("no first token within {limit:?}");
-                Err(Failure::new(FailureKind::SlowStart, message))
+                let message = format!("no first token within {patience:?}");
+                Err(Failure::new(FailureKind::SlowStart, message).into())
             }
         }
     }
@@ -99,23 +99,22 @@ impl Lane {
     async fn begin(
         &self,
         call: &Call,
-        plan: &Plan,
         target: &Arc<Target>,
         prepared: Prepared,
-        account: &mut Account,
-    ) -> Result<Unticketed, Failure> {
+        terms: &Terms,
+    ) -> Result<Unticketed, Lost> {
         let Prepared { path, headers, body, carriage, .. } = prepared;
         let origin = target.endpoint.base.origin.clone();
-        let connect_timeout = plan.route().conduct.timeouts.connect;
+        let connect_timeout = terms.conduct.timeouts.connect;
         let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
         let mut reply = self.transport.send(request).await?;
         if !reply.status.is_success() {
-            return Err(refusal(target, reply).await);
+            return Err(refusal(target, reply).await.into());
         }
-        let context = account.reply_context(call, target);
+        let context = reply_context(call, target, terms);
         if !call.envelope.stream {
             let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
-            return whole(call, target, &carriage, body, &context);
+            return Ok(whole(call, target, &carriage, body, &context)?);
         }
         let first = match is_event_stream(&reply.headers) {
             true => None,
@@ -124,14 +123,14 @@ impl Lane {
         if first.as_deref().is_some_and(looks_like_json) {
             let rest = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
             let body = [first.unwrap_or_default(), rest].concat();
-            return whole_as_stream(call, target, &body, &carriage, context);
+            return Ok(whole_as_stream(call, target, &body, &carriage, context)?);
         }
         let wire = wire_of(&carriage, call, target, context);
-        let mut held = HeldBack { wire, bytes: Bytes::new() };
+        let mut held = HeldBack { wire, bytes: Bytes::new(), tokens: 0 };
         match held.until_first_token(&mut *reply.body, first).await? {
             Told::Something => {
-                let HeldBack { wire, bytes } = held;
-                let live = Live::new(reply.body, wire, bytes, plan, target);
+                let HeldBack { wire, bytes, tokens } = held;
+                let live = Live::new(reply.body, wire, (bytes, tokens), terms, target);
                 Ok(Unticketed::Stream(Box::new(live)))
             }
             Told::Nothing => {
@@ -139,15 +138,24 @@ impl Lane {
                 Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
             }
             Told::NoAnswer(message) => {
-                account.on_waste(held.wire.summary());
-                Err(Failure::new(FailureKind::Degenerate, message))
+                let failure = Failure::new(FailureKind::Degenerate, message);
+                Err(Lost { failure, said: Some(Box::new(held.wire.summary().clone())) })
             }
         }
     }
 }
 
+// === impl Lost ===
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Self {
+        Self { failure, said: None }
+    }
+}
+
 /// A [`Begun`] without its ticket, which stays with the attempt until it is known to succeed.
-enum Unticketed {
+#[derive(Debug)]
+pub(super) enum Unticketed {
     Whole { body: Bytes, summary: Box<StreamSummary>, is_empty: bool },
     Stream(Box<Live>),
 }
@@ -163,14 +171,14 @@ impl Begun {
 }
 
 impl Unticketed {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Whole { is_empty, .. } => *is_empty,
             Self::Stream(_) => false,
         }
     }
 
-    fn with(self, ticket: Ticket, ended: Instant) -> Begun {
+    pub(super) fn with(self, ticket: Ticket, ended: Instant) -> Begun {
         match self {
             Self::Whole { body, summary, is_empty } => {
                 Begun::Whole(Whole { body, summary, is_empty, ticket, ended })
@@ -183,15 +191,13 @@ impl Unticketed {
     }
 }
 
-/// How long an attempt may take until its first token. An answer that is not streamed has its
-/// first token with its last one, so `first_token` says nothing about it: each target gets an equal
-/// share of the time that is left, so that one that hangs leaves time for the next.
-fn patience(call: &Call, plan: &Plan) -> Duration {
-    let remaining = plan.remaining();
-    if call.envelope.stream {
-        remaining.min(plan.route().conduct.timeouts.first_token)
-    } else {
-        remaining / plan.targets_left().saturating_add(1)
+/// What the writer of a translated answer has to know.
+fn reply_context(call: &Call, target: &Target, terms: &Terms) -> ReplyContext {
+    ReplyContext {
+        request_id: call.request_id.to_string(),
+        model: target.model.name.to_string(),
+        created: terms.created,
+        include_usage: call.envelope.include_usage,
     }
 }
 
@@ -212,6 +218,7 @@ async fn refusal(target: &Target, mut reply: UpstreamReply) -> Failure {
 struct HeldBack {
     wire: Wire,
     bytes: Bytes,
+    tokens: u32,
 }
 
 /// What the beginning of a stream turned out to be.
@@ -253,8 +260,9 @@ impl HeldBack {
             if let Some(failure) = progress.failure {
                 return Err(failure);
             }
+            self.tokens = self.tokens.saturating_add(progress.tokens);
             // A finish reason is a token only where there is something to finish.
-            if progress.semantic && !self.wire.summary().is_hollow() {
+            if progress.tokens > 0 && !self.wire.summary().is_hollow() {
                 return Ok(Told::Something);
             }
             if self.bytes.len() > MAX_HELD_BYTES {

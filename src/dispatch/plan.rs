@@ -1,90 +1,166 @@
-//! Which targets a call may be served by, in which order, until when, and in which words.
+//! Which targets a call may be served by, in which order, and until when.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
-
 use super::Call;
-use crate::catalog::{Model, ModelKind};
-use crate::chat::ChatRequest;
+use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::dialect::gemini::{self, EmbeddingsRequest};
-use crate::dialect::{self, Dialect, Dropped, RequestTarget};
-use crate::fleet::Fleet;
+use crate::fleet::{Demand, Fleet, Group, Order, Ticket};
 use crate::journal::EndpointKind;
+use crate::policy::rank::{self, Exclusion};
+use crate::policy::retry::{self, AttemptLimits, Attempts};
 use crate::rejection::Rejection;
+
+/// The least urgent priority for which somebody is taken to wait.
+const LEAST_INTERACTIVE: u8 = 2;
+/// Bytes of a body for one token of its prompt.
+const BYTES_A_TOKEN: u64 = 4;
+/// What a prompt with pictures is taken for, whose length in bytes says nothing.
+const TOKENS_WITH_PICTURES: u64 = 2_000;
 
 /// The targets of one call, and what all its attempts share.
 #[derive(Debug)]
 pub(super) struct Plan {
     route: Arc<Route>,
-    /// The targets not tried yet, next one last.
-    left: Vec<Arc<Target>>,
+    pub(super) group: Arc<Group>,
+    pub(super) demand: Demand,
+    pub(super) order: Order,
+    /// How much of the order was looked at.
+    next: usize,
+    attempts: Attempts<usize>,
+    /// Whether a further attempt was refused because the route has made too many.
+    out_of_budget: bool,
     deadline: Instant,
     budget: Duration,
-    /// The call in canonical words, decoded once, when the first target needs it.
-    decoded: Option<Result<ChatRequest, Rejection>>,
 }
 
-/// A call as one target wants it.
+/// An attempt that may begin.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) dropped: Dropped,
-    /// How the answer gets from the provider's wire to the caller's.
-    pub(super) carriage: Carriage,
-}
-
-/// How an answer gets from the provider's wire to the caller's.
-#[derive(Debug, Clone)]
-pub(super) enum Carriage {
-    /// It is passed on as it comes: both speak the same wire.
-    Pass,
-    /// It is decoded and encoded.
-    Chat,
-    /// It is decoded as a conversation's, and encoded as a text completion.
-    Text,
-    /// It is vectors from Gemini, wanted in this way.
-    Vectors(EmbeddingsRequest),
+pub(super) struct Start {
+    /// Its target's position in the group.
+    pub(super) position: usize,
+    pub(super) target: Arc<Target>,
+    pub(super) ticket: Ticket,
 }
 
 // === impl Plan ===
 
 impl Plan {
     /// Finds the route and draws the order.
-    pub(super) fn new(call: &Call, fleet: &Fleet) -> Result<Self, Rejection> {
+    pub(super) fn new(call: &Call, fleet: &Fleet, now: Instant) -> Result<Self, Rejection> {
         let route = call.snapshot.resolve(&call.envelope.model)?;
-        let mut left = fleet.order(&route.tiers);
-        left.retain(|target| can_serve(&target.model, call.kind));
-        left.reverse();
-        if left.is_empty() {
+        if !route.tiers.iter().flatten().any(|target| can_serve(&target.model, call.kind)) {
             return Err(wrong_kind(call, &route));
         }
-        let budget = match call.timeout {
-            Some(timeout) => timeout.min(route.conduct.timeouts.total),
-            None => route.conduct.timeouts.total,
-        };
-        let deadline = Instant::now() + budget;
-        Ok(Self { route, left, deadline, budget, decoded: None })
+        let group = fleet.group(&route);
+        let demand = demand(call, &route, group.len());
+        group.on_request(now);
+        let order = group.order(&demand, now, rand::random);
+        let total = usize::try_from(route.conduct.attempts).unwrap_or(usize::MAX);
+        let limits = AttemptLimits { total, ..AttemptLimits::default() };
+        let limits =
+            if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
+        let total = route.conduct.timeouts.total;
+        let budget = call.timeout.map_or(total, |timeout| timeout.min(total));
+        Ok(Self {
+            route,
+            group,
+            demand,
+            order,
+            next: 0,
+            attempts: Attempts::new(limits),
+            out_of_budget: false,
+            deadline: now + budget,
+            budget,
+        })
     }
 
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    pub(super) fn next_target(&mut self) -> Option<Arc<Target>> {
-        self.left.pop()
+    /// The next attempt on a target that was not tried yet. The first is free; what follows a
+    /// failure is paid from the route's budget.
+    pub(super) fn next_start(&mut self, call: &Call, now: Instant) -> Option<Start> {
+        while let Some(position) = self.order.picks.get(self.next).copied() {
+            self.next += 1;
+            let target = Arc::clone(self.group.target(position)?);
+            if !can_serve(&target.model, call.kind) || self.attempts.on(position) > 0 {
+                continue;
+            }
+            match self.start(position, target, now) {
+                Ok(start) => return Some(start),
+                Err(None) => return None,
+                Err(Some(_exclusion)) => {}
+            }
+        }
+        None
+    }
+
+    /// Another attempt on a target that failed, after a pause, where no other is left.
+    pub(super) fn again(
+        &mut self,
+        position: usize,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let made = u32::try_from(self.attempts.made()).unwrap_or(u32::MAX).saturating_sub(1);
+        let remaining = self.deadline.saturating_duration_since(now);
+        if !self.attempts.allows(position) {
+            return None;
+        }
+        let interactive = self.demand.is_interactive;
+        retry::backoff(made, interactive, retry_after, remaining, rand::random())
+    }
+
+    /// Begins an attempt on a target; nothing where there is nothing to pay it with, or where the
+    /// request has had its attempts.
+    pub(super) fn start(
+        &mut self,
+        position: usize,
+        target: Arc<Target>,
+        now: Instant,
+    ) -> Result<Start, Option<Exclusion>> {
+        if !self.attempts.allows(position) {
+            return Err(None);
+        }
+        let extra = match self.attempts.made() {
+            0 => None,
+            _ => match self.group.extra(now) {
+                Some(extra) => Some(extra),
+                None => {
+                    self.out_of_budget = true;
+                    return Err(None);
+                }
+            },
+        };
+        let ticket =
+            self.group.admit(position, &self.demand, extra, self.order.is_panic, now).map_err(Some)?;
+        let _ = self.attempts.start(position);
+        Ok(Start { position, target, ticket })
+    }
+
+    /// Counts an attempt that was begun beside the plan: the second of a race.
+    pub(super) fn on_second(&mut self, position: usize) {
+        let _ = self.attempts.start(position);
     }
 
     /// How many targets can still be tried after the one at hand.
     pub(super) fn targets_left(&self) -> u32 {
-        u32::try_from(self.left.len()).unwrap_or(u32::MAX)
+        let ahead = self.order.picks.len().saturating_sub(self.next);
+        u32::try_from(ahead).unwrap_or(u32::MAX)
+    }
+
+    /// Whether another attempt may follow the one at hand.
+    pub(super) fn may_fail_over(&self) -> bool {
+        self.targets_left() > 0 && !self.attempts.exhausted()
+    }
+
+    /// Whether the route has made so many further attempts that there are none for this request.
+    pub(super) fn is_out_of_budget(&self) -> bool {
+        self.out_of_budget
     }
 
     /// When the request has to be over.
@@ -100,102 +176,57 @@ impl Plan {
         Rejection::DeadlinePassed { within: self.budget }
     }
 
-    /// The rejection where a route has no target that could be tried at all.
-    pub(super) fn nobody(&self, call: &Call) -> Rejection {
-        Rejection::Internal {
-            detail: format!("route {} has no targets for {}", self.route.name, call.kind.as_str()),
-        }
+    /// The rejection where none of the route's targets could be asked at all.
+    pub(super) fn nobody(&self, now: Instant) -> Rejection {
+        let why = |(position, exclusion): (usize, &Option<Exclusion>)| {
+            let target = self.group.target(position)?;
+            Some(format!("{} {}", target.id, exclusion.map_or("busy", Exclusion::as_str)))
+        };
+        let targets = self.order.excluded.iter().enumerate().filter_map(why).collect();
+        let retry_after = self.group.ready_after(now);
+        Rejection::NobodyReady { route: self.route.name.to_string(), targets, retry_after }
     }
+}
 
-    /// Writes the call for `target`.
-    pub(super) fn prepare(&mut self, call: &Call, target: &Target) -> Result<Prepared, Rejection> {
-        let endpoint = &target.endpoint;
-        let model = target.model.name.as_str();
-        let quirks = &endpoint.quirks;
-        let same_wire = endpoint.dialect == call.dialect
-            && !call.envelope.needs_decode(quirks)
-            && !holds_foreign_state(call);
-        let mut headers = endpoint.headers.clone();
-        let (path, body, dropped, carriage) = if same_wire {
-            let (body, dropped) = match call.dialect {
-                Dialect::Anthropic => call.envelope.for_anthropic(model, quirks),
-                Dialect::OpenAiChat | Dialect::Gemini => {
-                    call.envelope.for_openai_chat(model, quirks, true)
-                }
-            };
-            (path_of(call.kind, quirks.path.as_deref(), model), body, dropped, Carriage::Pass)
-        } else {
-            self.translate(call, target, &mut headers)?
-        };
-        self.add_headers(call, target, &mut headers);
-        Ok(Prepared {
-            path: format!("{}{path}", endpoint.base.path),
-            headers,
-            body,
-            dropped,
-            carriage,
-        })
+/// What the call asks of a target. Where there is only one target, nothing hangs on most of it.
+fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
+    let envelope = &call.envelope;
+    let mut demand = Demand {
+        input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
+        max_output: envelope.max_tokens,
+        is_interactive: call.priority.level() <= LEAST_INTERACTIVE,
+        choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),
+        ..Demand::default()
+    };
+    if targets < 2 {
+        return demand;
     }
+    let needs = envelope.needs();
+    let features = [
+        (needs.tools, Feature::Tools),
+        (needs.json_schema, Feature::JsonSchema),
+        (needs.images, Feature::Vision),
+    ];
+    demand.features.extend(features.iter().filter(|(needed, _)| *needed).map(|(_, f)| *f));
+    if needs.images {
+        demand.input_tokens = demand.input_tokens.min(TOKENS_WITH_PICTURES);
+    }
+    let is_true = |key: &str| envelope.raw(key) == Some(b"true");
+    demand.has_server_state =
+        is_true("store") || is_true("background") || envelope.has("previous_response_id");
+    if route.sticky {
+        demand.sticky = Some(rank::hash(sticky_unit(call).as_bytes()));
+    }
+    demand
+}
 
-    /// Writes a call for a target that speaks another wire.
-    fn translate(
-        &mut self,
-        call: &Call,
-        target: &Target,
-        headers: &mut HeaderMap,
-    ) -> Result<(String, Bytes, Dropped, Carriage), Rejection> {
-        let refused = |param: &str, problem: &str| Rejection::Unsupported {
-            param: param.to_owned(),
-            target: target.id.to_string(),
-            problem: problem.to_owned(),
-        };
-        let to = RequestTarget {
-            model: target.model.name.as_str(),
-            label: target.id.as_str(),
-            quirks: &target.endpoint.quirks,
-            output_tokens: target.model.output_tokens,
-        };
-        let mut dropped = Dropped::default();
-        let (wire, carriage) = match (call.kind, target.endpoint.dialect) {
-            (EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions, dialect) => {
-                let chat = self.decoded.get_or_insert_with(|| decode(call));
-                let chat = chat.as_ref().map_err(Clone::clone)?;
-                let is_text = call.kind == EndpointKind::Completions;
-                let carriage = if is_text { Carriage::Text } else { Carriage::Chat };
-                (dialect.codec().encode_request(chat, &to, &mut dropped)?, carriage)
-            }
-            (EndpointKind::Embeddings, Dialect::Gemini) => {
-                let (request, wire) = gemini::encode_embeddings(call.envelope.body(), &to)?;
-                (wire, Carriage::Vectors(request))
-            }
-            (EndpointKind::Embeddings, _) => {
-                return Err(refused("input", "this provider has no embeddings"));
-            }
-            (EndpointKind::CountTokens, _) => {
-                return Err(refused("messages", "this provider does not count tokens"));
-            }
-        };
-        headers.extend(wire.headers.into_iter().map(|(name, value)| (Some(name), value)));
-        Ok((wire.path, wire.body, dropped, carriage))
-    }
-
-    fn add_headers(&self, call: &Call, target: &Target, headers: &mut HeaderMap) {
-        const AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // Tokens are too small to gain by compression, and a scanner reads them as they come.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let accept = if call.envelope.stream { "text/event-stream" } else { "application/json" };
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        forward(&call.forwarded, target.endpoint.dialect, headers);
-        if target.endpoint.dialect == Dialect::Anthropic {
-            let version = http::HeaderName::from_static("anthropic-version");
-            headers.entry(version).or_insert(HeaderValue::from_static("2023-06-01"));
-        }
-        if let Some((name, value)) = &target.endpoint.auth_header {
-            headers.insert(name, value.clone());
-        }
-    }
+/// Whose requests stick together.
+fn sticky_unit(call: &Call) -> String {
+    call.sticky
+        .clone()
+        .or_else(|| call.envelope.text("safety_identifier"))
+        .or_else(|| call.envelope.text("user"))
+        .unwrap_or_else(|| call.caller.id.to_string())
 }
 
 /// Whether a model is of the kind that is called. Nothing is known of one that is not listed.
@@ -223,51 +254,3 @@ fn wrong_kind(call: &Call, route: &Route) -> Rejection {
     Rejection::invalid("model", problem)
 }
 
-/// Passes on the caller's headers that mean something to a provider of this dialect. Betas are lists:
-/// the caller's join those that the operator or the translation asks for.
-fn forward(from: &HeaderMap, dialect: Dialect, to: &mut HeaderMap) {
-    for name in from.keys() {
-        let theirs = match name.as_str() {
-            "anthropic-beta" | "anthropic-version" => dialect == Dialect::Anthropic,
-            "openai-beta" => dialect == Dialect::OpenAiChat,
-            _ => true,
-        };
-        if !theirs {
-            continue;
-        }
-        if !name.as_str().ends_with("-beta") {
-            to.remove(name);
-        }
-        for value in from.get_all(name) {
-            to.append(name, value.clone());
-        }
-    }
-}
-
-/// Reads a call in canonical words.
-fn decode(call: &Call) -> Result<ChatRequest, Rejection> {
-    let body = call.envelope.body();
-    if call.kind == EndpointKind::Completions {
-        dialect::decode_text_request(body)
-    } else {
-        call.dialect.codec().decode_request(body)
-    }
-}
-
-/// The path of an endpoint below a provider's base URL, on the wire the caller speaks.
-fn path_of(kind: EndpointKind, quirk: Option<&str>, model: &str) -> String {
-    match (kind, quirk) {
-        (EndpointKind::Chat | EndpointKind::Messages, Some(path)) => path.replace("{model}", model),
-        (EndpointKind::Chat, None) => "/chat/completions".to_owned(),
-        (EndpointKind::Messages, None) => "/messages".to_owned(),
-        (EndpointKind::Completions, _) => "/completions".to_owned(),
-        (EndpointKind::Embeddings, _) => "/embeddings".to_owned(),
-        (EndpointKind::CountTokens, _) => "/messages/count_tokens".to_owned(),
-    }
-}
-
-/// Whether the caller brings back what a provider of another dialect said.
-fn holds_foreign_state(call: &Call) -> bool {
-    let messages = call.envelope.raw("messages");
-    messages.is_some_and(|messages| call.dialect.codec().holds_foreign_state(messages))
-}

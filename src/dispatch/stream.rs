@@ -20,11 +20,11 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
-use super::plan::Plan;
+use super::attempt::Terms;
 use super::wire::{Progress, Wire};
 use super::{Account, Answer};
 use crate::clock::Instant;
-use crate::config::{KeepAlive, Target, Timeouts};
+use crate::config::{HoldBack, KeepAlive, Target, Timeouts};
 use crate::dialect::Dialect;
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
@@ -78,6 +78,10 @@ pub(super) struct Live {
     wire: Wire,
     /// Bytes not sent yet: at first those held back.
     held: Bytes,
+    /// Pieces of the answer among them.
+    held_tokens: u32,
+    /// Whether the body has ended while it was held back.
+    is_over: bool,
     pub(super) ticket: Option<Ticket>,
     timeouts: Timeouts,
     keep_alive: KeepAlive,
@@ -95,27 +99,63 @@ impl Live {
     pub(super) fn new(
         body: Box<dyn UpstreamBody>,
         wire: Wire,
-        held: Bytes,
-        plan: &Plan,
+        (held, held_tokens): (Bytes, u32),
+        terms: &Terms,
         target: &Arc<Target>,
     ) -> Self {
         Self {
             body,
             wire,
             held,
+            held_tokens,
+            is_over: false,
             ticket: None,
-            timeouts: plan.route().conduct.timeouts,
-            keep_alive: plan.route().conduct.keep_alive,
-            deadline: plan.deadline(),
+            timeouts: terms.conduct.timeouts,
+            keep_alive: terms.conduct.keep_alive,
+            deadline: terms.deadline,
             last_token: Instant::now(),
             target: Arc::clone(target),
         }
+    }
+
+    /// Holds more of the answer back while another target could still take over: a provider that
+    /// fails within its first words has then failed before anybody heard them.
+    pub(super) async fn hold_back(&mut self, hold_back: HoldBack) -> Result<(), Failure> {
+        let until = self.last_token + hold_back.time;
+        while self.held_tokens < hold_back.tokens && !self.is_over && !self.wire.saw_terminal() {
+            let next = upstream::next_chunk(&mut *self.body);
+            let Ok(chunk) = tokio::time::timeout_at(until, next).await else { break };
+            let progress = match chunk {
+                Some(chunk) => self.wire.push(chunk?),
+                None => {
+                    self.is_over = true;
+                    self.wire.finish()
+                }
+            };
+            if let Some(failure) = progress.failure {
+                return Err(failure);
+            }
+            if progress.advanced {
+                self.last_token = Instant::now();
+            }
+            self.held_tokens = self.held_tokens.saturating_add(progress.tokens);
+            self.held = wire::join(std::mem::take(&mut self.held), &progress.bytes);
+        }
+        Ok(())
+    }
+
+    /// What was counted so far.
+    pub(super) fn summary(&self) -> &StreamSummary {
+        self.wire.summary()
     }
 
     /// The next bytes for the caller, or how the answer ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if !self.held.is_empty() {
             return Poll::Ready(Step::Send(std::mem::take(&mut self.held)));
+        }
+        if self.is_over {
+            return Poll::Ready(Step::End(Bytes::new()));
         }
         loop {
             let progress = match self.body.poll_chunk(cx) {
@@ -192,7 +232,7 @@ impl AnswerStream {
         match begun {
             Begun::Stream(live) => Self::answer(*live, account),
             Begun::Whole(Whole { body, summary, ticket, ended, .. }) => {
-                ticket.succeed(ended);
+                ticket.succeed(summary.usage, ended);
                 let served = account.complete(&summary);
                 Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
             }
@@ -287,7 +327,7 @@ impl AnswerStream {
                 self.account = Some(account);
             }
             Ok(Begun::Whole(Whole { body, summary, ticket, ended, .. })) => {
-                ticket.succeed(ended);
+                ticket.succeed(summary.usage, ended);
                 account.complete(&summary);
                 self.state = State::Last(body);
             }
@@ -312,7 +352,7 @@ impl AnswerStream {
         };
         let Live { wire, ticket, .. } = *live;
         if let Some(ticket) = ticket {
-            ticket.succeed(Instant::now());
+            ticket.succeed(wire.summary().usage, Instant::now());
         }
         if let Some(account) = self.account.take() {
             account.complete(wire.summary());
@@ -325,7 +365,7 @@ impl AnswerStream {
         };
         let Live { wire, ticket, target, .. } = *live;
         if let Some(ticket) = ticket {
-            ticket.fail(failure.kind);
+            ticket.fail(&failure, Instant::now());
         }
         let Some(account) = self.account.take() else { return };
         tracing::warn!(
@@ -375,7 +415,7 @@ impl Drop for AnswerStream {
         let Live { wire, ticket, held, .. } = *live;
         if wire.saw_terminal() && held.is_empty() {
             if let Some(ticket) = ticket {
-                ticket.succeed(Instant::now());
+                ticket.succeed(wire.summary().usage, Instant::now());
             }
             account.complete(wire.summary());
         } else {

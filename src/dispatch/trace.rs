@@ -37,14 +37,15 @@ struct Attempt {
     context: TraceContext,
     target: Arc<Target>,
     began: Instant,
-    /// Why it failed and when, where it did before a token of it was sent.
-    failed: Option<Failed>,
+    /// When and why it ended, where it did before a token of it was sent.
+    ended: Option<Ended>,
 }
 
 #[derive(Debug)]
-struct Failed {
+struct Ended {
     at: Instant,
-    kind: FailureKind,
+    /// Of what it failed; nothing where it lost a race.
+    kind: Option<FailureKind>,
     /// The provider's, where an answer came at all.
     status: Option<StatusCode>,
 }
@@ -80,20 +81,28 @@ impl Trace {
     }
 
     /// Notes an attempt and returns its place in the trace.
-    pub(super) fn on_attempt(&mut self, target: &Arc<Target>) -> TraceContext {
+    pub(super) fn on_attempt(&mut self, target: &Arc<Target>) -> (TraceContext, usize) {
         let context = self.context.child();
+        let number = self.attempts.len();
         if self.is_kept() {
             let (target, began) = (Arc::clone(target), Instant::now());
-            self.attempts.push(Attempt { context, target, began, failed: None });
+            self.attempts.push(Attempt { context, target, began, ended: None });
         }
-        context
+        (context, number)
     }
 
-    /// Notes that the last attempt failed.
-    pub(super) fn on_failure(&mut self, failure: &Failure) {
-        if let Some(attempt) = self.attempts.last_mut() {
+    /// Notes that an attempt failed.
+    pub(super) fn on_failure(&mut self, failure: &Failure, number: usize) {
+        if let Some(attempt) = self.attempts.get_mut(number) {
             let Failure { kind, status, .. } = *failure;
-            attempt.failed = Some(Failed { at: Instant::now(), kind, status });
+            attempt.ended = Some(Ended { at: Instant::now(), kind: Some(kind), status });
+        }
+    }
+
+    /// Notes that an attempt lost a race.
+    pub(super) fn on_superseded(&mut self, number: usize) {
+        if let Some(attempt) = self.attempts.get_mut(number) {
+            attempt.ended = Some(Ended { at: Instant::now(), kind: None, status: None });
         }
     }
 
@@ -201,10 +210,10 @@ impl Finished {
 
     fn attempt(&self, attempt: &Attempt, number: u64) -> Span {
         let Self { trace, entry } = self;
-        let Attempt { context, target, began, failed } = attempt;
+        let Attempt { context, target, began, ended: early } = attempt;
         let operation = operation(entry.endpoint);
         let name = format!("{operation} {}", target.model.name);
-        let ended = failed.as_ref().map_or(trace.ended, |failed| failed.at);
+        let ended = early.as_ref().map_or(trace.ended, |early| early.at);
         let times = (self.unix_nanos(*began), self.unix_nanos(ended));
         let parent = Some(trace.context.span_id);
         let mut span = Span::new(name, SpanKind::Client, *context, parent, times);
@@ -215,12 +224,13 @@ impl Finished {
         span.int("server.port", target.endpoint.base.origin.port.into());
         span.text("tidegate.target", target.id.as_str());
         span.int("tidegate.attempt", number);
-        let failure = match failed {
-            Some(failed) => Some(failed.kind),
+        let failure = match early {
+            Some(early) => early.kind,
             None => entry.failure.filter(|_| entry.outcome == Outcome::Cut),
         };
         let result = match failure {
             Some(kind) => kind.as_str(),
+            None if early.is_some() => "superseded",
             None if entry.outcome == Outcome::ClientGone => "client_gone",
             None => "success",
         };
@@ -229,7 +239,7 @@ impl Finished {
             span.text("error.type", kind.as_str());
             span.fail();
         }
-        if let Some(status) = failed.as_ref().and_then(|failed| failed.status) {
+        if let Some(status) = early.as_ref().and_then(|early| early.status) {
             span.int("http.response.status_code", status.as_u16().into());
         }
         span

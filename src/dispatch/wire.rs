@@ -51,8 +51,8 @@ struct Notes {
 pub(super) struct Progress {
     /// Whole events for the caller; may be empty.
     pub(super) bytes: Bytes,
-    /// Whether a token was among them.
-    pub(super) semantic: bool,
+    /// How many pieces of the answer were among them: about its tokens.
+    pub(super) tokens: u32,
     /// Whether they brought the answer nearer to its end: a token, its count or its end, and not
     /// a comment, a ping or an envelope.
     pub(super) advanced: bool,
@@ -198,7 +198,7 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
                 break;
             }
         };
-        progress.semantic |= kind == FrameKind::Semantic;
+        progress.tokens += u32::from(kind == FrameKind::Semantic);
         progress.advanced |= kind != FrameKind::Preamble;
         if kind == FrameKind::Terminal {
             match &mut edited {
@@ -254,7 +254,7 @@ impl Translated {
     fn encode(&mut self, notes: &Notes, progress: &mut Progress) -> Vec<u8> {
         let mut out = Vec::new();
         for delta in self.deltas.drain(..) {
-            progress.semantic |= delta.is_semantic();
+            progress.tokens += u32::from(delta.is_semantic());
             progress.advanced |= !matches!(delta, Delta::Start { .. });
             note(&mut self.summary, &delta);
             if let Delta::Usage { usage } = &delta {

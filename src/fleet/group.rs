@@ -1,7 +1,6 @@
 //! The targets of one route: ranked for a request, and handed out one by one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -352,14 +351,4 @@ fn prices_of(target: &Target) -> Prices {
         cached: usd(prices.cached_input.pico_usd(1)),
         output: usd(prices.output.pico_usd(1)),
     })
-}
-
-/// Counts attempts under way.
-#[derive(Debug, Default)]
-pub(super) struct Gauge(AtomicU32);
-
-impl Gauge {
-    pub(super) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
 }

@@ -123,6 +123,21 @@ impl Health {
         (own, self.any_size.quantiles(now))
     }
 
+    /// The most attempts that may be under way; 0 where no limit was learnt.
+    pub(super) fn limit(&self) -> u32 {
+        0
+    }
+
+    /// What the tightest rate limit has left, 0 to 1; 1 where none is known.
+    pub(super) fn headroom(&self, _now: Instant) -> f64 {
+        1.0
+    }
+
+    /// Whether the provider asked to be left alone for now.
+    pub(super) fn is_cooling(&self, _now: Instant) -> bool {
+        false
+    }
+
     /// Attempts of the last minute, and those of them that failed.
     pub(super) fn last_minute(&mut self, now: Instant) -> (u32, u32) {
         let [attempts, failed] = self.minute.sums(now);
@@ -158,7 +173,7 @@ impl Health {
     /// breaks later is told as a failure of its own.
     pub(super) fn on_first_token(
         &mut self,
-        pass: Pass,
+        pass: Option<Pass>,
         size: SizeBucket,
         waited: Duration,
         random: f64,
@@ -168,6 +183,7 @@ impl Health {
         self.observe(size, waited, now);
         self.ejection.on_sample();
         let slow = usual.is_some_and(|usual| waited > SLOW_FROM.max(usual * SLOW_TIMES));
+        let pass = pass?;
         if slow {
             self.breaker.on_slow_success(pass, random, now)
         } else {
@@ -186,7 +202,7 @@ impl Health {
     /// The attempt failed.
     pub(super) fn on_failure(
         &mut self,
-        pass: Pass,
+        pass: Option<Pass>,
         failure: &Failure,
         random: f64,
         now: Instant,
@@ -195,7 +211,7 @@ impl Health {
         // A model that a caller made up and nobody has says nothing of those that exist.
         let made_up = failure.kind == FailureKind::NotServed && !self.listed;
         let Some(severity) = known.filter(|_| !made_up) else {
-            return self.breaker.on_neutral(pass);
+            return self.breaker.on_neutral(pass?);
         };
         self.minute.add([0, 1], now);
         self.success.add(false, now);
@@ -204,14 +220,14 @@ impl Health {
         let left = self.penalty_seconds(now).unwrap_or_default();
         let penalty = PENALTY.max(asked).max(Duration::from_secs_f64(left));
         self.penalty = Some((penalty, now));
-        self.breaker.on_failure(pass, severity, failure.retry_after, random, now)
+        self.breaker.on_failure(pass?, severity, failure.retry_after, random, now)
     }
 
     /// The attempt was given up after `waited` without a first token: it would have taken at least
     /// that long.
     pub(super) fn on_given_up(
         &mut self,
-        pass: Pass,
+        pass: Option<Pass>,
         size: SizeBucket,
         waited: Duration,
         now: Instant,
@@ -221,7 +237,7 @@ impl Health {
         if waited.as_secs_f64() > expected {
             self.observe(size, waited, now);
         }
-        self.breaker.on_neutral(pass)
+        self.breaker.on_neutral(pass?)
     }
 
     fn observe(&mut self, size: SizeBucket, waited: Duration, now: Instant) {

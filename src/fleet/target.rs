@@ -10,7 +10,7 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
 use crate::policy::breaker::{self, State, Transition};
-use crate::policy::rank;
+use crate::policy::rank::{self, Exclusion};
 use crate::telemetry::TargetMetrics;
 
 /// The live side of one target.
@@ -78,6 +78,11 @@ impl TargetLive {
     /// Takes it out, or back in.
     pub fn set_drained(&self, drained: bool) {
         self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Why its credential cannot be used now.
+    pub(super) fn credential_exclusion(&self, _now: Instant) -> Option<Exclusion> {
+        None
     }
 
     /// Whether most of its provider's targets are out, though it is not.

@@ -60,6 +60,7 @@ pub struct Metrics {
     /// The gateway's own part of a request, in seconds.
     pub overhead_seconds: Histogram,
     in_flight: IntGaugeVec,
+    breaker_state: IntGaugeVec,
     token_usage: HistogramVec,
     target_seconds: HistogramVec,
     target_first_token: HistogramVec,
@@ -78,6 +79,8 @@ pub struct Metrics {
 pub struct TargetMetrics {
     /// Attempts under way.
     pub in_flight: IntGauge,
+    /// 0: its breaker is closed, 1: half open, 2: open.
+    pub breaker_state: IntGauge,
     succeeded: IntCounter,
     /// From sending an attempt to its end, in seconds.
     pub duration_seconds: Histogram,

@@ -10,11 +10,11 @@ use super::Ledger;
 use super::estimate::Estimate;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::dialect::{Dropped, ReplyContext, StreamSummary};
+use crate::dialect::{Dropped, StreamSummary};
 use crate::dispatch::attempt::Whole;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::ids::ModelName;
 use crate::journal::{EndpointKind, Entry, Outcome};
 use crate::rejection::Rejection;
@@ -45,6 +45,8 @@ pub(super) struct Open {
     /// Whether the cost of what was tried is counted already.
     is_booked: bool,
     dropped: Dropped,
+    /// Whether two attempts were raced.
+    hedged: bool,
     /// Whether the answer comes token by token.
     flows: bool,
     /// `None` where the request leaves no span.
@@ -65,6 +67,7 @@ impl Account {
             tried: None,
             is_booked: false,
             dropped: Dropped::default(),
+            hedged: false,
             flows: false,
             trace: None,
         };
@@ -105,15 +108,48 @@ impl Account {
         }
     }
 
-    /// Makes an attempt a span of its own, and the parent of what its provider does.
+    /// Makes an attempt a span of its own, and the parent of what its provider does. The number is
+    /// the attempt's among those of the trace.
     pub(in crate::dispatch) fn trace_attempt(
         &mut self,
         target: &Arc<Target>,
         headers: &mut HeaderMap,
+    ) -> Option<usize> {
+        let trace = self.open.as_mut()?.trace.as_mut()?;
+        let (context, number): (TraceContext, usize) = trace.on_attempt(target);
+        headers.insert(TRACEPARENT, context.header());
+        Some(number)
+    }
+
+    /// Notes that two attempts are raced.
+    pub(in crate::dispatch) fn on_hedge(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.hedged = true;
+        }
+    }
+
+    /// Notes the attempt that lost a race, and what it has cost without use.
+    pub(in crate::dispatch) fn on_superseded(&mut self, number: Option<usize>, waste: MicroUsd) {
+        let Some(open) = &mut self.open else { return };
+        open.entry.cost = open.entry.cost + waste;
+        if let (Some(trace), Some(number)) = (&mut open.trace, number) {
+            trace.on_superseded(number);
+        }
+    }
+
+    /// Notes whose answer it is, of the attempts that were made.
+    pub(in crate::dispatch) fn on_winner(
+        &mut self,
+        target: &Arc<Target>,
+        dropped: Dropped,
+        metrics: &TargetMetrics,
     ) {
-        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
-            let context: TraceContext = trace.on_attempt(target);
-            headers.insert(TRACEPARENT, context.header());
+        if let Some(open) = &mut self.open {
+            open.entry.target = Some(target.id.clone());
+            open.entry.provider = Some(target.endpoint.provider.clone());
+            open.entry.model_served = Some(target.model.name.clone());
+            open.dropped = dropped;
+            open.tried = Some((Arc::clone(target), metrics.clone()));
         }
     }
 
@@ -124,11 +160,11 @@ impl Account {
         }
     }
 
-    pub(in crate::dispatch) fn on_failure(&mut self, failure: &Failure) {
+    pub(in crate::dispatch) fn on_failure(&mut self, failure: &Failure, number: Option<usize>) {
         if let Some(open) = &mut self.open {
             open.entry.failure = Some(failure.kind);
-            if let Some(trace) = &mut open.trace {
-                trace.on_failure(failure);
+            if let (Some(trace), Some(number)) = (&mut open.trace, number) {
+                trace.on_failure(failure, number);
             }
             // A provider that failed before its first token charges nothing, or said how much.
             open.tried = None;
@@ -137,19 +173,18 @@ impl Account {
 
     /// Counts the tokens of an attempt that answered nothing, where its provider did. Others charge
     /// for an answer whether or not the caller sees it.
-    pub(in crate::dispatch) fn on_waste(&mut self, summary: &StreamSummary) {
+    pub(in crate::dispatch) fn on_waste(
+        &mut self,
+        target: &Target,
+        metrics: &TargetMetrics,
+        summary: &StreamSummary,
+    ) {
         let Some(open) = &mut self.open else { return };
-        if let (Some((target, metrics)), Some(usage)) = (&open.tried, &summary.usage) {
+        if let Some(usage) = &summary.usage {
             let cost = target.model.cost(usage);
             metrics.used(usage, cost.0);
             open.entry.cost = open.entry.cost + cost;
         }
-    }
-
-    /// Notes an empty answer that is kept while another target is asked.
-    pub(in crate::dispatch) fn on_empty(&mut self, summary: &StreamSummary) {
-        self.on_waste(summary);
-        self.on_failure(&Failure::new(FailureKind::Degenerate, "the answer is empty"));
     }
 
     /// Notes that the empty answer of `target` is the answer after all.
@@ -159,12 +194,8 @@ impl Account {
         dropped: Dropped,
         answer: &Whole,
     ) {
+        self.on_winner(target, dropped, answer.ticket.metrics());
         if let Some(open) = &mut self.open {
-            open.entry.target = Some(target.id.clone());
-            open.entry.provider = Some(target.endpoint.provider.clone());
-            open.entry.model_served = Some(target.model.name.clone());
-            open.dropped = dropped;
-            open.tried = Some((Arc::clone(target), answer.ticket.metrics().clone()));
             open.is_booked = answer.summary.usage.is_some();
         }
     }
@@ -191,22 +222,13 @@ impl Account {
         self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
     }
 
-    /// What the writer of a translated answer has to know.
-    pub(in crate::dispatch) fn reply_context(&self, call: &Call, target: &Target) -> ReplyContext {
-        ReplyContext {
-            request_id: call.request_id.to_string(),
-            model: target.model.name.to_string(),
-            created: self.ledger.unix_seconds(),
-            include_usage: call.envelope.include_usage,
-        }
-    }
-
     /// How the answer came about so far.
     pub fn served(&self) -> Served {
         let Some(open) = &self.open else { return Served::default() };
         Served {
             by: open.entry.target.clone(),
             attempts: open.entry.attempts,
+            hedged: open.hedged,
             dropped: open.dropped.clone(),
             cost: None,
             overhead: open.overhead(Instant::now()),

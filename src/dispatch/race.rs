@@ -1,0 +1,289 @@
+//! One attempt, and a second one beside it where the first is late.
+//!
+//! Both legs are futures of the request, so that dropping it drops them. The first token decides,
+//! never headers: a provider that has sent those may still think for a minute. The loser's future is
+//! dropped, which cancels it upstream; what its prompt has cost is booked as waste.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::attempt::{Begun, Lost, Terms, Unticketed};
+use super::plan::{Plan, Start};
+use super::prepare::{Prepared, Scribe};
+use super::{Account, Call, Lane};
+use crate::clock::Instant;
+use crate::config::Target;
+use crate::dialect::Dropped;
+use crate::failure::{Failure, FailureKind};
+use crate::fleet::{Race, Second, Ticket};
+use crate::units::MicroUsd;
+
+/// What a race came to.
+pub(super) enum Outcome {
+    /// Somebody has begun to answer.
+    Won(Won),
+    /// All legs failed. The failure is the last leg's.
+    Lost(Failed),
+}
+
+/// An answer that has begun, and whose it is.
+pub(super) struct Won {
+    pub(super) begun: Begun,
+    pub(super) position: usize,
+    pub(super) target: Arc<Target>,
+    pub(super) dropped: Dropped,
+    /// Its number in the trace.
+    pub(super) span: Option<usize>,
+}
+
+/// A failed attempt, and on which target.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    pub(super) position: usize,
+}
+
+/// An attempt under way.
+struct Leg<'a> {
+    position: usize,
+    target: Arc<Target>,
+    ticket: Ticket,
+    dropped: Dropped,
+    span: Option<usize>,
+    /// Of a second leg: what its prompt costs, in US dollars.
+    input_usd: f64,
+    future: Pin<Box<dyn Future<Output = Result<Unticketed, Lost>> + Send + 'a>>,
+}
+
+/// What a race waits for.
+enum Event {
+    Ended(usize, Box<Result<Unticketed, Lost>>),
+    /// The first leg's first token is late.
+    Late,
+}
+
+impl Lane {
+    /// Makes an attempt, and a second one beside it if the first is late and the route wants that.
+    pub(super) async fn race(
+        &self,
+        call: &Call,
+        plan: &mut Plan,
+        scribe: &mut Scribe,
+        (start, prepared): (Start, Prepared),
+        account: &mut Account,
+    ) -> Outcome {
+        let terms = self.terms(plan);
+        let (began, first) = (Instant::now(), start.position);
+        let delay =
+            plan.group.hedge_delay(first, &plan.order, &plan.demand, plan.remaining(), began);
+        let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
+        let patience = patience(call, plan);
+        let mut legs = [Some(self.leg(call, start, prepared, terms, patience, account)), None];
+        let outcome = loop {
+            match next_event(&mut legs, &mut late).await {
+                Event::Late => {
+                    late = None;
+                    legs[1] = self.second(call, plan, scribe, (first, began), terms, account);
+                }
+                Event::Ended(index, ended) => {
+                    let Some(leg) = legs[index].take() else { continue };
+                    let now = Instant::now();
+                    match *ended {
+                        Ok(begun) => break self.won(leg, begun, &mut legs, account, now),
+                        Err(lost) => {
+                            let failed = self.lost(leg, lost, call, account, now);
+                            if legs.iter().all(Option::is_none) {
+                                break Outcome::Lost(failed);
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        account.on_upstream_wait(Instant::now().saturating_duration_since(began));
+        outcome
+    }
+
+    fn terms(&self, plan: &Plan) -> Terms {
+        Terms {
+            conduct: plan.route().conduct,
+            deadline: plan.deadline(),
+            created: self.ledger.unix_seconds(),
+        }
+    }
+
+    fn leg<'a>(
+        &'a self,
+        call: &'a Call,
+        start: Start,
+        mut prepared: Prepared,
+        terms: Terms,
+        patience: Duration,
+        account: &mut Account,
+    ) -> Leg<'a> {
+        let Start { position, target, ticket } = start;
+        account.on_attempt(&target, &prepared.dropped);
+        account.on_ticket(&target, ticket.metrics());
+        let span = account.trace_attempt(&target, &mut prepared.headers);
+        let dropped = prepared.dropped.clone();
+        // Boxed: what an attempt holds across its waits would otherwise be copied up through every
+        // future around it.
+        let future =
+            Box::pin(self.attempt(call, Arc::clone(&target), prepared, terms, patience));
+        Leg { position, target, ticket, dropped, span, input_usd: 0.0, future }
+    }
+
+    /// Begins the second leg, if it may.
+    fn second<'a>(
+        &'a self,
+        call: &'a Call,
+        plan: &mut Plan,
+        scribe: &mut Scribe,
+        (first, began): (usize, Instant),
+        terms: Terms,
+        account: &mut Account,
+    ) -> Option<Leg<'a>> {
+        let now = Instant::now();
+        let race = Race {
+            first,
+            waited: now.saturating_duration_since(began),
+            remaining: plan.remaining(),
+            has_pushback: plan.has_pushback(),
+        };
+        let second = match plan.group.second(&race, &plan.order, &plan.demand, now) {
+            Ok(second) => second,
+            Err(why) => {
+                self.ledger.metrics().hedge_refused(why.as_str());
+                return None;
+            }
+        };
+        let Second { position, target, ticket, input_usd } = second;
+        // A target that cannot be told the request is no second.
+        let prepared = scribe.prepare(call, &target).ok()?;
+        plan.on_second(position);
+        account.on_hedge();
+        self.ledger.metrics().hedges.inc();
+        let start = Start { position, target, ticket };
+        let leg = self.leg(call, start, prepared, terms, patience(call, plan), account);
+        Some(Leg { input_usd, ..leg })
+    }
+
+    fn won(
+        &self,
+        leg: Leg<'_>,
+        begun: Unticketed,
+        legs: &mut [Option<Leg<'_>>; 2],
+        account: &mut Account,
+        now: Instant,
+    ) -> Outcome {
+        let Leg { position, target, mut ticket, dropped, span, .. } = leg;
+        for loser in legs.iter_mut().filter_map(Option::take) {
+            let Leg { ticket, span, input_usd, future, .. } = loser;
+            drop(future);
+            ticket.supersede();
+            // The loser was sent the same prompt. What it would have generated was cut off.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "micro-dollars of one prompt, never below zero"
+            )]
+            let waste = MicroUsd((input_usd * 1e6) as u64);
+            self.ledger.metrics().hedge_waste.inc_by(waste.0);
+            account.on_superseded(span, waste);
+        }
+        account.on_winner(&target, dropped.clone(), ticket.metrics());
+        if !begun.is_empty() {
+            ticket.on_first_token(now);
+            account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
+        }
+        Outcome::Won(Won { begun: begun.with(ticket, now), position, target, dropped, span })
+    }
+
+    fn lost(
+        &self,
+        leg: Leg<'_>,
+        lost: Lost,
+        call: &Call,
+        account: &mut Account,
+        now: Instant,
+    ) -> Failed {
+        let Leg { position, target, ticket, span, .. } = leg;
+        let Lost { failure, said } = lost;
+        if let Some(said) = said {
+            account.on_waste(&target, ticket.metrics(), &said);
+        }
+        note_failure(call, &target, &failure, span, account);
+        ticket.fail(&failure, now);
+        Failed { failure, position }
+    }
+}
+
+/// Writes down that an attempt failed.
+pub(super) fn note_failure(
+    call: &Call,
+    target: &Target,
+    failure: &Failure,
+    span: Option<usize>,
+    account: &mut Account,
+) {
+    tracing::debug!(
+        request.id = %call.request_id,
+        target.id = %target.id,
+        failure.kind = failure.kind.as_str(),
+        "attempt failed: {}",
+        failure.loggable()
+    );
+    account.on_failure(failure, span);
+}
+
+/// The next thing that happens to a race. Of two legs that end at once the first counts.
+async fn next_event(legs: &mut [Option<Leg<'_>>; 2], late: &mut Option<Pin<Box<Sleep>>>) -> Event {
+    poll_fn(|cx| {
+        for (index, leg) in legs.iter_mut().enumerate() {
+            if let Some(leg) = leg
+                && let Poll::Ready(ended) = leg.future.as_mut().poll(cx)
+            {
+                return Poll::Ready(Event::Ended(index, Box::new(ended)));
+            }
+        }
+        match late {
+            Some(alarm) => alarm.as_mut().poll(cx).map(|()| Event::Late),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// How long an attempt may take until its first token. An answer that is not streamed has its
+/// first token with its last one, so `first_token` says nothing about it: each target gets an equal
+/// share of the time that is left, so that one that hangs leaves time for the next.
+fn patience(call: &Call, plan: &Plan) -> Duration {
+    let remaining = plan.remaining();
+    if call.envelope.stream {
+        remaining.min(plan.route().conduct.timeouts.first_token)
+    } else {
+        remaining / plan.targets_left().saturating_add(1)
+    }
+}
+
+/// Whether a failure says that a provider has more to do than it can.
+pub(super) fn is_pushback(failure: &Failure) -> bool {
+    match failure.kind {
+        FailureKind::RateLimited | FailureKind::Overloaded => true,
+        FailureKind::Transport
+        | FailureKind::SlowStart
+        | FailureKind::ServerFault
+        | FailureKind::HardQuota
+        | FailureKind::AuthFault
+        | FailureKind::NotServed
+        | FailureKind::CallerFault
+        | FailureKind::ContextTooLong
+        | FailureKind::Policy
+        | FailureKind::MidStream
+        | FailureKind::Degenerate => false,
+    }
+}

@@ -1,0 +1,208 @@
+//! Tries targets until one answers.
+
+use std::sync::Arc;
+
+use super::attempt::{Begun, Whole};
+use super::plan::{Plan, Start};
+use super::prepare::Scribe;
+use super::race::{Failed, Outcome, Won, note_failure};
+use super::{Account, Call, Lane};
+use crate::clock::Instant;
+use crate::config::Target;
+use crate::dialect::Dropped;
+use crate::failure::{Blame, Failure, FailureKind, Retry};
+use crate::rejection::Rejection;
+
+/// What has come of the targets tried so far.
+#[derive(Default)]
+struct Tried {
+    /// The failure that tells most.
+    worst: Option<Failure>,
+    /// Why the first target that could not be told the request could not.
+    refusal: Option<Rejection>,
+    /// A complete answer with nothing in it, kept while one other target is asked: it may be what
+    /// the model means to say, or a fault of this provider.
+    empty: Option<Empty>,
+}
+
+struct Empty {
+    answer: Whole,
+    target: Arc<Target>,
+    dropped: Dropped,
+}
+
+/// What to do after an attempt.
+enum Then {
+    /// Answer with this.
+    Answer(Begun),
+    /// Ask the next target, or the one at this position again if there is none and it may help.
+    Next(Option<Failed>),
+    /// Nothing more can help.
+    Stop,
+}
+
+impl Lane {
+    /// Tries targets, in the order of the plan, until one answers.
+    pub(super) async fn serve(
+        &self,
+        call: &Call,
+        account: &mut Account,
+    ) -> Result<Begun, Rejection> {
+        let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
+        account.on_route(plan.route());
+        let mut scribe = Scribe::default();
+        let mut tried = Tried::default();
+        let mut last = None;
+        while let Some(start) = self.next_start(call, &mut plan, last.take()).await {
+            let prepared = match scribe.prepare(call, &start.target) {
+                Ok(prepared) => prepared,
+                Err(rejection) => {
+                    tried.refusal.get_or_insert(rejection);
+                    continue;
+                }
+            };
+            let attempt = (start, prepared);
+            let outcome = self.race(call, &mut plan, &mut scribe, attempt, account).await;
+            match self.after(call, &mut plan, outcome, &mut tried, account).await {
+                Then::Answer(begun) => return Ok(begun),
+                Then::Next(failed) => last = failed,
+                Then::Stop => break,
+            }
+            if plan.remaining().is_zero() && tried.empty.is_none() {
+                return Err(plan.deadline_passed());
+            }
+        }
+        tried.conclude(&plan, account)
+    }
+
+    /// The next attempt: on a target that was not tried, or after a pause once more on the last one.
+    async fn next_start(
+        &self,
+        call: &Call,
+        plan: &mut Plan,
+        last: Option<Failed>,
+    ) -> Option<Start> {
+        if let Some(start) = plan.next_start(call, Instant::now()) {
+            return Some(start);
+        }
+        let Failed { failure, position } = last?;
+        if failure.kind.retry() != Retry::SameOrOther {
+            return None;
+        }
+        let pause = plan.again(position, failure.retry_after, Instant::now())?;
+        tokio::time::sleep(pause).await;
+        let target = Arc::clone(plan.group.target(position)?);
+        let start = plan.start(position, target, Instant::now()).ok()?;
+        self.ledger.metrics().retries.inc();
+        Some(start)
+    }
+
+    /// What a race means for the request.
+    async fn after(
+        &self,
+        call: &Call,
+        plan: &mut Plan,
+        outcome: Outcome,
+        tried: &mut Tried,
+        account: &mut Account,
+    ) -> Then {
+        let won = match outcome {
+            Outcome::Won(won) => won,
+            Outcome::Lost(failed) => return tried.on_failure(failed, plan),
+        };
+        let Won { begun, position, target, dropped, span } = won;
+        match begun {
+            Begun::Whole(answer)
+                if answer.is_empty && tried.empty.is_none() && plan.may_fail_over() =>
+            {
+                account.on_waste(&target, answer.ticket.metrics(), &answer.summary);
+                let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
+                account.on_failure(&failure, span);
+                tried.empty = Some(Empty { answer, target, dropped });
+                Then::Next(None)
+            }
+            Begun::Stream(mut live) if plan.may_fail_over() => {
+                match live.hold_back(plan.route().conduct.hold_back).await {
+                    Ok(()) => tried.answer(Begun::Stream(live)),
+                    Err(failure) => {
+                        note_failure(call, &target, &failure, span, account);
+                        if let Some(ticket) = live.ticket.take() {
+                            account.on_waste(&target, ticket.metrics(), live.summary());
+                            ticket.fail(&failure, Instant::now());
+                        }
+                        tried.on_failure(Failed { failure, position }, plan)
+                    }
+                }
+            }
+            begun @ (Begun::Whole(_) | Begun::Stream(_)) => tried.answer(begun),
+        }
+    }
+}
+
+// === impl Tried ===
+
+impl Tried {
+    fn answer(&mut self, begun: Begun) -> Then {
+        if let Some(empty) = self.empty.take() {
+            empty.give_up(&begun);
+        }
+        Then::Answer(begun)
+    }
+
+    fn on_failure(&mut self, failed: Failed, plan: &mut Plan) -> Then {
+        let failure = &failed.failure;
+        plan.on_failure(failure);
+        // After an empty answer one other target is asked, and no third.
+        let ends = failure.kind.retry() == Retry::Never || self.empty.is_some();
+        keep_more_telling(&mut self.worst, failure.clone());
+        if ends { Then::Stop } else { Then::Next(Some(failed)) }
+    }
+
+    /// What the caller gets where nobody answered.
+    fn conclude(self, plan: &Plan, account: &mut Account) -> Result<Begun, Rejection> {
+        if let Some(Empty { answer, target, dropped }) = self.empty {
+            account.on_empty_kept(&target, dropped, &answer);
+            return Ok(Begun::Whole(answer));
+        }
+        match (self.worst, self.refusal) {
+            (Some(failure), _) => Err(Rejection::AttemptsFailed {
+                attempts: account.attempts(),
+                failure,
+                is_futile: plan.is_out_of_budget(),
+            }),
+            (None, Some(rejection)) => Err(rejection),
+            (None, None) => Err(plan.nobody(Instant::now())),
+        }
+    }
+}
+
+// === impl Empty ===
+
+impl Empty {
+    /// Settles the attempt by what the other target made of the same request.
+    fn give_up(self, other: &Begun) {
+        let Whole { ticket, ended, summary, .. } = self.answer;
+        if other.is_empty() {
+            ticket.succeed(summary.usage, ended);
+        } else {
+            let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
+            ticket.fail(&failure, ended);
+        }
+    }
+}
+
+/// Keeps the failure that tells the caller most: what is said about the caller's own request before
+/// what is said about a provider, then what passes with time before what does not, and of equals
+/// the last.
+fn keep_more_telling(kept: &mut Option<Failure>, next: Failure) {
+    let rank = |failure: &Failure| match (failure.kind.blame(), failure.kind.retry()) {
+        (Blame::Caller, _) => 3,
+        (Blame::Provider, _) => 2,
+        (Blame::Credential, Retry::SameOrOther) => 1,
+        (Blame::Credential, Retry::Other | Retry::Never) => 0,
+    };
+    let better = kept.as_ref().is_none_or(|kept| rank(&next) >= rank(kept));
+    if better {
+        *kept = Some(next);
+    }
+}

@@ -1,0 +1,173 @@
+//! When a second attempt is raced against a first one that is late, and with whom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::demand::Demand;
+use super::group::{Group, Member, Order};
+use super::ticket::Ticket;
+use crate::clock::Instant;
+use crate::config::Target;
+use crate::policy::breaker::State;
+use crate::policy::hedge::{self, Candidate, Facts, Separation, Settings, Why};
+
+/// What a request has seen so far, for the decision on a second attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Race {
+    /// The position of the target that is late.
+    pub first: usize,
+    /// How long it has been waited for.
+    pub waited: Duration,
+    /// The time that is left.
+    pub remaining: Duration,
+    /// Whether any target of this request said that it has too much to do.
+    pub has_pushback: bool,
+}
+
+/// A second attempt that may begin.
+#[derive(Debug)]
+pub struct Second {
+    /// The position of its target.
+    pub position: usize,
+    /// Its target.
+    pub target: Arc<Target>,
+    /// The right to it.
+    pub ticket: Ticket,
+    /// What the prompt alone costs there, in US dollars.
+    pub input_usd: f64,
+}
+
+// === impl Group ===
+
+impl Group {
+    /// How long a first attempt is waited for before a second may begin; nothing where the route
+    /// does not race, or where the request cannot be raced whatever happens.
+    pub fn hedge_delay(
+        &self,
+        position: usize,
+        order: &Order,
+        demand: &Demand,
+        remaining: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let settings = self.hedge.as_ref().filter(|_| !order.is_panic && order.picks.len() > 1)?;
+        if !demand.is_interactive || demand.choices > 1 || demand.has_server_state {
+            return None;
+        }
+        let member = self.member(position)?;
+        let (own, all) = member.live.health.lock().quantiles(demand.size(), now);
+        Some(hedge::delay(own.for_hedge(), all.for_hedge(), remaining, settings))
+    }
+
+    /// Begins a second attempt, if everything that has to be so is so.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn second(
+        &self,
+        race: &Race,
+        order: &Order,
+        demand: &Demand,
+        now: Instant,
+    ) -> Result<Second, Why> {
+        let settings = self.hedge.as_ref().ok_or(Why::NoOther)?;
+        let first = self.member(race.first).ok_or(Why::NoOther)?;
+        let positions: Vec<usize> =
+            order.picks.iter().copied().filter(|position| *position != race.first).collect();
+        let candidates: Vec<Candidate> = positions
+            .iter()
+            .filter_map(|position| self.member(*position))
+            .zip(0..)
+            .map(|(member, rank)| member.candidate(first, rank, now))
+            .collect();
+        let chosen = hedge::second(&candidates, settings);
+        let other = chosen.and_then(|index| candidates.get(index).copied());
+        let position = chosen.and_then(|index| positions.get(index).copied());
+        let second = position.and_then(|position| self.member(position));
+        let input_usd = second.map_or(0.0, |member| input_usd(member, demand));
+        let facts = Facts {
+            is_interactive: demand.is_interactive,
+            choices: demand.choices,
+            has_server_state: demand.has_server_state,
+            is_pinned: false,
+            prompt_tokens: demand.input_tokens,
+            input_usd,
+            legs: 1,
+            has_pushback: race.has_pushback,
+            is_brown_out: self.is_brown_out(order, demand, settings, now),
+            is_panic: order.is_panic,
+            other,
+            delay: race.waited,
+            remaining: race.remaining,
+            median_of_other: second.and_then(|member| {
+                let (own, all) = member.live.health.lock().quantiles(demand.size(), now);
+                own.p50.or(all.p50)
+            }),
+            q99_of_first: {
+                let (own, all) = first.live.health.lock().quantiles(demand.size(), now);
+                let backed = |q: super::health::Quantiles| {
+                    q.p99.filter(|_| q.samples >= settings.min_samples)
+                };
+                backed(own).or_else(|| backed(all))
+            },
+        };
+        hedge::eligible(&facts, settings)?;
+        let (Some(position), Some(second)) = (position, second) else { return Err(Why::NoOther) };
+        let extra = self.budgets().hedge(input_usd, settings, now)?;
+        let ticket = self
+            .admit(position, demand, Some(extra), false, now)
+            .map_err(|_exclusion| Why::NotClosed)?;
+        let target = Arc::clone(&second.target);
+        Ok(Second { position, target, ticket, input_usd })
+    }
+
+    /// Whether all targets that could serve are much slower than they use to be.
+    fn is_brown_out(
+        &self,
+        order: &Order,
+        demand: &Demand,
+        settings: &Settings,
+        now: Instant,
+    ) -> bool {
+        let members = order.picks.iter().filter_map(|position| self.member(*position));
+        let size = demand.size();
+        hedge::is_brown_out(
+            members.map(|member| member.live.health.lock().slowdown(size, now)),
+            settings,
+        )
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// This target as the second of a race. `rank` is its place in the order that was drawn, which
+    /// is by score already.
+    fn candidate(&self, first: &Self, rank: u32, now: Instant) -> Candidate {
+        let health = self.live.health.lock();
+        Candidate {
+            separation: separation(&first.target, &self.target),
+            is_closed: health.breaker.state(now) == State::Closed,
+            headroom: health.headroom(now),
+            total_seconds: f64::from(rank),
+        }
+    }
+}
+
+/// How far two targets are from failing together.
+fn separation(first: &Target, second: &Target) -> Separation {
+    if first.endpoint.provider != second.endpoint.provider {
+        Separation::Provider
+    } else if first.endpoint.base != second.endpoint.base {
+        Separation::Region
+    } else if first.endpoint.id != second.endpoint.id {
+        Separation::Credential
+    } else {
+        Separation::None
+    }
+}
+
+fn input_usd(member: &Member, demand: &Demand) -> f64 {
+    hedge::waste_usd(demand.input_tokens, 0.0, 0, &member.prices)
+}

@@ -1,0 +1,164 @@
+//! The right to one attempt on a target. What a ticket sees, policies learn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::budget::{Budgets, Extra};
+use super::demand::Demand;
+use super::group::Member;
+use super::target::TargetLive;
+use crate::catalog::Model;
+use crate::chat::Usage;
+use crate::clock::Instant;
+use crate::failure::Failure;
+use crate::policy::breaker::Pass;
+use crate::policy::hedge::SizeBucket;
+use crate::policy::rank::Exclusion;
+use crate::telemetry::TargetMetrics;
+
+/// The right to one attempt on a target.
+///
+/// A ticket that is dropped unsettled counts as given up, so that a caller who leaves can leak
+/// nothing: no attempt in flight, no trial of a breaker, no budget.
+#[must_use]
+#[derive(Debug)]
+pub struct Ticket {
+    live: Arc<TargetLive>,
+    budgets: Arc<Budgets>,
+    model: Arc<Model>,
+    /// What the breaker is told the end with; none where it was passed over in a panic.
+    pass: Option<Pass>,
+    size: SizeBucket,
+    started: Instant,
+    first_token: Option<Instant>,
+    /// What an attempt beyond the first was paid with; given back with the ticket.
+    _extra: Option<Extra>,
+    end: Option<&'static str>,
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Admits one attempt. In a panic an open breaker lets it pass, without a verdict.
+    pub(super) fn open(
+        member: &Member,
+        budgets: &Arc<Budgets>,
+        demand: &Demand,
+        extra: Option<Extra>,
+        is_panic: bool,
+        now: Instant,
+    ) -> Result<Self, Exclusion> {
+        let live = &member.live;
+        let mut health = live.health.lock();
+        let half_opened = health.breaker.poll(now);
+        let pass = health.breaker.admit(now);
+        if pass.is_none() && !is_panic {
+            return Err(Exclusion::Open);
+        }
+        health.on_attempt(now);
+        drop(health);
+        live.on_transition(half_opened, now);
+        live.in_flight.fetch_add(1, Ordering::Relaxed);
+        live.metrics.in_flight.inc();
+        budgets.on_start();
+        Ok(Self {
+            live: Arc::clone(live),
+            budgets: Arc::clone(budgets),
+            model: Arc::clone(&member.target.model),
+            pass,
+            size: demand.size(),
+            started: now,
+            first_token: None,
+            _extra: extra,
+            end: None,
+        })
+    }
+
+    /// The target's metrics.
+    pub fn metrics(&self) -> &TargetMetrics {
+        &self.live.metrics
+    }
+
+    /// When the attempt began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Notes the first token: a piece of the answer, never headers or comments.
+    pub fn on_first_token(&mut self, now: Instant) {
+        let waited = now.saturating_duration_since(self.started);
+        self.first_token = Some(now);
+        self.live.metrics.first_token_seconds.observe(waited.as_secs_f64());
+        let random = rand::random();
+        let mut health = self.live.health.lock();
+        let transition = health.on_first_token(self.pass, self.size, waited, random, now);
+        drop(health);
+        self.live.on_transition(transition, now);
+    }
+
+    /// Settles an attempt that answered completely, with its tokens where they are known.
+    pub fn succeed(mut self, usage: Option<Usage>, now: Instant) {
+        let lasted = now.saturating_duration_since(self.started);
+        self.live.metrics.duration_seconds.observe(lasted.as_secs_f64());
+        self.end = Some("");
+        if self.first_token.is_none() {
+            // An empty answer is one as well: it has no first token, and the target has answered.
+            self.on_first_token(now);
+        }
+        if let Some(usage) = &usage {
+            #[expect(clippy::cast_precision_loss, reason = "micro-dollars of one request are few")]
+            let usd = self.model.cost(usage).0 as f64 * 1e-6;
+            self.budgets.on_answer(usage.total_output(), usd, now);
+        }
+        let gaps = usage.and_then(|usage| u32::try_from(usage.total_output()).ok()?.checked_sub(1));
+        let streamed = self.first_token.map(|at| now.saturating_duration_since(at));
+        let pace = gaps.filter(|gaps| *gaps > 0).zip(streamed).map(|(gaps, took)| took / gaps);
+        self.live.health.lock().on_success(pace.filter(|pace| !pace.is_zero()), now);
+        self.live.metrics.succeeded();
+    }
+
+    /// Settles an attempt that failed, before its first token or after.
+    pub fn fail(mut self, failure: &Failure, now: Instant) {
+        self.end = Some(failure.kind.as_str());
+        self.live.failures.fetch_add(1, Ordering::Relaxed);
+        let random = rand::random();
+        let mut health = self.live.health.lock();
+        let transition = health.on_failure(self.pass, failure, random, now);
+        drop(health);
+        self.live.on_transition(transition, now);
+    }
+
+    /// Settles an attempt that lost a race: it was cut off before its first token.
+    pub fn supersede(mut self) {
+        self.end = Some("superseded");
+    }
+
+    /// How long the attempt has been waited for.
+    pub fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.live.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.live.metrics.in_flight.dec();
+        self.live.attempts.fetch_add(1, Ordering::Relaxed);
+        self.budgets.on_end();
+        let given_up = self.end.is_none_or(|end| end == "superseded");
+        if given_up && self.first_token.is_none() {
+            let now = Instant::now();
+            let waited = self.waited(now);
+            let mut health = self.live.health.lock();
+            let transition = health.on_given_up(self.pass, self.size, waited, now);
+            drop(health);
+            self.live.on_transition(transition, now);
+        }
+        match self.end {
+            Some("") => {}
+            Some(end) => self.live.metrics.ended(end),
+            None => self.live.metrics.ended("client_gone"),
+        }
+    }
+}
