@@ -2,4 +2,9 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
+pub mod breaker;
+pub mod ewma;
 pub mod order;
+pub mod retry;
+pub mod sketch;
+pub mod window;
