@@ -42,6 +42,15 @@ fn a_fifth_of_the_requests_or_the_floor_can_be_tried_again() {
 }
 
 #[test]
+fn a_whole_number_is_not_lost_to_rounding() {
+    let now = Instant::now();
+    let settings = BudgetSettings { ratio: 0.29, ..BudgetSettings::default() };
+    let mut budget = RetryBudget::new(settings);
+    (0..100).for_each(|_| budget.deposit(now));
+    assert_eq!(budget.available(now), 29);
+}
+
+#[test]
 fn requests_count_for_ten_seconds_and_so_do_extra_attempts() {
     let start = Instant::now();
     let mut budget = budget(1_000, start);
