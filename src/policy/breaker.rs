@@ -125,8 +125,8 @@ pub struct Pass {
 /// How long a run must be grows with the root of the target's successes per 10 s, because at a high
 /// rate errors that have nothing to do with each other make short runs by chance: with 10 % errors
 /// at 20 requests per second a run of five comes about every 90 minutes. At that rate 17 are
-/// asked, which an outage delivers in 0.85 s. Below 2 requests per second it stays at five, because an
-/// outage is to be noticed: there, 10 % errors open it without cause once in 12 to 60 hours.
+/// asked, which an outage delivers in 0.85 s. Below 2 requests per second five stay enough, because
+/// an outage is to be noticed: there, 10 % errors open it without cause up to once in 12 hours.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     settings: Settings,
