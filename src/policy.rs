@@ -3,11 +3,8 @@
 //! `fleet` owns their state and is the only module that feeds them.
 
 pub mod breaker;
-pub mod eject;
 pub mod ewma;
-pub mod hedge;
 pub mod order;
-pub mod rank;
 pub mod retry;
 pub mod sketch;
 pub mod window;

@@ -111,8 +111,8 @@ impl RetryBudget {
         let [requests, spent] = self.window.sums(now);
         let floor = self.settings.floor_per_second * self.settings.ttl.as_secs_f64();
         let earned = (self.settings.ratio * f64::from(requests)).max(floor);
-        // A twentieth of a millionth is above what rounding takes from a whole number.
-        ((earned + 5e-8) as u32).saturating_sub(spent)
+        // 0.29 of 100 is 28.999… in floating point, and means 29.
+        ((earned + 1e-6) as u32).saturating_sub(spent)
     }
 
     /// How many extra attempts run.
