@@ -2,4 +2,7 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
+pub mod eject;
+pub mod hedge;
 pub mod order;
+pub mod rank;

@@ -6,7 +6,7 @@
 //! as its weight says, and what follows a failure is spread by weight too.
 
 /// A place in the tiers of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The tier, from 0.
     pub tier: usize,
