@@ -175,11 +175,6 @@ impl Draw {
             return Some(0);
         }
         if random() < settings.exploration {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "from 0 to the number of candidates"
-            )]
             let at = (random() * candidates.len() as f64) as usize;
             return Some(at.min(last));
         }

@@ -5,6 +5,8 @@
 //! breaker, no ejection, no failover. Shares are means over several seeds, in the five seconds after
 //! the time by which the target must have lost its traffic.
 
+#![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -161,6 +163,7 @@ impl Simulation {
             .map(|target| Standing {
                 success: self.estimates[target].success(self.now),
                 ttft_seconds: self.estimates[target].ttft.value,
+                idle_seconds: self.now - self.estimates[target].ttft.at,
                 token_seconds: self.estimates[target].token.value,
                 in_flight: self.in_flight[target],
                 output_tokens: OUTPUT_TOKENS,
@@ -293,6 +296,31 @@ fn a_target_that_goes_bad_loses_its_traffic_and_finds_back() {
             assert!(course.bad < 0.10, "{name}: {course:?}");
             assert!((0.25..0.42).contains(&course.recovered), "{name}: {course:?}");
         }
+    }
+}
+
+#[test]
+fn a_quiet_pool_finds_back_as_well() {
+    for (name, bad, within) in ways_to_go_bad() {
+        let (mut bad_share, mut recovered) = (0.0, 0.0);
+        const SEEDS: u64 = 60;
+        for seed in 0..SEEDS {
+            let mut simulation = Simulation::new(&[WELL; 3], 0.5, FEED, seed);
+            simulation.run_until(300.0);
+            simulation.behaviours[0] = bad;
+            simulation.run_until(420.0);
+            simulation.behaviours[0] = WELL;
+            simulation.run_until(640.0);
+            bad_share += simulation.share(0, 300.0 + within, 420.0) / SEEDS as f64;
+            recovered += simulation.share(0, 540.0, 640.0) / SEEDS as f64;
+        }
+        println!(
+            "{name}, 0.5 rps: {:.1} % while bad, {:.1} % 120 s after recovery",
+            bad_share * 100.0,
+            recovered * 100.0
+        );
+        assert!(bad_share < 0.18, "{name}: {bad_share}");
+        assert!(recovered > 0.25, "{name}: {recovered}");
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) fn standing() -> Standing {
         admission: Admission::Yes,
         success: 0.99,
         ttft_seconds: Some(0.5),
+        idle_seconds: 0.0,
         token_seconds: Some(0.02),
         input_tokens: 1_000.0,
         output_tokens: 200.0,
@@ -119,6 +120,22 @@ fn a_target_never_tried_is_taken_for_the_median_of_the_others() {
     let alone = scored(&[of(None, None)])[0];
     assert!(near(alone.ttft_seconds, 1.0));
     assert!(near(alone.output_seconds, 0.2 * 200.0 * 0.02));
+}
+
+#[test]
+fn what_a_target_was_worse_by_is_forgotten_while_it_is_idle() {
+    let of = |ttft, idle_seconds| Standing { ttft_seconds: Some(ttft), idle_seconds, ..standing() };
+    for (ttft, idle, expected) in [
+        (5.0, 0.0, 5.0),
+        (5.0, 30.0, 0.5 + 4.5 / std::f64::consts::E),
+        (5.0, 1e9, 0.5),
+        (5.0, -1.0, 5.0),
+        (0.2, 1e9, 0.2),
+    ] {
+        let scores = scored(&[of(0.5, 1e9), of(ttft, idle), of(0.5, 0.0)]);
+        assert!(near(scores[1].ttft_seconds, expected), "{ttft}, {idle}: {:?}", scores[1]);
+        assert!(near(scores[0].ttft_seconds, 0.5));
+    }
 }
 
 #[test]
