@@ -41,7 +41,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use affinity::{hash, preferred};
-pub use draw::{Plan, order, panic_mode, pick, plan, shares};
+pub use draw::{Plan, is_panic, order, panic_mode, pick, plan, scores, shares};
 pub use few::Few;
 
 /// How targets are compared.

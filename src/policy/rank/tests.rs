@@ -28,9 +28,7 @@ pub(super) fn standing() -> Standing {
 }
 
 fn scored(targets: &[Standing]) -> Vec<Score> {
-    let settings = Settings::default();
-    let pool = Pool::of(targets, &settings);
-    targets.iter().map(|target| score(target, &settings, &pool)).collect()
+    scores(targets, &Settings::default(), false).to_vec()
 }
 
 fn near(left: f64, right: f64) -> bool {
