@@ -2,9 +2,7 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
-pub mod breaker;
-pub mod ewma;
+pub mod eject;
+pub mod hedge;
 pub mod order;
-pub mod retry;
-pub mod sketch;
-pub mod window;
+pub mod rank;

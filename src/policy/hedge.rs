@@ -333,7 +333,6 @@ pub fn is_brown_out(slowdowns: impl IntoIterator<Item = f64>, settings: &Setting
 /// that was cut. `cached_share` of the prompt, from 0 to 1, came from the provider's cache.
 pub fn waste_usd(prompt_tokens: u64, cached_share: f64, generated: u64, prices: &Prices) -> f64 {
     let cached = cached_share.clamp(0.0, 1.0);
-    #[expect(clippy::cast_precision_loss, reason = "no prompt has 2^53 tokens")]
     let (prompt, generated) = (prompt_tokens as f64, generated as f64);
     prompt * ((1.0 - cached) * prices.input + cached * prices.cached) + generated * prices.output
 }

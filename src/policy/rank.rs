@@ -27,8 +27,10 @@
 //!
 //! The exponent multiplies every relative error by four, hence `T` may neither jump to a single slow
 //! answer nor take longer than a few seconds to follow many. The simulation beside this file feeds it
-//! with an average that rises with a time constant of 3 s and falls with one of 15 s, and shows the
-//! figures for that and for one that jumps.
+//! with an average that rises with a time constant of 3 s and falls with one of 15 s, where one answer
+//! counts as at most 2.5 times the average and a failure in full. It shows the figures for that and
+//! for a peak average, which jumps: with 3 % of stragglers the latter leaves a target that turned
+//! three times slower over a third of the traffic, because all look equally bad most of the time.
 
 mod affinity;
 mod draw;
@@ -39,7 +41,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use affinity::{hash, preferred};
-pub use draw::{Plan, order, panic_mode, pick, plan, shares};
+pub use draw::{Plan, is_panic, order, panic_mode, pick, plan, scores, shares};
 pub use few::Few;
 
 /// How targets are compared.
@@ -71,6 +73,10 @@ pub struct Settings {
     pub slow_start: Duration,
     /// Share of a tier's weight that must be well. If no tier reaches it, health is ignored.
     pub panic_below: f64,
+    /// How long a target must be without an answer for what it was worse than the pool's median by to
+    /// be forgotten to a third (by a factor e). Without it a target that has recovered waits for the
+    /// next draw that ignores scores, which at one request in two seconds is ten minutes away.
+    pub forget_idle: Duration,
     /// Seconds to a first token where no target of the pool was ever tried.
     pub default_ttft_seconds: f64,
     /// Seconds per output token where no target of the pool was ever tried.
@@ -87,6 +93,9 @@ pub struct Standing {
     /// T: seconds to the first token for prompts of this size, failures included as penalties. `None`
     /// if never tried: then the pool's median stands in.
     pub ttft_seconds: Option<f64>,
+    /// Seconds since the last answer or failure went into `ttft_seconds`; see
+    /// [`Settings::forget_idle`].
+    pub idle_seconds: f64,
     /// g: seconds per output token. `None` as for `ttft_seconds`.
     pub token_seconds: Option<f64>,
     /// Tokens of the prompt.
@@ -155,8 +164,6 @@ pub enum Exclusion {
     Full,
     /// It cannot do what the request needs.
     Incapable,
-    /// An operator took it out.
-    Drained,
 }
 
 /// What the pool says of a target that says nothing itself.
@@ -173,7 +180,7 @@ pub struct Pool {
 /// A score with all its terms; `total_seconds` is what counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Score {
-    /// T, or what stands in for it.
+    /// T, less what was forgotten of it, or what stands in for it.
     pub ttft_seconds: f64,
     /// Whether the target was never tried, so that the pool stands in.
     pub is_assumed: bool,
@@ -228,6 +235,7 @@ impl Default for Settings {
             min_headroom: 0.02,
             slow_start: Duration::from_secs(60),
             panic_below: 0.5,
+            forget_idle: Duration::from_secs(30),
             default_ttft_seconds: 1.0,
             default_token_seconds: 0.02,
         }
@@ -239,20 +247,6 @@ impl Default for Settings {
 impl Exclusion {
     /// Whether it is about health, which a panic ignores. The others hold always, because the answer
     /// is known to be a refusal.
-    /// In a word, for the admin API and people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Ejected => "ejected",
-            Self::Unauthorized => "unauthorized",
-            Self::QuotaUsedUp => "quota_used_up",
-            Self::RateLimited => "rate_limited",
-            Self::Full => "full",
-            Self::Incapable => "incapable",
-            Self::Drained => "drained",
-        }
-    }
-
     pub const fn is_health(self) -> bool {
         match self {
             Self::Open | Self::Ejected => true,
@@ -260,8 +254,7 @@ impl Exclusion {
             | Self::QuotaUsedUp
             | Self::RateLimited
             | Self::Full
-            | Self::Incapable
-            | Self::Drained => false,
+            | Self::Incapable => false,
         }
     }
 }
@@ -288,10 +281,22 @@ impl Standing {
         }
     }
 
-    /// U, with what the pool says where nothing is known.
-    fn latency_seconds(&self, settings: &Settings, ttft: f64, token: f64) -> f64 {
-        self.ttft_seconds.unwrap_or(ttft)
-            + settings.output_weight * self.output_tokens * self.token_seconds.unwrap_or(token)
+    /// T, as far as it is known and not forgotten; `median` is the pool's.
+    fn first_token_seconds(&self, settings: &Settings, median: f64) -> f64 {
+        match self.ttft_seconds {
+            Some(seconds) if seconds > median => {
+                let idle =
+                    self.idle_seconds.max(0.0) / settings.forget_idle.as_secs_f64().max(1e-3);
+                median + (seconds - median) * (-idle).exp()
+            }
+            Some(seconds) => seconds,
+            None => median,
+        }
+    }
+
+    /// ω·O·g, with what the pool says where nothing is known.
+    fn output_seconds(&self, settings: &Settings, median: f64) -> f64 {
+        settings.output_weight * self.output_tokens * self.token_seconds.unwrap_or(median)
     }
 
     fn load_factor(&self) -> f64 {
@@ -327,7 +332,8 @@ impl Pool {
             .unwrap_or(settings.default_token_seconds);
         let (mut best, mut second) = (f64::INFINITY, f64::INFINITY);
         for target in targets.iter().filter(|target| target.exclusion(settings).is_none()) {
-            let latency = target.latency_seconds(settings, ttft_seconds, token_seconds);
+            let latency = target.first_token_seconds(settings, ttft_seconds)
+                + target.output_seconds(settings, token_seconds);
             second = second.min(latency.max(best));
             best = best.min(latency);
         }
@@ -349,9 +355,9 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// The score of one target among those that `pool` was read of.
 pub fn score(target: &Standing, settings: &Settings, pool: &Pool) -> Score {
-    let ttft_seconds = target.ttft_seconds.unwrap_or(pool.ttft_seconds);
-    let latency_seconds =
-        target.latency_seconds(settings, pool.ttft_seconds, pool.token_seconds);
+    let ttft_seconds = target.first_token_seconds(settings, pool.ttft_seconds);
+    let output_seconds = target.output_seconds(settings, pool.token_seconds);
+    let latency_seconds = ttft_seconds + output_seconds;
     let load_factor = target.load_factor();
     let money_usd = target.money_usd();
     let money_seconds = settings.seconds_per_usd * money_usd;
@@ -367,7 +373,7 @@ pub fn score(target: &Standing, settings: &Settings, pool: &Pool) -> Score {
     Score {
         ttft_seconds,
         is_assumed: target.ttft_seconds.is_none(),
-        output_seconds: latency_seconds - ttft_seconds,
+        output_seconds,
         latency_seconds,
         load_factor,
         money_usd,

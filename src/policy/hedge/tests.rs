@@ -132,9 +132,17 @@ fn the_second_leg_goes_as_far_away_as_it_can() {
     let table: [(&str, &[Candidate], Option<usize>); 5] = [
         ("nobody", &[], None),
         ("distance before score", &[of(Region, 1.0, true), of(Provider, 9.0, true)], Some(1)),
-        ("score at the same distance", &[of(Provider, 2.0, true), of(Provider, 1.0, true)], Some(1)),
+        (
+            "score at the same distance",
+            &[of(Provider, 2.0, true), of(Provider, 1.0, true)],
+            Some(1),
+        ),
         ("one that may", &[of(Provider, 1.0, false), of(Credential, 5.0, true)], Some(1)),
-        ("the furthest of those that may not", &[of(Same, 1.0, true), of(Provider, 9.0, false)], Some(1)),
+        (
+            "the furthest of those that may not",
+            &[of(Same, 1.0, true), of(Provider, 9.0, false)],
+            Some(1),
+        ),
     ];
     for (name, candidates, expected) in table {
         assert_eq!(second(candidates, &Settings::default()), expected, "{name}");

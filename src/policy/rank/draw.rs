@@ -44,17 +44,7 @@ pub fn plan<'a>(
     let is_panic = is_panic(tiers.clone(), settings);
     let mut places = Few::new();
     for (tier, targets) in tiers.enumerate() {
-        let pool = Pool::of(targets, settings);
-        let scores: Few<Score> = targets
-            .iter()
-            .map(|target| {
-                let mut score = score(target, settings, &pool);
-                if is_panic && score.excluded.is_some_and(Exclusion::is_health) {
-                    score.excluded = None;
-                }
-                score
-            })
-            .collect();
+        let scores = scores(targets, settings, is_panic);
         for index in order(&scores, settings, &mut random).iter() {
             places.push(Place { tier, index: *index });
         }
@@ -62,7 +52,22 @@ pub fn plan<'a>(
     Plan { is_panic, order: places }
 }
 
-fn is_panic<'a>(tiers: impl Iterator<Item = &'a [Standing]>, settings: &Settings) -> bool {
+/// Scores the targets of one tier, in their order; those that are excluded too, so that people can
+/// read what they would have. In a panic, exclusions for health are dropped.
+pub fn scores(targets: &[Standing], settings: &Settings, is_panic: bool) -> Few<Score> {
+    let pool = Pool::of(targets, settings);
+    let scored = targets.iter().map(|target| {
+        let mut score = score(target, settings, &pool);
+        if is_panic && score.excluded.is_some_and(Exclusion::is_health) {
+            score.excluded = None;
+        }
+        score
+    });
+    scored.collect()
+}
+
+/// Whether [`panic_mode`] holds in every tier that has a target to speak of.
+pub fn is_panic<'a>(tiers: impl IntoIterator<Item = &'a [Standing]>, settings: &Settings) -> bool {
     let mut any = false;
     for targets in tiers {
         let (mut eligible, mut total) = (0.0, 0.0);
@@ -96,11 +101,7 @@ pub fn pick(
 }
 
 /// Draws all targets that are not excluded, one after the other without replacement.
-pub fn order(
-    scores: &[Score],
-    settings: &Settings,
-    mut random: impl FnMut() -> f64,
-) -> Few<usize> {
+pub fn order(scores: &[Score], settings: &Settings, mut random: impl FnMut() -> f64) -> Few<usize> {
     let (mut candidates, draw) = candidates(scores, settings);
     let mut order = Few::new();
     while let Some(at) = draw.one(&candidates, settings, &mut random)
@@ -179,11 +180,6 @@ impl Draw {
             return Some(0);
         }
         if random() < settings.exploration {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "from 0 to the number of candidates"
-            )]
             let at = (random() * candidates.len() as f64) as usize;
             return Some(at.min(last));
         }
