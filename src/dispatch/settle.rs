@@ -18,7 +18,7 @@ use crate::callers::Caller;
 use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::config::{Route, Target};
-use crate::dialect::{Dialect, Dropped, ReplyContext, StreamSummary};
+use crate::dialect::{Dialect, Dropped, ReplyContext, StreamBreak, StreamSummary};
 use crate::failure::Failure;
 use crate::ids::{ModelName, RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Outcome};
@@ -304,10 +304,25 @@ impl Account {
     }
 
     /// The event that tells the caller of a committed stream what went wrong.
-    pub(super) fn error_event(&self, rejection: &Rejection) -> Bytes {
+    /// `summary` is what the caller has of the answer.
+    pub(super) fn error_event(
+        &self,
+        rejection: &Rejection,
+        summary: Option<&StreamSummary>,
+    ) -> Bytes {
         let Some(open) = &self.open else { return Bytes::new() };
-        let codec = open.entry.dialect.codec();
-        codec.encode_stream_error(rejection, open.entry.request_id.as_str()).into()
+        let broken = StreamBreak {
+            rejection,
+            request_id: open.entry.request_id.as_str(),
+            provider: open
+                .entry
+                .provider
+                .as_ref()
+                .filter(|_| summary.is_some())
+                .map(|id| id.as_str()),
+            summary,
+        };
+        open.entry.dialect.codec().encode_stream_error(&broken).into()
     }
 
     /// Settles a request whose whole answer was sent, or is about to be.

@@ -289,7 +289,7 @@ impl AnswerStream {
                     "request failed after its reply had begun: {}",
                     rejection.loggable()
                 );
-                let event = account.error_event(&rejection);
+                let event = account.error_event(&rejection, None);
                 account.reject(&rejection);
                 self.state = State::Last(event);
             }
@@ -326,7 +326,7 @@ impl AnswerStream {
             failure.loggable()
         );
         let rejection = Rejection::StreamFailed { failure };
-        let event = account.error_event(&rejection);
+        let event = account.error_event(&rejection, Some(wire.summary()));
         account.cut(&rejection, wire.summary());
         self.state = State::Last([bytes, event].concat().into());
     }
@@ -339,7 +339,7 @@ impl AnswerStream {
         let (State::Live(live), Some(account)) = (state, self.account.take()) else { return };
         let rejection = Rejection::Internal { detail: "panic within a stream".to_owned() };
         tracing::error!(request.id = %account.request_id(), "stream broke: panic");
-        self.state = State::Last(account.error_event(&rejection));
+        self.state = State::Last(account.error_event(&rejection, Some(live.wire.summary())));
         account.cut(&rejection, live.wire.summary());
     }
 }
