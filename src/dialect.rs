@@ -25,14 +25,16 @@ mod openai_chat;
 mod quirks;
 mod retry_after;
 pub mod sse;
+mod stream_break;
 mod summary;
 mod words;
 
 pub use anthropic::{decode_count_tokens, encode_count_tokens};
 pub use envelope::{Envelope, Needs, Splice, extend_frame};
 pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
-pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
-pub use summary::{StreamSummary, TextSample};
+pub use quirks::{MaxTokensParam, Quirks, StreamFinish, StreamUsage, SystemRole};
+pub use stream_break::StreamBreak;
+pub use summary::{StreamHead, StreamSummary, TextSample};
 
 use sse::SseEvent;
 
@@ -117,7 +119,7 @@ pub trait Codec: fmt::Debug + Send + Sync {
 
     /// Writes the event that ends a committed stream with an error, framed for the wire. No
     /// terminal marker follows it.
-    fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8>;
+    fn encode_stream_error(&self, broken: &StreamBreak<'_>) -> Vec<u8>;
 
     /// What a committed, complete same-wire stream still needs when the provider left its last
     /// marker out (`[DONE]`); empty for most.
@@ -135,6 +137,9 @@ pub trait Codec: fmt::Debug + Send + Sync {
 
 /// Reads one streamed answer.
 pub trait StreamDecoder: fmt::Debug + Send {
+    /// Says what is known of the stream beforehand. Without it, the wire's last marker is believed.
+    fn expect(&mut self, _expected: Expected) {}
+
     /// Reads one event and appends what it means.
     ///
     /// # Errors
@@ -160,6 +165,11 @@ pub trait StreamEncoder: fmt::Debug + Send {
     /// is whole.
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>);
 
+    /// What every event of the stream says of the answer, where the wire repeats it.
+    fn head(&self) -> StreamHead {
+        StreamHead::default()
+    }
+
     /// Sets the gateway's own words (cost, target) that ride in the usage event's `tidegate` field
     /// where the wire tolerates it. Called before [`Delta::Usage`] is pushed.
     fn set_extension(&mut self, extension: Value);
@@ -174,9 +184,14 @@ pub trait Scanner: fmt::Debug + Send {
     /// The provider's error event, or a frame that cannot be read.
     fn scan(&mut self, frame: &[u8]) -> Result<FrameKind, Failure>;
 
-    /// Says how many alternatives were asked for, where more than one: without a last marker, the
-    /// stream has not ended before that many have.
-    fn expect_choices(&mut self, _count: u32) {}
+    /// Says what is known of the stream beforehand. Without it, the wire's last marker is believed.
+    fn expect(&mut self, _expected: Expected) {}
+
+    /// Whether the last frame, which is part of the answer, also has the usage of the whole of it,
+    /// so that the gateway's own words belong there.
+    fn has_closing_usage(&self) -> bool {
+        false
+    }
 
     /// Whether the wire's end was seen or is implied.
     fn is_complete(&self) -> bool;
@@ -186,6 +201,17 @@ pub trait Scanner: fmt::Debug + Send {
 
     /// What was counted so far.
     fn summary(&self) -> &StreamSummary;
+}
+
+/// What is known of a streamed answer before it comes, by those who know the request and the
+/// provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// How many alternatives were asked for, at least 1: without a last marker, the stream has not
+    /// ended before that many have.
+    pub choices: u32,
+    /// Whether the answer has to say why it ended.
+    pub finish: StreamFinish,
 }
 
 /// What a frame is.
@@ -271,6 +297,17 @@ impl Dialect {
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+// === impl Expected ===
+
+impl Expected {
+    /// What a request for `choices` alternatives, where it says so, has to expect of a provider with
+    /// these quirks.
+    pub fn of(quirks: &Quirks, choices: Option<u64>) -> Self {
+        let choices = u32::try_from(choices.unwrap_or(1).max(1)).unwrap_or(u32::MAX);
+        Self { choices, finish: quirks.finish_reason }
     }
 }
 

@@ -2,7 +2,14 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
+pub mod breaker;
 pub mod eject;
+pub mod ewma;
 pub mod hedge;
+pub mod limit;
 pub mod order;
+pub mod quota;
 pub mod rank;
+pub mod retry;
+pub mod sketch;
+pub mod window;

@@ -30,8 +30,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use super::{
-    Codec, Dialect, Dropped, ReplyContext, RequestTarget, Scanner, StreamDecoder, StreamEncoder,
-    StreamSummary, WireRequest, sse,
+    Codec, Dialect, Dropped, ReplyContext, RequestTarget, Scanner, StreamBreak, StreamDecoder,
+    StreamEncoder, StreamSummary, WireRequest, sse,
 };
 use crate::chat::{ChatRequest, Completion};
 use crate::failure::Failure;
@@ -107,9 +107,9 @@ impl Codec for Anthropic {
         failure::encode(rejection, request_id)
     }
 
-    fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8> {
+    fn encode_stream_error(&self, broken: &StreamBreak<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        sse::write(&mut out, "error", &failure::encode(rejection, request_id));
+        sse::write(&mut out, "error", failure::event_data(broken).to_string().as_bytes());
         out
     }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     ChatRequest, Codec, Completion, Dialect, Dropped, Failure, Rejection, ReplyContext,
-    RequestTarget, Scanner, StreamDecoder, StreamEncoder, StreamSummary, WireRequest,
+    RequestTarget, Scanner, StreamBreak, StreamDecoder, StreamEncoder, StreamSummary, WireRequest,
 };
 
 mod array;
@@ -92,9 +92,9 @@ impl Codec for Gemini {
         failure::encode(rejection).to_string().into_bytes()
     }
 
-    fn encode_stream_error(&self, rejection: &Rejection, _: &str) -> Vec<u8> {
+    fn encode_stream_error(&self, broken: &StreamBreak<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        encoder::frame(&failure::encode(rejection), &mut out);
+        encoder::frame(&failure::encode(broken.rejection), &mut out);
         out
     }
 }

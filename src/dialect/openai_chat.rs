@@ -36,7 +36,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{
     ChatRequest, Codec, Completion, Dialect, Dropped, Failure, Rejection, ReplyContext,
-    RequestTarget, Scanner, StreamDecoder, StreamEncoder, StreamSummary, WireRequest,
+    RequestTarget, Scanner, StreamBreak, StreamDecoder, StreamEncoder, StreamSummary, WireRequest,
 };
 
 mod error;
@@ -109,8 +109,8 @@ impl Codec for OpenAiChat {
         error::encode(rejection)
     }
 
-    fn encode_stream_error(&self, rejection: &Rejection, request_id: &str) -> Vec<u8> {
-        error::encode_in_stream(rejection, request_id)
+    fn encode_stream_error(&self, broken: &StreamBreak<'_>) -> Vec<u8> {
+        error::encode_in_stream(broken)
     }
 
     fn missing_terminal(&self) -> &'static [u8] {

@@ -18,6 +18,9 @@ pub struct Quirks {
     pub drop_params: Vec<String>,
     /// How usage of a stream is asked for on `openai-chat`.
     pub stream_usage: StreamUsage,
+    /// Whether a stream on `openai-chat` says why it ended. Where one that should does not, it was
+    /// cut, whatever marker follows.
+    pub finish_reason: StreamFinish,
     /// The path of completions below the base URL, where it is not the dialect's own. `{model}`
     /// stands for the model.
     pub path: Option<String>,
@@ -62,4 +65,18 @@ pub enum StreamUsage {
     Option,
     /// It always comes; `stream_options` is not sent.
     Always,
+}
+
+/// Whether a stream on `openai-chat` says why it ended.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamFinish {
+    /// Always, as OpenAI does. A stream whose events never have the field at all counts as whole
+    /// where the last of them has the usage of the whole answer.
+    #[default]
+    Required,
+    /// Not always: `[DONE]` alone makes an answer whole.
+    MayBeMissing,
 }

@@ -18,6 +18,20 @@ pub struct StreamSummary {
     pub has_other: bool,
     /// The model as the provider reports it, where a scanner looks for it; else empty.
     pub model: String,
+    /// What every event of the stream says of the answer, as the caller has it, where the wire
+    /// repeats it.
+    pub head: StreamHead,
+}
+
+/// What the events of a stream on `openai-chat` have in common. Empty and 0 where not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamHead {
+    /// The answer's id.
+    pub id: String,
+    /// The model's name.
+    pub model: String,
+    /// Seconds since 1970.
+    pub created: u64,
 }
 
 /// The beginning of a text and its whole length: enough to estimate tokens when a stream is cut
@@ -26,6 +40,7 @@ pub struct StreamSummary {
 pub struct TextSample {
     head: String,
     bytes: u64,
+    chars: u64,
 }
 
 // === impl TextSample ===
@@ -46,6 +61,7 @@ impl TextSample {
     /// Adds the next piece.
     pub fn push(&mut self, piece: &str) {
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
+        self.chars = self.chars.saturating_add(piece.chars().count() as u64);
         let room = Self::HEAD_BYTES.saturating_sub(self.head.len());
         if room == 0 {
             return;
@@ -64,6 +80,11 @@ impl TextSample {
     /// Bytes of the whole text.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Characters of the whole text.
+    pub fn chars(&self) -> u64 {
+        self.chars
     }
 
     /// Whether there was no text at all.

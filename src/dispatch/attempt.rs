@@ -284,7 +284,7 @@ fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyCont
         // There are no streams of vectors.
         Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
             let encoder = encoder_of(carriage, call, context);
-            Wire::translated(target.endpoint.dialect, encoder, target)
+            Wire::translated(target.endpoint.dialect, encoder, target, call.envelope.n)
         }
     }
 }

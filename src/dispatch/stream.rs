@@ -339,7 +339,7 @@ impl AnswerStream {
                     "request failed after its reply had begun: {}",
                     rejection.loggable()
                 );
-                let event = account.error_event(&rejection);
+                let event = account.error_event(&rejection, None);
                 account.reject(&rejection);
                 self.state = State::Last(event);
             }
@@ -376,7 +376,7 @@ impl AnswerStream {
             failure.loggable()
         );
         let rejection = Rejection::StreamFailed { failure };
-        let event = account.error_event(&rejection);
+        let event = account.error_event(&rejection, Some(wire.summary()));
         account.cut(&rejection, wire.summary());
         self.state = State::Last([bytes, event].concat().into());
     }
@@ -390,13 +390,16 @@ impl AnswerStream {
         match (state, self.account.take()) {
             (State::Live(live), Some(account)) => {
                 tracing::error!(request.id = %account.request_id(), "stream broke: panic");
-                self.state = State::Last(account.error_event(&rejection));
+                self.state = State::Last(account.error_event(&rejection, Some(live.wire.summary())));
                 account.cut(&rejection, live.wire.summary());
             }
             // The account was in the opening, and settled itself as the panic dropped it.
             (State::Opening(_, Named { request_id, dialect }), _) => {
                 tracing::error!(request.id = %request_id, "request failed after its reply had begun: panic");
-                let event = dialect.codec().encode_stream_error(&rejection, request_id.as_str());
+                let request_id = request_id.as_str();
+                let broken =
+                    StreamBreak { rejection: &rejection, request_id, provider: None, summary: None };
+                let event = dialect.codec().encode_stream_error(&broken);
                 self.state = State::Last(event.into());
             }
             (State::Live(_) | State::Last(_) | State::Done, _) => {}

@@ -8,8 +8,8 @@ use crate::chat::{Delta, Usage};
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
-    Codec, Dialect, Envelope, FrameKind, Scanner, StreamDecoder, StreamEncoder, StreamSummary,
-    merge_usage,
+    Codec, Dialect, Envelope, Expected, FrameKind, Scanner, StreamDecoder, StreamEncoder,
+    StreamSummary, merge_usage,
 };
 use crate::failure::Failure;
 
@@ -66,9 +66,7 @@ impl Wire {
     /// A stream that passes through, less the usage event where the caller did not ask for one.
     pub(super) fn same(codec: &dyn Codec, target: &Target, envelope: &Envelope) -> Self {
         let mut scanner = codec.scanner();
-        if let Some(count) = envelope.n.filter(|count| *count > 1) {
-            scanner.expect_choices(u32::try_from(count).unwrap_or(u32::MAX));
-        }
+        scanner.expect(Expected::of(&target.endpoint.quirks, envelope.n));
         let lane = Path::Same {
             scanner,
             keep_usage: envelope.include_usage,
@@ -82,9 +80,12 @@ impl Wire {
         from: Dialect,
         encoder: Box<dyn StreamEncoder>,
         target: &Target,
+        choices: Option<u64>,
     ) -> Self {
+        let mut decoder = from.codec().stream_decoder();
+        decoder.expect(Expected::of(&target.endpoint.quirks, choices));
         let lane = Path::Translated(Translated {
-            decoder: from.codec().stream_decoder(),
+            decoder,
             encoder,
             summary: StreamSummary::default(),
             deltas: Vec::new(),
@@ -208,10 +209,11 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
             }
             break;
         }
-        if kind == FrameKind::UsageOnly {
+        let closes = scanner.has_closing_usage();
+        if kind == FrameKind::UsageOnly || closes {
             let edited =
                 edited.get_or_insert_with(|| whole.get(..start).unwrap_or_default().into());
-            if keep_usage {
+            if keep_usage || closes {
                 let extension = notes.extension(scanner.summary().usage).to_string();
                 let extended = sse_extension(frame, extension.as_bytes());
                 edited.extend_from_slice(extended.as_deref().unwrap_or(frame));
@@ -262,6 +264,9 @@ impl Translated {
             }
             self.complete |= delta == Delta::End;
             self.encoder.push(&delta, &mut out);
+            if let Delta::Start { .. } = &delta {
+                self.summary.head = self.encoder.head();
+            }
         }
         out
     }

@@ -164,6 +164,8 @@ pub enum Exclusion {
     Full,
     /// It cannot do what the request needs.
     Incapable,
+    /// An operator took it out.
+    Drained,
 }
 
 /// What the pool says of a target that says nothing itself.
@@ -245,6 +247,20 @@ impl Default for Settings {
 // === impl Exclusion ===
 
 impl Exclusion {
+    /// In a word, for the admin API and people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ejected => "ejected",
+            Self::Unauthorized => "unauthorized",
+            Self::QuotaUsedUp => "quota_used_up",
+            Self::RateLimited => "rate_limited",
+            Self::Full => "full",
+            Self::Incapable => "incapable",
+            Self::Drained => "drained",
+        }
+    }
+
     /// Whether it is about health, which a panic ignores. The others hold always, because the answer
     /// is known to be a refusal.
     pub const fn is_health(self) -> bool {
@@ -254,7 +270,8 @@ impl Exclusion {
             | Self::QuotaUsedUp
             | Self::RateLimited
             | Self::Full
-            | Self::Incapable => false,
+            | Self::Incapable
+            | Self::Drained => false,
         }
     }
 }

@@ -120,7 +120,7 @@ async fn odd_endings_have_one_end_each() {
     let unclosed = |text: &str| text.trim_end().to_owned();
     let broken = "data: {\"broken\n\n";
     let error = "data: {\"error\":{\"message\":\"late\",\"type\":\"server_error\"}}\n\n";
-    let cases: [(&str, Vec<String>, End); 9] = [
+    let cases: [(&str, Vec<String>, End); 8] = [
         ("no blank line", vec![one.clone(), CHAT_FINISH.into(), unclosed(DONE)], End::Terminal),
         ("no marker", vec![one.clone(), CHAT_FINISH.into()], End::Terminal),
         ("no marker, no blank line", vec![one.clone(), unclosed(CHAT_FINISH)], End::Terminal),
@@ -137,7 +137,6 @@ async fn odd_endings_have_one_end_each() {
         ),
         ("an error with the end", vec![format!("{one}{CHAT_FINISH}{DONE}{error}")], End::Terminal),
         ("two ends", vec![format!("{one}{CHAT_FINISH}{DONE}{DONE}")], End::Terminal),
-        ("a marker out of nowhere", vec![one.clone(), DONE.into()], End::Terminal),
     ];
     let rig = Rig::instant("");
     for dialect in CALLERS {
@@ -161,6 +160,44 @@ async fn odd_endings_have_one_end_each() {
         let router = rig.over(scripted(move |_| Reply::stream().chunk(only.clone())));
         let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
         assert_eq!((got.text().as_str(), got.end()), ("one", End::Terminal), "{dialect} {got:#?}");
+    }
+}
+
+/// What a proxy writes when it lost its own provider: the marker, but no reason.
+#[tokio::test(start_paused = true)]
+async fn a_marker_without_a_reason_is_a_cut_stream() {
+    let rig = Rig::instant("");
+    for dialect in CALLERS {
+        let router = rig.over(scripted(|_| Reply::stream().says("one").chunk(DONE)));
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        let what = format!("{dialect}: {got:#?}");
+        assert_eq!((got.text().as_str(), got.end()), ("one", End::Error), "{what}");
+        assert!(!got.body.contains("[DONE]") && !got.body.contains("message_stop"), "{what}");
+        assert!(got.body.contains(r#""delivered_chars":3"#), "{what}");
+        assert!(got.body.contains(r#""provider":"chat""#), "{what}");
+        // An error looks like the chunks before it.
+        if dialect == Dialect::OpenAiChat {
+            assert_eq!(got.body.matches(r#""id":"c","object""#).count(), 2, "{what}");
+        }
+        // In one read nothing was sent yet, and another target could have been asked.
+        let both = format!("{}{DONE}", chat_chunk("one"));
+        let router = rig.over(scripted(move |_| Reply::stream().chunk(both.clone())));
+        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+        assert_eq!(got.status, 502, "{dialect}: {got:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_messages_says_what_it_cost_on_either_way() {
+    let rig = Rig::instant("");
+    for model in ["claude/alpha", "chat/alpha"] {
+        let got = rig.ask(&Ask::new(Dialect::Anthropic, model, "hello")).await;
+        let what = format!("{model}: {got:#?}");
+        assert_eq!(got.end(), End::Terminal, "{what}");
+        let told = got.body.lines().find(|line| line.contains(r#""type":"message_delta""#));
+        let words = format!(r#""tidegate":{{"served_by":"{model}","cost_usd":"#);
+        assert!(told.is_some_and(|line| line.contains(&words)), "{what}");
+        assert_eq!(got.body.matches(r#""tidegate":"#).count(), 1, "{what}");
     }
 }
 

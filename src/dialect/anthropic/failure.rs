@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use crate::dialect::{retry_after, words};
+use crate::dialect::{StreamBreak, retry_after, words};
 use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
@@ -56,13 +56,23 @@ pub(super) fn event(body: &Value, fallback: FailureKind) -> Failure {
 
 /// Writes an error answer's body.
 pub(super) fn encode(rejection: &Rejection, request_id: &str) -> Vec<u8> {
+    body(rejection, request_id).to_string().into_bytes()
+}
+
+/// The data of the event that ends a stream which broke.
+pub(super) fn event_data(broken: &StreamBreak<'_>) -> Value {
+    let mut data = body(broken.rejection, broken.request_id);
+    data["tidegate"] = broken.extension();
+    data
+}
+
+fn body(rejection: &Rejection, request_id: &str) -> Value {
     let status = rejection.face().status;
-    let body = json!({
+    json!({
         "type": "error",
         "error": {"type": error_type(status), "message": rejection.to_string()},
         "request_id": request_id,
-    });
-    body.to_string().into_bytes()
+    })
 }
 
 /// This wire's word for a status.

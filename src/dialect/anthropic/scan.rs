@@ -37,6 +37,8 @@ pub(super) struct MessagesScanner {
     is_over: bool,
     /// A block that the decoder keeps until it is whole is open.
     in_other: bool,
+    /// The last frame was a `message_delta` with usage.
+    has_closing_usage: bool,
 }
 
 // === impl MessagesScanner ===
@@ -46,12 +48,17 @@ impl Scanner for MessagesScanner {
         if self.is_over {
             return Ok(FrameKind::Preamble);
         }
+        self.has_closing_usage = false;
         let kind = match self.scan_delta(frame) {
             Some(kind) => kind,
             None => self.scan_event(&sse::parse(frame))?,
         };
         self.is_begun |= kind == FrameKind::Semantic;
         Ok(kind)
+    }
+
+    fn has_closing_usage(&self) -> bool {
+        self.has_closing_usage
     }
 
     fn is_complete(&self) -> bool {
@@ -115,6 +122,7 @@ impl MessagesScanner {
                 FrameKind::Semantic
             }
             "message_delta" => {
+                self.has_closing_usage = read.usage.is_some();
                 self.note_usage(read.usage);
                 let delta = read.delta.unwrap_or_default();
                 self.note_finish(delta.stop_reason, delta.stop_sequence)

@@ -260,7 +260,12 @@ fn our_own_errors_are_read_back_as_what_they_are() {
     let failure = Gemini.decode_failure(StatusCode::BAD_REQUEST, &HeaderMap::new(), &body);
     assert_eq!(failure.kind, FailureKind::CallerFault);
     assert_eq!(failure.param.as_deref(), Some("contents[0].parts"));
-    let frame = Gemini.encode_stream_error(&Rejection::Draining, "req-1");
+    let frame = Gemini.encode_stream_error(&StreamBreak {
+        rejection: &Rejection::Draining,
+        request_id: "req-1",
+        provider: None,
+        summary: None,
+    });
     assert_eq!(sse::frame_len(&frame), Some(frame.len()));
     let failure = decode_sse(&frame).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Overloaded);

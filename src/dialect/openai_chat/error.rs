@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{failure, wire};
-use crate::dialect::sse;
+use crate::dialect::{StreamBreak, sse};
 use crate::failure::{Blame, Failure, FailureKind};
 use crate::rejection::Rejection;
 
@@ -55,15 +55,19 @@ pub(super) fn encode(rejection: &Rejection) -> Vec<u8> {
 }
 
 /// Writes the chunk that ends a stream with an error. OpenAI's SDKs raise when a chunk has
-/// `error` at its top; programs that read on see a finish reason that is no success.
-pub(super) fn encode_in_stream(rejection: &Rejection, request_id: &str) -> Vec<u8> {
+/// `error` at its top; programs that read on see a finish reason that is no success. Id, time and
+/// model are those of the chunks before it.
+pub(super) fn encode_in_stream(broken: &StreamBreak<'_>) -> Vec<u8> {
+    let head = broken.summary.map(|summary| &summary.head);
+    let id = head.map(|head| head.id.clone()).filter(|id| !id.is_empty());
     let chunk = json!({
-        "id": format!("chatcmpl-{request_id}"),
+        "id": id.unwrap_or_else(|| format!("chatcmpl-{}", broken.request_id)),
         "object": "chat.completion.chunk",
-        "created": 0,
-        "model": "",
+        "created": head.map_or(0, |head| head.created),
+        "model": head.map_or("", |head| &head.model),
         "choices": [{ "index": 0, "delta": {}, "logprobs": null, "finish_reason": "error" }],
-        "error": object(rejection),
+        "error": object(broken.rejection),
+        "tidegate": broken.extension(),
     });
     let mut out = Vec::new();
     sse::write(&mut out, "", chunk.to_string().as_bytes());

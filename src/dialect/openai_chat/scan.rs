@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::failure;
 use super::usage::WireUsage;
-use super::wire::finish_reason;
+use super::wire::{finish_reason, no_finish};
 use crate::dialect::envelope::json::{self, Broken};
-use crate::dialect::{FrameKind, Scanner, StreamSummary, sse};
+use crate::dialect::{Expected, FrameKind, Scanner, StreamSummary, sse};
 use crate::failure::{Failure, FailureKind};
 
 #[cfg(test)]
@@ -33,6 +33,8 @@ pub(super) struct ChatScanner {
     usage: Option<WireUsage>,
     is_done: bool,
     choices: Choices,
+    /// Whether the summary has the stream's head.
+    is_headed: bool,
     /// How the last frame's data began, up to the value of `choices`, with nothing in it that
     /// counts.
     opening: Vec<u8>,
@@ -67,8 +69,8 @@ impl Scanner for ChatScanner {
         self.scan_data(event.data.as_bytes(), event.name == "error")
     }
 
-    fn expect_choices(&mut self, count: u32) {
-        self.choices.expect(count);
+    fn expect(&mut self, expected: Expected) {
+        self.choices.expect(expected);
     }
 
     fn is_complete(&self) -> bool {
@@ -94,6 +96,9 @@ impl ChatScanner {
             return Ok(FrameKind::Preamble);
         }
         if data == b"[DONE]" {
+            if self.choices.lack_finish() {
+                return Err(no_finish());
+            }
             self.is_done = true;
             self.summary.finish = self.choices.finish_at_end();
             return Ok(FrameKind::Terminal);
@@ -104,6 +109,10 @@ impl ChatScanner {
         let found = self.walk(data).map_err(|broken| unreadable(broken.expected))?;
         if found.has_error || (!found.has_choices && !found.has_usage && is_flat_error(data)) {
             return Err(failure_of(data));
+        }
+        self.is_headed |= found.has_choices;
+        if found.has_usage && !found.has_choices {
+            self.choices.see_usage();
         }
         Ok(match found {
             Found { has_content: true, .. } => FrameKind::Semantic,
@@ -140,6 +149,11 @@ impl ChatScanner {
                     found.has_usage |= usage.is_some_and(|raw| self.take_usage(raw));
                     end
                 }
+                b"id" | b"model" | b"created" if !self.is_headed => {
+                    let end = json::skip_value(data, value, 1)?;
+                    self.take_head(key, data.get(value..end).unwrap_or_default());
+                    end
+                }
                 b"error" => {
                     let end = json::skip_value(data, value, 1)?;
                     found.has_error |= data.get(value..end) != Some(b"null");
@@ -155,6 +169,25 @@ impl ChatScanner {
         if self.opening != opening {
             self.opening.clear();
             self.opening.extend_from_slice(opening);
+        }
+    }
+
+    /// Takes over what the events have in common.
+    fn take_head(&mut self, key: &[u8], raw: &[u8]) {
+        let head = &mut self.summary.head;
+        if key == b"created" {
+            // Some write it with a fraction.
+            let created: f64 = serde_json::from_slice(raw).unwrap_or_default();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates"
+            )]
+            let created = created as u64;
+            head.created = created;
+        } else if let Some(text) = text_of(raw).filter(|text| !text.is_empty()) {
+            let into = if key == b"id" { &mut head.id } else { &mut head.model };
+            *into = text.into_owned();
         }
     }
 
@@ -227,7 +260,10 @@ impl ChatScanner {
             let raw = data.get(value..at).unwrap_or_default();
             match key {
                 b"index" => index = index_of(raw).unwrap_or(position),
-                b"finish_reason" => finish = text_of(raw).and_then(|word| finish_reason(&word)),
+                b"finish_reason" => {
+                    self.choices.see_field();
+                    finish = text_of(raw).and_then(|word| finish_reason(&word));
+                }
                 b"usage" => found.has_usage |= self.take_usage(raw),
                 b"message" if raw.first() == Some(&b'{') => message = Some(value),
                 b"text" => text = Some(raw),

@@ -15,7 +15,7 @@ use super::usage::WireUsage;
 use super::wire;
 use crate::chat::{Delta, FinishReason, OpaqueKind};
 use crate::dialect::sse::SseEvent;
-use crate::dialect::{Dialect, StreamDecoder, keep_finish};
+use crate::dialect::{Dialect, Expected, StreamDecoder, StreamFinish, keep_finish};
 use crate::failure::{Failure, FailureKind};
 
 /// Fields of a delta that are kept though they are not modelled. All others are bookkeeping of
@@ -25,6 +25,9 @@ const KEPT: [&str; 5] = ["annotations", "audio", "images", "citations", "search_
 /// Fields at the top of a chunk that belong to the answer: sources, as Perplexity sends them, all
 /// of them again on every chunk.
 const SOURCES: [&str; 2] = ["citations", "search_results"];
+
+/// The most alternatives the API allows.
+const MAX_CHOICES: usize = 128;
 
 /// Reads one stream.
 ///
@@ -38,6 +41,11 @@ pub(super) struct Decoder {
     sources: Map<String, Value>,
     has_content: bool,
     is_done: bool,
+    expected: Option<Expected>,
+    /// Whether there was a field for the reason of the end at all.
+    has_finish_field: bool,
+    /// Whether usage came in an event of its own.
+    is_counted: bool,
 }
 
 /// An alternative that is being read.
@@ -51,12 +59,19 @@ struct Open {
 // === impl Decoder ===
 
 impl StreamDecoder for Decoder {
+    fn expect(&mut self, expected: Expected) {
+        self.expected = Some(expected);
+    }
+
     fn push(&mut self, event: &SseEvent<'_>, out: &mut Vec<Delta>) -> Result<(), Failure> {
         let data = event.data.trim();
         if self.is_done || (data.is_empty() && event.name != "error") {
             return Ok(());
         }
         if data == "[DONE]" {
+            if self.lacks_finish() {
+                return Err(wire::no_finish());
+            }
             return self.end(out);
         }
         let before = out.len();
@@ -81,8 +96,9 @@ impl StreamDecoder for Decoder {
     }
 
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
-        let has_ended =
-            !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finish.is_some());
+        let expected = self.expected.map_or(1, |expected| expected.choices) as usize;
+        let has_ended = self.choices.len() >= expected.clamp(1, MAX_CHOICES)
+            && self.choices.iter().all(|choice| choice.finish.is_some());
         match (self.is_done, has_ended) {
             (true, _) => Ok(()),
             (false, true) => self.end(out),
@@ -103,8 +119,19 @@ impl Decoder {
         failure
     }
 
+    /// Whether the last marker cannot be believed: an alternative did not say why it ended, although
+    /// it should have.
+    fn lacks_finish(&self) -> bool {
+        let is_known_to_omit = !self.has_finish_field && self.is_counted;
+        self.expected.is_some_and(|expected| expected.finish == StreamFinish::Required)
+            && self.choices.iter().any(|choice| choice.finish.is_none())
+            && !is_known_to_omit
+    }
+
     fn chunk(&mut self, chunk: &Value, out: &mut Vec<Delta>) {
         let choices = chunk.get("choices").and_then(Value::as_array);
+        self.is_counted |=
+            choices.is_none_or(Vec::is_empty) && chunk.get("usage").is_some_and(Value::is_object);
         self.start(chunk, choices.is_some_and(|choices| !choices.is_empty()), out);
         let own_usage = [chunk.get("usage"), chunk.pointer("/x_groq/usage")];
         for usage in own_usage.into_iter().flatten().filter_map(WireUsage::read) {
@@ -162,7 +189,9 @@ impl Decoder {
         if !tokens.is_empty() {
             out.push(Delta::Logprobs { choice: index, tokens });
         }
-        let finish = value.get("finish_reason").and_then(Value::as_str);
+        let finish = value.get("finish_reason");
+        self.has_finish_field |= finish.is_some();
+        let finish = finish.and_then(Value::as_str);
         if let Some(reason) = finish.and_then(wire::finish_reason) {
             keep_finish(&mut open.finish, reason);
         }

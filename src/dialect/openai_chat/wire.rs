@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use crate::chat::{Extra, FinishReason, Logprob, TopLogprob};
+use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
 /// Where a value stands in a request. A chain on the stack; becomes text only in an error.
@@ -215,6 +216,12 @@ pub(super) fn finish_reason(word: &str) -> Option<FinishReason> {
         "pause_turn" => FinishReason::Pause,
         _ => FinishReason::Other(word.to_owned()),
     })
+}
+
+/// A stream that ended with its marker and without a reason.
+pub(super) fn no_finish() -> Failure {
+    let message = "the stream ended with [DONE] but without a finish reason";
+    Failure::new(FailureKind::MidStream, message)
 }
 
 /// Some say "stop" where tools are to be called.

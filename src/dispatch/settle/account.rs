@@ -10,12 +10,12 @@ use super::Ledger;
 use super::estimate::Estimate;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::dialect::{Dropped, StreamSummary};
+use crate::dialect::{Dropped, StreamBreak, StreamSummary};
 use crate::dispatch::attempt::Whole;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
 use crate::failure::Failure;
-use crate::ids::ModelName;
+use crate::ids::{ModelName, ProviderId};
 use crate::journal::{EndpointKind, Entry, Outcome};
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
@@ -235,11 +235,22 @@ impl Account {
         }
     }
 
-    /// The event that tells the caller of a committed stream what went wrong.
-    pub(in crate::dispatch) fn error_event(&self, rejection: &Rejection) -> Bytes {
+    /// The event that tells the caller of a committed stream what went wrong. `summary` is what the
+    /// caller has of the answer.
+    pub(in crate::dispatch) fn error_event(
+        &self,
+        rejection: &Rejection,
+        summary: Option<&StreamSummary>,
+    ) -> Bytes {
         let Some(open) = &self.open else { return Bytes::new() };
-        let codec = open.entry.dialect.codec();
-        codec.encode_stream_error(rejection, open.entry.request_id.as_str()).into()
+        let provider = open.entry.provider.as_ref().filter(|_| summary.is_some());
+        let broken = StreamBreak {
+            rejection,
+            request_id: open.entry.request_id.as_str(),
+            provider: provider.map(ProviderId::as_str),
+            summary,
+        };
+        open.entry.dialect.codec().encode_stream_error(&broken).into()
     }
 
     /// Settles a request whose whole answer was sent, or is about to be.

@@ -106,11 +106,17 @@ fn callers_get_this_wires_words() {
             "request_id": "r-1",
         })
     );
-    let event = Anthropic.encode_stream_error(&Rejection::Draining, "r-1");
+    let event = Anthropic.encode_stream_error(&StreamBreak {
+        rejection: &Rejection::Draining,
+        request_id: "r-1",
+        provider: None,
+        summary: None,
+    });
     let event = sse::parse(&event);
     assert_eq!(event.name, "error");
     let body: Value = serde_json::from_str(&event.data).unwrap();
     assert_eq!(body["error"]["type"], "overloaded_error");
+    assert_eq!(body["tidegate"], json!({"delivered_chars": 0, "retryable": true}));
 
     let words =
         |status: u16| super::super::failure::error_type(StatusCode::from_u16(status).unwrap());

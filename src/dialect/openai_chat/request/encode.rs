@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::super::wire;
-use crate::chat::{ChatRequest, Effort, Reasoning, ResponseFormat, Tool, ToolChoice};
+use crate::chat::{ChatRequest, Effort, Part, Reasoning, ResponseFormat, Tool, ToolChoice};
 use crate::dialect::{Dialect, Dropped, MaxTokensParam, RequestTarget, StreamUsage, WireRequest};
 use crate::rejection::Rejection;
 
@@ -64,12 +64,15 @@ impl Writer<'_> {
         }
         body.insert("messages".to_owned(), messages.into());
         self.tools(&mut body)?;
+        if !self.native && has_marks(chat) {
+            dropped.add("cache_control");
+        }
         if let Some(format) = &chat.response_format {
             body.insert("response_format".to_owned(), response_format(format));
         }
         self.numbers(&mut body, dropped)?;
         if let Some(reasoning) = chat.reasoning {
-            self.reasoning(reasoning, &mut body);
+            self.reasoning(reasoning, &mut body, dropped);
         }
         if chat.stream {
             body.insert("stream".to_owned(), true.into());
@@ -145,7 +148,7 @@ impl Writer<'_> {
     }
 
     /// Cache marks go only where the caller wrote them in this dialect: OpenAI refuses them, and
-    /// they are hints.
+    /// they are hints. That they are left out is told once for the whole request.
     fn mark(&self, value: &mut Value, cache: Option<&Value>) {
         if let (true, Some(cache)) = (self.native, cache) {
             value["cache_control"] = cache.clone();
@@ -228,7 +231,12 @@ impl Writer<'_> {
 
     /// Budgets and visibility are OpenRouter's words and go to those who were meant; OpenAI's own
     /// word is the effort.
-    fn reasoning(&self, reasoning: Reasoning, body: &mut Map<String, Value>) {
+    fn reasoning(
+        &self,
+        reasoning: Reasoning,
+        body: &mut Map<String, Value>,
+        dropped: &mut Dropped,
+    ) {
         let is_object = reasoning.budget_tokens.is_some() || reasoning.visible.is_some();
         if self.native && is_object {
             let mut value = Map::new();
@@ -243,6 +251,10 @@ impl Writer<'_> {
             }
             body.insert("reasoning".to_owned(), value.into());
             return;
+        }
+        if reasoning.budget_tokens.is_some() {
+            // What is sent is the nearest effort, or the one that was named beside it.
+            dropped.add("thinking.budget_tokens");
         }
         let budget = reasoning.budget_tokens.map(Effort::from_budget_tokens);
         if let Some(effort) = reasoning.effort.or(budget) {
@@ -268,6 +280,24 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the caller marked anything for the provider's cache.
+fn has_marks(chat: &ChatRequest) -> bool {
+    chat.tools.iter().any(|tool| tool.cache.is_some())
+        || chat.messages.iter().flat_map(|message| &message.parts).any(is_marked)
+}
+
+fn is_marked(part: &Part) -> bool {
+    match part {
+        Part::Text { cache, .. } => cache.is_some(),
+        Part::Media(media) => media.cache.is_some(),
+        Part::ToolResult { parts, cache, .. } => cache.is_some() || parts.iter().any(is_marked),
+        Part::Reasoning { .. }
+        | Part::Refusal { .. }
+        | Part::ToolCall { .. }
+        | Part::Other { .. } => false,
     }
 }
 

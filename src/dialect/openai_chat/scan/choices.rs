@@ -2,6 +2,7 @@
 
 use super::super::wire::settle_finish;
 use crate::chat::FinishReason;
+use crate::dialect::{Expected, StreamFinish};
 
 /// Which alternatives came up, which called tools, and which ended. The API allows 128; what lies
 /// beyond is counted as the last.
@@ -12,6 +13,12 @@ pub(super) struct Choices {
     finished: u128,
     /// How many were asked for; 0 where that is not known.
     expected: u32,
+    /// Whether a reason has to be given, where that is known.
+    finish: Option<StreamFinish>,
+    /// Whether there was a field for the reason at all.
+    has_field: bool,
+    /// Whether usage came in an event of its own.
+    is_counted: bool,
     /// How the lowest of those that ended did, by the provider's word alone.
     ending: Option<(u32, FinishReason)>,
 }
@@ -39,9 +46,29 @@ impl Choices {
         }
     }
 
-    /// Says how many have to end.
-    pub(super) fn expect(&mut self, count: u32) {
-        self.expected = count.min(u128::BITS);
+    /// Says how many have to end, and whether they have to say how.
+    pub(super) fn expect(&mut self, expected: Expected) {
+        self.expected = expected.choices.min(u128::BITS);
+        self.finish = Some(expected.finish);
+    }
+
+    /// Notes that an alternative has a field for the reason, whatever is in it.
+    pub(super) fn see_field(&mut self) {
+        self.has_field = true;
+    }
+
+    /// Notes that usage came in an event of its own.
+    pub(super) fn see_usage(&mut self) {
+        self.is_counted = true;
+    }
+
+    /// Whether the last marker cannot be believed: an alternative came up and did not say why it
+    /// ended, although it should have.
+    pub(super) fn lack_finish(&self) -> bool {
+        let is_known_to_omit = !self.has_field && self.is_counted;
+        self.finish == Some(StreamFinish::Required)
+            && self.seen & !self.finished != 0
+            && !is_known_to_omit
     }
 
     /// Whether all that came up ended, and as many as were asked for.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::{reply, state, usage, wire};
 use crate::chat::{Delta, Opaque, OpaqueKind, Usage};
-use crate::dialect::{Dialect, ReplyContext, StreamEncoder, sse};
+use crate::dialect::{Dialect, ReplyContext, StreamEncoder, StreamHead, sse};
 
 /// Writes one stream: a chunk for each delta.
 #[derive(Debug)]
@@ -248,6 +248,10 @@ impl StreamEncoder for Encoder {
             Delta::Usage { usage } => self.write_usage(usage, out),
             Delta::End => sse::write(out, "", b"[DONE]"),
         }
+    }
+
+    fn head(&self) -> StreamHead {
+        StreamHead { id: self.id.clone(), model: self.model.clone(), created: self.created }
     }
 
     fn set_extension(&mut self, extension: Value) {

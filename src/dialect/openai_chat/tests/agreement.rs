@@ -2,7 +2,7 @@
 
 use super::recorded::recordings;
 use super::*;
-use crate::dialect::StreamSummary;
+use crate::dialect::{Expected, StreamFinish, StreamSummary};
 
 /// What a decoder makes of a stream's usage and of how its first alternative ended.
 fn ending(stream: &str) -> Result<(Option<Usage>, Option<FinishReason>), Failure> {
@@ -137,5 +137,78 @@ fn scanner_and_decoder_agree_where_no_recording_goes() {
         assert_eq!(ending(&stream).unwrap(), expected, "{stream}");
         let summary = scanned(&stream).unwrap();
         assert_eq!((summary.usage, summary.finish), expected, "{stream}");
+    }
+}
+
+/// How scanner and decoder end with a stream of which this much is known.
+fn endings(stream: &str, expected: Option<Expected>) -> [Result<bool, String>; 2] {
+    let (mut scanner, mut decoder) = (codec().scanner(), codec().stream_decoder());
+    if let Some(expected) = expected {
+        scanner.expect(expected);
+        decoder.expect(expected);
+    }
+    let mut out = Vec::new();
+    let mut scanned = Ok(());
+    let mut decoded = Ok(());
+    for frame in sse::frames(stream.as_bytes()) {
+        scanned = scanned.and_then(|()| scanner.scan(frame).map(|_| ()));
+        decoded = decoded.and_then(|()| decoder.push(&sse::parse(frame), &mut out));
+    }
+    let message = |failure: Failure| failure.message;
+    let decoded = decoded.map_err(message);
+    [
+        scanned.map(|()| scanner.is_complete()).map_err(message),
+        decoded.map(|()| decoder.finish(&mut out).is_ok()),
+    ]
+}
+
+const STRICT: Expected = Expected { choices: 1, finish: StreamFinish::Required };
+
+#[test]
+fn done_without_a_reason_is_a_cut_stream_where_reasons_are_given() {
+    let text = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
+    let bare = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let usage =
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
+    let done = "data: [DONE]\n\n";
+    let lenient = Expected { finish: StreamFinish::MayBeMissing, ..STRICT };
+    let cut = || Err("the stream ended with [DONE] but without a finish reason".to_owned());
+    for (stream, strictly) in [
+        (format!("{text}{stop}{done}"), Ok(true)),
+        (format!("{text}{stop}{usage}{done}"), Ok(true)),
+        (format!("{text}{done}"), cut()),
+        (format!("{text}{usage}{done}"), cut()),
+        (format!("{bare}{done}"), cut()),
+        // This is how those end who do not know the field.
+        (format!("{bare}{usage}{done}"), Ok(true)),
+    ] {
+        assert_eq!(endings(&stream, Some(STRICT)), [strictly.clone(), strictly], "{stream}");
+        assert_eq!(endings(&stream, Some(lenient)), [Ok(true), Ok(true)], "{stream}");
+        assert_eq!(endings(&stream, None), [Ok(true), Ok(true)], "{stream}");
+    }
+}
+
+#[test]
+fn an_alternative_that_never_came_is_missed_on_both_ways() {
+    let end = |index: u32| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"x\"}},\
+             \"finish_reason\":\"stop\"}}]}}\n\n"
+        )
+    };
+    let two = Some(Expected { choices: 2, ..STRICT });
+    assert_eq!(endings(&end(0), Some(STRICT)), [Ok(true), Ok(true)]);
+    assert_eq!(endings(&end(0), two), [Ok(false), Ok(false)]);
+    assert_eq!(endings(&[end(0), end(1)].concat(), two), [Ok(true), Ok(true)]);
+    // A provider that gives fewer and says that this is all is believed.
+    assert_eq!(endings(&[&end(0), "data: [DONE]\n\n"].concat(), two), [Ok(true), Ok(true)]);
+}
+
+#[test]
+fn recorded_streams_are_as_whole_to_those_who_expect_a_reason() {
+    for recording in recordings() {
+        let Some(stream) = &recording.stream else { continue };
+        assert_eq!(endings(stream, Some(STRICT)), endings(stream, None), "{}", recording.id);
     }
 }

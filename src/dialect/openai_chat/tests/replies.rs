@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::dialect::StreamBreak;
 use crate::failure::FailureKind;
 
 fn reply(message: Value, finish: Value) -> Value {
@@ -161,8 +162,31 @@ fn errors_have_the_four_fields_that_sdks_read() {
 #[test]
 fn a_stream_ends_with_an_error_chunk_and_without_done() {
     let failure = Failure::new(FailureKind::MidStream, "cut");
-    let bytes = codec().encode_stream_error(&Rejection::StreamFailed { failure }, "req1");
+    let rejection = Rejection::StreamFailed { failure };
+    let broken =
+        StreamBreak { rejection: &rejection, request_id: "req1", provider: None, summary: None };
+    let bytes = codec().encode_stream_error(&broken);
+    assert_eq!(chunks(&bytes)[0]["id"], "chatcmpl-req1");
+    let mut scanner = codec().scanner();
+    let seen = "data: {\"id\":\"gen-7\",\"created\":17.5,\"model\":\"m\",\"choices\":[{\"index\":0,\
+        \"delta\":{\"content\":\"né\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
+    scanner.scan(seen.as_bytes()).unwrap();
+    let summary = Some(scanner.summary());
+    let bytes = codec().encode_stream_error(&StreamBreak {
+        provider: Some("openrouter"),
+        summary,
+        ..broken
+    });
     let chunk = &chunks(&bytes)[0];
+    assert_eq!(
+        (&chunk["id"], &chunk["created"], &chunk["model"]),
+        (&"gen-7".into(), &17.into(), &"m".into())
+    );
+    let usage = json!({ "input_tokens": 3, "output_tokens": 1 });
+    assert_eq!(
+        chunk["tidegate"],
+        json!({ "delivered_chars": 2, "provider": "openrouter", "retryable": true, "usage": usage })
+    );
     assert_eq!(chunk["error"]["code"], "upstream_disconnected");
     assert_eq!(chunk["choices"][0]["finish_reason"], "error");
     assert!(!String::from_utf8_lossy(&bytes).contains("[DONE]"));

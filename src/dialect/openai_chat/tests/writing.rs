@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::chat::{Effort, Media, MediaSource, Reasoning, Sampling, Tool, ToolChoice};
-use crate::dialect::{MaxTokensParam, StreamUsage, SystemRole};
+use crate::dialect::{MaxTokensParam, StreamFinish, StreamUsage, SystemRole};
 
 /// A request as it comes from Anthropic's side.
 fn foreign(parts: Vec<Part>) -> ChatRequest {
@@ -104,6 +104,7 @@ fn quirks_rename_and_drop() {
         drop_params: vec!["seed".to_owned(), "logit_bias".to_owned()],
         stream_usage: StreamUsage::Always,
         path: Some("/deployments/{model}/chat/completions?api-version=1".to_owned()),
+        finish_reason: StreamFinish::Required,
     };
     let (body, dropped, path) = write(&chat, &quirks).unwrap();
     assert_eq!(
@@ -171,10 +172,14 @@ fn thoughts_of_other_models_stay_behind() {
 fn cache_marks_go_only_where_the_caller_wrote_them_in_this_dialect() {
     let mark = json!({ "type": "ephemeral" });
     let text = Part::Text { text: "Hi".to_owned(), cache: Some(mark.clone()), opaque: None };
-    assert_eq!(plain(&foreign(vec![text]))["messages"][0]["content"], "Hi");
+    let (body, dropped, _) = write(&foreign(vec![text]), &Quirks::default()).unwrap();
+    assert_eq!(body["messages"][0]["content"], "Hi");
+    assert_eq!(dropped, ["cache_control"]);
     let parts = json!([{ "type": "text", "text": "Hi", "cache_control": mark }]);
     let chat = native(json!({ "model": "m", "messages": [{ "role": "user", "content": parts }] }));
-    assert_eq!(plain(&chat)["messages"][0]["content"], parts);
+    let (body, dropped, _) = write(&chat, &Quirks::default()).unwrap();
+    assert_eq!(body["messages"][0]["content"], parts);
+    assert!(dropped.is_empty(), "{dropped:?}");
 }
 
 #[test]
@@ -182,7 +187,9 @@ fn budgets_become_efforts_except_where_the_caller_wrote_a_budget_here() {
     let mut chat = foreign(vec![Part::text("Hi")]);
     let budget = Reasoning { budget_tokens: Some(4_000), ..Reasoning::default() };
     chat.reasoning = Some(budget);
-    assert_eq!(plain(&chat)["reasoning_effort"], "low");
+    let (body, dropped, _) = write(&chat, &Quirks::default()).unwrap();
+    assert_eq!(body["reasoning_effort"], "low");
+    assert_eq!(dropped, ["thinking.budget_tokens"]);
     chat.extra_dialect = "openai-chat".to_owned();
     assert_eq!(plain(&chat)["reasoning"], json!({ "max_tokens": 4000 }));
     chat.reasoning = Some(Reasoning { effort: Some(Effort::XHigh), ..Reasoning::default() });
