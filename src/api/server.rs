@@ -138,6 +138,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut builder = http1::Builder::new();
     builder.timer(timer);
     builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
+    // The buffer alone would let a larger head pass that comes in one piece.
+    builder.max_header_size(limits.head_bytes);
     let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);

@@ -115,6 +115,22 @@ async fn a_head_that_is_too_large_is_refused_in_the_callers_dialect() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_may_be_as_large_as_the_limit() {
+    let head = |pad: usize| {
+        let pad = "y".repeat(pad);
+        format!("GET /v1/models HTTP/1.1\r\nconnection: close\r\nx-pad: {pad}\r\n\r\n")
+    };
+    let pad = LIMITS.head_bytes - head(0).len();
+    for (pad, status) in [(pad, "200"), (pad + 1, "431")] {
+        Peer::beside(async |peer| {
+            peer.send(head(pad)).await;
+            assert_eq!(peer.rest().await.status, status);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn as_many_headers_as_the_refusal_says_are_taken() {
     Peer::beside(async |peer| {
         let headers: String = (0..99).map(|n| format!("x-{n}: y\r\n")).collect();
