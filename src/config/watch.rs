@@ -237,6 +237,10 @@ impl Watcher {
         let sections = [
             ("server.listen", a.listen != b.listen),
             ("server.admin_listen", a.admin_listen != b.admin_listen),
+            ("server.request_head_limit", a.request_head_limit != b.request_head_limit),
+            ("server.head_read_timeout", a.head_read_timeout != b.head_read_timeout),
+            ("server.idle_timeout", a.idle_timeout != b.idle_timeout),
+            ("server.drain_timeout", a.drain_timeout != b.drain_timeout),
             ("server.worker_threads", a.worker_threads != b.worker_threads),
             ("store", started.store != now.store),
             ("telemetry", started.telemetry != now.telemetry),
