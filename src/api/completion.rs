@@ -15,7 +15,7 @@ use crate::clock::Instant;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
 use crate::ids::RequestId;
-use crate::journal::EndpointKind;
+use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
 
 /// What axum wants of a handler.
@@ -23,7 +23,13 @@ type Handled = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The handler of one endpoint.
 pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled + Clone {
-    move |State(edge), request| Box::pin(panics::isolate(serve(kind, edge, request), dialect(kind)))
+    move |State(edge), request| {
+        Box::pin(async move {
+            let request_id = reply::new_request_id();
+            let served = serve(kind, edge, request, &request_id);
+            panics::isolate(served, dialect(kind), &request_id).await
+        })
+    }
 }
 
 /// The dialect that callers of an endpoint speak.
@@ -36,9 +42,13 @@ pub(super) const fn dialect(kind: EndpointKind) -> Dialect {
     }
 }
 
-async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
+async fn serve(
+    kind: EndpointKind,
+    edge: Edge,
+    request: Request,
+    request_id: &RequestId,
+) -> Response {
     let received = Instant::now();
-    let request_id = reply::new_request_id();
     let (parts, body) = request.into_parts();
     let refuse = |rejection| {
         ApiError::of(rejection, dialect(kind), request_id.as_str(), Served::default())
@@ -46,10 +56,10 @@ async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
     };
     let caller = match caller::authenticate(&edge, &parts.headers) {
         Ok(caller) => caller,
-        Err(rejection) => return refuse(rejection),
+        Err(rejection) => return refuse(turned_away(&edge, kind, rejection)),
     };
     if edge.gateway.is_draining() {
-        return refuse(Rejection::Draining);
+        return refuse(turned_away(&edge, kind, Rejection::Draining));
     }
     let ledger = &edge.lane.ledger;
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
@@ -82,6 +92,14 @@ async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
     };
     account.on_call(&call, wishes.tags);
     answer(&edge, call, account).await
+}
+
+/// Counts a request that is refused before it has an account. It is not journaled: anybody can send
+/// such requests, as many as they like, and each would cost a row.
+fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejection {
+    let (outcome, code) = (Outcome::Rejected.as_str(), rejection.face().code);
+    edge.gateway.metrics.request(kind.as_str(), outcome, code);
+    rejection
 }
 
 /// Serves a call and writes the reply.

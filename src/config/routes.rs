@@ -116,9 +116,13 @@ fn conduct(
         checking.timeouts(&timeouts, &at);
         checking.contradictions(&timeouts, &at);
     }
+    let keep_alive = route.keep_alive.over(&file.defaults.keep_alive);
+    if !route.keep_alive.is_empty() {
+        checking.keep_alive(&keep_alive, &at.key("keep_alive"));
+    }
     Conduct::from(ConductSettings {
         timeouts: &timeouts,
-        keep_alive: &route.keep_alive.over(&file.defaults.keep_alive),
+        keep_alive: &keep_alive,
         hold_back: &route.hold_back.over(&file.defaults.hold_back),
         hedge: &route.hedge.over(&file.defaults.hedge),
         rank: &route.rank.over(&file.defaults.rank),

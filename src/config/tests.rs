@@ -114,3 +114,37 @@ fn equal_configurations_have_equal_revisions_and_a_changed_key_another() {
 fn the_schema_is_what_the_structs_say() {
     assert_generated("config/schema.json", &schema_json());
 }
+
+#[test]
+fn comments_that_are_never_sent_cannot_be_asked_for_before_the_first_token() {
+    let problem = "has no effect, because `every = \"0s\"` means that no comments are sent; give \
+                   `every` a time or leave this out";
+    let route = "[routes.smart]\ntargets = [{ model = \"sim/tide-small\" }]\n";
+    let off = "keep_alive = { every = \"0s\", before_first_token = true }";
+    let sim = "[providers.sim]\n";
+    for (text, line, key) in [
+        (format!("{sim}[defaults]\n{off}"), 3, "defaults"),
+        (format!("{sim}{route}{off}"), 4, "routes.smart"),
+        // Half of it comes from the defaults.
+        (
+            format!(
+                "[defaults]\nkeep_alive = {{ every = \"0s\" }}\n{sim}{route}keep_alive = {{ before_first_token = true }}"
+            ),
+            6,
+            "routes.smart",
+        ),
+        (
+            format!(
+                "[defaults]\nkeep_alive = {{ before_first_token = true }}\n{sim}{route}keep_alive = {{ every = \"0s\" }}"
+            ),
+            6,
+            "routes.smart",
+        ),
+    ] {
+        let said = loaded(&text).unwrap_err();
+        let at = format!("{key}.keep_alive.before_first_token: {problem}");
+        assert!(said.contains(&format!("tidegate.toml:{line}: {at}")), "{text}\n{said}");
+        assert_eq!(said.matches(problem).count(), 1, "{said}");
+    }
+    loaded(&format!("{sim}[defaults]\nkeep_alive = {{ every = \"0s\" }}\n")).unwrap();
+}

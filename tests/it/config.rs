@@ -655,9 +655,13 @@ async fn settings_that_need_a_restart_are_named() {
     let mut watched = Watched::new(ONE);
     watched
         .run(async |watched| {
-            watched.write(&format!("[server]\nlisten = \"127.0.0.1:9\"\n{ONE}"));
-            watched.current.reload().await.unwrap();
-            assert_eq!(watched.current.status().waiting_for_restart, ["server.listen"]);
+            let listen = ("listen", "127.0.0.1:9");
+            for (key, value) in [listen, ("request_head_limit", "8KiB"), ("idle_timeout", "7s")] {
+                watched.write(&format!("[server]\n{key} = \"{value}\"\n{ONE}"));
+                watched.current.reload().await.unwrap();
+                let waiting = watched.current.status().waiting_for_restart;
+                assert_eq!(waiting, [format!("server.{key}")]);
+            }
         })
         .await;
 }

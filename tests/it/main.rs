@@ -15,6 +15,7 @@ mod architecture;
 mod cli;
 mod config;
 mod crash;
+mod edge;
 mod failover;
 mod journal;
 mod keys;

@@ -1,0 +1,167 @@
+//! The edge itself: what is counted though it was never served, what replies say of themselves, and
+//! the admin API on an address of its own.
+
+use tidegate::dialect::Dialect;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, read_answer};
+use crate::rig::{Ask, End, Rig, read};
+use crate::scripted::scripted;
+
+const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_while_stopping_is_counted() {
+    let rig = Rig::instant("");
+    rig.gateway.drain();
+    for dialect in CALLERS {
+        assert_eq!(rig.ask(&Ask::new(dialect, "chat/alpha", "hello")).await.status, 503);
+    }
+    let metrics = rig.gateway.render_metrics();
+    for endpoint in ["chat", "messages"] {
+        let line = format!(
+            "tidegate_requests_total{{code=\"draining\",endpoint=\"{endpoint}\",outcome=\"rejected\"}} 1\n"
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    assert!(rig.journal().await.is_empty());
+}
+
+#[tokio::test]
+async fn wrong_keys_are_counted_and_fill_no_journal() {
+    let gate = Program::serve("[auth]\nmode = \"keys\"\n[providers.sim]\n");
+    for _ in 0..3 {
+        let answer = gate.post("/v1/chat/completions", "{}").await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    let metrics = gate.get("/metrics").await.body;
+    let line = "tidegate_requests_total{code=\"invalid_api_key\",endpoint=\"chat\",outcome=\"rejected\"} 3\n";
+    assert!(metrics.contains(line), "{metrics}");
+    let health = gate.get_json("/health").await;
+    assert_eq!(health["journal"]["accepted"], 0, "{health}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_committed_early_does_not_claim_to_know_how_it_was_served() {
+    let rig = Rig::instant(
+        r#"
+        [routes.early]
+        targets = [{ model = "chat/alpha" }]
+        keep_alive = { every = "15s", before_first_token = true }
+        "#,
+    );
+    for dialect in CALLERS {
+        // Before the first comment is due, all is known.
+        for (text, attempts) in [("hello", "1"), ("[[sim:ttft=20s,say=late]]", "")] {
+            let got = rig.ask(&Ask::new(dialect, "early", text)).await;
+            assert_eq!((got.status.as_u16(), got.end()), (200, End::Terminal), "{got:#?}");
+            assert_eq!(got.header("x-tidegate-attempts"), attempts, "{got:#?}");
+            let is_known = !attempts.is_empty();
+            for name in ["x-tidegate-served-by", "x-tidegate-overhead-us", "x-tidegate-hedged"] {
+                assert_eq!(got.headers.contains_key(name), is_known, "{name}: {got:#?}");
+            }
+            assert!(got.header("x-request-id").starts_with("req_"), "{got:#?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_has_the_request_id_of_its_journal_entry() {
+    let rig = Rig::instant("");
+    let router = rig.over(scripted(|_| panic!("on purpose")));
+    let got = read(&router, &Ask::chat("chat/alpha", "hello")).await;
+    assert_eq!(got.status, 500, "{got:#?}");
+    let [entry] = rig.journal().await.try_into().unwrap();
+    assert_eq!(got.header("x-request-id"), entry.request_id.as_str());
+}
+
+#[tokio::test]
+async fn reloads_are_counted_by_their_result() {
+    let gate = Program::serve("[providers.sim]\n");
+    let reload = format!(
+        "POST /admin/v1/config/reload HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         authorization: Bearer {ADMIN_KEY}\r\ncontent-length: 0\r\n\r\n"
+    );
+    let results = async || {
+        let metrics = gate.get("/metrics").await.body;
+        ["ok", "failed"].map(|result| {
+            let name = format!("tidegate_config_reloads_total{{result=\"{result}\"}} ");
+            let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            count.unwrap_or_else(|| panic!("{metrics}")).parse::<u32>().unwrap()
+        })
+    };
+    assert_eq!(results().await, [0, 0]);
+    assert_eq!(gate.send(&reload).await.status, 200);
+    assert_eq!(results().await, [1, 0]);
+    // The watcher may see the change, too.
+    std::fs::write(gate.folder().join("tidegate.toml"), "nonsense = 1\n").unwrap();
+    assert_eq!(gate.send(&reload).await.status, 422);
+    let [ok, failed] = results().await;
+    assert!(ok == 1 && failed >= 1, "{ok} ok, {failed} failed");
+}
+
+/// A gateway whose admin API has an address of its own, and that address.
+fn with_admin_address(drain_timeout: &str) -> (Program, std::net::SocketAddr) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let config = format!(
+        "[server]\nadmin_listen = \"{address}\"\nhead_read_timeout = \"1s\"\n\
+         drain_timeout = \"{drain_timeout}\"\n[providers.sim]\n"
+    );
+    (Program::serve(&config), address)
+}
+
+async fn ask_admin(address: std::net::SocketAddr, request: String) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // An early refusal may come before all is sent.
+    let _ = stream.write_all(request.as_bytes()).await;
+    read_answer(&mut stream).await
+}
+
+#[tokio::test]
+async fn the_admin_address_keeps_the_limits_of_the_other_one() {
+    let (gate, address) = with_admin_address("30s");
+    let keys = |headers: &str| {
+        format!(
+            "GET /admin/v1/keys HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {ADMIN_KEY}\r\n{headers}\r\n"
+        )
+    };
+    assert_eq!(ask_admin(address, keys("")).await.status, 200);
+    assert_eq!(gate.get("/admin/v1/keys").await.status, 404);
+    let large = ask_admin(address, keys(&format!("x-pad: {}\r\n", "y".repeat(100_000)))).await;
+    assert_eq!(large.status, 431, "{large:?}");
+    assert!(large.body.contains("server.request_head_limit"), "{large:?}");
+    // Whoever does not finish a head is let go.
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /admin/v1/keys HTTP/1.1\r\nhost:").await.unwrap();
+    let end = timeout(PATIENCE, slow.read_u8()).await.expect("it is closed");
+    assert!(end.is_err(), "{end:?}");
+}
+
+#[tokio::test]
+async fn an_admin_request_in_flight_is_finished_when_the_gateway_stops() {
+    let (mut gate, address) = with_admin_address("30s");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /admin/v1/keys HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+         expect: 100-continue\r\ncontent-length: 16\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    timeout(PATIENCE, stream.read_exact(&mut go_on)).await.expect("it is read").unwrap();
+    let pid = gate.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    // It listens no more; what was begun goes on.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(br#"{"name": "late"}"#).await.unwrap();
+    let answer = read_answer(&mut stream).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let ended = timeout(PATIENCE, tokio::task::spawn_blocking(move || gate.child.wait().unwrap()));
+    assert!(ended.await.expect("it stops").unwrap().success());
+}
