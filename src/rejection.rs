@@ -96,6 +96,19 @@ pub enum Rejection {
         /// How the last one ended, or the one that explains most.
         #[source]
         failure: Failure,
+        /// Whether the route has no attempts left to spend on failures: more of them from the
+        /// caller would only add to what is wrong.
+        is_futile: bool,
+    },
+    /// None of the route's targets can be asked at the moment.
+    #[error("no target of `{route}` is ready at the moment ({})", .targets.join(", "))]
+    NobodyReady {
+        /// The route's name.
+        route: String,
+        /// Each target with the reason.
+        targets: Vec<String>,
+        /// When the first of them may be ready again, where that is known.
+        retry_after: Option<Duration>,
     },
     /// The stream broke after it was committed.
     #[error("the provider's stream ended early ({})", .failure.in_public())]
@@ -163,6 +176,7 @@ impl Rejection {
             Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
+            Self::NobodyReady { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
             Self::AttemptsFailed { failure, .. } => return failed_face(failure),
@@ -190,6 +204,9 @@ impl Rejection {
                 | FailureKind::MidStream
                 | FailureKind::Degenerate => failure.retry_after,
             },
+            Self::NobodyReady { retry_after, .. } => {
+                Some(retry_after.unwrap_or(Duration::from_secs(1)))
+            }
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Invalid { .. }
             | Self::Unsupported { .. }
@@ -231,6 +248,7 @@ impl Rejection {
             | Self::TooLarge { .. }
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
+            | Self::NobodyReady { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
             | Self::Draining

@@ -79,8 +79,8 @@ impl ApiError {
 /// Whether the reply has a status that clients retry, although a retry will end the same way.
 fn is_hopeless(rejection: &Rejection) -> bool {
     match rejection {
-        Rejection::AttemptsFailed { failure, .. } => {
-            matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
+        Rejection::AttemptsFailed { failure, is_futile, .. } => {
+            *is_futile || matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
         }
         Rejection::Internal { .. } => true,
         Rejection::Invalid { .. }
@@ -94,6 +94,7 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::HeadTooLarge { .. }
         | Rejection::RequestTimeout { .. }
         | Rejection::DeadlinePassed { .. }
+        | Rejection::NobodyReady { .. }
         | Rejection::StreamFailed { .. }
         | Rejection::Draining => false,
     }

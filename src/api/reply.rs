@@ -74,7 +74,8 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
         insert(headers, SERVED_BY, by.split_once('#').map_or(by, |(name, _)| name));
     }
     headers.insert(ATTEMPTS, HeaderValue::from(served.attempts));
-    headers.insert(HEDGED, HeaderValue::from_static("false"));
+    let hedged = if served.hedged { "true" } else { "false" };
+    headers.insert(HEDGED, HeaderValue::from_static(hedged));
     headers.insert(CACHE, HeaderValue::from_static("miss"));
     headers.insert(DEGRADATION, HeaderValue::from_static("0"));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Call;
+use super::race::is_pushback;
 use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
+use crate::failure::Failure;
 use crate::fleet::{Demand, Fleet, Group, Order, Ticket};
 use crate::journal::EndpointKind;
 use crate::policy::rank::{self, Exclusion};
@@ -32,6 +34,8 @@ pub(super) struct Plan {
     attempts: Attempts<usize>,
     /// Whether a further attempt was refused because the route has made too many.
     out_of_budget: bool,
+    /// Whether a provider said during this request that it has too much to do.
+    pushback: bool,
     deadline: Instant,
     budget: Duration,
 }
@@ -72,6 +76,7 @@ impl Plan {
             next: 0,
             attempts: Attempts::new(limits),
             out_of_budget: false,
+            pushback: false,
             deadline: now + budget,
             budget,
         })
@@ -145,6 +150,16 @@ impl Plan {
     /// Counts an attempt that was begun beside the plan: the second of a race.
     pub(super) fn on_second(&mut self, position: usize) {
         let _ = self.attempts.start(position);
+    }
+
+    /// Notes that an attempt failed.
+    pub(super) fn on_failure(&mut self, failure: &Failure) {
+        self.pushback |= is_pushback(failure);
+    }
+
+    /// Whether a provider said during this request that it has too much to do.
+    pub(super) fn has_pushback(&self) -> bool {
+        self.pushback
     }
 
     /// How many targets can still be tried after the one at hand.

@@ -196,6 +196,8 @@ impl Empty {
 /// the last.
 fn keep_more_telling(kept: &mut Option<Failure>, next: Failure) {
     let rank = |failure: &Failure| match (failure.kind.blame(), failure.kind.retry()) {
+        // That one provider lacks the model says little where another has it and failed.
+        _ if failure.kind == FailureKind::NotServed => 0,
         (Blame::Caller, _) => 3,
         (Blame::Provider, _) => 2,
         (Blame::Credential, Retry::SameOrOther) => 1,

@@ -106,6 +106,11 @@ impl Ledger {
         self.wall.unix_seconds()
     }
 
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The journal.
     pub fn journal(&self) -> &Journal {
         &self.journal

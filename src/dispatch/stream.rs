@@ -21,16 +21,16 @@ use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
 use super::attempt::Terms;
-use super::wire::{Progress, Wire};
+use super::wire::{self, Progress, Wire};
 use super::{Account, Answer};
 use crate::clock::Instant;
 use crate::config::{HoldBack, KeepAlive, Target, Timeouts};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, StreamBreak, StreamSummary};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
 use crate::ids::RequestId;
 use crate::rejection::Rejection;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{self, UpstreamBody};
 
 /// The search for a target that answers, with the account it is charged to.
 pub(super) type Opening = Pin<Box<dyn Future<Output = (Result<Begun, Rejection>, Account)> + Send>>;

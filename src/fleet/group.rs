@@ -1,6 +1,7 @@
 //! The targets of one route: ranked for a request, and handed out one by one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -17,7 +18,7 @@ use crate::policy::order::Place;
 use crate::policy::rank::{self, Admission, Exclusion, Few, Pool, Prices, Score, Standing};
 
 /// How often the targets of a route are compared with each other.
-const COMPARE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
 /// The targets of one route, with what is known of them.
 #[derive(Debug)]
@@ -172,6 +173,12 @@ impl Group {
         self.budgets.extra(now)
     }
 
+    /// When the first of the targets that are out may be back, where that is known.
+    pub fn ready_after(&self, now: Instant) -> Option<Duration> {
+        let members = self.members.iter();
+        members.filter_map(|member| member.live.health.lock().ready_after(now)).min()
+    }
+
     /// What each target's score is made of for such a request, and the share of requests it gets.
     pub fn scores(&self, demand: &Demand, now: Instant) -> Vec<Score> {
         let standings = self.standings(demand, now);
@@ -276,6 +283,7 @@ impl Member {
             admission: self.admission(&health, now),
             success: health.success(now),
             ttft_seconds: health.ttft_seconds(demand.size(), now),
+            idle_seconds: health.idle_seconds(now),
             token_seconds: health.token_seconds(),
             input_tokens,
             output_tokens: 0.0,

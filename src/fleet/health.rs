@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
-use crate::policy::breaker::{self, Breaker, Pass, Severity, Transition};
+use crate::policy::breaker::{self, Breaker, Pass, Severity, State, Transition};
 use crate::policy::eject::Ejection;
 use crate::policy::ewma::{Decayed, Ewma, Uneven};
 use crate::policy::hedge::{Quantile, SizeBucket};
@@ -45,6 +45,7 @@ pub(super) struct Health {
     /// Times to a first token for prompts of any size.
     any_size: FirstTokens,
     penalty: Option<(Duration, Instant)>,
+    last_token: Option<Instant>,
     pace: Ewma,
     /// Attempts of the last minute, and those of them that failed.
     minute: Window<12, 2>,
@@ -82,6 +83,7 @@ impl Health {
             sizes: Default::default(),
             any_size: FirstTokens::new(),
             penalty: None,
+            last_token: None,
             pace: Ewma::new(PACE_TAU),
             minute: Window::new(Duration::from_secs(5)),
         }
@@ -101,6 +103,22 @@ impl Health {
             (known, None) => known,
             (known, Some(penalty)) => Some(known.unwrap_or_default().max(penalty)),
         }
+    }
+
+    /// Seconds since the last first token was seen.
+    pub(super) fn idle_seconds(&self, now: Instant) -> f64 {
+        let last = self.last_token.map(|at| now.saturating_duration_since(at));
+        last.map_or(0.0, |since| since.as_secs_f64())
+    }
+
+    /// In how long the target may be asked again, where it may not now.
+    pub(super) fn ready_after(&self, now: Instant) -> Option<Duration> {
+        let open = match self.breaker.state(now) {
+            State::Open { until } => Some(until),
+            State::Closed | State::HalfOpen => None,
+        };
+        let until = [open, self.ejection.out_until(now)].into_iter().flatten().max()?;
+        Some(until.saturating_duration_since(now))
     }
 
     /// Seconds from token to token; nothing where none was seen.
@@ -211,7 +229,8 @@ impl Health {
         // A model that a caller made up and nobody has says nothing of those that exist.
         let made_up = failure.kind == FailureKind::NotServed && !self.listed;
         let Some(severity) = known.filter(|_| !made_up) else {
-            return self.breaker.on_neutral(pass?);
+            self.breaker.on_neutral(pass?);
+            return None;
         };
         self.minute.add([0, 1], now);
         self.success.add(false, now);
@@ -237,10 +256,12 @@ impl Health {
         if waited.as_secs_f64() > expected {
             self.observe(size, waited, now);
         }
-        self.breaker.on_neutral(pass?)
+        self.breaker.on_neutral(pass?);
+        None
     }
 
     fn observe(&mut self, size: SizeBucket, waited: Duration, now: Instant) {
+        self.last_token = Some(now);
         if let Some(of_size) = self.sizes.get_mut(size.index()) {
             of_size.get_or_insert_with(|| Box::new(FirstTokens::new())).observe(waited, now);
         }

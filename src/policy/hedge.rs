@@ -173,6 +173,35 @@ pub enum Why {
     RetryBudget,
 }
 
+// === impl Why ===
+
+impl Why {
+    /// The word for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotInteractive => "not_interactive",
+            Self::SeveralChoices => "several_choices",
+            Self::ServerState => "server_state",
+            Self::Pinned => "pinned",
+            Self::LongPrompt => "long_prompt",
+            Self::DearPrompt => "dear_prompt",
+            Self::EnoughLegs => "enough_legs",
+            Self::Pushback => "pushback",
+            Self::BrownOut => "brown_out",
+            Self::Panic => "panic",
+            Self::NoOther => "no_other",
+            Self::SameDomain => "same_domain",
+            Self::NotClosed => "not_closed",
+            Self::LowHeadroom => "low_headroom",
+            Self::NoTime => "no_time",
+            Self::NothingToWin => "nothing_to_win",
+            Self::RequestBudget => "request_budget",
+            Self::SpendBudget => "spend_budget",
+            Self::RetryBudget => "retry_budget",
+        }
+    }
+}
+
 /// The most legs that a request has.
 pub const MAX_LEGS: u32 = 2;
 

@@ -51,6 +51,13 @@ pub struct Metrics {
     attempts: IntCounterVec,
     /// Attempts beyond a request's first one, on another target.
     pub fallbacks: IntCounter,
+    /// Second attempts beside a first one that was late.
+    pub hedges: IntCounter,
+    hedges_refused: IntCounterVec,
+    /// What the losers of races have cost, in millionths of a US dollar.
+    pub hedge_waste: IntCounter,
+    /// Further attempts on a target that had failed.
+    pub retries: IntCounter,
     /// Requests, whole, in seconds.
     pub request_seconds: Histogram,
     /// From admission to the first token, in seconds.
@@ -122,6 +129,27 @@ impl Metrics {
                 "tidegate_fallbacks_total",
                 "Attempts on another target after a failure.",
             ),
+            hedges: counter(
+                &registry,
+                "tidegate_hedges_total",
+                "Second attempts beside a first one whose first token was late.",
+            ),
+            hedges_refused: counters(
+                &registry,
+                "tidegate_hedges_refused_total",
+                "Late first attempts that got no second one beside them, by reason.",
+                &["reason"],
+            ),
+            hedge_waste: counter(
+                &registry,
+                "tidegate_hedge_waste_micro_usd_total",
+                "What the losers of races have cost, in millionths of a US dollar, estimated.",
+            ),
+            retries: counter(
+                &registry,
+                "tidegate_retries_total",
+                "Further attempts on a target that had failed.",
+            ),
             request_seconds: histogram(
                 &registry,
                 "tidegate_request_seconds",
@@ -147,6 +175,12 @@ impl Metrics {
                 &OVERHEAD_SECONDS,
             ),
             in_flight: gauges(&registry, "tidegate_in_flight", "Attempts under way.", &["target"]),
+            breaker_state: gauges(
+                &registry,
+                "tidegate_breaker_state",
+                "The breaker of a target: 0 closed, 1 half open, 2 open.",
+                &["target"],
+            ),
             token_usage: histograms(
                 &registry,
                 "gen_ai_client_token_usage",
@@ -226,6 +260,11 @@ impl Metrics {
         counter.inc_by(count.saturating_sub(counter.get()));
     }
 
+    /// Counts a late first attempt that got no second one beside it.
+    pub fn hedge_refused(&self, reason: &str) {
+        self.hedges_refused.with_label_values(&[reason]).inc();
+    }
+
     /// Sets how many requests left no span for a reason.
     pub fn set_spans_dropped(&self, reason: &str, count: u64) {
         let counter = self.spans_dropped.with_label_values(&[reason]);
@@ -238,6 +277,7 @@ impl Metrics {
         let tokens = |kind| self.token_usage.with_label_values(&[provider, model, kind]);
         TargetMetrics {
             in_flight: self.in_flight.with_label_values(&[target]),
+            breaker_state: self.breaker_state.with_label_values(&[target]),
             succeeded: self.attempts.with_label_values(&[target, "success"]),
             duration_seconds: self.target_seconds.with_label_values(&names),
             first_token_seconds: self.target_first_token.with_label_values(&names),

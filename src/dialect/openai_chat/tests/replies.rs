@@ -149,7 +149,7 @@ fn errors_have_the_four_fields_that_sdks_read() {
     );
     let mut failure = Failure::new(FailureKind::CallerFault, "too long");
     failure.code = Some("context_length_exceeded".to_owned());
-    let failed = error(&Rejection::AttemptsFailed { attempts: 1, failure });
+    let failed = error(&Rejection::AttemptsFailed { attempts: 1, failure, is_futile: false });
     assert_eq!(failed["error"]["code"], "context_length_exceeded");
     assert_eq!(failed["error"]["message"], "too long");
     let late = error(&Rejection::DeadlinePassed { within: Duration::from_secs(1) });
