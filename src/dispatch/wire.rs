@@ -27,7 +27,7 @@ pub(super) struct Wire {
 #[derive(Debug)]
 enum Path {
     Same { scanner: Box<dyn Scanner>, keep_usage: bool, missing_terminal: &'static [u8] },
-    Translated(Translated),
+    Translated(Box<Translated>),
 }
 
 #[derive(Debug)]
@@ -84,13 +84,13 @@ impl Wire {
     ) -> Self {
         let mut decoder = from.codec().stream_decoder();
         decoder.expect(Expected::of(&target.endpoint.quirks, choices));
-        let lane = Path::Translated(Translated {
+        let lane = Path::Translated(Box::new(Translated {
             decoder,
             encoder,
             summary: StreamSummary::default(),
             deltas: Vec::new(),
             complete: false,
-        });
+        }));
         Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }
     }
 
