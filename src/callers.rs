@@ -183,7 +183,8 @@ impl Callers {
 // === impl Caller ===
 
 impl Caller {
-    fn anonymous() -> Self {
+    /// Whoever calls a gateway that asks for no key.
+    pub fn anonymous() -> Self {
         Self {
             id: CallerId::anonymous(),
             name: "anonymous".to_owned(),

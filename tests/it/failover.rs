@@ -427,9 +427,9 @@ async fn an_empty_answer_that_another_makes_good_is_paid_for_all_the_same() {
         assert_eq!(got.status, 200, "{got:#?}");
         assert!(got.body.contains("beta speaks"), "{got:#?}");
     }
-    let counts = rig.gateway.fleet().counts();
+    let targets = rig.gateway.fleet().targets(Instant::now());
     let failures: Vec<_> =
-        counts.iter().map(|counts| (counts.id.as_str(), counts.failures)).collect();
+        targets.iter().map(|target| (target.id.as_str(), target.failures)).collect();
     assert_eq!(failures, [("paid/alpha", 2), ("paid/beta", 0)]);
     let metrics = rig.gateway.metrics.render();
     for (model, cost) in [("alpha", 202), ("beta", 14)] {
@@ -471,5 +471,5 @@ async fn a_model_is_asked_only_for_what_it_can_do() {
             assert_eq!(error["error"]["param"], "model", "{error}");
         }
     }
-    assert!(rig.gateway.fleet().counts().is_empty(), "somebody was asked");
+    assert!(rig.gateway.fleet().targets(Instant::now()).is_empty(), "somebody was asked");
 }

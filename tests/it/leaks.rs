@@ -342,7 +342,8 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
     let request = crate::process::post(ask.path(), ask.body().to_string().as_bytes());
     tokio::io::AsyncWriteExt::write_all(&mut caller, &request).await.unwrap();
     let left = async {
-        while rig.gateway.journal.health().queued == 0 && rig.gateway.fleet().counts().is_empty()
+        while rig.gateway.journal.health().queued == 0
+            && rig.gateway.fleet().targets(Instant::now()).is_empty()
             || rig.gateway.fleet().in_flight() > 0
         {
             tokio::time::sleep(Duration::from_millis(10)).await;

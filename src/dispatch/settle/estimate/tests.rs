@@ -24,7 +24,7 @@ fn ledger() -> (Arc<Ledger>, Estimator, Arc<Metrics>) {
 fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estimate {
     let (kind, dialect) = (EndpointKind::Chat, Dialect::OpenAiChat);
     let now = crate::clock::Instant::now();
-    let caller = Caller { id: CallerId::anonymous(), name: String::new() };
+    let caller = Caller::anonymous();
     let mut account: Account = ledger.open(RequestId::new("req_1"), &caller, kind, dialect, now);
     let entry = account.open.take().unwrap().entry;
     Estimate {
