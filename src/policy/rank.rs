@@ -27,8 +27,8 @@
 //!
 //! The exponent multiplies every relative error by four, hence `T` may neither jump to a single slow
 //! answer nor take longer than a few seconds to follow many. The simulation beside this file feeds it
-//! with an average that rises with a time constant of 3 s and falls with one of 15 s, where one answer
-//! counts as at most 2.5 times the average and a failure in full. It shows the figures for that and
+//! with an average that rises with a time constant of 3.5 s and falls with one of 10 s, where one
+//! answer counts as at most twice the average and a failure in full. It shows the figures for that and
 //! for a peak average, which jumps: with 3 % of stragglers the latter leaves a target that turned
 //! three times slower over a third of the traffic, because all look equally bad most of the time.
 
