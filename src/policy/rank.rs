@@ -26,15 +26,16 @@
 //! # What the estimates must be like
 //!
 //! The exponent multiplies every relative error by four, hence `T` may neither jump to a single slow
-//! answer nor take longer than a few seconds to follow many. The simulation beside this file feeds it
-//! with an average that rises with a time constant of 3 s and falls with one of 15 s, where one answer
-//! counts as at most 2.5 times the average and a failure in full. It shows the figures for that and
+//! answer nor take longer than a few seconds to follow many. [`FirstTokens`] is such an average: it
+//! rises with a time constant of 3.5 s and falls with one of 10 s, and one answer counts as at most
+//! twice the average, a failure in full. The simulation beside this file shows the figures for it, and
 //! for a peak average, which jumps: with 3 % of stragglers the latter leaves a target that turned
 //! three times slower over a third of the traffic, because all look equally bad most of the time.
 
 mod affinity;
 mod draw;
 mod few;
+mod first_tokens;
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use serde::Serialize;
 pub use affinity::{hash, preferred};
 pub use draw::{Plan, is_panic, order, panic_mode, pick, plan, scores, shares};
 pub use few::Few;
+pub use first_tokens::{FirstTokenSettings, FirstTokens};
 
 /// How targets are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
