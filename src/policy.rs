@@ -2,4 +2,6 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
+pub mod limit;
 pub mod order;
+pub mod quota;
