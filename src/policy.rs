@@ -5,3 +5,4 @@
 pub mod limit;
 pub mod order;
 pub mod quota;
+pub mod shed;
