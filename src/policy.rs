@@ -2,7 +2,9 @@
 //!
 //! `fleet` owns their state and is the only module that feeds them.
 
+pub mod degrade;
 pub mod limit;
+pub mod midstream;
 pub mod order;
 pub mod quota;
 pub mod shed;
