@@ -118,12 +118,10 @@ fn answered(messages: &[Message]) -> usize {
     let mut calls = HashSet::new();
     let mut answered = 0;
     for part in messages.iter().flat_map(|message| &message.parts) {
-        match part {
-            Part::ToolCall { id, .. } => {
-                calls.insert(id);
-            }
-            Part::ToolResult { call_id, .. } => answered += usize::from(calls.contains(call_id)),
-            _ => {}
+        if let Part::ToolCall { id, .. } = part {
+            calls.insert(id);
+        } else if let Part::ToolResult { call_id, .. } = part {
+            answered += usize::from(calls.contains(call_id));
         }
     }
     answered
