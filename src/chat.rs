@@ -8,12 +8,14 @@
 
 mod assemble;
 mod part;
+mod reduce;
 mod reply;
 mod request;
 mod usage;
 
 pub use assemble::Assembler;
 pub use part::{Media, MediaSource, Opaque, OpaqueKind, Part, Role};
+pub use reduce::{Reduced, can_reduce, reduce};
 pub use reply::{Choice, Completion, Delta, FinishReason, Logprob, TopLogprob};
 pub use request::{
     ChatRequest, Effort, Message, Reasoning, ResponseFormat, Sampling, Tool, ToolChoice,

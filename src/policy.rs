@@ -3,13 +3,16 @@
 //! `fleet` owns their state and is the only module that feeds them.
 
 pub mod breaker;
+pub mod degrade;
 pub mod eject;
 pub mod ewma;
 pub mod hedge;
 pub mod limit;
+pub mod midstream;
 pub mod order;
 pub mod quota;
 pub mod rank;
 pub mod retry;
+pub mod shed;
 pub mod sketch;
 pub mod window;

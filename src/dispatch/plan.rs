@@ -64,8 +64,7 @@ impl Plan {
         let order = group.order(&demand, now, rand::random);
         let total = usize::try_from(route.conduct.attempts).unwrap_or(usize::MAX);
         let limits = AttemptLimits { total, ..AttemptLimits::default() };
-        let limits =
-            if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
+        let limits = if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
         let total = route.conduct.timeouts.total;
         let budget = call.timeout.map_or(total, |timeout| timeout.min(total));
         Ok(Self {
@@ -141,8 +140,10 @@ impl Plan {
                 }
             },
         };
-        let ticket =
-            self.group.admit(position, &self.demand, extra, self.order.is_panic, now).map_err(Some)?;
+        let ticket = self
+            .group
+            .admit(position, &self.demand, extra, self.order.is_panic, now)
+            .map_err(Some)?;
         let _ = self.attempts.start(position);
         Ok(Start { position, target, ticket })
     }
@@ -268,4 +269,3 @@ fn wrong_kind(call: &Call, route: &Route) -> Rejection {
     };
     Rejection::invalid("model", problem)
 }
-

@@ -132,8 +132,7 @@ impl Lane {
         let dropped = prepared.dropped.clone();
         // Boxed: what an attempt holds across its waits would otherwise be copied up through every
         // future around it.
-        let future =
-            Box::pin(self.attempt(call, Arc::clone(&target), prepared, terms, patience));
+        let future = Box::pin(self.attempt(call, Arc::clone(&target), prepared, terms, patience));
         Leg { position, target, ticket, dropped, span, input_usd: 0.0, future }
     }
 

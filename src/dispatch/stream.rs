@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-use super::attempt::{Begun, Whole};
 use super::attempt::Terms;
+use super::attempt::{Begun, Whole};
 use super::wire::{self, Progress, Wire};
 use super::{Account, Answer};
 use crate::clock::Instant;
@@ -390,15 +390,20 @@ impl AnswerStream {
         match (state, self.account.take()) {
             (State::Live(live), Some(account)) => {
                 tracing::error!(request.id = %account.request_id(), "stream broke: panic");
-                self.state = State::Last(account.error_event(&rejection, Some(live.wire.summary())));
+                self.state =
+                    State::Last(account.error_event(&rejection, Some(live.wire.summary())));
                 account.cut(&rejection, live.wire.summary());
             }
             // The account was in the opening, and settled itself as the panic dropped it.
             (State::Opening(_, Named { request_id, dialect }), _) => {
                 tracing::error!(request.id = %request_id, "request failed after its reply had begun: panic");
                 let request_id = request_id.as_str();
-                let broken =
-                    StreamBreak { rejection: &rejection, request_id, provider: None, summary: None };
+                let broken = StreamBreak {
+                    rejection: &rejection,
+                    request_id,
+                    provider: None,
+                    summary: None,
+                };
                 let event = dialect.codec().encode_stream_error(&broken);
                 self.state = State::Last(event.into());
             }

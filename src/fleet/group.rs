@@ -282,8 +282,8 @@ impl Member {
         Standing {
             admission: self.admission(&health, now),
             success: health.success(now),
-            ttft_seconds: health.ttft_seconds(demand.size(), now),
-            idle_seconds: health.idle_seconds(now),
+            ttft_seconds: health.ttft_seconds(demand.size()),
+            idle_seconds: health.idle_seconds(demand.size(), now),
             token_seconds: health.token_seconds(),
             input_tokens,
             output_tokens: 0.0,

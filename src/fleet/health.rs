@@ -8,8 +8,9 @@ use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::breaker::{self, Breaker, Pass, Severity, State, Transition};
 use crate::policy::eject::Ejection;
-use crate::policy::ewma::{Decayed, Ewma, Uneven};
+use crate::policy::ewma::{Decayed, Ewma};
 use crate::policy::hedge::{Quantile, SizeBucket};
+use crate::policy::rank::{FirstTokenSettings, FirstTokens};
 use crate::policy::sketch::{Refreshed, SketchRing};
 use crate::policy::window::Window;
 
@@ -17,17 +18,8 @@ use crate::policy::window::Window;
 const PRIOR_SUCCESS: f64 = 0.99;
 /// After this, half of what was learnt of a target's success is forgotten.
 const SUCCESS_HALF_LIFE: Duration = Duration::from_secs(30);
-/// How fast the time to a first token is believed to rise, and to fall.
-const TTFT_RISE: Duration = Duration::from_secs(3);
-const TTFT_FALL: Duration = Duration::from_secs(15);
 /// How long the pace of tokens is remembered.
 const PACE_TAU: Duration = Duration::from_secs(60);
-/// What a failure makes a target look like, so that failing fast is not an advantage.
-const PENALTY: Duration = Duration::from_secs(5);
-/// The most that a provider's `retry-after` makes a target look like.
-const MAX_PENALTY: Duration = Duration::from_secs(300);
-/// How fast a penalty fades.
-const PENALTY_TAU: Duration = Duration::from_secs(15);
 /// An answer is slow where its first token took this long and several times as long as usual.
 const SLOW_FROM: Duration = Duration::from_secs(10);
 const SLOW_TIMES: u32 = 3;
@@ -41,20 +33,19 @@ pub(super) struct Health {
     listed: bool,
     success: Decayed,
     /// Times to a first token by the size of the prompt; nothing for sizes never seen.
-    sizes: [Option<Box<FirstTokens>>; SizeBucket::ALL.len()],
+    sizes: [Option<Box<OfSize>>; SizeBucket::ALL.len()],
     /// Times to a first token for prompts of any size.
-    any_size: FirstTokens,
-    penalty: Option<(Duration, Instant)>,
-    last_token: Option<Instant>,
+    any_size: OfSize,
+    first_tokens: FirstTokenSettings,
     pace: Ewma,
     /// Attempts of the last minute, and those of them that failed.
     minute: Window<12, 2>,
 }
 
-/// Times to a first token.
-#[derive(Debug)]
-struct FirstTokens {
-    recent: Uneven,
+/// Times to a first token for prompts of one size.
+#[derive(Debug, Default)]
+struct OfSize {
+    recent: FirstTokens,
     sketch: SketchRing,
     quantiles: Refreshed<Quantiles>,
 }
@@ -81,9 +72,8 @@ impl Health {
             ejection: Ejection::default(),
             success: Decayed::new(SUCCESS_HALF_LIFE),
             sizes: Default::default(),
-            any_size: FirstTokens::new(),
-            penalty: None,
-            last_token: None,
+            any_size: OfSize::default(),
+            first_tokens: FirstTokenSettings::default(),
             pace: Ewma::new(PACE_TAU),
             minute: Window::new(Duration::from_secs(5)),
         }
@@ -94,21 +84,17 @@ impl Health {
         self.success.probability(PRIOR_SUCCESS, now)
     }
 
-    /// Expected seconds to the first token of a prompt of this size, a fading penalty for failures
-    /// included; nothing where the target was never asked.
-    pub(super) fn ttft_seconds(&self, size: SizeBucket, now: Instant) -> Option<f64> {
-        let known = self.of_size(size).and_then(|of_size| of_size.recent.value());
-        let known = known.or_else(|| self.any_size.recent.value());
-        match (known, self.penalty_seconds(now)) {
-            (known, None) => known,
-            (known, Some(penalty)) => Some(known.unwrap_or_default().max(penalty)),
-        }
+    /// Expected seconds to the first token of a prompt of this size, failures included as
+    /// penalties; nothing where the target was never asked.
+    pub(super) fn ttft_seconds(&self, size: SizeBucket) -> Option<f64> {
+        let own = self.of_size(size).and_then(|of_size| of_size.recent.seconds());
+        own.or_else(|| self.any_size.recent.seconds())
     }
 
-    /// Seconds since the last first token was seen.
-    pub(super) fn idle_seconds(&self, now: Instant) -> f64 {
-        let last = self.last_token.map(|at| now.saturating_duration_since(at));
-        last.map_or(0.0, |since| since.as_secs_f64())
+    /// Seconds since that was last learnt anew.
+    pub(super) fn idle_seconds(&self, size: SizeBucket, now: Instant) -> f64 {
+        let known = self.of_size(size).filter(|of_size| of_size.recent.seconds().is_some());
+        known.unwrap_or(&self.any_size).recent.idle_seconds(now)
     }
 
     /// In how long the target may be asked again, where it may not now.
@@ -124,14 +110,6 @@ impl Health {
     /// Seconds from token to token; nothing where none was seen.
     pub(super) fn token_seconds(&self) -> Option<f64> {
         self.pace.value()
-    }
-
-    /// What failures make it look like, while that has not faded.
-    fn penalty_seconds(&self, now: Instant) -> Option<f64> {
-        let (penalty, at) = self.penalty?;
-        let age = now.saturating_duration_since(at).as_secs_f64();
-        let left = penalty.as_secs_f64() * (-age / PENALTY_TAU.as_secs_f64()).exp();
-        (left > 1e-3).then_some(left)
     }
 
     /// Quantiles for prompts of this size, and for all.
@@ -175,7 +153,7 @@ impl Health {
     /// How many times its usual time to a first token it takes now; 1 where that is not known.
     pub(super) fn slowdown(&mut self, size: SizeBucket, now: Instant) -> f64 {
         let usual = self.quantiles(size, now).0.p50.map(|p50| p50.as_secs_f64());
-        let recent = self.of_size(size).and_then(|of_size| of_size.recent.value());
+        let recent = self.of_size(size).and_then(|of_size| of_size.recent.seconds());
         match (recent, usual) {
             (Some(recent), Some(usual)) if usual > 0.0 => recent / usual,
             (_, _) => 1.0,
@@ -221,6 +199,7 @@ impl Health {
     pub(super) fn on_failure(
         &mut self,
         pass: Option<Pass>,
+        (size, waited): (SizeBucket, Duration),
         failure: &Failure,
         random: f64,
         now: Instant,
@@ -235,10 +214,13 @@ impl Health {
         self.minute.add([0, 1], now);
         self.success.add(false, now);
         self.ejection.on_sample();
-        let asked = failure.retry_after.unwrap_or_default().min(MAX_PENALTY);
-        let left = self.penalty_seconds(now).unwrap_or_default();
-        let penalty = PENALTY.max(asked).max(Duration::from_secs_f64(left));
-        self.penalty = Some((penalty, now));
+        for of_size in [
+            Some(&mut self.any_size),
+            self.sizes.get_mut(size.index()).and_then(Option::as_deref_mut),
+        ] {
+            let Some(of_size) = of_size else { continue };
+            of_size.recent.on_failure(waited, failure.retry_after, &self.first_tokens, now);
+        }
         self.breaker.on_failure(pass?, severity, failure.retry_after, random, now)
     }
 
@@ -251,7 +233,7 @@ impl Health {
         waited: Duration,
         now: Instant,
     ) -> Option<Transition> {
-        let expected = self.ttft_seconds(size, now).unwrap_or_default();
+        let expected = self.ttft_seconds(size).unwrap_or_default();
         // A caller who leaves early says nothing of the target.
         if waited.as_secs_f64() > expected {
             self.observe(size, waited, now);
@@ -261,31 +243,23 @@ impl Health {
     }
 
     fn observe(&mut self, size: SizeBucket, waited: Duration, now: Instant) {
-        self.last_token = Some(now);
+        let settings = &self.first_tokens;
         if let Some(of_size) = self.sizes.get_mut(size.index()) {
-            of_size.get_or_insert_with(|| Box::new(FirstTokens::new())).observe(waited, now);
+            of_size.get_or_insert_default().observe(waited, settings, now);
         }
-        self.any_size.observe(waited, now);
+        self.any_size.observe(waited, settings, now);
     }
 
-    fn of_size(&self, size: SizeBucket) -> Option<&FirstTokens> {
+    fn of_size(&self, size: SizeBucket) -> Option<&OfSize> {
         self.sizes.get(size.index()).and_then(Option::as_deref)
     }
 }
 
-// === impl FirstTokens ===
+// === impl OfSize ===
 
-impl FirstTokens {
-    fn new() -> Self {
-        Self {
-            recent: Uneven::new(TTFT_RISE, TTFT_FALL),
-            sketch: SketchRing::new(),
-            quantiles: Refreshed::new(),
-        }
-    }
-
-    fn observe(&mut self, waited: Duration, now: Instant) {
-        self.recent.add(waited.as_secs_f64(), now);
+impl OfSize {
+    fn observe(&mut self, waited: Duration, settings: &FirstTokenSettings, now: Instant) {
+        self.recent.on_answer(waited, settings, now);
         self.sketch.insert(waited, now);
     }
 

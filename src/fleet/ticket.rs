@@ -124,7 +124,8 @@ impl Ticket {
         self.live.failures.fetch_add(1, Ordering::Relaxed);
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let transition = health.on_failure(self.pass, failure, random, now);
+        let told = (self.size, now.saturating_duration_since(self.started));
+        let transition = health.on_failure(self.pass, told, failure, random, now);
         drop(health);
         self.live.on_transition(transition, now);
     }

@@ -22,15 +22,6 @@ pub struct PeakEwma {
     ewma: Ewma,
 }
 
-/// A time-decayed average that follows samples above it faster than those below it: quick to believe
-/// bad news, yet not of one sample alone.
-#[derive(Debug, Clone, Copy)]
-pub struct Uneven {
-    rise: Duration,
-    fall: Duration,
-    last: Option<(f64, Instant)>,
-}
-
 /// Successes and attempts, both halving every half-life: an estimate of the probability of success.
 #[derive(Debug, Clone, Copy)]
 pub struct Decayed {
@@ -100,35 +91,6 @@ impl PeakEwma {
     pub fn decayed(&self, now: Instant) -> Option<f64> {
         let (value, at) = self.ewma.last?;
         Some(value * weight(now.saturating_duration_since(at), self.ewma.tau))
-    }
-}
-
-// === impl Uneven ===
-
-impl Uneven {
-    /// No sample yet.
-    pub const fn new(rise: Duration, fall: Duration) -> Self {
-        Self { rise, fall, last: None }
-    }
-
-    /// Takes a sample. What is not finite is left out.
-    pub fn add(&mut self, sample: f64, now: Instant) {
-        if !sample.is_finite() {
-            return;
-        }
-        self.last = Some(match self.last {
-            Some((value, at)) => {
-                let tau = if sample > value { self.rise } else { self.fall };
-                let kept = weight(now.saturating_duration_since(at), tau);
-                (value * kept + sample * (1.0 - kept), at.max(now))
-            }
-            None => (sample, now),
-        });
-    }
-
-    /// The value as of the last sample; nothing before the first.
-    pub fn value(&self) -> Option<f64> {
-        self.last.map(|(value, _)| value)
     }
 }
 
@@ -214,20 +176,6 @@ mod tests {
         peak.add(0.5, later);
         let value = peak.value().unwrap();
         assert!((0.5..1.0).contains(&value), "{value}");
-    }
-
-    #[test]
-    fn an_uneven_average_rises_faster_than_it_falls() {
-        let start = Instant::now();
-        let mut uneven = Uneven::new(secs(3), secs(15));
-        uneven.add(1.0, start);
-        uneven.add(2.0, start + secs(3));
-        let up = 2.0 - 1.0 / std::f64::consts::E;
-        assert!(close(uneven.value().unwrap(), up), "{uneven:?}");
-        uneven.add(1.0, start + secs(6));
-        assert!(uneven.value().unwrap() > 1.5, "a fifth of its time to fall has passed");
-        uneven.add(f64::NAN, start + secs(60));
-        assert!(uneven.value().unwrap() > 1.5);
     }
 
     #[test]

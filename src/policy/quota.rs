@@ -109,6 +109,8 @@ pub struct Mirror {
     /// What was reserved since the request of the newest reading, oldest first.
     recent: VecDeque<Recent>,
     sequence: u64,
+    /// The last reservation that was dropped from `recent`.
+    forgotten: u64,
     cooling_until: Option<Instant>,
     /// When the last rate limit came.
     limited_at: Option<Instant>,
@@ -196,8 +198,9 @@ impl Mirror {
         Self {
             settings,
             buckets: [None, None, None, None],
-            recent: VecDeque::with_capacity(MAX_RECENT),
+            recent: VecDeque::new(),
             sequence: 0,
+            forgotten: 0,
             cooling_until: None,
             limited_at: None,
             pauses: 0,
@@ -329,6 +332,9 @@ impl Mirror {
         for (_, bucket, amount) in self.each(actual) {
             bucket.take(amount as f64);
         }
+        if reservation.sequence <= self.forgotten {
+            return;
+        }
         let at = self.recent.partition_point(|recent| recent.sequence < reservation.sequence);
         if let Some(recent) = self.recent.get_mut(at) {
             recent.amounts.replace(estimate, actual);
@@ -372,8 +378,8 @@ impl Mirror {
     /// Drops what no reading can ask for any more: those that are older are ignored.
     fn forget(&mut self) {
         let Some(oldest) = self.buckets.iter().flatten().map(Bucket::newest).min() else { return };
-        while self.recent.front().is_some_and(|recent| recent.started <= oldest) {
-            self.recent.pop_front();
+        while let Some(recent) = self.recent.pop_front_if(|recent| recent.started <= oldest) {
+            self.forgotten = recent.sequence;
         }
     }
 

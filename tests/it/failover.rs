@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate::clock::Instant;
 use tidegate::dialect::Dialect;
 use tidegate::upstream::UpstreamRequest;
 

@@ -92,6 +92,18 @@ fn a_reading_lacks_what_was_reserved_after_its_request() {
 }
 
 #[test]
+fn what_an_older_request_gives_back_is_not_taken_off_later_ones() {
+    let (mut mirror, start) = mirror();
+    let at = |ms| start + Duration::from_millis(ms);
+    let first = mirror.reserve(Amounts::request(1_000, 0), at(0)).unwrap();
+    let _second = mirror.reserve(Amounts::request(2_000, 0), at(10)).unwrap();
+    mirror.on_reading(reading(Dimension::Tokens, 60_000, 60_000, at(0)), at(20));
+    mirror.refund(first, at(20));
+    mirror.on_reading(reading(Dimension::Tokens, 60_000, 30_000, at(0)), at(20));
+    assert_eq!(left(&mirror, Dimension::Tokens, at(20)), 28_000);
+}
+
+#[test]
 fn what_is_merged_for_space_counts_as_later_never_as_earlier() {
     let (mut mirror, start) = mirror();
     let at = |ms| start + Duration::from_millis(ms);
@@ -224,6 +236,24 @@ fn with_known_limits_hardly_anything_is_rejected_and_hardly_anything_is_left() {
     let used = admitted / (limit + rate * 360.0);
     assert!((0.95..=1.02).contains(&used), "{used} of the limit");
     assert!(f64::from(rejected) < f64::from(sent) * 0.001, "{rejected} of {sent} rejected");
+}
+
+#[test]
+fn a_decision_costs_next_to_nothing_however_much_is_in_flight() {
+    let (mut mirror, start) = mirror();
+    for dimension in Dimension::ALL {
+        mirror.on_reading(reading(dimension, 1 << 40, 1 << 40, start), start);
+    }
+    let rounds = 20_000;
+    let before = Instant::now();
+    for each in 1..=rounds {
+        let now = start + each * Duration::from_micros(10);
+        let taken = mirror.reserve(Amounts::request(1_000, 100), now).unwrap();
+        mirror.settle(taken, Amounts::request(1_000, 50), now);
+    }
+    let each = before.elapsed() / rounds;
+    assert!(each < Duration::from_micros(50), "{each:?} each, not optimised");
+    assert_eq!(mirror.recent.len(), MAX_RECENT);
 }
 
 // === Parking ===

@@ -5,7 +5,7 @@ use crate::callers::Caller;
 use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
 use crate::dispatch::Account;
-use crate::ids::{CallerId, RequestId};
+use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Journal, JournalSettings};
 use crate::store::Store;
 use crate::telemetry::Metrics;
