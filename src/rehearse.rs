@@ -30,9 +30,7 @@ mod scratch;
 mod stage;
 mod table;
 
-pub use plan::{
-    Compared, Expectation, Figure, Inline, Rehearsal, Run, Selection, Series, Traffic,
-};
+pub use plan::{Compared, Expectation, Figure, Inline, Rehearsal, Run, Selection, Series, Traffic};
 pub use report::{Line, Report};
 pub use run::run;
 pub use stage::Stage;

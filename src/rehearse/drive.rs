@@ -67,13 +67,7 @@ pub(super) async fn drive(rehearsal: &Rehearsal, ready: Ready) -> Record {
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Starts the calls of one traffic, each at its time.
-async fn send(
-    traffic: Traffic,
-    index: usize,
-    seed: u64,
-    clients: Arc<Clients>,
-    calls: Arc<Tasks>,
-) {
+async fn send(traffic: Traffic, index: usize, seed: u64, clients: Arc<Clients>, calls: Arc<Tasks>) {
     let mut chance = StdRng::seed_from_u64(seed);
     let mean = 1.0 / traffic.rate;
     let mut at = traffic.from.as_secs_f64();

@@ -36,7 +36,8 @@ impl Findings<'_> {
             }
             Figure::Share => {
                 let answered = self.count(over, |seen| is_answer(seen));
-                let by = |seen: &Seen| seen.served_by.as_deref().is_some_and(|by| over.is_target(by));
+                let by =
+                    |seen: &Seen| seen.served_by.as_deref().is_some_and(|by| over.is_target(by));
                 ratio(self.count(over, |seen| is_answer(seen) && by(seen)), answered)
             }
             Figure::UpstreamShare => {
@@ -44,9 +45,7 @@ impl Findings<'_> {
                 ratio(self.upstream(over), self.upstream(&all))
             }
             Figure::UpstreamRequests => Some(self.upstream(over)),
-            Figure::AttemptsPerRequest => {
-                ratio(self.upstream(over), self.count(over, |_| true))
-            }
+            Figure::AttemptsPerRequest => ratio(self.upstream(over), self.count(over, |_| true)),
             Figure::HedgeRatio => self.hedges(over),
             Figure::RejectedRatio => {
                 let rejected = |seen: &Seen| {
@@ -107,8 +106,7 @@ impl Findings<'_> {
     fn upstream(&self, over: &Selection) -> f64 {
         let arrivals = self.record.arrivals.iter().filter(|arrival| over.holds(arrival.at));
         let name = |host: &str, model: &str| format!("{host}/{model}");
-        let found =
-            arrivals.filter(|arrival| over.is_target(&name(&arrival.host, &arrival.model)));
+        let found = arrivals.filter(|arrival| over.is_target(&name(&arrival.host, &arrival.model)));
         float(found.count())
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use toml::de::DeTable;
 
-use super::plan::{Compared, Expectation, Figure, Inline, Rehearsal, Run, Selection, Series, Traffic};
+use super::plan::{
+    Compared, Expectation, Figure, Inline, Rehearsal, Run, Selection, Series, Traffic,
+};
 use super::table;
 use crate::dialect::Dialect;
 use crate::problems::{KeyPath, Problems};
@@ -122,7 +124,8 @@ impl Reader<'_> {
         let mut all: Vec<Traffic> = Vec::new();
         for (index, (table, span, key)) in self.tables(value, at).into_iter().enumerate() {
             let traffic = self.one_traffic(table, &key, index);
-            for (wanted, example) in [("rate", "20"), ("until", "\"60s\""), ("model", "\"smart\"")] {
+            for (wanted, example) in [("rate", "20"), ("until", "\"60s\""), ("model", "\"smart\"")]
+            {
                 if !table.keys().any(|name| name.get_ref() == wanted) {
                     let message = format!("wants `{wanted}`, such as {wanted} = {example}");
                     self.report(span.clone(), &key, message);

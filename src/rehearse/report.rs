@@ -101,9 +101,7 @@ impl Line {
         let Expectation { min, max, .. } = *expectation;
         let is_bound = min.is_some() || max.is_some();
         let ok = match value {
-            Some(value) => {
-                min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)
-            }
+            Some(value) => min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max),
             None => !is_bound,
         };
         let is_ratio = matches!(expectation.compared, Some(Compared::Times(_)));

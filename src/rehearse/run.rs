@@ -84,10 +84,9 @@ fn one(
     snapshot: Arc<Snapshot>,
     real: bool,
 ) -> Result<Record, RehearsalError> {
-    let built =
-        if real { Builder::new_multi_thread() } else { Builder::new_current_thread() }
-            .enable_all()
-            .build();
+    let built = if real { Builder::new_multi_thread() } else { Builder::new_current_thread() }
+        .enable_all()
+        .build();
     let runtime =
         built.map_err(|source| RehearsalError::Io { operation: "start a runtime", source })?;
     let record = runtime.block_on(play(rehearsal, snapshot, real));

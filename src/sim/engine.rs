@@ -264,12 +264,7 @@ impl Engine {
     }
 
     /// How many times slower it goes because of those that are served already; or no room.
-    fn crowding(
-        &self,
-        turn: &Turn<'_>,
-        entry: &str,
-        behaviour: &Behaviour,
-    ) -> Result<f64, Stop> {
+    fn crowding(&self, turn: &Turn<'_>, entry: &str, behaviour: &Behaviour) -> Result<f64, Stop> {
         let busy = self.busy.of(entry);
         let Some(capacity) = behaviour.capacity.filter(|capacity| busy >= *capacity) else {
             return Ok(1.0);

@@ -112,7 +112,12 @@ impl Scenario {
 
     /// Every model behaves like this.
     pub fn uniform(behaviour: Behaviour) -> Self {
-        Self { seed: 0, keys: Vec::new(), models: vec![("*".to_owned(), behaviour)], changes: Vec::new() }
+        Self {
+            seed: 0,
+            keys: Vec::new(),
+            models: vec![("*".to_owned(), behaviour)],
+            changes: Vec::new(),
+        }
     }
 
     /// Reads a scenario file.

@@ -110,7 +110,8 @@ async fn respond(
         }
     };
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let host = head.headers.get(HOST_HEADER).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host =
+        head.headers.get(HOST_HEADER).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let played = sim.begin(&SimRequest {
         host,
         method: &head.method,

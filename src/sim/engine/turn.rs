@@ -164,12 +164,7 @@ impl Turn<'_> {
     }
 
     /// The script of a fault that leaves nothing of the real answer.
-    fn fault_of_head(
-        &self,
-        model: &str,
-        plan: &Plan,
-        pace: &timing::Pace,
-    ) -> Option<Script> {
+    fn fault_of_head(&self, model: &str, plan: &Plan, pace: &timing::Pace) -> Option<Script> {
         let silent = |opening| {
             let (model, entry) = (model.to_owned(), String::new());
             Some(Script { model, entry, opening, steps: Vec::new() })
