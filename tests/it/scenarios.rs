@@ -27,7 +27,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(every_figure, outage);
+scenarios!(every_figure, failover, outage);
 
 #[test]
 fn a_scenario_holds_on_real_sockets() {
