@@ -29,6 +29,8 @@ mod run;
 mod scratch;
 mod stage;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use plan::{Compared, Expectation, Figure, Inline, Rehearsal, Run, Selection, Series, Traffic};
 pub use report::{Line, Report};

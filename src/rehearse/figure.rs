@@ -35,7 +35,7 @@ impl Findings<'_> {
                 percentile(complete.map(|seen| seen.ended.saturating_sub(seen.sent)), *quantile)
             }
             Figure::Share => {
-                let answered = self.count(over, |seen| is_answer(seen));
+                let answered = self.count(over, is_answer);
                 let by =
                     |seen: &Seen| seen.served_by.as_deref().is_some_and(|by| over.is_target(by));
                 ratio(self.count(over, |seen| is_answer(seen) && by(seen)), answered)
@@ -55,7 +55,7 @@ impl Findings<'_> {
             }
             Figure::DegradedRatio => {
                 let degraded = self.count(over, |seen| is_answer(seen) && seen.degradation > 0);
-                ratio(degraded, self.count(over, |seen| is_answer(seen)))
+                ratio(degraded, self.count(over, is_answer))
             }
             Figure::Goodput => {
                 let all = self.of(over, |seen| seen.ended);

@@ -370,7 +370,7 @@ impl Traffic {
 }
 
 /// All figures and their words.
-fn figures() -> Vec<(&'static str, Figure)> {
+pub(super) fn figures() -> Vec<(&'static str, Figure)> {
     let none = || Series { name: String::new(), labels: Vec::new() };
     vec![
         ("requests", Figure::Requests),

@@ -111,6 +111,9 @@ async fn play(
     if !real {
         // The database has its own threads, which a paused clock would not wait for: it is done.
         tokio::time::pause();
+        // Timers tick in milliseconds since the runtime's start: from the first tick on, every run
+        // rounds alike.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let wall: Arc<dyn WallClock> = Arc::new(RunClock(Instant::now()));
     let stage = Stage::new(open(snapshot), callers, store, wall);

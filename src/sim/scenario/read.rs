@@ -94,7 +94,7 @@ impl Reader<'_> {
         let tables = self.tables(value, at);
         let mut drafts: Vec<Draft<'_, '_>> = Vec::new();
         for (table, span, key) in tables {
-            drafts.extend(self.draft(table, span, key));
+            drafts.push(self.draft(table, span, key));
         }
         drafts.sort_by_key(|draft| draft.at);
         let known: Vec<&str> = ["at", "model", "recover"].into_iter().chain(BEHAVIOUR).collect();
@@ -122,7 +122,7 @@ impl Reader<'_> {
         table: &'t DeTable<'i>,
         span: Range<usize>,
         key: KeyPath,
-    ) -> Option<Draft<'t, 'i>> {
+    ) -> Draft<'t, 'i> {
         let (mut at, mut models, mut recover) = (None, Vec::new(), false);
         for (name, value) in table {
             let key = key.key(name.get_ref());
@@ -140,7 +140,11 @@ impl Reader<'_> {
         if !table.keys().any(|name| name.get_ref() == "model") {
             self.report(span, &key, "wants `model`, such as \"beta/*\"");
         }
-        Some(Draft { at: at??, models, recover, behaviour: table, key })
+        if models.is_empty() {
+            // The rest of it is read nevertheless, for its problems.
+            models.push("*".to_owned());
+        }
+        Draft { at: at.flatten().unwrap_or_default(), models, recover, behaviour: table, key }
     }
 
     fn behaviour(
