@@ -50,7 +50,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
-        Command::Sim(args) => sim::run(args, &mut out),
+        Command::Sim(args) => sim::run(args, environment, &mut out),
     };
     match result {
         Ok(code) => ExitCode::from(code),

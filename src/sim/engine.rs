@@ -11,8 +11,9 @@ use super::error::Complaint;
 use super::fault::Fault;
 use super::limits::{Meter, Moment, Reading};
 use super::route::{ChatPath, Endpoint};
-use super::scenario::{Behaviour, Scenario};
+use super::scenario::{Behaviour, Overload, Scenario};
 use super::script::Script;
+use super::stats::Busy;
 use super::{count, plain, render, signature, timing};
 use crate::chat::{ChatRequest, Usage};
 use crate::dialect::Dialect;
@@ -22,7 +23,7 @@ mod turn;
 
 pub(super) use turn::Turn;
 
-use turn::Act;
+use turn::{Act, Place};
 
 /// A request as the engine sees it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,10 @@ pub struct SimRequest<'a> {
 #[derive(Debug)]
 pub struct Engine {
     scenario: Scenario,
+    /// How many of its changes have happened.
+    changed: usize,
+    /// What is being answered, as whoever plays the scripts counts it.
+    busy: Busy,
     /// All requests so far.
     ordinal: u64,
     /// Requests so far to each entry of the scenario and model.
@@ -59,6 +64,8 @@ pub(super) struct Plan {
     pub(super) wishes: Directives,
     pub(super) fault: Option<Fault>,
     pub(super) behaviour: Behaviour,
+    /// How many times slower than the behaviour says.
+    pub(super) slower: f64,
     /// The scenario's entry, which is what limits are counted by.
     entry: String,
 }
@@ -73,6 +80,8 @@ impl Engine {
     pub fn new(scenario: Scenario) -> Self {
         Self {
             scenario,
+            changed: 0,
+            busy: Busy::default(),
             ordinal: 0,
             seen: HashMap::new(),
             directives: HashMap::new(),
@@ -81,7 +90,13 @@ impl Engine {
         }
     }
 
-    /// The scenario.
+    /// Where the players of scripts count what they are at: each script's entry, for as long as
+    /// it is played.
+    pub fn busy(&self) -> Busy {
+        self.busy.clone()
+    }
+
+    /// The scenario as it is now, after the changes so far.
     pub fn scenario(&self) -> &Scenario {
         &self.scenario
     }
@@ -89,10 +104,12 @@ impl Engine {
     /// What happens to this request.
     pub fn answer(&mut self, request: &SimRequest<'_>, now: Moment) -> Script {
         self.ordinal += 1;
+        self.change(now);
         let endpoint = Endpoint::of(request);
         let mut dice = Dice::new(self.scenario.seed, self.ordinal);
         let id = format!("req_{:016x}", dice.between(0, u64::MAX));
-        let mut turn = Turn { request, now, dice, id, dialect: endpoint.dialect() };
+        let place = Place::default();
+        let mut turn = Turn { request, now, dice, id, dialect: endpoint.dialect(), place };
         let script = match self.check(&turn) {
             Err(complaint) => Err(complaint),
             Ok(()) => match endpoint {
@@ -110,7 +127,21 @@ impl Engine {
                 ))),
             },
         };
-        script.unwrap_or_else(|complaint| turn.refuse("", &complaint))
+        let mut script =
+            script.unwrap_or_else(|complaint| turn.refuse(&turn.place.model, &complaint));
+        script.entry = turn.place.entry;
+        script
+    }
+
+    /// Makes the changes that are due.
+    fn change(&mut self, now: Moment) {
+        while let Some(change) = self.scenario.changes.get(self.changed)
+            && change.at <= now.since_start
+        {
+            let change = change.clone();
+            self.scenario.set(&change.model, change.behaviour);
+            self.changed += 1;
+        }
     }
 
     /// What every endpoint wants: a key, where the scenario has any, and Anthropic's version.
@@ -202,6 +233,9 @@ impl Engine {
         else {
             return Err(Box::new(Complaint::unknown_model(turn.dialect, model)));
         };
+        turn.place.model = model.to_owned();
+        let slower = behaviour.slower * self.crowding(turn, &entry, &behaviour)?;
+        turn.place.entry.clone_from(&entry);
         let mut wishes = Directives::default();
         let header = turn.request.headers.get("x-sim-fault").and_then(|value| value.to_str().ok());
         let header = header.map(Block::new);
@@ -226,7 +260,27 @@ impl Engine {
             }
         }
         let fault = wishes.fault.clone().or(fault);
-        Ok(Plan { wishes, fault, behaviour, entry })
+        Ok(Plan { wishes, fault, behaviour, slower, entry })
+    }
+
+    /// How many times slower it goes because of those that are served already; or no room.
+    fn crowding(&self, turn: &Turn<'_>, entry: &str, behaviour: &Behaviour) -> Result<f64, Stop> {
+        let busy = self.busy.of(entry);
+        let Some(capacity) = behaviour.capacity.filter(|capacity| busy >= *capacity) else {
+            return Ok(1.0);
+        };
+        match behaviour.over_capacity {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            Overload::Slow => Ok((busy + 1) as f64 / capacity.max(1) as f64),
+            Overload::Refuse => {
+                let status = match turn.dialect {
+                    Dialect::Anthropic => StatusCode::from_u16(529),
+                    Dialect::OpenAiChat | Dialect::Gemini => Ok(StatusCode::SERVICE_UNAVAILABLE),
+                };
+                let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                Err(Box::new(Complaint::of_status(status, turn.dialect, &turn.place.model)))
+            }
+        }
     }
 
     fn is_due(&mut self, block: &Block<'_>, model: &str) -> bool {

@@ -5,6 +5,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -30,6 +31,18 @@ pub struct SimTransport {
     stats: Stats,
     start: Instant,
     start_unix_ms: u64,
+    arrivals: Option<Arc<Mutex<Vec<Arrival>>>>,
+}
+
+/// A request that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// Since the simulation began.
+    pub at: Duration,
+    /// The simulated host; empty on a socket that names none.
+    pub host: String,
+    /// The model that was asked for; empty where none was.
+    pub model: String,
 }
 
 /// The beginning of an answer that is being played.
@@ -69,12 +82,25 @@ impl SimTransport {
     /// The same with a fixed time of day to begin with, so that timestamps in answers are
     /// reproducible too.
     pub fn starting_at(scenario: Scenario, unix_ms: u64) -> Self {
+        let engine = Engine::new(scenario);
         Self {
-            engine: Arc::new(Mutex::new(Engine::new(scenario))),
-            stats: Stats::new(),
+            stats: Stats::new(engine.busy()),
+            engine: Arc::new(Mutex::new(engine)),
             start: Instant::now(),
             start_unix_ms: unix_ms,
+            arrivals: None,
         }
+    }
+
+    /// The same, and every request is written down for [`Self::arrivals`]: for runs that end.
+    #[must_use]
+    pub fn with_arrivals(self) -> Self {
+        Self { arrivals: Some(Arc::default()), ..self }
+    }
+
+    /// Every request so far, in order; none without [`Self::with_arrivals`].
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.arrivals.as_ref().map(|arrivals| arrivals.lock().clone()).unwrap_or_default()
     }
 
     /// Counts so far.
@@ -94,8 +120,12 @@ impl SimTransport {
         let since_ms = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
         let unix_ms = self.start_unix_ms.saturating_add(since_ms);
         let script = self.engine.lock().answer(request, Moment { since_start, unix_ms });
-        let Script { model, opening, steps } = script;
-        let ticket = self.stats.enter(&model);
+        let Script { model, entry, opening, steps } = script;
+        if let Some(arrivals) = &self.arrivals {
+            let (host, model) = (request.host.to_owned(), model.clone());
+            arrivals.lock().push(Arrival { at: since_start, host, model });
+        }
+        let ticket = self.stats.enter(&model, entry);
         let body = SimBody { steps: steps.into(), due: now, sleep: None, ticket };
         Played { opening, body }
     }

@@ -19,6 +19,19 @@ pub struct Scenario {
     /// The behaviour of each model, in the order of the file. `*` stands for every model that is
     /// not named; without it they do not exist.
     pub models: Vec<(String, Behaviour)>,
+    /// What changes while time passes, earliest first.
+    pub changes: Vec<Change>,
+}
+
+/// From a moment on, a model behaves in another way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Since the simulation began.
+    pub at: Duration,
+    /// The entry of [`Scenario::models`] that changes; it is added where it is not there.
+    pub model: String,
+    /// How it behaves from then on, complete.
+    pub behaviour: Behaviour,
 }
 
 /// How one model behaves.
@@ -34,10 +47,28 @@ pub struct Behaviour {
     pub slow_share: f64,
     /// How many times slower a straggler is.
     pub slow_factor: f64,
+    /// How many times slower everything is, stragglers or not.
+    pub slower: f64,
+    /// How long an error status takes to come. `None`: half as long as a first token.
+    pub error_after: Option<Duration>,
+    /// How many requests it serves at once. `None` is no limit.
+    pub capacity: Option<u64>,
+    /// What becomes of more.
+    pub over_capacity: Overload,
     /// Rates that are enforced.
     pub limits: Limits,
     /// What goes wrong; the first that applies does.
     pub faults: Vec<FaultRule>,
+}
+
+/// What a provider does with more requests at once than it has room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overload {
+    /// Refuses them: status 529 on `anthropic`, 503 elsewhere.
+    #[default]
+    Refuse,
+    /// Shares itself among all: twice the requests, half the pace.
+    Slow,
 }
 
 /// Rates for each model and key. `None` is no limit.
@@ -81,7 +112,12 @@ impl Scenario {
 
     /// Every model behaves like this.
     pub fn uniform(behaviour: Behaviour) -> Self {
-        Self { seed: 0, keys: Vec::new(), models: vec![("*".to_owned(), behaviour)] }
+        Self {
+            seed: 0,
+            keys: Vec::new(),
+            models: vec![("*".to_owned(), behaviour)],
+            changes: Vec::new(),
+        }
     }
 
     /// Reads a scenario file.
@@ -102,6 +138,23 @@ impl Scenario {
             .or_else(|| find(&format!("{host}/*")))
             .or_else(|| find("*"))
             .map(|(name, behaviour)| (name.as_str(), behaviour))
+    }
+
+    /// The behaviour that an entry of this name has or would take the place of: itself, or the
+    /// next wider one.
+    fn nearest(&self, entry: &str) -> Option<&Behaviour> {
+        let exact = self.models.iter().find(|(name, _)| name == entry);
+        let found = exact.map(|(_, behaviour)| behaviour);
+        let (host, model) = entry.split_once('/').unwrap_or(("", entry));
+        found.or_else(|| self.behaviour(host, model).map(|(_, behaviour)| behaviour))
+    }
+
+    /// Gives an entry another behaviour, and adds it where it is not there.
+    pub(super) fn set(&mut self, entry: &str, behaviour: Behaviour) {
+        match self.models.iter_mut().find(|(name, _)| name == entry) {
+            Some((_, old)) => *old = behaviour,
+            None => self.models.push((entry.to_owned(), behaviour)),
+        }
     }
 
     /// The names of all models that are listed.
@@ -134,6 +187,10 @@ impl Default for Behaviour {
             tokens: None,
             slow_share: 0.0,
             slow_factor: 1.0,
+            slower: 1.0,
+            error_after: None,
+            capacity: None,
+            over_capacity: Overload::Refuse,
             limits: Limits::default(),
             faults: Vec::new(),
         }

@@ -10,6 +10,8 @@ use http::{HeaderMap, StatusCode};
 pub struct Script {
     /// The model that was asked for; empty where none was.
     pub model: String,
+    /// The scenario's entry that it occupies while it is played; empty where it occupies none.
+    pub entry: String,
     /// How it begins.
     pub opening: Opening,
     /// The body, in order.
@@ -63,7 +65,7 @@ impl Script {
     pub fn whole(model: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) -> Self {
         let opening = Opening::Answer { after: Duration::ZERO, status, headers };
         let steps = vec![Step::chunk(Duration::ZERO, body), Step::end()];
-        Self { model: model.to_owned(), opening, steps }
+        Self { model: model.to_owned(), entry: String::new(), opening, steps }
     }
 
     /// Whether the body runs to its end: neither reset nor stalled.

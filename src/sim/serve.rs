@@ -29,6 +29,9 @@ use super::play::{Next, SimBody, SimTransport};
 /// Larger requests are refused: real providers take some 20 to 30 MB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 
+/// Says which simulated host a request on a socket is for; without it, none.
+pub const HOST_HEADER: &str = "x-sim-host";
+
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -107,8 +110,10 @@ async fn respond(
         }
     };
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let host =
+        head.headers.get(HOST_HEADER).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let played = sim.begin(&SimRequest {
-        host: "",
+        host,
         method: &head.method,
         path,
         headers: &head.headers,

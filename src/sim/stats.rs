@@ -35,13 +35,19 @@ pub struct Snapshot {
 pub(super) struct Stats {
     models: Arc<Mutex<BTreeMap<String, Counts>>>,
     in_flight: Arc<watch::Sender<u64>>,
+    busy: Busy,
 }
+
+/// How many requests each entry of a scenario is answering. Clones are the same counts.
+#[derive(Debug, Clone, Default)]
+pub struct Busy(Arc<Mutex<BTreeMap<String, u64>>>);
 
 /// One request in flight. Dropping it before [`Ticket::complete`] is a cancellation.
 #[derive(Debug)]
 pub(super) struct Ticket {
     stats: Stats,
     model: String,
+    entry: String,
     settled: bool,
 }
 
@@ -62,11 +68,12 @@ impl Counts {
 // === impl Stats ===
 
 impl Stats {
-    pub(super) fn new() -> Self {
-        Self { models: Arc::default(), in_flight: Arc::new(watch::Sender::new(0)) }
+    /// Nothing yet. What is answered counts as `busy`.
+    pub(super) fn new(busy: Busy) -> Self {
+        Self { models: Arc::default(), in_flight: Arc::new(watch::Sender::new(0)), busy }
     }
 
-    pub(super) fn enter(&self, model: &str) -> Ticket {
+    pub(super) fn enter(&self, model: &str, entry: String) -> Ticket {
         let model = {
             let mut models = self.models.lock();
             let full = models.len() >= MAX_MODELS && !models.contains_key(model);
@@ -77,7 +84,8 @@ impl Stats {
             model
         };
         self.in_flight.send_modify(|count| *count += 1);
-        Ticket { stats: self.clone(), model, settled: false }
+        self.busy.enter(&entry);
+        Ticket { stats: self.clone(), model, entry, settled: false }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -92,6 +100,27 @@ impl Stats {
         let mut watch = self.in_flight.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         _ = watch.wait_for(|count| *count == 0).await;
+    }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    /// How many an entry is answering.
+    pub fn of(&self, entry: &str) -> u64 {
+        self.0.lock().get(entry).copied().unwrap_or_default()
+    }
+
+    fn enter(&self, entry: &str) {
+        if !entry.is_empty() {
+            *self.0.lock().entry(entry.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn leave(&self, entry: &str) {
+        if let Some(count) = self.0.lock().get_mut(entry) {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
@@ -111,6 +140,7 @@ impl Ticket {
             counts.in_flight = counts.in_flight.saturating_sub(1);
             note(counts);
         }
+        self.stats.busy.leave(&self.entry);
         self.stats.in_flight.send_modify(|count| *count = count.saturating_sub(1));
     }
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::chat::{Completion, Delta, Part};
 use crate::dialect::{Dialect, sse};
 
+mod changes;
 mod engine;
 mod faults;
 mod limits;

@@ -14,15 +14,16 @@ const LAYERS: [&[&str]; 5] = [
     &["dialect", "catalog", "tokens", "policy"],
     &["telemetry", "config", "upstream", "store", "journal", "callers"],
     &["fleet", "dispatch", "control", "gateway"],
-    &["api", "admin", "cli", "sim"],
+    &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
 /// Who may use whom inside a layer. Without a circle, as the first test checks.
-const BESIDE: [(&str, &str); 15] = [
+const BESIDE: [(&str, &str); 18] = [
     ("callers", "store"),
     ("catalog", "dialect"),
     ("cli", "admin"),
     ("cli", "api"),
+    ("cli", "rehearse"),
     ("cli", "sim"),
     ("config", "callers"),
     ("config", "journal"),
@@ -32,6 +33,8 @@ const BESIDE: [(&str, &str); 15] = [
     ("gateway", "fleet"),
     ("journal", "store"),
     ("problems", "units"),
+    ("rehearse", "api"),
+    ("rehearse", "sim"),
     ("rejection", "failure"),
     ("tokens", "dialect"),
 ];

@@ -24,6 +24,7 @@ mod limits_of_time;
 mod process;
 mod providers;
 mod rig;
+mod scenarios;
 mod scripted;
 mod sdk;
 mod sim;

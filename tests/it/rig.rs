@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
@@ -12,14 +11,13 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate::api::{self, Edge};
 use tidegate::callers::Callers;
 use tidegate::clock::{Instant, SystemWallClock};
 use tidegate::config::{Environment, Source, load};
 use tidegate::dialect::Dialect;
-use tidegate::dispatch::settle::Estimator;
 use tidegate::gateway::Gateway;
-use tidegate::journal::{Journal, JournalWriter, RequestFilter, StoredRequest};
+use tidegate::journal::{RequestFilter, StoredRequest};
+use tidegate::rehearse::Stage;
 use tidegate::sim::{Scenario, SimTransport};
 use tidegate::store::Store;
 use tidegate::upstream::Transport;
@@ -54,10 +52,9 @@ models = [{ id = "alpha" }, { id = "beta" }]
 /// A gateway and the providers behind it.
 pub(crate) struct Rig {
     pub(crate) gateway: Arc<Gateway>,
+    stage: Stage,
     pub(crate) sim: SimTransport,
     pub(crate) router: Router,
-    writer: JournalWriter,
-    estimator: Estimator,
     _folder: TempDir,
 }
 
@@ -113,22 +110,17 @@ impl Rig {
         let url = format!("sqlite:{}/tidegate.db", folder.path().display());
         let store = Store::new(url.parse().unwrap());
         let clock = Arc::new(SystemWallClock);
-        let (journal, writer) =
-            Journal::new(&snapshot.settings.journal, store.clone(), clock.clone());
-        let callers = Callers::new(store, None);
-        let current = Arc::new(ArcSwap::from(snapshot));
-        let (gateway, estimator) = Gateway::new(current, callers, journal, clock);
+        let callers = Callers::new(store.clone(), None);
+        let stage = Stage::new(snapshot, callers, store, clock);
         let sim = SimTransport::starting_at(scenario, 1_700_000_000_000);
         let transport: Arc<dyn Transport> = Arc::new(sim.clone());
-        let lane = gateway.lane(transport);
-        let router = api::router(Edge { gateway: gateway.clone(), lane, is_loopback: true });
-        Self { gateway, sim, router, writer, estimator, _folder: folder }
+        let router = stage.router(transport);
+        Self { gateway: Arc::clone(&stage.gateway), stage, sim, router, _folder: folder }
     }
 
     /// The same gateway's router over another transport.
     pub(crate) fn over(&self, transport: Arc<dyn Transport>) -> Router {
-        let lane = self.gateway.lane(transport);
-        api::router(Edge { gateway: self.gateway.clone(), lane, is_loopback: true })
+        self.stage.router(transport)
     }
 
     /// The reply's head and its body still to come.
@@ -150,7 +142,8 @@ impl Rig {
 
     /// Settles what is to be estimated, writes the journal and reads it, oldest request first.
     pub(crate) async fn journal_on_a_running_clock(self) -> Vec<StoredRequest> {
-        let Self { gateway, writer, estimator, router, _folder, .. } = self;
+        let Self { stage, router, _folder, .. } = self;
+        let Stage { gateway, writer, estimator } = stage;
         drop(router);
         let (_open, closed) = tokio::sync::watch::channel(true);
         estimator.run(closed).await;

@@ -26,6 +26,16 @@ pub(in crate::sim) struct Turn<'a> {
     /// As it stands in `request-id` headers and error bodies.
     pub(in crate::sim) id: String,
     pub(in crate::sim) dialect: Dialect,
+    /// Whom it is for, as far as that is known.
+    pub(in crate::sim) place: Place,
+}
+
+/// Whom a request is for.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Place {
+    pub(in crate::sim) model: String,
+    /// The scenario's entry, where it has room.
+    pub(in crate::sim) entry: String,
 }
 
 /// What one answer is about.
@@ -96,7 +106,7 @@ impl Turn<'_> {
             extend(&mut script, limits);
             return script;
         }
-        if let Some(mut script) = self.fault_of_head(model, plan.fault.as_ref(), &pace) {
+        if let Some(mut script) = self.fault_of_head(model, plan, &pace) {
             extend(&mut script, limits);
             return script;
         }
@@ -110,7 +120,7 @@ impl Turn<'_> {
         let mut headers = self.headers(content_type);
         headers.extend(limits);
         let opening = Opening::Answer { after, status: StatusCode::OK, headers };
-        Script { model: model.to_owned(), opening, steps }
+        Script { model: model.to_owned(), entry: String::new(), opening, steps }
     }
 
     fn is_array(&self) -> bool {
@@ -120,7 +130,8 @@ impl Turn<'_> {
     fn pace(&mut self, plan: &Plan, tokens: usize) -> timing::Pace {
         let behaviour = &plan.behaviour;
         let slow = self.dice.chance(behaviour.slow_share);
-        let factor = if slow { behaviour.slow_factor } else { 1.0 };
+        let straggles = if slow { behaviour.slow_factor } else { 1.0 };
+        let factor = straggles * plan.slower;
         let ttft = plan.wishes.ttft.map_or(behaviour.ttft, Latency::constant);
         let gap = plan.wishes.gap.map_or(behaviour.token_gap, Latency::constant);
         timing::Pace {
@@ -153,14 +164,12 @@ impl Turn<'_> {
     }
 
     /// The script of a fault that leaves nothing of the real answer.
-    fn fault_of_head(
-        &self,
-        model: &str,
-        fault: Option<&Fault>,
-        pace: &timing::Pace,
-    ) -> Option<Script> {
-        let silent = |opening| Some(Script { model: model.to_owned(), opening, steps: Vec::new() });
-        let mut script = match fault? {
+    fn fault_of_head(&self, model: &str, plan: &Plan, pace: &timing::Pace) -> Option<Script> {
+        let silent = |opening| {
+            let (model, entry) = (model.to_owned(), String::new());
+            Some(Script { model, entry, opening, steps: Vec::new() })
+        };
+        let mut script = match plan.fault.as_ref()? {
             Fault::ConnectRefused => return silent(Opening::Refuse),
             Fault::StallBeforeHead => return silent(Opening::Stall),
             Fault::Status { status, retry_after } => {
@@ -195,7 +204,7 @@ impl Turn<'_> {
             | Fault::Empty => return None,
         };
         if let Opening::Answer { after, .. } = &mut script.opening {
-            *after = pace.head();
+            *after = plan.behaviour.error_after.unwrap_or_else(|| pace.head());
         }
         Some(script)
     }

@@ -2,83 +2,70 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::{Behaviour, FaultRule, Limits, Scenario};
-use crate::problems::{KeyPath, Problems, nearest};
-use crate::sim::dice::Latency;
-use crate::sim::directive::MAX_TOKENS;
+use super::{Behaviour, Change, FaultRule, Limits, Overload, Scenario};
+use crate::problems::{KeyPath, Problems};
 use crate::sim::fault::Fault;
-use crate::units::HumanDuration;
+use crate::sim::reader::{Reader, Value};
 
-type Value<'a> = Spanned<DeValue<'a>>;
+/// What may stand at the top of a scenario. The last four are read by whoever rehearses.
+const TOP: [&str; 8] =
+    ["seed", "keys", "models", "changes", "gateway", "baseline", "traffic", "expect"];
+
+/// Keys of a behaviour.
+const BEHAVIOUR: [&str; 11] = [
+    "ttft",
+    "token_gap",
+    "tokens",
+    "slow_share",
+    "slow_factor",
+    "slower",
+    "error_after",
+    "capacity",
+    "over_capacity",
+    "limits",
+    "faults",
+];
+
+/// A change as it stands in the file, before it is known what it changes.
+struct Draft<'t, 'i> {
+    at: Duration,
+    models: Vec<String>,
+    recover: bool,
+    behaviour: &'t DeTable<'i>,
+    key: KeyPath,
+}
 
 /// Reads a whole file.
 pub(super) fn scenario(file: &Path, text: &str) -> Result<Scenario, Problems> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { file, text, problems: Problems::new() };
-    for error in errors {
-        reader.report(error.span().unwrap_or_default(), &KeyPath::root(), error.message());
-    }
+    let (mut reader, table) = Reader::new(file, text);
     let scenario = reader.scenario(table.get_ref());
     if reader.problems.is_empty() { Ok(scenario) } else { Err(reader.problems) }
 }
 
-struct Reader<'a> {
-    file: &'a Path,
-    text: &'a str,
-    problems: Problems,
-}
-
 impl Reader<'_> {
-    fn report(&mut self, span: Range<usize>, key: &KeyPath, message: impl Into<String>) {
-        let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
-        let line = u32::try_from(memchr::memchr_iter(b'\n', before).count() + 1).unwrap_or(0);
-        self.problems.add(self.file, line, key.clone(), message);
-    }
-
-    fn wrong(&mut self, value: &Value<'_>, key: &KeyPath, wanted: &str) {
-        let found = value.get_ref().type_str();
-        self.report(value.span(), key, format!("wants {wanted}, found {found}"));
-    }
-
-    /// Goes over a table's entries; keys that are not `known` are reported.
-    fn entries<'t, 'i>(
-        &mut self,
-        table: &'t DeTable<'i>,
-        at: &KeyPath,
-        known: &[&str],
-    ) -> Vec<(&'t str, KeyPath, &'t Value<'i>)> {
-        let mut entries = Vec::new();
-        for (name, value) in table {
-            let key = at.key(name.get_ref());
-            if known.contains(&name.get_ref().as_ref()) {
-                entries.push((name.get_ref().as_ref(), key, value));
-            } else {
-                let hint = nearest(name.get_ref(), known.iter().copied()).map_or_else(
-                    || format!("known are {}", known.join(", ")),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                self.report(name.span(), &key, format!("unknown key; {hint}"));
-            }
-        }
-        entries
-    }
-
-    fn scenario(&mut self, table: &DeTable<'_>) -> Scenario {
-        let mut scenario = Scenario { seed: 0, keys: Vec::new(), models: Vec::new() };
-        for (name, key, value) in self.entries(table, &KeyPath::root(), &["seed", "keys", "models"])
-        {
+    /// The providers' part of a scenario.
+    pub(crate) fn scenario(&mut self, table: &DeTable<'_>) -> Scenario {
+        let models = Vec::new();
+        let mut scenario = Scenario { seed: 0, keys: Vec::new(), models, changes: Vec::new() };
+        let mut changes = None;
+        for (name, key, value) in self.entries(table, &KeyPath::root(), &TOP) {
             match name {
                 "seed" => scenario.seed = self.whole(value, &key).unwrap_or_default(),
                 "keys" => scenario.keys = self.strings(value, &key),
-                _ => scenario.models = self.models(value, &key),
+                "models" => scenario.models = self.models(value, &key),
+                "changes" => changes = Some((key, value)),
+                _ => {}
             }
         }
         if scenario.models.is_empty() {
             scenario.models = Scenario::default().models;
+        }
+        if let Some((key, value)) = changes {
+            scenario.changes = self.changes(value, &key, &scenario);
         }
         scenario
     }
@@ -93,7 +80,8 @@ impl Reader<'_> {
             let key = at.key(name.get_ref());
             match value.get_ref().as_table() {
                 Some(table) => {
-                    models.push((name.get_ref().to_string(), self.behaviour(table, &key)))
+                    let behaviour = self.behaviour(table, &key, &BEHAVIOUR, Behaviour::default());
+                    models.push((name.get_ref().to_string(), behaviour));
                 }
                 None => self.wrong(value, &key, "a table"),
             }
@@ -101,71 +89,91 @@ impl Reader<'_> {
         models
     }
 
-    fn behaviour(&mut self, table: &DeTable<'_>, at: &KeyPath) -> Behaviour {
-        const KEYS: [&str; 7] =
-            ["ttft", "token_gap", "tokens", "slow_share", "slow_factor", "limits", "faults"];
-        let mut behaviour = Behaviour::default();
-        for (name, key, value) in self.entries(table, at, &KEYS) {
+    /// All changes by time. Each says what it changes; what it leaves out stays as it was then.
+    fn changes(&mut self, value: &Value<'_>, at: &KeyPath, scenario: &Scenario) -> Vec<Change> {
+        let tables = self.tables(value, at);
+        let mut drafts: Vec<Draft<'_, '_>> = Vec::new();
+        for (table, span, key) in tables {
+            drafts.push(self.draft(table, span, key));
+        }
+        drafts.sort_by_key(|draft| draft.at);
+        let known: Vec<&str> = ["at", "model", "recover"].into_iter().chain(BEHAVIOUR).collect();
+        let mut now = scenario.clone();
+        let mut changes = Vec::new();
+        for draft in drafts {
+            for (index, model) in draft.models.iter().enumerate() {
+                let before = if draft.recover { scenario } else { &now };
+                let base = before.nearest(model).cloned().unwrap_or_default();
+                let said = (index > 0).then(|| self.problems.clone());
+                let behaviour = self.behaviour(draft.behaviour, &draft.key, &known, base);
+                if let Some(said) = said {
+                    // The same table was read for the first of them.
+                    self.problems = said;
+                }
+                now.set(model, behaviour.clone());
+                changes.push(Change { at: draft.at, model: model.clone(), behaviour });
+            }
+        }
+        changes
+    }
+
+    fn draft<'t, 'i>(
+        &mut self,
+        table: &'t DeTable<'i>,
+        span: Range<usize>,
+        key: KeyPath,
+    ) -> Draft<'t, 'i> {
+        let (mut at, mut models, mut recover) = (None, Vec::new(), false);
+        for (name, value) in table {
+            let key = key.key(name.get_ref());
+            match name.get_ref().as_ref() {
+                "at" => at = Some(self.duration(value, &key)),
+                "model" if value.get_ref().is_array() => models = self.strings(value, &key),
+                "model" => models.extend(self.text(value, &key)),
+                "recover" => recover = self.truth(value, &key).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        if at.is_none() {
+            self.report(span.clone(), &key, "wants `at`, the time of the change, such as \"60s\"");
+        }
+        if !table.keys().any(|name| name.get_ref() == "model") {
+            self.report(span, &key, "wants `model`, such as \"beta/*\"");
+        }
+        if models.is_empty() {
+            // The rest of it is read nevertheless, for its problems.
+            models.push("*".to_owned());
+        }
+        Draft { at: at.flatten().unwrap_or_default(), models, recover, behaviour: table, key }
+    }
+
+    fn behaviour(
+        &mut self,
+        table: &DeTable<'_>,
+        at: &KeyPath,
+        known: &[&str],
+        mut behaviour: Behaviour,
+    ) -> Behaviour {
+        for (name, key, value) in self.entries(table, at, known) {
             match name {
                 "ttft" => behaviour.ttft = self.latency(value, &key, behaviour.ttft),
                 "token_gap" => behaviour.token_gap = self.latency(value, &key, behaviour.token_gap),
                 "tokens" => behaviour.tokens = self.range(value, &key),
                 "slow_share" => behaviour.slow_share = self.share(value, &key),
                 "slow_factor" => behaviour.slow_factor = self.factor(value, &key),
+                "slower" => behaviour.slower = self.factor(value, &key),
+                "error_after" => behaviour.error_after = self.duration(value, &key),
+                "capacity" => behaviour.capacity = self.whole(value, &key),
+                "over_capacity" => {
+                    let words = [("refuse", Overload::Refuse), ("slow", Overload::Slow)];
+                    behaviour.over_capacity = self.word(value, &key, &words).unwrap_or_default();
+                }
                 "limits" => behaviour.limits = self.limits(value, &key),
-                _ => behaviour.faults = self.faults(value, &key),
+                "faults" => behaviour.faults = self.faults(value, &key),
+                _ => {}
             }
         }
         behaviour
-    }
-
-    /// A table of median and sigma, or just a duration.
-    fn latency(&mut self, value: &Value<'_>, at: &KeyPath, default: Latency) -> Latency {
-        if value.get_ref().is_str() {
-            return self.duration(value, at).map_or(default, Latency::constant);
-        }
-        let Some(table) = value.get_ref().as_table() else {
-            self.wrong(
-                value,
-                at,
-                "a duration, or a table like { median = \"300ms\", sigma = 0.4 }",
-            );
-            return default;
-        };
-        let mut latency = Latency { sigma: 0.0, ..default };
-        for (name, key, value) in self.entries(table, at, &["median", "sigma"]) {
-            if name == "median" {
-                latency.median = self.duration(value, &key).unwrap_or(latency.median);
-            } else {
-                match self.number(value, &key) {
-                    Some(sigma) if (0.0..=4.0).contains(&sigma) => latency.sigma = sigma,
-                    Some(_) => self.report(value.span(), &key, "wants a number from 0 to 4"),
-                    None => {}
-                }
-            }
-        }
-        latency
-    }
-
-    fn range(&mut self, value: &Value<'_>, at: &KeyPath) -> Option<(u64, u64)> {
-        let Some(table) = value.get_ref().as_table() else {
-            self.wrong(value, at, "a table like { min = 20, max = 120 }");
-            return None;
-        };
-        let (mut min, mut max) = (None, None);
-        for (name, key, value) in self.entries(table, at, &["min", "max"]) {
-            let number = self.whole(value, &key);
-            if name == "min" { min = number } else { max = number }
-        }
-        let (Some(min), Some(max)) = (min, max) else {
-            self.report(value.span(), at, "wants both `min` and `max`");
-            return None;
-        };
-        if min > max || max > MAX_TOKENS {
-            self.report(value.span(), at, format!("wants min <= max <= {MAX_TOKENS}"));
-            return None;
-        }
-        Some((min, max))
     }
 
     fn limits(&mut self, value: &Value<'_>, at: &KeyPath) -> Limits {
@@ -236,80 +244,5 @@ impl Reader<'_> {
             self.report(span, at, "wants `fault`, such as fault = \"cut_after=5\"");
         }
         Some(FaultRule { share: share.unwrap_or(0.0), on_requests, fault: fault? })
-    }
-
-    fn duration(&mut self, value: &Value<'_>, at: &KeyPath) -> Option<std::time::Duration> {
-        match value.get_ref().as_str().map(str::parse::<HumanDuration>) {
-            Some(Ok(duration)) => return Some(duration.0),
-            Some(Err(problem)) => self.report(value.span(), at, problem.to_string()),
-            None => self.wrong(value, at, "a duration like \"300ms\""),
-        }
-        None
-    }
-
-    fn share(&mut self, value: &Value<'_>, at: &KeyPath) -> f64 {
-        match self.number(value, at) {
-            Some(share) if (0.0..=1.0).contains(&share) => share,
-            Some(_) => {
-                self.report(value.span(), at, "wants a share from 0 to 1");
-                0.0
-            }
-            None => 0.0,
-        }
-    }
-
-    fn factor(&mut self, value: &Value<'_>, at: &KeyPath) -> f64 {
-        match self.number(value, at) {
-            Some(factor) if (0.0..=1e6).contains(&factor) => factor,
-            Some(_) => {
-                self.report(value.span(), at, "wants a factor from 0 to 1000000");
-                1.0
-            }
-            None => 1.0,
-        }
-    }
-
-    fn number(&mut self, value: &Value<'_>, at: &KeyPath) -> Option<f64> {
-        let number = match value.get_ref() {
-            DeValue::Float(float) => float.as_str().parse().ok(),
-            DeValue::Integer(integer) => integer.as_str().parse().ok(),
-            DeValue::String(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => None,
-        };
-        if number.is_none() {
-            self.wrong(value, at, "a number");
-        }
-        number
-    }
-
-    fn whole(&mut self, value: &Value<'_>, at: &KeyPath) -> Option<u64> {
-        let integer = value.get_ref().as_integer();
-        let number = integer.and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
-        if number.is_none() {
-            self.wrong(value, at, "a whole number from 0");
-        }
-        number
-    }
-
-    fn array<'t, 'i>(&mut self, value: &'t Value<'i>, at: &KeyPath) -> &'t [Value<'i>] {
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong(value, at, "an array");
-            return &[];
-        };
-        array
-    }
-
-    fn strings(&mut self, value: &Value<'_>, at: &KeyPath) -> Vec<String> {
-        let mut texts = Vec::new();
-        for (index, value) in self.array(value, at).iter().enumerate() {
-            match value.get_ref().as_str() {
-                Some(text) => texts.push(text.to_owned()),
-                None => self.wrong(value, &at.index(index), "a text"),
-            }
-        }
-        texts
     }
 }
