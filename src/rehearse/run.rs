@@ -28,6 +28,7 @@ use crate::control::tasks::Tasks;
 use crate::problems::Problems;
 use crate::sim::{SimTransport, serve};
 use crate::store::{Store, StoreUrl};
+use crate::units::Priority;
 use crate::upstream::Transport;
 use crate::upstream::live::LiveTransport;
 
@@ -152,6 +153,7 @@ async fn sockets(stage: &Stage, sim: SimTransport, tasks: &Arc<Tasks>) -> io::Re
     let limits = ConnectionLimits {
         head_bytes: usize::try_from(server.request_head_limit.0).unwrap_or(usize::MAX),
         head_within: server.head_read_timeout.0,
+        idle_for: server.idle_timeout.0,
         unread_for: Duration::from_secs(60),
     };
     let metrics = Arc::clone(&stage.gateway.metrics);
@@ -182,7 +184,9 @@ async fn keys(
             keys.push(Some(key.clone()));
             continue;
         }
-        let created = callers.create(name, VIRTUAL_START_MS).await;
+        let asked = traffic.priority.and_then(|level| Priority::try_from(u64::from(level)).ok());
+        let priority = asked.unwrap_or_default().min(Priority::default());
+        let created = callers.create(name, priority, VIRTUAL_START_MS).await;
         let (_, secret) =
             created.map_err(|source| RehearsalError::Caller { name: Arc::from(name), source })?;
         let key = HeaderValue::try_from(format!("Bearer {}", secret.reveal())).ok();
