@@ -53,7 +53,7 @@ impl Lane {
         let mut scribe = Scribe::default();
         let mut tried = Tried::default();
         let mut last = None;
-        while let Some(start) = self.next_start(call, &mut plan, last.take()).await {
+        while let Some(start) = self.next_start(call, &mut plan, last.take(), account).await {
             let prepared = match scribe.prepare(call, &start.target) {
                 Ok(prepared) => prepared,
                 Err(rejection) => {
@@ -81,6 +81,7 @@ impl Lane {
         call: &Call,
         plan: &mut Plan,
         last: Option<Failed>,
+        account: &mut Account,
     ) -> Option<Start> {
         if let Some(start) = plan.next_start(call, Instant::now()) {
             return Some(start);
@@ -91,6 +92,7 @@ impl Lane {
         }
         let pause = plan.again(position, failure.retry_after, Instant::now())?;
         tokio::time::sleep(pause).await;
+        account.on_upstream_wait(pause);
         let target = Arc::clone(plan.group.target(position)?);
         let start = plan.start(position, target, Instant::now()).ok()?;
         self.ledger.metrics().retries.inc();

@@ -33,8 +33,17 @@ pub struct Ticket {
     started: Instant,
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
-    _extra: Option<Extra>,
-    end: Option<&'static str>,
+    extra: Option<Extra>,
+    end: End,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Succeeded,
+    Failed(&'static str),
+    /// It was cut off from our side, which says nothing of the target. The reason is for metrics.
+    GivenUp(&'static str),
 }
 
 // === impl Ticket ===
@@ -70,8 +79,8 @@ impl Ticket {
             size: demand.size(),
             started: now,
             first_token: None,
-            _extra: extra,
-            end: None,
+            extra,
+            end: End::GivenUp("client_gone"),
         })
     }
 
@@ -90,6 +99,9 @@ impl Ticket {
         let waited = now.saturating_duration_since(self.started);
         self.first_token = Some(now);
         self.live.metrics.first_token_seconds.observe(waited.as_secs_f64());
+        if let Some(extra) = self.extra.take() {
+            extra.repay(now);
+        }
         let random = rand::random();
         let mut health = self.live.health.lock();
         let transition = health.on_first_token(self.pass, self.size, waited, random, now);
@@ -101,7 +113,7 @@ impl Ticket {
     pub fn succeed(mut self, usage: Option<Usage>, now: Instant) {
         let lasted = now.saturating_duration_since(self.started);
         self.live.metrics.duration_seconds.observe(lasted.as_secs_f64());
-        self.end = Some("");
+        self.end = End::Succeeded;
         if self.first_token.is_none() {
             // An empty answer is one as well: it has no first token, and the target has answered.
             self.on_first_token(now);
@@ -120,7 +132,7 @@ impl Ticket {
 
     /// Settles an attempt that failed, before its first token or after.
     pub fn fail(mut self, failure: &Failure, now: Instant) {
-        self.end = Some(failure.kind.as_str());
+        self.end = End::Failed(failure.kind.as_str());
         self.live.failures.fetch_add(1, Ordering::Relaxed);
         let random = rand::random();
         let mut health = self.live.health.lock();
@@ -132,7 +144,13 @@ impl Ticket {
 
     /// Settles an attempt that lost a race: it was cut off before its first token.
     pub fn supersede(mut self) {
-        self.end = Some("superseded");
+        self.end = End::GivenUp("superseded");
+    }
+
+    /// Settles an attempt that was cut off because the caller gave it less time than the route
+    /// gives a target.
+    pub fn out_of_time(mut self) {
+        self.end = End::GivenUp("out_of_time");
     }
 
     /// How long the attempt has been waited for.
@@ -147,19 +165,19 @@ impl Drop for Ticket {
         self.live.metrics.in_flight.dec();
         self.live.attempts.fetch_add(1, Ordering::Relaxed);
         self.budgets.on_end();
-        let given_up = self.end.is_none_or(|end| end == "superseded");
-        if given_up && self.first_token.is_none() {
+        let reason = match self.end {
+            End::Succeeded => return,
+            End::Failed(kind) => return self.live.metrics.ended(kind),
+            End::GivenUp(reason) => reason,
+        };
+        self.live.metrics.ended(reason);
+        if self.first_token.is_none() {
             let now = Instant::now();
             let waited = self.waited(now);
             let mut health = self.live.health.lock();
             let transition = health.on_given_up(self.pass, self.size, waited, now);
             drop(health);
             self.live.on_transition(transition, now);
-        }
-        match self.end {
-            Some("") => {}
-            Some(end) => self.live.metrics.ended(end),
-            None => self.live.metrics.ended("client_gone"),
         }
     }
 }

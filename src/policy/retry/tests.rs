@@ -1,3 +1,5 @@
+//! Tests of retries and their budgets.
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
