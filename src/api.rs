@@ -19,6 +19,7 @@ mod body;
 mod caller;
 mod completion;
 mod error;
+mod headers;
 mod health;
 mod models;
 mod panics;

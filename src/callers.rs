@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::ids::CallerId;
 use crate::rejection::Rejection;
 use crate::store::Store;
+use crate::units::Priority;
 
 mod key;
 mod ledger;
@@ -48,6 +49,10 @@ pub struct Caller {
     pub id: CallerId,
     /// The name the operator gave it.
     pub name: String,
+    /// The priority of requests that ask for none.
+    pub priority: Priority,
+    /// The best priority that a request may ask for.
+    pub best_priority: Priority,
 }
 
 /// All callers. Clones are the same callers.
@@ -87,8 +92,7 @@ impl Callers {
     /// Callers as `store` knows them; nothing is read yet. `admin_key` is the one the environment
     /// gives; without it the store's is used.
     pub fn new(store: Store, admin_key: Option<&SecretKey>) -> Self {
-        let anonymous =
-            Arc::new(Caller { id: CallerId::anonymous(), name: "anonymous".to_owned() });
+        let anonymous = Arc::new(Caller::anonymous());
         let admin = ArcSwapOption::new(admin_key.map(|key| Arc::new(key.hash())));
         Self {
             shared: Arc::new(Shared {
@@ -173,6 +177,24 @@ impl Callers {
 
     fn nothing_there(&self) -> bool {
         self.shared.nothing_there.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    fn anonymous() -> Self {
+        Self {
+            id: CallerId::anonymous(),
+            name: "anonymous".to_owned(),
+            priority: Priority::default(),
+            best_priority: Priority::BEST_WITHOUT_KEY,
+        }
+    }
+
+    /// The priority of a request that asks for this one: never better than the caller may have.
+    pub fn priority_of(&self, asked: Option<Priority>) -> Priority {
+        asked.map_or(self.priority, |asked| asked.max(self.best_priority))
     }
 }
 

@@ -19,12 +19,12 @@ use http::HeaderMap;
 use crate::callers::Caller;
 use crate::config::{Snapshot, Target};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
-use crate::failure::{Blame, Failure, FailureKind, Retry};
+use crate::failure::{Blame, Failure, FailureKind, Midstream, Retry};
 use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
-use crate::units::MicroUsd;
+use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
 mod attempt;
@@ -63,6 +63,17 @@ pub struct Call {
     pub envelope: Envelope,
     /// The caller's own limit for the whole request.
     pub timeout: Option<Duration>,
+    /// How much it matters where not all can be served; never better than the caller may ask for.
+    pub priority: Priority,
+    /// What shall happen where the answer breaks off.
+    pub midstream: Midstream,
+    /// Who is behind the request, as the caller names them (1 to 256 bytes); what belongs to one
+    /// of them should be treated alike.
+    pub sticky: Option<String>,
+    /// How often the caller's own client has sent this request before.
+    pub client_retries: u32,
+    /// Whether the caller may come back for the rest of a stream.
+    pub resumable: bool,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.

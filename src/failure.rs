@@ -56,6 +56,17 @@ pub enum FailureKind {
     Degenerate,
 }
 
+/// What shall happen where an answer breaks off after its first token. The caller says so with
+/// `x-tidegate-midstream`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Midstream {
+    /// The stream ends with an error event and without its terminal event.
+    #[default]
+    Terminate,
+    /// Another target may go on where the first one stopped.
+    Continue,
+}
+
 /// Who can mend it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {

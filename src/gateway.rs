@@ -128,6 +128,9 @@ impl Gateway {
             let lost = self.journal.dropped(reason);
             self.metrics.set_journal_dropped(reason.as_str(), lost);
         }
+        let reloads = self.reload_status().unwrap_or_default();
+        self.metrics.set_config_reloads("ok", reloads.good_reloads);
+        self.metrics.set_config_reloads("failed", reloads.failed_reloads);
         // Prometheus keeps numbers as doubles, which are exact up to 53 bits.
         let revision = self.snapshot().revision & ((1 << 53) - 1);
         self.metrics.config_revision.set(i64::try_from(revision).unwrap_or_default());

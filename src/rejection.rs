@@ -65,6 +65,17 @@ pub enum Rejection {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The head of the request is larger than `server.request_head_limit`, or has too many headers.
+    #[error(
+        "the head of the request (its first line and headers) is larger than the limit of \
+         {limit_bytes} bytes (`server.request_head_limit`), or has more than {max_headers} headers"
+    )]
+    HeadTooLarge {
+        /// The limit.
+        limit_bytes: u64,
+        /// How many headers a head may have.
+        max_headers: usize,
+    },
     /// The caller was too slow in sending the request.
     #[error("the request did not arrive within {within:?}")]
     RequestTimeout {
@@ -147,6 +158,7 @@ impl Rejection {
             Self::UnknownModel { .. }    => (S::NOT_FOUND,             INVALID, "model_not_found",       L::DEBUG),
             Self::UnknownPath { .. }     => (S::NOT_FOUND,             INVALID, "unknown_url",           L::DEBUG),
             Self::TooLarge { .. }        => (S::PAYLOAD_TOO_LARGE,     INVALID, "request_too_large",     L::DEBUG),
+            Self::HeadTooLarge { .. }    => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "request_head_too_large", L::DEBUG),
             Self::RequestTimeout { .. }  => (S::REQUEST_TIMEOUT,       INVALID, "request_timeout",       L::DEBUG),
             Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
@@ -184,6 +196,7 @@ impl Rejection {
             | Self::UnknownModel { .. }
             | Self::UnknownPath { .. }
             | Self::TooLarge { .. }
+            | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
@@ -214,6 +227,7 @@ impl Rejection {
             | Self::Forbidden { .. }
             | Self::UnknownPath { .. }
             | Self::TooLarge { .. }
+            | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }

@@ -1,4 +1,4 @@
-//! Quantities with their unit in the type: durations, sizes, money.
+//! Quantities with their unit in the type: durations, sizes, money, priorities.
 
 use std::fmt;
 use std::ops::Add;
@@ -28,6 +28,21 @@ pub struct MicroUsd(pub u64);
 pub struct UsdPerMillion {
     pico_usd_per_token: u64,
 }
+
+/// How much a request matters where not all can be served; a smaller number matters more.
+///
+/// | | meant for |
+/// |---|---|
+/// | 0 | probes, health checks, operators |
+/// | 1 | people who wait, and pay for it |
+/// | 2 | people who wait |
+/// | 3 | jobs in the background |
+/// | 4 | batches, evaluations, shadow traffic, warming of caches |
+///
+/// The order is that of the numbers, so the less urgent of two is their `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u8")]
+pub struct Priority(u8);
 
 /// Why a quantity could not be read; says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +167,67 @@ impl Add for MicroUsd {
 impl fmt::Display for MicroUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "${}", self.to_usd_string())
+    }
+}
+
+// === impl Priority ===
+
+impl Priority {
+    /// What matters most: 0, for operators' own requests.
+    pub const HIGHEST: Self = Self(0);
+    /// The best that a caller without a key may ask for: 1.
+    pub const BEST_WITHOUT_KEY: Self = Self(1);
+    /// What matters least: 4.
+    pub const LOWEST: Self = Self(4);
+
+    /// The number, from 0 to 4.
+    pub const fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    /// People who wait: 2.
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl From<Priority> for u8 {
+    fn from(priority: Priority) -> Self {
+        priority.0
+    }
+}
+
+impl TryFrom<u64> for Priority {
+    type Error = UnitError;
+
+    fn try_from(level: u64) -> Result<Self, UnitError> {
+        match u8::try_from(level) {
+            Ok(level @ 0..=4) => Ok(Self(level)),
+            Ok(_) | Err(_) => Err(UnitError(format!(
+                "`{level}` is no priority; write a whole number from 0 (highest) to 4"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for Priority {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match *text.as_bytes() {
+            [level @ b'0'..=b'4'] => Ok(Self(level - b'0')),
+            _ => Err(UnitError(format!(
+                "`{text}` is no priority; write a whole number from 0 (highest) to 4"
+            ))),
+        }
     }
 }
 

@@ -13,11 +13,14 @@ use super::problem::Problem;
 use super::{AdminState, PREFIX, page};
 use crate::callers::{KeyChange, KeyRecord, SecretKey};
 use crate::clock::rfc3339;
+use crate::units::Priority;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewKey {
     name: String,
+    #[serde(default)]
+    priority: Priority,
     /// Later versions limit callers. Taking limits now and not applying them would be a lie.
     #[serde(default)]
     limits: Map<String, Value>,
@@ -27,6 +30,7 @@ struct NewKey {
 #[serde(deny_unknown_fields)]
 struct ChangedKey {
     name: Option<String>,
+    priority: Option<Priority>,
     revoked: Option<bool>,
 }
 
@@ -52,6 +56,7 @@ struct KeyView {
     key: Option<String>,
     name: String,
     hint: String,
+    priority: Priority,
     created_at: String,
     revoked_at: Option<String>,
 }
@@ -66,7 +71,8 @@ pub(super) async fn create(
         let detail = "limits: not supported by this version; leave them out";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", detail));
     }
-    let (record, secret) = state.callers.create(&new.name, state.clock.unix_ms()).await?;
+    let now_ms = state.clock.unix_ms();
+    let (record, secret) = state.callers.create(&new.name, new.priority, now_ms).await?;
     let location = format!("{PREFIX}/keys/{}", record.id);
     let mut response = one(StatusCode::CREATED, &record, Some(&secret));
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -109,7 +115,8 @@ pub(super) async fn change(
         let detail = "revoked: a key cannot be made valid again; make a new one";
         return Err(Problem::invalid(detail));
     }
-    let change = KeyChange { name: changed.name, revoke: changed.revoked.is_some() };
+    let ChangedKey { name, priority, revoked } = changed;
+    let change = KeyChange { name, priority, revoke: revoked.is_some() };
     let version = if_match(&headers)?;
     let record = state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
     Ok(one(StatusCode::OK, &record, None))
@@ -121,7 +128,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let change = KeyChange { name: None, revoke: true };
+    let change = KeyChange { revoke: true, ..KeyChange::default() };
     let version = if_match(&headers)?;
     state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -162,6 +169,7 @@ impl KeyView {
             key: secret.map(|secret| secret.reveal().to_owned()),
             name: record.name.clone(),
             hint: record.hint.clone(),
+            priority: record.priority,
             created_at: rfc3339(record.created_at_ms),
             revoked_at: record.revoked_at_ms.map(rfc3339),
         }

@@ -18,7 +18,7 @@ use crate::ids::{CallerId, RequestId};
 use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome};
 use crate::problems::KeyPath;
 use crate::store::Store;
-use crate::units::MicroUsd;
+use crate::units::{MicroUsd, Priority};
 
 const NOW: u64 = 1_700_049_600_000;
 const ADMIN: &str = "the-admin-key";
@@ -175,6 +175,7 @@ async fn a_key_is_made_shown_once_renamed_and_revoked() {
         "id": id,
         "name": "web",
         "hint": SecretKey::new(&secret).hint(),
+        "priority": 2,
         "created_at": "2023-11-15T12:00:00.000Z",
         "revoked_at": null,
     });
@@ -190,7 +191,11 @@ async fn a_key_is_made_shown_once_renamed_and_revoked() {
     let renamed = admin.send(request("PATCH", &path).header("if-match", "\"1\""), rename).await;
     assert_eq!((renamed.status, renamed.body["name"].as_str()), (200, Some("shop")));
     assert_eq!(renamed.headers["etag"], "\"2\"");
-    for stale in ["\"1\"", "2", "W/\"2\""] {
+    let urgent = admin.call("PATCH", &path, r#"{"priority": 0}"#).await;
+    assert_eq!((&urgent.body["priority"], &urgent.body["name"]), (&json!(0), &json!("shop")));
+    let caller = callers.authenticate(Some(&secret), AuthMode::Keys, false).unwrap();
+    assert_eq!(caller.priority, Priority::HIGHEST);
+    for stale in ["\"2\"", "3", "W/\"3\""] {
         for method in ["PATCH", "DELETE"] {
             let request = request(method, &path).header("if-match", stale);
             let reply = admin.send(request, rename).await;
@@ -220,6 +225,14 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("POST", "/keys", r#"{"name": 3}"#, "400 invalid_request", "expected a string"),
         ("POST", "/keys", r#"{"name": " "}"#, "400 invalid_request", "must not be empty"),
         ("POST", "/keys", r#"{"name":"a","nam":1}"#, "400 invalid_request", "unknown field `nam`"),
+        (
+            "POST",
+            "/keys",
+            r#"{"name":"a","priority":5}"#,
+            "400 invalid_request",
+            "from 0 (highest)",
+        ),
+        ("PATCH", &path, r#"{"priority": -1}"#, "400 invalid_request", "invalid value: integer"),
         ("POST", "/keys", &large, "400 invalid_request", "over 64 KiB"),
         ("PATCH", &path, r#"{"revoked": false}"#, "400 invalid_request", "cannot be made valid"),
         ("PATCH", "/keys/key_x", "{}", "404 unknown_key", "`key_x`"),

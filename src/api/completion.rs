@@ -2,37 +2,34 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::error::ApiError;
+use super::headers::{self, Wishes};
 use super::{Edge, body, caller, panics, reply};
 use crate::clock::Instant;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
 use crate::ids::RequestId;
-use crate::journal::EndpointKind;
+use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
-
-/// Headers of the caller that mean something to a provider and go upstream as they are.
-const FORWARDED: [HeaderName; 5] = [
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("openai-beta"),
-];
 
 /// What axum wants of a handler.
 type Handled = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The handler of one endpoint.
 pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled + Clone {
-    move |State(edge), request| Box::pin(panics::isolate(serve(kind, edge, request), dialect(kind)))
+    move |State(edge), request| {
+        Box::pin(async move {
+            let request_id = reply::new_request_id();
+            let served = serve(kind, edge, request, &request_id);
+            panics::isolate(served, dialect(kind), &request_id).await
+        })
+    }
 }
 
 /// The dialect that callers of an endpoint speak.
@@ -45,9 +42,13 @@ pub(super) const fn dialect(kind: EndpointKind) -> Dialect {
     }
 }
 
-async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
+async fn serve(
+    kind: EndpointKind,
+    edge: Edge,
+    request: Request,
+    request_id: &RequestId,
+) -> Response {
     let received = Instant::now();
-    let request_id = reply::new_request_id();
     let (parts, body) = request.into_parts();
     let refuse = |rejection| {
         ApiError::of(rejection, dialect(kind), request_id.as_str(), Served::default())
@@ -55,10 +56,10 @@ async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
     };
     let caller = match caller::authenticate(&edge, &parts.headers) {
         Ok(caller) => caller,
-        Err(rejection) => return refuse(rejection),
+        Err(rejection) => return refuse(turned_away(&edge, kind, rejection)),
     };
     if edge.gateway.is_draining() {
-        return refuse(Rejection::Draining);
+        return refuse(turned_away(&edge, kind, Rejection::Draining));
     }
     let ledger = &edge.lane.ledger;
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
@@ -67,19 +68,38 @@ async fn serve(kind: EndpointKind, edge: Edge, request: Request) -> Response {
     let server = &snapshot.settings.server;
     let body = body::read(body, server.request_body_limit.0, server.request_read_timeout.0).await;
     let asked = body.and_then(|body| Asked::read(kind, &parts.headers, body));
-    let Asked { envelope, timeout, tags } = match asked {
+    let Asked { envelope, wishes } = match asked {
         Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);
             return refuse(rejection);
         }
     };
-    let forwarded = forwarded(&parts.headers);
-    let dialect = dialect(kind);
-    let request_id = request_id.clone();
-    let call = Call { request_id, caller, kind, dialect, envelope, timeout, forwarded, snapshot };
-    account.on_call(&call, tags);
+    let call = Call {
+        request_id: request_id.clone(),
+        kind,
+        dialect: dialect(kind),
+        envelope,
+        timeout: wishes.timeout,
+        priority: caller.priority_of(wishes.priority),
+        midstream: wishes.midstream,
+        sticky: wishes.sticky,
+        client_retries: wishes.client_retries,
+        resumable: wishes.resumable,
+        forwarded: headers::forwarded(&parts.headers),
+        caller,
+        snapshot,
+    };
+    account.on_call(&call, wishes.tags);
     answer(&edge, call, account).await
+}
+
+/// Counts a request that is refused before it has an account. It is not journaled: anybody can send
+/// such requests, as many as they like, and each would cost a row.
+fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejection {
+    let (outcome, code) = (Outcome::Rejected.as_str(), rejection.face().code);
+    edge.gateway.metrics.request(kind.as_str(), outcome, code);
+    rejection
 }
 
 /// Serves a call and writes the reply.
@@ -99,14 +119,12 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
 /// What the caller asks for, checked as far as every target needs it.
 struct Asked {
     envelope: Envelope,
-    timeout: Option<Duration>,
-    tags: Vec<(String, String)>,
+    wishes: Wishes,
 }
 
 impl Asked {
     fn read(kind: EndpointKind, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
-        let timeout = timeout(headers)?;
-        let tags = tags(headers)?;
+        let wishes = Wishes::read(headers)?;
         let mut envelope = Envelope::read(body)?;
         envelope.require(match kind {
             EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
@@ -120,47 +138,6 @@ impl Asked {
             // These answers come whole, whatever is asked for.
             envelope.stream = false;
         }
-        Ok(Self { envelope, timeout, tags })
+        Ok(Self { envelope, wishes })
     }
-}
-
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = HeaderMap::new();
-    for name in FORWARDED {
-        for value in headers.get_all(&name) {
-            forwarded.append(name.clone(), value.clone());
-        }
-    }
-    forwarded
-}
-
-/// `x-tidegate-timeout-ms`: the caller's limit for the whole request.
-fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Rejection> {
-    const NAME: &str = "x-tidegate-timeout-ms";
-    let Some(value) = headers.get(NAME) else { return Ok(None) };
-    let ms = value.to_str().ok().and_then(|value| value.trim().parse::<u64>().ok());
-    match ms {
-        Some(ms @ 1..=86_400_000) => Ok(Some(Duration::from_millis(ms))),
-        _ => Err(Rejection::invalid(
-            NAME,
-            format!(
-                "the header `{NAME}` must be a whole number of milliseconds from 1 to 86400000"
-            ),
-        )),
-    }
-}
-
-/// `x-tidegate-tags: team=search,env=prod`.
-fn tags(headers: &HeaderMap) -> Result<Vec<(String, String)>, Rejection> {
-    const NAME: &str = "x-tidegate-tags";
-    let Some(value) = headers.get(NAME) else { return Ok(Vec::new()) };
-    let pairs = value.to_str().unwrap_or_default().split(',').map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let (name, value) = (name.trim(), value.trim());
-        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-    });
-    pairs.collect::<Option<Vec<_>>>().ok_or_else(|| {
-        let problem = format!("the header `{NAME}` must look like `team=search,env=prod`");
-        Rejection::invalid(NAME, problem)
-    })
 }

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};
 
@@ -45,6 +46,13 @@ impl ApiError {
         Self { rejection, dialect, request_id: request_id.to_owned(), served }
     }
 
+    /// The body alone, for a reply whose head is written elsewhere.
+    pub(super) fn into_body(self) -> Bytes {
+        let Self { rejection, dialect, request_id, served } = self;
+        log(&rejection, &request_id, &served);
+        dialect.codec().encode_error(&rejection, &request_id).into()
+    }
+
     /// The reply.
     pub(super) fn into_response(self) -> Response {
         let Self { rejection, dialect, request_id, served } = self;
@@ -83,6 +91,7 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::UnknownModel { .. }
         | Rejection::UnknownPath { .. }
         | Rejection::TooLarge { .. }
+        | Rejection::HeadTooLarge { .. }
         | Rejection::RequestTimeout { .. }
         | Rejection::DeadlinePassed { .. }
         | Rejection::StreamFailed { .. }

@@ -10,10 +10,16 @@ use axum::response::Response;
 
 use super::error::ApiError;
 use crate::dialect::Dialect;
+use crate::dispatch::Served;
+use crate::ids::RequestId;
 use crate::rejection::Rejection;
 
 /// Runs a handler and turns a panic into a `500`.
-pub(super) async fn isolate(handler: impl Future<Output = Response>, dialect: Dialect) -> Response {
+pub(super) async fn isolate(
+    handler: impl Future<Output = Response>,
+    dialect: Dialect,
+    request_id: &RequestId,
+) -> Response {
     let mut handler = pin!(handler);
     std::future::poll_fn(|cx| {
         // The future is dropped and never polled again after it has panicked, so nobody can see
@@ -22,7 +28,9 @@ pub(super) async fn isolate(handler: impl Future<Output = Response>, dialect: Di
             Ok(polled) => polled,
             Err(panic) => {
                 let detail = format!("panic: {}", words(&*panic));
-                Poll::Ready(ApiError::new(Rejection::Internal { detail }, dialect).into_response())
+                let rejection = Rejection::Internal { detail };
+                let (id, served) = (request_id.as_str(), Served::default());
+                Poll::Ready(ApiError::of(rejection, dialect, id, served).into_response())
             }
         }
     })
@@ -40,9 +48,11 @@ mod tests {
     use http::StatusCode;
 
     #[tokio::test]
-    async fn a_panic_becomes_a_500() {
+    async fn a_panic_becomes_a_500_of_the_same_request() {
         let handler = async { panic!("on purpose") };
-        let response = isolate(handler, Dialect::OpenAiChat).await;
+        let id = RequestId::new("req_1");
+        let response = isolate(handler, Dialect::OpenAiChat, &id).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()["x-request-id"], "req_1");
     }
 }

@@ -54,6 +54,13 @@ pub(super) fn stream(stream: AnswerStream, request_id: &RequestId, served: &Serv
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     describe(headers, request_id.as_str(), served);
+    if served.by.is_none() {
+        // Committed to keep the caller alive, before anybody has answered: nothing of this is
+        // known yet.
+        for unknown in [ATTEMPTS, HEDGED, OVERHEAD_US] {
+            headers.remove(unknown);
+        }
+    }
     response
 }
 

@@ -10,17 +10,24 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::control::tasks::Tasks;
 use crate::telemetry::Metrics;
 
+mod heads;
+mod idle;
+#[cfg(test)]
+mod tests;
 mod unread;
 
+use heads::Heads;
+use idle::HeadTimer;
 use unread::Unread;
 
 /// Connections that may wait to be accepted.
@@ -33,8 +40,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ConnectionLimits {
     /// The most a request's head may measure.
     pub head_bytes: usize,
-    /// How long a request's head may take, and how long a connection may be idle between requests.
+    /// How long a request's head may take.
     pub head_within: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_for: Duration,
     /// How long a caller may take nothing of an answer that is there.
     pub unread_for: Duration,
 }
@@ -102,34 +111,46 @@ impl Server {
     fn connection(
         &self,
         socket: TcpStream,
-        mut closing: watch::Receiver<bool>,
+        closing: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let service = TowerToHyperService::new(self.router.clone());
-        let limits = self.limits;
-        let metrics = Arc::clone(&self.metrics);
+        let (router, limits, metrics) =
+            (self.router.clone(), self.limits, Arc::clone(&self.metrics));
         async move {
             // A token must not wait for the acknowledgement of the one before.
             let _ = socket.set_nodelay(true);
-            let open = OpenConnection::new(metrics);
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new());
-            builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
-            let socket = TokioIo::new(Unread::new(socket, limits.unread_for));
-            let connection = builder.serve_connection(socket, service);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    // Callers leave in every possible way, and each request has its own account.
-                    if let Err(error) = ended {
-                        tracing::trace!("connection ended: {error}");
-                    }
-                }
-                () = closed(&mut closing) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
+            let open = OpenConnection::new(Arc::clone(&metrics));
+            serve(socket, router, limits, metrics, closing).await;
             drop(open);
+        }
+    }
+}
+
+/// Serves one connection until its caller leaves, or it is time to close.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    socket: S,
+    router: Router,
+    limits: ConnectionLimits,
+    metrics: Arc<Metrics>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let socket = Heads::new(Unread::new(socket, limits.unread_for), limits.head_bytes, metrics);
+    let timer = HeadTimer::new(limits.head_within, limits.idle_for, socket.reads());
+    let mut builder = http1::Builder::new();
+    builder.timer(timer);
+    builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            // Callers leave in every possible way, and each request has its own account.
+            if let Err(error) = ended {
+                tracing::trace!("connection ended: {error}");
+            }
+        }
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
         }
     }
 }

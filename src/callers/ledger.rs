@@ -12,6 +12,7 @@ use super::key::random_base62;
 use super::{Caller, CallerTable, Callers, KeyHash, SecretKey};
 use crate::ids::CallerId;
 use crate::store::StoreError;
+use crate::units::Priority;
 
 /// A key as people see it: never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct KeyRecord {
     pub name: String,
     /// Its last four characters.
     pub hint: String,
+    /// The best priority of its requests, and that of requests that ask for none.
+    pub priority: Priority,
     /// Counts its changes, from 1.
     pub version: u64,
     /// When it was made, in milliseconds since 1970.
@@ -35,6 +38,8 @@ pub struct KeyRecord {
 pub struct KeyChange {
     /// Its new name.
     pub name: Option<String>,
+    /// Its new priority.
+    pub priority: Option<Priority>,
     /// Whether it is no longer valid. Revoking it again changes nothing.
     pub revoke: bool,
 }
@@ -130,6 +135,7 @@ impl Callers {
     pub async fn create(
         &self,
         name: &str,
+        priority: Priority,
         now_ms: u64,
     ) -> Result<(KeyRecord, SecretKey), KeyError> {
         let secret = SecretKey::generate();
@@ -137,6 +143,7 @@ impl Callers {
             id: CallerId::new(format!("key_{}", random_base62(ID_CHARS))),
             name: checked_name(name)?.to_owned(),
             hint: secret.hint(),
+            priority,
             version: 1,
             created_at_ms: now_ms,
             revoked_at_ms: None,
@@ -145,13 +152,14 @@ impl Callers {
         let _one = self.shared.changing.acquire().await;
         let mut connection = self.shared.store.connect().await?;
         sqlx::query(
-            "INSERT INTO keys (id, name, hash, hint, version, created_at_ms)
-             VALUES (?, ?, ?, ?, 1, ?)",
+            "INSERT INTO keys (id, name, hash, hint, priority, version, created_at_ms)
+             VALUES (?, ?, ?, ?, ?, 1, ?)",
         )
         .bind(record.id.as_str())
         .bind(&record.name)
         .bind(secret.hash().as_bytes())
         .bind(&record.hint)
+        .bind(priority.level())
         .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
         .execute(&mut connection)
         .await
@@ -178,7 +186,7 @@ impl Callers {
                 .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?,
         };
         let rows = sqlx::query(
-            "SELECT id, name, hint, version, created_at_ms, revoked_at_ms FROM keys
+            "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
              WHERE rowid < ? ORDER BY rowid DESC LIMIT ?",
         )
         .bind(place)
@@ -225,8 +233,11 @@ impl Callers {
         if new == old {
             return Ok(old);
         }
-        sqlx::query("UPDATE keys SET name = ?, version = ?, revoked_at_ms = ? WHERE id = ?")
+        let update =
+            "UPDATE keys SET name = ?, priority = ?, version = ?, revoked_at_ms = ? WHERE id = ?";
+        sqlx::query(update)
             .bind(&new.name)
+            .bind(new.priority.level())
             .bind(i64::try_from(new.version).unwrap_or(i64::MAX))
             .bind(new.revoked_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)))
             .bind(id)
@@ -240,7 +251,7 @@ impl Callers {
 
     async fn load_table(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let failed = StoreError::query("read the keys");
-        let rows = sqlx::query("SELECT id, name, hash, revoked_at_ms FROM keys")
+        let rows = sqlx::query("SELECT id, name, hash, priority, revoked_at_ms FROM keys")
             .fetch_all(connection)
             .await
             .map_err(&failed)?;
@@ -252,7 +263,9 @@ impl Callers {
             if let Some(hash) = KeyHash::from_bytes(hash).filter(|_| !is_revoked) {
                 let id = CallerId::new(row.try_get::<&str, _>("id").map_err(&failed)?);
                 let name = row.try_get("name").map_err(&failed)?;
-                by_hash.insert(hash, Arc::new(Caller { id, name }));
+                let priority = priority(row).map_err(&failed)?;
+                let caller = Caller { id, name, priority, best_priority: priority };
+                by_hash.insert(hash, Arc::new(caller));
             }
         }
         let any_key = !rows.is_empty();
@@ -292,7 +305,8 @@ impl Callers {
 async fn find_record(connection: &mut SqliteConnection, id: &str) -> Result<KeyRecord, KeyError> {
     let failed = StoreError::query("read the key");
     let row = sqlx::query(
-        "SELECT id, name, hint, version, created_at_ms, revoked_at_ms FROM keys WHERE id = ?",
+        "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
+         WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(connection)
@@ -300,6 +314,11 @@ async fn find_record(connection: &mut SqliteConnection, id: &str) -> Result<KeyR
     .map_err(&failed)?
     .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?;
     Ok(KeyRecord::read(&row).map_err(failed)?)
+}
+
+fn priority(row: &SqliteRow) -> Result<Priority, sqlx::Error> {
+    let level: i64 = row.try_get("priority")?;
+    Priority::try_from(level.unsigned_abs()).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 fn checked_name(name: &str) -> Result<&str, KeyError> {
@@ -326,6 +345,7 @@ impl KeyRecord {
             id: CallerId::new(row.try_get::<&str, _>("id")?),
             name: row.try_get("name")?,
             hint: row.try_get("hint")?,
+            priority: priority(row)?,
             version: count(row.try_get("version")?),
             created_at_ms: count(row.try_get("created_at_ms")?),
             revoked_at_ms: revoked_at_ms.map(count),
@@ -337,6 +357,9 @@ impl KeyRecord {
         let mut new = self.clone();
         if let Some(name) = &change.name {
             new.name = checked_name(name)?.to_owned();
+        }
+        if let Some(priority) = change.priority {
+            new.priority = priority;
         }
         if change.revoke {
             new.revoked_at_ms = self.revoked_at_ms.or(Some(now_ms));

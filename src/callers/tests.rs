@@ -1,7 +1,7 @@
 //! Tests of keys and of who may call.
 
 use parking_lot::Mutex;
-use sqlx::Executor;
+use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn verdict(callers: &Callers, key: Option<&str>, mode: AuthMode, is_loopback: bo
 }
 
 fn revoke() -> KeyChange {
-    KeyChange { name: None, revoke: true }
+    KeyChange { revoke: true, ..KeyChange::default() }
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn modes_decide_who_may_call() {
         assert_eq!(verdict(&callers, good, mode, is_loopback), with, "{mode:?}");
     }
 
-    let (record, secret) = callers.create("web", NOW).await.unwrap();
+    let (record, secret) = callers.create("web", Priority::default(), NOW).await.unwrap();
     let key = secret.reveal();
     assert_eq!(callers.any_key_exists(), Some(true));
     // With a key: mode, loopback, without it, with a wrong one, with it.
@@ -72,7 +72,7 @@ async fn modes_decide_who_may_call() {
 async fn the_caller_of_a_key_is_its_public_id() {
     let folder = tempfile::tempdir().unwrap();
     let callers = loaded_callers(&folder).await;
-    let (record, secret) = callers.create("  web ", NOW).await.unwrap();
+    let (record, secret) = callers.create("  web ", Priority::default(), NOW).await.unwrap();
     let caller = callers.authenticate(Some(secret.reveal()), AuthMode::Keys, false).unwrap();
     assert_eq!((&caller.id, caller.name.as_str()), (&record.id, "web"));
     assert!(record.id.as_str().starts_with("key_"));
@@ -96,7 +96,7 @@ async fn the_store_holds_no_key_in_the_clear() {
     let folder = tempfile::tempdir().unwrap();
     let callers = Callers::new(store_in(&folder), None);
     let admin = callers.load().await.unwrap().expect("made at the first start");
-    let (_, secret) = callers.create("web", NOW).await.unwrap();
+    let (_, secret) = callers.create("web", Priority::default(), NOW).await.unwrap();
     let mut bytes = Vec::new();
     for file in std::fs::read_dir(folder.path().join("data")).unwrap() {
         bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
@@ -169,9 +169,9 @@ async fn the_admin_key_of_the_environment_comes_before_the_stored_one() {
 async fn changes_need_the_version_that_was_seen() {
     let folder = tempfile::tempdir().unwrap();
     let callers = loaded_callers(&folder).await;
-    let (record, _) = callers.create("web", NOW).await.unwrap();
+    let (record, _) = callers.create("web", Priority::default(), NOW).await.unwrap();
     let id = record.id.as_str();
-    let rename = |name: &str| KeyChange { name: Some(name.to_owned()), revoke: false };
+    let rename = |name: &str| KeyChange { name: Some(name.to_owned()), ..KeyChange::default() };
 
     let renamed = callers.change(id, &rename("shop"), Some(1), NOW).await.unwrap();
     assert_eq!((renamed.name.as_str(), renamed.version), ("shop", 2));
@@ -191,11 +191,57 @@ async fn changes_need_the_version_that_was_seen() {
 }
 
 #[tokio::test]
+async fn no_request_is_more_urgent_than_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let callers = loaded_callers(&folder).await;
+    let level = |level| Priority::try_from(level).unwrap();
+    let (record, secret) = callers.create("nightly", level(3), NOW).await.unwrap();
+    let priority_of = |key: Option<&str>, mode, asked: Option<u64>| {
+        let caller = callers.authenticate(key, mode, true).unwrap();
+        caller.priority_of(asked.map(level)).level()
+    };
+    let key = Some(secret.reveal());
+    // What is asked for, what a key of priority 3 gets, what somebody without a key gets.
+    for (asked, with_key, without) in
+        [(None, 3, 2), (Some(0), 3, 1), (Some(1), 3, 1), (Some(3), 3, 3), (Some(4), 4, 4)]
+    {
+        assert_eq!(priority_of(key, AuthMode::Keys, asked), with_key, "{asked:?}");
+        assert_eq!(priority_of(None, AuthMode::Open, asked), without, "{asked:?}");
+    }
+
+    let change = KeyChange { priority: Some(Priority::HIGHEST), ..KeyChange::default() };
+    let changed = callers.change(record.id.as_str(), &change, None, NOW).await.unwrap();
+    assert_eq!((changed.priority, changed.version), (Priority::HIGHEST, 2));
+    assert_eq!(callers.find(record.id.as_str()).await.unwrap(), changed);
+    assert_eq!(priority_of(key, AuthMode::Keys, Some(0)), 0);
+}
+
+#[tokio::test]
+async fn keys_of_an_older_version_get_the_usual_priority() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let path = folder.path().join("data/tidegate.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut old = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let tables = include_str!("../../migrations/0001_requests_and_keys.sql");
+    let sql = sqlx::AssertSqlSafe(tables).into_sql_str();
+    let kind = sqlx::migrate::MigrationType::Simple;
+    let first = sqlx::migrate::Migration::new(1, "requests and keys".into(), kind, sql, false);
+    sqlx::migrate::Migrator::with_migrations(vec![first]).run(&mut old).await.unwrap();
+    old.execute("INSERT INTO keys VALUES ('key_old', 'web', x'00', 'last', 1, 0, NULL)")
+        .await
+        .unwrap();
+    drop(old);
+    let record = loaded_callers(&folder).await.find("key_old").await.unwrap();
+    assert_eq!((record.name.as_str(), record.priority.level()), ("web", 2));
+}
+
+#[tokio::test]
 async fn names_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let callers = loaded_callers(&folder).await;
     for name in ["", "  ", "a\nb", &"x".repeat(101)] {
-        let error = callers.create(name, NOW).await.unwrap_err();
+        let error = callers.create(name, Priority::default(), NOW).await.unwrap_err();
         assert!(matches!(error, KeyError::Name(_)), "{name:?}: {error:?}");
     }
     assert_eq!(callers.any_key_exists(), Some(false));
@@ -206,7 +252,7 @@ async fn lists_go_on_where_the_page_ended() {
     let folder = tempfile::tempdir().unwrap();
     let callers = loaded_callers(&folder).await;
     for name in ["one", "two", "three"] {
-        callers.create(name, NOW).await.unwrap();
+        callers.create(name, Priority::default(), NOW).await.unwrap();
     }
     let names = |page: &[KeyRecord]| -> Vec<_> { page.iter().map(|k| k.name.clone()).collect() };
     let first = callers.list(None, 2).await.unwrap();
@@ -233,7 +279,8 @@ async fn the_loop_reads_the_store_when_it_appears_and_when_asked() {
             tokio::task::yield_now().await;
         }
         // Another process makes a key.
-        let (_, secret) = loaded_callers(&folder).await.create("web", NOW).await.unwrap();
+        let (_, secret) =
+            loaded_callers(&folder).await.create("web", Priority::default(), NOW).await.unwrap();
         assert_eq!(verdict(&callers, Some(secret.reveal()), AuthMode::Keys, true), "401");
         callers.reload();
         while verdict(&callers, Some(secret.reveal()), AuthMode::Keys, true) != "web" {
@@ -253,7 +300,7 @@ async fn the_loop_reads_the_store_when_it_appears_and_when_asked() {
 async fn a_store_that_fails_later_leaves_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let callers = loaded_callers(&folder).await;
-    let (_, secret) = callers.create("web", NOW).await.unwrap();
+    let (_, secret) = callers.create("web", Priority::default(), NOW).await.unwrap();
     let mut other = store_in(&folder).connect().await.unwrap();
     other.execute("DROP TABLE keys").await.unwrap();
     callers.load().await.unwrap_err();

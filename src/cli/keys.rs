@@ -6,11 +6,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{AdminArgs, AdminClient, ClientError};
+use crate::units::Priority;
 
 /// Makes, lists and revokes callers' keys in a running gateway.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  tidegate keys create web\n  tidegate keys list --json\n  \
-                        tidegate keys revoke key_Ab3dE6gH9jK2")]
+#[command(
+    after_help = "Examples:\n  tidegate keys create web\n  tidegate keys create nightly --priority 4\n  tidegate keys list --json\n  \
+                        tidegate keys revoke key_Ab3dE6gH9jK2"
+)]
 pub struct KeysArgs {
     /// What to do.
     #[command(subcommand)]
@@ -30,6 +33,10 @@ pub enum KeysCommand {
     Create {
         /// Whose key it is; for people.
         name: String,
+        /// The best priority its requests may have, and that of requests that ask for none: from
+        /// 0 (highest) to 4.
+        #[arg(long, value_name = "N", default_value_t)]
+        priority: Priority,
     },
     /// Lists all keys, newest first.
     List,
@@ -48,7 +55,7 @@ pub enum KeysCommand {
 /// Only where `out` or `err` cannot be written to.
 pub fn run(args: &KeysArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let answer = args.admin.client().and_then(|client| match &args.command {
-        KeysCommand::Create { name } => create(&client, name),
+        KeysCommand::Create { name, priority } => create(&client, name, *priority),
         KeysCommand::List => list(&client),
         KeysCommand::Revoke { id } => revoke(&client, id),
     });
@@ -72,8 +79,8 @@ pub fn run(args: &KeysArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Res
     }
 }
 
-fn create(client: &AdminClient, name: &str) -> Result<Value, ClientError> {
-    client.call("POST", "/keys", Some(&json!({ "name": name })))
+fn create(client: &AdminClient, name: &str, priority: Priority) -> Result<Value, ClientError> {
+    client.call("POST", "/keys", Some(&json!({ "name": name, "priority": priority })))
 }
 
 /// All pages as one list.
@@ -124,19 +131,20 @@ fn table(keys: &Value, out: &mut dyn Write) -> io::Result<()> {
     if keys.is_empty() {
         return writeln!(out, "no keys; `tidegate keys create NAME` makes one");
     }
-    let heading = ["ID", "NAME", "KEY", "CREATED", "REVOKED"].map(str::to_owned);
+    let heading = ["ID", "NAME", "KEY", "PRIORITY", "CREATED", "REVOKED"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading)
         .chain(keys.iter().map(|key| {
             [
                 text(key, "id"),
                 text(key, "name"),
                 format!("tg-...{}", text(key, "hint")),
+                key.get("priority").map_or("-".to_owned(), Value::to_string),
                 text(key, "created_at"),
                 text(key, "revoked_at"),
             ]
         }))
         .collect();
-    let mut widths = [0; 5];
+    let mut widths = [0; 6];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

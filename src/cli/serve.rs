@@ -135,9 +135,17 @@ async fn supervise(
     let address = listeners.first().map_or(Ok(server.listen), std::net::TcpListener::local_addr)?;
     let (close, closing) = watch::channel(false);
     let threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
-    if let Some(listener) = separate {
-        tasks.spawn(serve_admin(TcpListener::from_std(listener)?, admin));
-    }
+    let admin_server = match separate {
+        None => None,
+        Some(listener) => {
+            let server = admin_server(&gateway, server, TcpListener::from_std(listener)?, admin);
+            Some(tasks.spawn(until_drained(
+                server,
+                closing.clone(),
+                settings.server.drain_timeout.0,
+            )))
+        }
+    };
     greet(&snapshot, address, threads.len(), out)?;
 
     stop_signal().await?;
@@ -145,6 +153,7 @@ async fn supervise(
     gateway.drain();
     let _ = close.send(true);
     join(threads).await;
+    until(|| admin_server.as_ref().is_none_or(AbortHandle::is_finished)).await;
     background.stop().await;
     Ok(0)
 }
@@ -262,9 +271,41 @@ fn shown(current: &Current) -> Value {
     })
 }
 
-async fn serve_admin(listener: TcpListener, admin: Router) {
-    if let Err(error) = axum::serve(listener, admin).await {
-        tracing::error!("the admin API ended: {error}");
+/// The admin API on a listener of its own.
+fn admin_server(
+    gateway: &Gateway,
+    settings: &ServerSettings,
+    listener: TcpListener,
+    router: Router,
+) -> Server {
+    let metrics = Arc::clone(&gateway.metrics);
+    Server { listener, router, limits: limits(settings), metrics }
+}
+
+/// What a connection may cost, by the configuration.
+fn limits(settings: &ServerSettings) -> ConnectionLimits {
+    ConnectionLimits {
+        head_bytes: usize::try_from(settings.request_head_limit.0).unwrap_or(usize::MAX),
+        head_within: settings.head_read_timeout.0,
+        idle_for: settings.idle_timeout.0,
+        unread_for: UNREAD_FOR,
+    }
+}
+
+/// Serves until told to stop, and then for as long as requests may still go on.
+async fn until_drained(server: Server, closing: watch::Receiver<bool>, drain_timeout: Duration) {
+    let tasks = Tasks::new();
+    let mut told = closing.clone();
+    let drain = async {
+        // An error means that the supervisor is gone.
+        let _ = told.wait_for(|closing| *closing).await;
+        tokio::time::sleep(drain_timeout).await;
+    };
+    tokio::select! {
+        () = server.run(&tasks, closing) => {}
+        () = drain => {
+            tracing::warn!("{} connections did not finish in time", tasks.len());
+        }
     }
 }
 
@@ -342,30 +383,13 @@ impl DataThread {
         let lane = gateway.lane(Arc::new(Transports { live, sim }));
         let metrics = Arc::clone(&gateway.metrics);
         let edge = Edge { gateway, lane, is_loopback: settings.listen.ip().is_loopback() };
-        let limits = ConnectionLimits {
-            head_bytes: usize::try_from(settings.request_head_limit.0).unwrap_or(usize::MAX),
-            head_within: settings.head_read_timeout.0,
-            unread_for: UNREAD_FOR,
-        };
         let listener = TcpListener::from_std(listener)?;
         let router = match admin {
             Some(admin) => api::router(edge).merge(admin),
             None => api::router(edge),
         };
-        let server = Server { listener, router, limits, metrics };
-        let tasks = Tasks::new();
-        let mut told = closing.clone();
-        let drain = async {
-            // An error means that the supervisor is gone.
-            let _ = told.wait_for(|closing| *closing).await;
-            tokio::time::sleep(settings.drain_timeout.0).await;
-        };
-        tokio::select! {
-            () = server.run(&tasks, closing) => {}
-            () = drain => {
-                tracing::warn!("{} connections did not finish in time", tasks.len());
-            }
-        }
+        let server = Server { listener, router, limits: limits(&settings), metrics };
+        until_drained(server, closing, settings.drain_timeout.0).await;
         Ok(())
     }
 }

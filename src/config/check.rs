@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::draft::{Draft, Source};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
-use super::settings::{ServerSettings, TelemetrySettings};
+use super::settings::{KeepAliveSettings, ServerSettings, TelemetrySettings};
 use super::snapshot::{KeepAlive, Settings, Timeouts};
 use crate::callers::AuthMode;
 use crate::catalog::Catalog;
@@ -66,8 +66,9 @@ impl Config {
             journal: file.journal.clone(),
         };
         checking.settings(&settings);
-        checking
-            .timeouts(&file.defaults.timeouts, &KeyPath::root().key("defaults").key("timeouts"));
+        let at = KeyPath::root().key("defaults");
+        checking.timeouts(&file.defaults.timeouts, &at.key("timeouts"));
+        checking.keep_alive(&file.defaults.keep_alive, &at.key("keep_alive"));
         let providers = providers::enabled(&file, &mut checking);
         let routes = routes::plan(&file, &providers, &mut checking);
         let notes = checking.notes;
@@ -117,6 +118,7 @@ impl Checking<'_> {
             at.key("request_head_limit")
         });
         self.not_zero(server.head_read_timeout.0, || at.key("head_read_timeout"));
+        self.not_zero(server.idle_timeout.0, || at.key("idle_timeout"));
         self.not_zero(server.request_read_timeout.0, || at.key("request_read_timeout"));
     }
 
@@ -152,6 +154,15 @@ impl Checking<'_> {
         self.not_zero(timeouts.first_token.0, || at.key("first_token"));
         self.not_zero(timeouts.between_tokens.0, || at.key("between_tokens"));
         self.not_zero(timeouts.total.0, || at.key("total"));
+    }
+
+    /// Checks that comments which are asked for can be sent.
+    pub(super) fn keep_alive(&mut self, settings: &KeepAliveSettings, at: &KeyPath) {
+        if settings.before_first_token && settings.every.0.is_zero() {
+            let message = "has no effect, because `every = \"0s\"` means that no comments are sent; \
+                           give `every` a time or leave this out";
+            self.report(at.key("before_first_token"), message);
+        }
     }
 
     fn not_zero(&mut self, duration: Duration, at: impl FnOnce() -> KeyPath) {

@@ -87,6 +87,9 @@ fn route_plan(
         checking.timeouts(&timeouts, &at.key("timeouts"));
     }
     let keep_alive = route.keep_alive.over(&file.defaults.keep_alive);
+    if !route.keep_alive.is_empty() {
+        checking.keep_alive(&keep_alive, &at.key("keep_alive"));
+    }
     RoutePlan {
         name: RouteName::new(name),
         targets,

@@ -22,9 +22,10 @@ pub struct ServerSettings {
     pub request_body_limit: ByteCount,
     /// Largest head of a request (request line and headers); a larger one is refused with 431.
     pub request_head_limit: ByteCount,
-    /// How long a caller may take to send the head of a request before its connection is closed; also
-    /// how long a connection may be idle between requests.
+    /// How long a caller may take to send the head of a request before its connection is closed.
     pub head_read_timeout: HumanDuration,
+    /// How long a connection may be idle between requests before it is closed.
+    pub idle_timeout: HumanDuration,
     /// How long a caller may take to send a whole request; a slower one is refused with 408.
     pub request_read_timeout: HumanDuration,
     /// How long requests in flight may go on after the gateway was told to stop.
@@ -42,6 +43,7 @@ impl Default for ServerSettings {
             request_body_limit: ByteCount(20_000_000),
             request_head_limit: ByteCount(65_536),
             head_read_timeout: HumanDuration::secs(30),
+            idle_timeout: HumanDuration::secs(90),
             request_read_timeout: HumanDuration::secs(60),
             drain_timeout: HumanDuration::secs(30),
             worker_threads: 0,

@@ -48,6 +48,8 @@ pub struct ReloadStatus {
     pub loaded_at_unix_ms: u64,
     /// Reloads that put a new snapshot in use.
     pub reloads: u64,
+    /// Reloads that found the files good, changed or not.
+    pub good_reloads: u64,
     /// Reloads that failed.
     pub failed_reloads: u64,
     /// What is wrong with the files as they are now; none where they are what is in use.
@@ -197,13 +199,15 @@ impl Watcher {
                         status.revision = revision;
                         status.loaded_at_unix_ms = now;
                         status.reloads += 1;
-                        status.failure = None;
                         status.waiting_for_restart = waiting;
                     });
                 } else if self.status.borrow().failure.is_some() {
                     tracing::info!(config.revision = revision, "configuration is good again");
-                    self.status.send_modify(|status| status.failure = None);
                 }
+                self.status.send_modify(|status| {
+                    status.good_reloads += 1;
+                    status.failure = None;
+                });
                 Ok(revision)
             }
             Err(problems) => {

@@ -66,6 +66,7 @@ pub struct Metrics {
     target_per_token: HistogramVec,
     cost: IntCounterVec,
     journal_dropped: IntCounterVec,
+    config_reloads: IntCounterVec,
     spans_dropped: IntCounterVec,
     /// The running configuration's revision, folded to 53 bits, which Prometheus keeps exactly.
     pub config_revision: IntGauge,
@@ -183,6 +184,12 @@ impl Metrics {
                 "Journal entries that were lost.",
                 &["reason"],
             ),
+            config_reloads: counters(
+                &registry,
+                "tidegate_config_reloads_total",
+                "Reloads of the configuration by result: ok, or failed with the old one kept.",
+                &["result"],
+            ),
             spans_dropped: counters(
                 &registry,
                 "tidegate_spans_dropped_total",
@@ -207,6 +214,12 @@ impl Metrics {
     /// Sets how many journal entries were lost for a reason.
     pub fn set_journal_dropped(&self, reason: &str, count: u64) {
         let counter = self.journal_dropped.with_label_values(&[reason]);
+        counter.inc_by(count.saturating_sub(counter.get()));
+    }
+
+    /// Sets how many reloads of the configuration ended so: `ok` or `failed`.
+    pub fn set_config_reloads(&self, result: &str, count: u64) {
+        let counter = self.config_reloads.with_label_values(&[result]);
         counter.inc_by(count.saturating_sub(counter.get()));
     }
 

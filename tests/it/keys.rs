@@ -11,6 +11,7 @@ use tidegate::cli::keys::{self, KeysArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::store::Store;
+use tidegate::units::Priority;
 
 const ADMIN: &str = "the-admin-key";
 
@@ -85,16 +86,28 @@ async fn keys_are_made_listed_and_revoked_from_a_terminal() {
         let listed = keys(&format!("{to} list")).await.out;
         let hint = &secret[secret.len() - 4..];
         let row = listed.lines().nth(1).unwrap();
-        assert!(row.starts_with(&format!("{}  web   tg-...{hint}  20", caller.id)), "{listed}");
+        assert!(
+            row.starts_with(&format!("{}  web   tg-...{hint}  2         20", caller.id)),
+            "{listed}"
+        );
         assert!(row.ends_with("  -"), "{listed}");
+
+        let made = keys(&format!("{to} create nightly --priority 4 --json")).await;
+        let made: Value = serde_json::from_str(&made.out).unwrap();
+        assert_eq!(made["priority"], 4);
+        let caller_of_it =
+            callers.authenticate(made["key"].as_str(), AuthMode::Keys, false).unwrap();
+        assert_eq!(caller_of_it.priority, Priority::LOWEST);
+        let listed = keys(&format!("{to} list")).await.out;
+        assert!(listed.lines().nth(1).unwrap().contains("  4         20"), "{listed}");
 
         let revoked = keys(&format!("{to} revoke {}", caller.id)).await;
         assert_eq!((revoked.code, revoked.out), (0, format!("{} is revoked\n", caller.id)));
         assert!(callers.authenticate(Some(secret), AuthMode::Keys, false).is_err());
         let list: Value =
             serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
-        assert_eq!(list[0]["id"], caller.id.as_str());
-        assert!(list[0]["revoked_at"].is_string(), "{list}");
+        assert_eq!(list[1]["id"], caller.id.as_str());
+        assert!(list[1]["revoked_at"].is_string(), "{list}");
     })
     .await;
 }
@@ -103,7 +116,7 @@ async fn keys_are_made_listed_and_revoked_from_a_terminal() {
 async fn a_list_longer_than_a_page_is_whole() {
     beside_a_gateway(async |to, callers| {
         for n in 0..103 {
-            callers.create(&format!("caller-{n}"), 0).await.unwrap();
+            callers.create(&format!("caller-{n}"), Priority::default(), 0).await.unwrap();
         }
         let list: Value =
             serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();

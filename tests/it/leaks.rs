@@ -329,6 +329,7 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
         limits: ConnectionLimits {
             head_bytes: 65_536,
             head_within: Duration::from_secs(5),
+            idle_for: Duration::from_secs(30),
             unread_for: Duration::from_millis(300),
         },
         metrics: Arc::clone(&rig.gateway.metrics),

@@ -1,0 +1,131 @@
+//! What a request's headers ask for, beside its body.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+
+use crate::failure::Midstream;
+use crate::rejection::Rejection;
+use crate::units::Priority;
+
+#[cfg(test)]
+mod tests;
+
+/// Headers of the caller that mean something to a provider and go upstream as they are.
+const FORWARDED: [HeaderName; 5] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("openai-beta"),
+];
+/// The longest name of whoever is behind a request.
+const MAX_USER_BYTES: usize = 256;
+
+/// What the caller asks of the gateway for one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// `x-tidegate-timeout-ms`: the caller's limit for the whole request.
+    pub(super) timeout: Option<Duration>,
+    /// `x-tidegate-priority`: from 0 (highest) to 4.
+    pub(super) priority: Option<Priority>,
+    /// `x-tidegate-midstream: terminate` or `continue`.
+    pub(super) midstream: Midstream,
+    /// `x-tidegate-user`: who is behind the request.
+    pub(super) sticky: Option<String>,
+    /// `x-stainless-retry-count`: what the official clients say about their own retries.
+    pub(super) client_retries: u32,
+    /// `x-resumable: true` or `false`: whether the caller may come back for the rest.
+    pub(super) resumable: bool,
+    /// `x-tidegate-tags: team=search,env=prod`.
+    pub(super) tags: Vec<(String, String)>,
+}
+
+/// Headers that go upstream as they are.
+pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut forwarded = HeaderMap::new();
+    for name in FORWARDED {
+        for value in headers.get_all(&name) {
+            forwarded.append(name.clone(), value.clone());
+        }
+    }
+    forwarded
+}
+
+// === impl Wishes ===
+
+impl Wishes {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Invalid`] naming the header.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let timeout = read(
+            headers,
+            "x-tidegate-timeout-ms",
+            "be a whole number of milliseconds from 1 to 86400000",
+            |value| {
+                let ms = value.parse().ok().filter(|ms| (1..=86_400_000).contains(ms))?;
+                Some(Duration::from_millis(ms))
+            },
+        )?;
+        let priority = read(
+            headers,
+            "x-tidegate-priority",
+            "be a whole number from 0 (highest) to 4",
+            |value| value.parse().ok(),
+        )?;
+        let midstream =
+            read(headers, "x-tidegate-midstream", "be `terminate` or `continue`", |value| {
+                match value {
+                    "terminate" => Some(Midstream::Terminate),
+                    "continue" => Some(Midstream::Continue),
+                    _ => None,
+                }
+            })?;
+        let sticky =
+            read(headers, "x-tidegate-user", "have 1 to 256 characters of ASCII", |value| {
+                (1..=MAX_USER_BYTES).contains(&value.len()).then(|| value.to_owned())
+            })?;
+        let client_retries =
+            read(headers, "x-stainless-retry-count", "be a whole number", |value| {
+                value.parse().ok()
+            })?;
+        let resumable =
+            read(headers, "x-resumable", "be `true` or `false`", |value| value.parse().ok())?;
+        let tags = read(headers, "x-tidegate-tags", "look like `team=search,env=prod`", tags)?;
+        Ok(Self {
+            timeout,
+            priority,
+            midstream: midstream.unwrap_or_default(),
+            sticky,
+            client_retries: client_retries.unwrap_or_default(),
+            resumable: resumable.unwrap_or_default(),
+            tags: tags.unwrap_or_default(),
+        })
+    }
+}
+
+/// One header, if it is there; `rule` says what it must do to be read.
+fn read<T>(
+    headers: &HeaderMap,
+    name: &str,
+    rule: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, Rejection> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str().ok().and_then(|value| parse(value.trim())) {
+        Some(read) => Ok(Some(read)),
+        None => Err(Rejection::invalid(name, format!("the header `{name}` must {rule}"))),
+    }
+}
+
+fn tags(value: &str) -> Option<Vec<(String, String)>> {
+    let pairs = value.split(',').map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    });
+    pairs.collect()
+}

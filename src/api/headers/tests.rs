@@ -1,0 +1,65 @@
+//! Tests of what headers ask for.
+
+use http::HeaderValue;
+
+use super::*;
+
+fn wishes(headers: &[(&'static str, &str)]) -> Result<Wishes, Rejection> {
+    let headers = headers.iter().map(|(name, value)| {
+        (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+    });
+    Wishes::read(&headers.collect())
+}
+
+#[test]
+fn a_request_without_headers_wishes_for_nothing() {
+    assert_eq!(wishes(&[]).unwrap(), Wishes::default());
+}
+
+#[test]
+fn every_header_is_read() {
+    let all = [
+        ("x-tidegate-timeout-ms", "1500"),
+        ("x-tidegate-priority", " 4 "),
+        ("x-tidegate-midstream", "continue"),
+        ("x-tidegate-user", "user 17"),
+        ("x-stainless-retry-count", "2"),
+        ("x-resumable", "true"),
+        ("x-tidegate-tags", "team=search, env="),
+    ];
+    let tag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = Wishes {
+        timeout: Some(Duration::from_millis(1_500)),
+        priority: Some(Priority::LOWEST),
+        midstream: Midstream::Continue,
+        sticky: Some("user 17".to_owned()),
+        client_retries: 2,
+        resumable: true,
+        tags: vec![tag("team", "search"), tag("env", "")],
+    };
+    assert_eq!(wishes(&all).unwrap(), expected);
+    let defaults = [("x-tidegate-midstream", "terminate"), ("x-resumable", "false")];
+    assert_eq!(wishes(&defaults).unwrap(), Wishes::default());
+}
+
+#[test]
+fn a_header_that_means_nothing_is_refused_by_name() {
+    let long = "x".repeat(257);
+    let cases = [
+        ("x-tidegate-timeout-ms", ["", "0", "86400001", "1.5", "-1", "soon"].as_slice()),
+        ("x-tidegate-priority", &["", "5", "-1", "+1", "02", "high", "1,2"]),
+        ("x-tidegate-midstream", &["", "restart", "Continue"]),
+        ("x-tidegate-user", &["", "  ", &long, "J\u{fc}rgen"]),
+        ("x-stainless-retry-count", &["", "-1", "4294967296", "one"]),
+        ("x-resumable", &["", "1", "yes", "TRUE"]),
+        ("x-tidegate-tags", &["", "team", "=search", "team=search,,"]),
+    ];
+    for (name, values) in cases {
+        for value in values {
+            let rejection = wishes(&[(name, value)]).unwrap_err();
+            assert_eq!(rejection.face().status, 400, "{name}: {value}");
+            assert_eq!(rejection.param(), Some(name), "{value}");
+            assert!(rejection.to_string().contains(&format!("`{name}` must ")), "{rejection}");
+        }
+    }
+}
