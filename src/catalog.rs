@@ -23,6 +23,7 @@ mod features;
 pub mod file;
 mod origin;
 pub mod placeholder;
+mod rate;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ mod tests;
 pub use builtin::builtin_files;
 pub use features::{Feature, Features};
 pub use origin::{BaseUrl, Origin};
+pub use rate::{RateDimension, RateReading, RateWindow, WindowHeaders};
 
 /// All providers that are known, by id.
 #[derive(Debug, Clone, Default)]
@@ -82,13 +84,14 @@ pub enum AuthScheme {
     None,
 }
 
-/// Names of the response headers that say what is left of a rate limit.
+/// Names of the response headers that say what is left of a rate limit, where they are not those
+/// that everyone uses. [`RateReading::of`] reads them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RateHeaders {
-    /// Requests left in the current window.
-    pub requests_left: Option<HeaderName>,
-    /// Tokens left in the current window.
-    pub tokens_left: Option<HeaderName>,
+    /// Those of requests.
+    pub requests: Option<WindowHeaders>,
+    /// Those of tokens.
+    pub tokens: Option<WindowHeaders>,
 }
 
 /// One model of a provider.

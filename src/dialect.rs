@@ -23,11 +23,13 @@ mod envelope;
 pub mod gemini;
 mod openai_chat;
 mod quirks;
+mod retry_after;
 pub mod sse;
 mod summary;
+mod words;
 
 pub use anthropic::{decode_count_tokens, encode_count_tokens};
-pub use envelope::{Envelope, Splice, extend_frame};
+pub use envelope::{Envelope, Needs, Splice, extend_frame};
 pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
 pub use quirks::{MaxTokensParam, Quirks, StreamUsage, SystemRole};
 pub use summary::{StreamSummary, TextSample};
@@ -90,7 +92,8 @@ pub trait Codec: fmt::Debug + Send + Sync {
     fn scan_reply(&self, body: &[u8]) -> Result<StreamSummary, Failure>;
 
     /// Classifies an error answer by status, headers and body; takes over message, code, param and
-    /// `retry-after` (`retry-after-ms` first, then seconds or an HTTP date is ignored).
+    /// the pause that is asked for (`retry-after-ms`, then `retry-after` as seconds or as a date,
+    /// then what the body says where the wire has a place for it).
     fn decode_failure(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure;
 
     // Towards a caller.

@@ -35,7 +35,8 @@ pub enum FailureKind {
     Transport,
     /// No first token in time.
     SlowStart,
-    /// The provider failed: 500, 502, 503, 504, 408.
+    /// The provider failed: 500, 502, 503, 504, and what its own machinery says with 408, 409, 425
+    /// or 499.
     ServerFault,
     /// The provider says it has too much to do: 529, 503 with `retry-after`.
     Overloaded,
@@ -45,8 +46,13 @@ pub enum FailureKind {
     HardQuota,
     /// The credential is not accepted: 401, 403.
     AuthFault,
-    /// The caller's request is wrong: 400, 404, 413, 422.
+    /// The provider does not have what we asked it for, a model, a deployment or a path: 404, 405,
+    /// 501. Our list is wrong or it was withdrawn, so another target may well have it.
+    NotServed,
+    /// The caller's request is wrong: 400, 413, 422.
     CallerFault,
+    /// The prompt is longer than this model takes; another may take it.
+    ContextTooLong,
     /// The provider's policy refuses the content.
     Policy,
     /// The stream broke after its first token: error event, end without terminal event, stall, or
@@ -93,7 +99,7 @@ pub enum Retry {
 
 impl FailureKind {
     /// All kinds, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Transport,
         Self::SlowStart,
         Self::ServerFault,
@@ -101,7 +107,9 @@ impl FailureKind {
         Self::RateLimited,
         Self::HardQuota,
         Self::AuthFault,
+        Self::NotServed,
         Self::CallerFault,
+        Self::ContextTooLong,
         Self::Policy,
         Self::MidStream,
         Self::Degenerate,
@@ -118,7 +126,9 @@ impl FailureKind {
             Self::RateLimited => (Blame::Credential, Retry::SameOrOther, "rate_limited"),
             Self::HardQuota   => (Blame::Credential, Retry::Other,       "hard_quota"),
             Self::AuthFault   => (Blame::Credential, Retry::Other,       "auth_fault"),
+            Self::NotServed   => (Blame::Provider,   Retry::Other,       "not_served"),
             Self::CallerFault => (Blame::Caller,     Retry::Never,       "caller_fault"),
+            Self::ContextTooLong => (Blame::Caller,  Retry::Other,       "context_too_long"),
             Self::Policy      => (Blame::Caller,     Retry::Never,       "policy"),
             Self::MidStream   => (Blame::Provider,   Retry::Other,       "mid_stream"),
             Self::Degenerate  => (Blame::Provider,   Retry::Other,       "degenerate"),
@@ -145,7 +155,8 @@ impl FailureKind {
         match status.as_u16() {
             401 | 403 => Self::AuthFault,
             402 => Self::HardQuota,
-            408 => Self::ServerFault,
+            404 | 405 | 501 => Self::NotServed,
+            408 | 409 | 425 | 499 => Self::ServerFault,
             429 => Self::RateLimited,
             529 => Self::Overloaded,
             503 if retry_after.is_some() => Self::Overloaded,

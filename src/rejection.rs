@@ -183,7 +183,9 @@ impl Rejection {
                 | FailureKind::ServerFault
                 | FailureKind::HardQuota
                 | FailureKind::AuthFault
+                | FailureKind::NotServed
                 | FailureKind::CallerFault
+                | FailureKind::ContextTooLong
                 | FailureKind::Policy
                 | FailureKind::MidStream
                 | FailureKind::Degenerate => failure.retry_after,
@@ -250,6 +252,12 @@ fn failed_face(failure: &Failure) -> Face {
             let status = failure.status.unwrap_or(S::BAD_REQUEST);
             return Face { status, kind: "invalid_request_error", code: "invalid_request", level: L::DEBUG };
         }
+        K::ContextTooLong => {
+            let status = failure.status.filter(S::is_client_error).unwrap_or(S::BAD_REQUEST);
+            return Face { status, kind: "invalid_request_error", code: "context_length_exceeded", level: L::DEBUG };
+        }
+        // No attempt can help, so not a status that clients try again.
+        K::NotServed   => (S::NOT_FOUND,           "invalid_request_error", "model_not_found",     L::WARN),
         K::Policy      => (S::BAD_REQUEST,         "invalid_request_error", "content_filter",      L::DEBUG),
         K::RateLimited => (S::TOO_MANY_REQUESTS,   "rate_limit_error",      "rate_limit_exceeded", L::WARN),
         K::SlowStart   => (S::GATEWAY_TIMEOUT,     "server_error",          "first_token_timeout", L::WARN),
@@ -267,7 +275,12 @@ fn failed_face(failure: &Failure) -> Face {
 fn attempts_failed(attempts: u32, failure: &Failure) -> String {
     match failure.kind {
         // The provider's words are about the caller's own request: pass them on untouched.
-        FailureKind::CallerFault | FailureKind::Policy => failure.message.clone(),
+        FailureKind::CallerFault | FailureKind::ContextTooLong | FailureKind::Policy => {
+            failure.message.clone()
+        }
+        FailureKind::NotServed => {
+            format!("no provider serves this model at the moment (attempts: {attempts})")
+        }
         FailureKind::HardQuota | FailureKind::AuthFault => {
             "the provider did not accept the gateway's credential; ask the operator".to_owned()
         }

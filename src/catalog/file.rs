@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::{AuthScheme, BaseUrl, Feature, Features, Model, ModelKind, Prices, Provider};
-use super::{RateHeaders, placeholder};
+use super::{RateHeaders, WindowHeaders, placeholder};
 use crate::dialect::{Dialect, Quirks};
 use crate::ids::{ModelName, ProviderId};
 use crate::problems::{Document, KeyPath, Problems};
@@ -96,9 +96,10 @@ pub struct PriceSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateHeaderSettings {
-    /// Requests left in the current window.
+    /// Requests left in the current window. Where the name has `remaining` in it, the same name with
+    /// `limit` and with `reset` is read, too.
     pub requests_left: Option<String>,
-    /// Tokens left in the current window.
+    /// Tokens left in the current window, likewise.
     pub tokens_left: Option<String>,
 }
 
@@ -291,11 +292,11 @@ pub fn rate_headers(
         if parsed.is_none() {
             document.report(problems, at.key(key), format!("{name:?} is no name of a header"));
         }
-        parsed
+        parsed.map(WindowHeaders::beside)
     };
     RateHeaders {
-        requests_left: name("requests_left", &settings.requests_left),
-        tokens_left: name("tokens_left", &settings.tokens_left),
+        requests: name("requests_left", &settings.requests_left),
+        tokens: name("tokens_left", &settings.tokens_left),
     }
 }
 

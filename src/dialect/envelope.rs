@@ -17,12 +17,14 @@ use super::{Dropped, MaxTokensParam, Quirks, StreamUsage, SystemRole};
 use crate::rejection::Rejection;
 
 pub(super) mod json;
+mod needs;
 mod splice;
 
 #[cfg(test)]
 mod tests;
 
 use json::Broken;
+pub use needs::Needs;
 pub use splice::{Splice, extend_frame};
 
 /// How many members the body may have at its top. The largest API has some forty; the bound keeps

@@ -304,7 +304,7 @@ fn a_file_overrides_what_a_provider_file_says() {
     let (name, value) = endpoint.auth_header.as_ref().unwrap();
     assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-key", "key-one"));
     assert_eq!(endpoint.headers["x-title"], "Tidegate");
-    assert_eq!(endpoint.rate_headers.requests_left.as_ref().unwrap().as_str(), "x-left");
+    assert_eq!(endpoint.rate_headers.requests.as_ref().unwrap().remaining.as_str(), "x-left");
     let context = |model: &str| snapshot.resolve(model).unwrap().tiers[0][0].model.context_tokens;
     assert_eq!(context("groq/mine"), Some(10));
     assert_eq!(context("groq/llama-3.3-70b-versatile"), Some(7));

@@ -28,7 +28,7 @@ const PAIRS: [&str; 4] = ["pair", "claudes", "gems", "mixed"];
 const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
 
 /// Faults that another target can make good, of which the caller must see nothing.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 17] = [
     "connect_refused",
     "status=500",
     "status=502",
@@ -40,6 +40,7 @@ const FAULTS: [&str; 16] = [
     "status=401",
     "status=402",
     "status=403",
+    "status=404",
     "stall_before_head",
     "stall_after_head",
     "cut_after=0",
@@ -101,7 +102,6 @@ async fn the_callers_own_mistakes_are_not_tried_elsewhere() {
             for stream in [true, false] {
                 for (status, words) in [
                     (400, "The request was refused."),
-                    (404, "alpha"),
                     (413, "The request is too large."),
                     (422, "The request could not be processed."),
                 ] {
@@ -130,6 +130,7 @@ async fn when_all_fail_the_status_says_what_can_be_done() {
         ("html_502", 502, "upstream_failed"),
         ("error_event=0", 502, "upstream_failed"),
         ("cut_after=0", 502, "upstream_failed"),
+        ("status=404", 404, "model_not_found"),
         ("status=529", 503, "overloaded"),
         ("status=503,retry_after=7s", 503, "overloaded"),
         ("status=429,retry_after=7s", 429, "rate_limit_exceeded"),

@@ -1,30 +1,33 @@
 //! Error answers, classified; and written for callers.
 
-use std::time::Duration;
-
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use crate::dialect::{retry_after, words};
 use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
 /// Classifies an error answer.
 pub(super) fn decode(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    let retry_after = retry_after(headers);
-    let words = serde_json::from_slice(body).map_or_else(|_| Words::default(), |body| read(&body));
+    let retry_after = retry_after::of_headers(headers);
+    let mut said = match serde_json::from_slice(body) {
+        Ok(value) => read(&value),
+        Err(_) => Words { message: words::quote(body), code: None },
+    };
+    said.message = words::or_silence(said.message, status, body);
     let header_code = headers
         .get("x-amzn-errortype")
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(':').next().unwrap_or(value).to_owned());
-    let code = words.code.or(header_code);
+    let code = said.code.or(header_code);
     let by_status = FailureKind::from_status(status, retry_after);
     let kind = code
         .as_deref()
-        .and_then(|code| kind_of(code, &words.message))
+        .and_then(|code| kind_of(code, &said.message))
         // A word for the caller's fault says nothing where the status says that it is not his.
         .filter(|kind| *kind != FailureKind::CallerFault || by_status == FailureKind::CallerFault)
         .unwrap_or(by_status);
-    let mut failure = Failure::new(refine(kind, &words.message), words.message);
+    let mut failure = Failure::new(refine(kind, &said.message), said.message);
     failure.status = Some(status);
     failure.retry_after = retry_after;
     failure.code = code;
@@ -43,11 +46,11 @@ pub(super) fn inside_success(body: &Value) -> Option<Failure> {
 
 /// The failure that an error event tells of; `fallback` where its type says nothing.
 pub(super) fn event(body: &Value, fallback: FailureKind) -> Failure {
-    let words = read(body);
-    let kind = words.code.as_deref().and_then(|code| kind_of(code, &words.message));
-    let kind = refine(kind.unwrap_or(fallback), &words.message);
-    let mut failure = Failure::new(kind, words.message);
-    failure.code = words.code;
+    let said = read(body);
+    let kind = said.code.as_deref().and_then(|code| kind_of(code, &said.message));
+    let kind = refine(kind.unwrap_or(fallback), &said.message);
+    let mut failure = Failure::new(kind, said.message);
+    failure.code = said.code;
     failure
 }
 
@@ -115,11 +118,10 @@ fn kind_of(code: &str, message: &str) -> Option<FailureKind> {
         | "AccessDeniedException"
         | "UnrecognizedClientException"
         | "ExpiredTokenException" => FailureKind::AuthFault,
-        "invalid_request_error"
-        | "not_found_error"
-        | "request_too_large"
-        | "ValidationException"
-        | "ResourceNotFoundException" => FailureKind::CallerFault,
+        "not_found_error" | "ResourceNotFoundException" => FailureKind::NotServed,
+        "invalid_request_error" | "request_too_large" | "ValidationException" => {
+            FailureKind::CallerFault
+        }
         "ServiceUnavailableException" if message.contains("throttled") => FailureKind::Overloaded,
         "api_error"
         | "timeout_error"
@@ -147,14 +149,5 @@ fn refine(kind: FailureKind, message: &str) -> FailureKind {
     if kind == FailureKind::CallerFault && says(&["content filtering policy"]) {
         return FailureKind::Policy;
     }
-    kind
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| {
-        let text = headers.get(name)?.to_str().ok()?.trim();
-        text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)
-    };
-    let seconds = number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number("retry-after"));
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    words::refine(kind, message)
 }

@@ -10,20 +10,18 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::wire;
+use crate::dialect::{retry_after, words};
 use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
 /// Classifies an error answer.
 pub(super) fn decode(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    let asked = retry_after(headers);
+    let asked = retry_after::of_headers(headers);
     let mut failure = match find_error(body) {
         Some(error) => from_error(&error, Some(status)),
-        None => {
-            let text = String::from_utf8_lossy(body);
-            let words = if looks_like_page(&text) { "" } else { text.trim() };
-            Failure::new(FailureKind::from_status(status, asked), words)
-        }
+        None => Failure::new(FailureKind::from_status(status, asked), words::quote(body)),
     };
+    failure.message = words::or_silence(failure.message, status, body);
     failure.status = Some(status);
     failure.retry_after = asked.or(failure.retry_after);
     if failure.kind == FailureKind::ServerFault
@@ -60,8 +58,9 @@ fn from_error(error: &Map<String, Value>, http: Option<StatusCode>) -> Failure {
         .and_then(|code| u16::try_from(code).ok())
         .and_then(|code| StatusCode::from_u16(code).ok());
     let details = Details::read(wire::array(error, "details"));
-    let kind = classify(word, http.or(code), &details);
-    let mut failure = Failure::new(kind, wire::text(error, "message"));
+    let message = wire::text(error, "message");
+    let kind = words::refine(classify(word, http.or(code), &details), message);
+    let mut failure = Failure::new(kind, message);
     failure.status = http.or(code);
     failure.retry_after = details.retry_after;
     failure.code = match (details.reason.is_empty(), word.is_empty()) {
@@ -86,12 +85,10 @@ fn classify(word: &str, status: Option<StatusCode>, details: &Details) -> Failur
         "RESOURCE_EXHAUSTED" => FailureKind::RateLimited,
         "UNAVAILABLE" => FailureKind::Overloaded,
         "PERMISSION_DENIED" | "UNAUTHENTICATED" => FailureKind::AuthFault,
-        "INVALID_ARGUMENT"
-        | "NOT_FOUND"
-        | "FAILED_PRECONDITION"
-        | "OUT_OF_RANGE"
-        | "ALREADY_EXISTS"
-        | "UNIMPLEMENTED" => FailureKind::CallerFault,
+        "NOT_FOUND" | "UNIMPLEMENTED" => FailureKind::NotServed,
+        "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" | "ALREADY_EXISTS" => {
+            FailureKind::CallerFault
+        }
         "DEADLINE_EXCEEDED" | "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" | "CANCELLED" => {
             FailureKind::ServerFault
         }
@@ -124,7 +121,9 @@ impl Details {
             let kind = wire::text(detail, "@type").rsplit('.').next().unwrap_or_default();
             match kind {
                 "ErrorInfo" => wire::text(detail, "reason").clone_into(&mut read.reason),
-                "RetryInfo" => read.retry_after = delay(wire::text(detail, "retryDelay")),
+                "RetryInfo" => {
+                    read.retry_after = retry_after::protobuf(wire::text(detail, "retryDelay"))
+                }
                 "BadRequest" => read.field = first_field(detail),
                 "QuotaFailure" => read.is_long_quota = is_long_quota(detail),
                 _ => {}
@@ -154,12 +153,6 @@ fn first_field(detail: &Map<String, Value>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Reads protobuf's duration: seconds with a fraction and an `s`, such as `13s` or `0.25s`.
-fn delay(text: &str) -> Option<Duration> {
-    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 /// The error object of a body: bare, in an array of one, or in a frame of server-sent events.
 fn find_error(body: &[u8]) -> Option<Map<String, Value>> {
     let value = serde_json::from_slice(body).ok().or_else(|| {
@@ -170,18 +163,6 @@ fn find_error(body: &[u8]) -> Option<Map<String, Value>> {
         return Some(error);
     }
     error.as_str().map(|message| Map::from_iter([("message".into(), json!(message))]))
-}
-
-fn looks_like_page(text: &str) -> bool {
-    text.trim_start().starts_with('<')
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number =
-        |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
-    let seconds =
-        number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn details(rejection: &Rejection, code: &str) -> Value {

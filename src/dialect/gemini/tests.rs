@@ -207,7 +207,7 @@ fn errors_are_classified_by_their_word_and_details() {
         (400, "INVALID_ARGUMENT", info("API_KEY_INVALID"), FailureKind::AuthFault),
         (400, "INVALID_ARGUMENT", json!([]), FailureKind::CallerFault),
         (400, "FAILED_PRECONDITION", json!([]), FailureKind::CallerFault),
-        (404, "NOT_FOUND", json!([]), FailureKind::CallerFault),
+        (404, "NOT_FOUND", json!([]), FailureKind::NotServed),
         (403, "PERMISSION_DENIED", json!([]), FailureKind::AuthFault),
         (401, "UNAUTHENTICATED", json!([]), FailureKind::AuthFault),
         (504, "DEADLINE_EXCEEDED", json!([]), FailureKind::ServerFault),
@@ -240,7 +240,17 @@ fn an_error_that_is_no_json_is_classified_by_its_status() {
     let page = b"<html>502</html>";
     let failure = Gemini.decode_failure(StatusCode::BAD_GATEWAY, &HeaderMap::new(), page);
     assert_eq!(failure.kind, FailureKind::ServerFault);
-    assert_eq!(failure.message, "");
+    assert_eq!(failure.message, "the provider answered with a page of HTML");
+    let failure = Gemini.decode_failure(StatusCode::NOT_FOUND, &HeaderMap::new(), b"");
+    assert_eq!(failure.kind, FailureKind::NotServed);
+    assert_eq!(failure.message, "the provider answered 404 with an empty body");
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_told_by_its_words() {
+    let message = "The input token count (1200000) exceeds the maximum number of tokens allowed.";
+    let body = json!({ "error": { "code": 400, "status": "INVALID_ARGUMENT", "message": message }});
+    assert_eq!(failure_of(400, &body).kind, FailureKind::ContextTooLong);
 }
 
 #[test]

@@ -31,9 +31,11 @@ pub(super) fn embedded(value: &Value, otherwise: FailureKind) -> Option<Failure>
 /// The `error` object of a rejection.
 fn object(rejection: &Rejection) -> Value {
     let face = rejection.face();
-    // SDK users look for the provider's own codes, `context_length_exceeded` above all.
+    // SDK users look for the provider's own codes. `context_length_exceeded`, above all, is said
+    // whatever the provider calls it.
     let own_code = if let Rejection::AttemptsFailed { failure, .. } = rejection
         && failure.kind.blame() == Blame::Caller
+        && failure.kind != FailureKind::ContextTooLong
     {
         failure.code.as_deref()
     } else {

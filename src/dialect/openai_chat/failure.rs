@@ -5,18 +5,14 @@
 //! codes with the real error as text in `metadata.raw` (OpenRouter), a bare text, a page of HTML.
 //! All are read by the same few steps; what they have no word for keeps the kind of its status.
 
-use std::time::Duration;
-
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::dialect::{retry_after, words};
 use crate::failure::{Failure, FailureKind};
 
 #[cfg(test)]
 mod tests;
-
-/// How much of an answer that is no JSON is quoted.
-const QUOTE_CHARS: usize = 200;
 
 /// Codes and types, in lower case, that say more than a status, in the order they are tried.
 #[rustfmt::skip] // A table reads best as a table.
@@ -29,9 +25,12 @@ const WORDS: &[(FailureKind, &[&str])] = &[
         "insufficient_quota", "billing_hard_limit_reached", "billing_not_active",
         "insufficient_balance", "insufficient_credits", "quota_exceeded", "payment_required",
     ]),
-    (FailureKind::CallerFault, &[
-        "context_length_exceeded", "exceed_context_size_error", "string_above_max_length",
+    (FailureKind::ContextTooLong, &["context_length_exceeded", "exceed_context_size_error"]),
+    (FailureKind::NotServed, &[
+        "model_not_found", "model_not_available", "model_decommissioned", "invalid_model",
+        "deploymentnotfound", "unknown_model",
     ]),
+    (FailureKind::CallerFault, &["string_above_max_length"]),
     (FailureKind::Degenerate, &["tool_use_failed", "json_validate_failed"]),
     (FailureKind::AuthFault, &[
         "invalid_api_key", "wrong_api_key", "authentication_error", "invalid_authentication",
@@ -74,13 +73,14 @@ struct Words {
 
 /// Classifies an error answer.
 pub(super) fn decode_failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    let retry_after = retry_after(headers);
+    let retry_after = retry_after::of_headers(headers);
     let base = FailureKind::from_status(status, retry_after);
-    let words = match serde_json::from_slice::<Value>(body) {
+    let mut said = match serde_json::from_slice::<Value>(body) {
         Ok(value) => Words::of(&value),
-        Err(_) => Words { message: quote(body), ..Words::default() },
+        Err(_) => Words { message: words::quote(body), ..Words::default() },
     };
-    let mut failure = words.failure(base).with_status(status);
+    said.message = words::or_silence(said.message, status, body);
+    let mut failure = said.failure(base).with_status(status);
     failure.retry_after = retry_after;
     failure
 }
@@ -102,24 +102,6 @@ pub(super) fn is_error(value: &Map<String, Value>) -> bool {
     has("error")
         || value.get("object").and_then(Value::as_str) == Some("error")
         || (!has("choices") && !has("usage") && !has("data") && (has("detail") || has("message")))
-}
-
-/// What the provider asked to be waited for: `retry-after-ms`, else `retry-after` in seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number =
-        |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
-    let seconds =
-        number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn quote(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body.get(..4 * QUOTE_CHARS).unwrap_or(body));
-    let text = text.trim();
-    match text.starts_with('<') {
-        true => "the provider answered with a page of HTML".to_owned(),
-        false => text.chars().take(QUOTE_CHARS).collect(),
-    }
 }
 
 // === impl Words ===
@@ -197,7 +179,7 @@ impl Words {
     }
 
     fn failure(self, base: FailureKind) -> Failure {
-        let kind = self.classify(base);
+        let kind = words::refine(self.classify(base), &self.message);
         let mut failure = Failure::new(kind, self.message);
         failure.code = self.code.or(self.kind);
         failure.param = self.param;

@@ -18,11 +18,11 @@ fn failure(dialect: Dialect, wish: &str) -> Failure {
 
 #[test]
 fn statuses_come_with_the_dialects_own_body() {
-    use FailureKind::{AuthFault, CallerFault, Overloaded, RateLimited, ServerFault};
+    use FailureKind::{AuthFault, CallerFault, NotServed, Overloaded, RateLimited, ServerFault};
     let table = [
         (400, CallerFault),
         (401, AuthFault),
-        (404, CallerFault),
+        (404, NotServed),
         (429, RateLimited),
         (500, ServerFault),
         (529, Overloaded),

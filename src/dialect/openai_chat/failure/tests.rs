@@ -20,16 +20,22 @@ fn every_shape_of_error_is_read() {
         (429, json!({"error": {"message": "m", "code": "insufficient_quota"}}), K::HardQuota, "m"),
         (429, json!({"error": {"message": "m", "type": "tokens", "code": "rate_limit_exceeded"}}), K::RateLimited, "m"),
         (413, json!({"error": {"message": "m", "type": "tokens", "code": "rate_limit_exceeded"}}), K::RateLimited, "m"),
-        (400, json!({"error": {"message": "m", "code": "context_length_exceeded"}}), K::CallerFault, "m"),
+        (400, json!({"error": {"message": "m", "code": "context_length_exceeded"}}), K::ContextTooLong, "m"),
         (400, json!({"error": {"message": "m", "code": "content_filter"}}), K::Policy, "m"),
         (400, json!({"error": {"message": "m", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}), K::Policy, "m"),
         (400, json!({"error": {"message": "m", "code": "tool_use_failed"}}), K::Degenerate, "m"),
-        (400, json!({"object": "error", "message": "m", "type": "invalid_model", "code": "1500"}), K::CallerFault, "m"),
+        (400, json!({"object": "error", "message": "m", "type": "invalid_model", "code": "1500"}), K::NotServed, "m"),
         (401, json!({"message": "m", "type": "invalid_request_error", "code": "wrong_api_key"}), K::AuthFault, "m"),
         (401, json!({"detail": "m"}), K::AuthFault, "m"),
         (422, json!({"detail": [{"type": "t", "loc": ["body"], "msg": "m"}]}), K::CallerFault, "m"),
         (400, json!({"code": "bad", "error": "Incorrect API key provided: x***y"}), K::AuthFault, "Incorrect API key provided: x***y"),
-        (404, json!({"error": "m"}), K::CallerFault, "m"),
+        (404, json!({"error": "m"}), K::NotServed, "m"),
+        (403, json!({"error": {"message": "m", "code": "model_not_found"}}), K::NotServed, "m"),
+        (404, json!({"error": {"message": "m", "code": "DeploymentNotFound"}}), K::NotServed, "m"),
+        (400, json!({"error": {"message": "exceeded max context length by 9", "code": null}}), K::ContextTooLong, "exceeded max context length by 9"),
+        (409, json!({"error": {"message": "m"}}), K::ServerFault, "m"),
+        (499, json!({"error": {"message": "m"}}), K::ServerFault, "m"),
+        (405, json!({"detail": "Method Not Allowed"}), K::NotServed, "Method Not Allowed"),
         (401, json!({"id": "1", "message": "m"}), K::AuthFault, "m"),
         (400, json!({"error": {"message": "p", "code": 400, "metadata": {"raw": raw}}}), K::CallerFault, "too hot"),
         (403, json!({"error": {"message": "p", "code": 403, "metadata": {"raw": refused}}}), K::Policy, "Content violates usage guidelines. Failed check: X"),
@@ -38,7 +44,7 @@ fn every_shape_of_error_is_read() {
         (503, json!({"error": {"message": "m", "type": "engine_overloaded"}}), K::Overloaded, "m"),
         (429, json!({"error": {"code": "RateLimitReached", "message": "m"}}), K::RateLimited, "m"),
         (429, json!([{"error": {"code": 429, "message": "m"}}]), K::RateLimited, "m"),
-        (500, json!(null), K::ServerFault, ""),
+        (500, json!(null), K::ServerFault, "the provider answered 500 without a message"),
     ] {
         let failure = decode(status, &body);
         assert_eq!((failure.kind, failure.message.as_str()), (kind, message), "{body}");
@@ -51,27 +57,16 @@ fn bodies_that_are_no_json_are_quoted_briefly() {
     let decode = |body: &[u8]| decode_failure(StatusCode::BAD_GATEWAY, &HeaderMap::new(), body);
     assert_eq!(decode(b"<html>..").message, "the provider answered with a page of HTML");
     assert_eq!(decode(b" upstream connect error\n").message, "upstream connect error");
-    assert_eq!(decode(&[0xC3; 5_000]).message.chars().count(), QUOTE_CHARS);
-    assert_eq!(decode(b"").kind, FailureKind::ServerFault);
+    assert_eq!(decode(&[0xC3; 5_000]).message.chars().count(), words::QUOTE_CHARS);
+    assert_eq!(decode(b"").message, "the provider answered 502 with an empty body");
 }
 
 #[test]
-fn a_pause_is_taken_from_the_finest_header() {
-    let pause = |pairs: &[(&'static str, &'static str)]| {
-        let headers = pairs
-            .iter()
-            .map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            })
-            .collect();
-        decode_failure(StatusCode::TOO_MANY_REQUESTS, &headers, b"").retry_after
-    };
-    let both = [("retry-after", "1"), ("retry-after-ms", "174")];
-    assert_eq!(pause(&both), Some(Duration::from_millis(174)));
-    assert_eq!(pause(&[("retry-after", "1.5")]), Some(Duration::from_millis(1_500)));
-    assert_eq!(pause(&[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")]), None);
-    assert_eq!(pause(&[("retry-after", "-1")]), None);
-    assert_eq!(pause(&[("x-ratelimit-reset-requests", "6s")]), None);
+fn the_pause_that_is_asked_for_is_kept() {
+    let headers =
+        HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from_static("2"))]);
+    let failure = decode_failure(StatusCode::TOO_MANY_REQUESTS, &headers, b"");
+    assert_eq!(failure.retry_after, Some(std::time::Duration::from_secs(2)));
 }
 
 #[test]
