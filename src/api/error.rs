@@ -95,6 +95,8 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::RequestTimeout { .. }
         | Rejection::DeadlinePassed { .. }
         | Rejection::StreamFailed { .. }
+        | Rejection::StreamPast { .. }
+        | Rejection::StreamCancelled
         | Rejection::Draining => false,
     }
 }

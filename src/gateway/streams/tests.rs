@@ -1,0 +1,1 @@
+//! Streams over answers that a test makes up, on a paused clock.
