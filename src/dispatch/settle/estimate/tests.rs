@@ -1,6 +1,7 @@
 //! What waits to be counted, and how much of it may.
 
 use super::*;
+use crate::units::Priority;
 use crate::callers::Caller;
 use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
@@ -24,7 +25,12 @@ fn ledger() -> (Arc<Ledger>, Estimator, Arc<Metrics>) {
 fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estimate {
     let (kind, dialect) = (EndpointKind::Chat, Dialect::OpenAiChat);
     let now = crate::clock::Instant::now();
-    let caller = Caller { id: CallerId::anonymous(), name: String::new() };
+    let caller = Caller {
+        id: CallerId::anonymous(),
+        name: String::new(),
+        priority: Priority::default(),
+        best_priority: Priority::default(),
+    };
     let mut account: Account = ledger.open(RequestId::new("req_1"), &caller, kind, dialect, now);
     let entry = account.open.take().unwrap().entry;
     Estimate {
