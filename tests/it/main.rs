@@ -22,6 +22,7 @@ mod leaks;
 mod limits_of_time;
 mod process;
 mod providers;
+mod resume;
 mod rig;
 mod scripted;
 mod sdk;

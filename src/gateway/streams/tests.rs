@@ -73,7 +73,10 @@ async fn readers_get_the_same_numbered_events_however_late_they_come() {
     let late = find(&streams, "a").read_after(1).unwrap();
     feed.send("data: three\n\n".into()).unwrap();
     drop(feed);
-    assert_eq!(read_on(first).await, "id: 1\ndata: one\n\nid: 2\ndata: two\n\nid: 3\ndata: three\n\n");
+    assert_eq!(
+        read_on(first).await,
+        "id: 1\ndata: one\n\nid: 2\ndata: two\n\nid: 3\ndata: three\n\n"
+    );
     let rest = "id: 2\ndata: two\n\nid: 3\ndata: three\n\n";
     assert_eq!(read_on(late).await, rest);
     assert_eq!(read_on(find(&streams, "a").read_after(1).unwrap()).await, rest);
@@ -151,7 +154,10 @@ async fn an_event_larger_than_the_limit_is_passed_on() {
     let large = format!("data: {}\n\n", "x".repeat(2 * LIMITS.per_stream));
     feed.send(format!("data: a\n\n{large}data: b\n\n").into()).unwrap();
     drop(feed);
-    assert_eq!(read_on(reader).await, format!("id: 1\ndata: a\n\nid: 2\n{large}id: 3\ndata: b\n\n"));
+    assert_eq!(
+        read_on(reader).await,
+        format!("id: 1\ndata: a\n\nid: 2\n{large}id: 3\ndata: b\n\n")
+    );
     settle().await;
     let past = find(&streams, "a").read_after(1).unwrap_err();
     assert!(matches!(past, Rejection::StreamPast { after: 1, oldest: 3 }), "{past:?}");

@@ -1,7 +1,6 @@
 //! What waits to be counted, and how much of it may.
 
 use super::*;
-use crate::units::Priority;
 use crate::callers::Caller;
 use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
@@ -10,6 +9,7 @@ use crate::ids::{CallerId, RequestId};
 use crate::journal::{EndpointKind, Journal, JournalSettings};
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::units::Priority;
 
 const MB: usize = 1024 * 1024;
 
