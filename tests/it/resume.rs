@@ -210,6 +210,38 @@ async fn without_the_header_leaving_cancels() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_was_committed_before_its_first_token_goes_on_without_its_caller() {
+    let rig = Rig::instant(
+        "[routes.early]\ntargets = [{ model = \"chat/alpha\" }, { model = \"claude/beta\", tier = 1 }]\n\
+         keep_alive = { every = \"200ms\", before_first_token = true }\n",
+    );
+    for dialect in CALLERS {
+        let ask = "[[sim:on=alpha,ttft=1s,cut_after=0]] [[sim:ttft=1s,say=here it is]]";
+        let response = rig.open(&resumable(dialect, "early", ask)).await;
+        let id = id_of(&response);
+        let mut body = response.into_body();
+        for _ in 0..2 {
+            let comment = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(comment, ": keep-alive\n\n");
+        }
+        drop(body);
+        let rest = after(&rig, &id, 0).await.replace(": keep-alive\n\n", "");
+        assert_eq!(end_of(&rest), End::Terminal, "{rest}");
+        assert_eq!(rest, after(&rig, &id, 0).await);
+        // Nobody has answered when this one is cancelled.
+        let response = rig.open(&resumable(dialect, "early", ask)).await;
+        let path = format!("/v1/streams/{}", id_of(&response));
+        assert_eq!(send(&rig, "DELETE", &path, &[]).await.status(), 204);
+        let told = text(response).await;
+        assert_eq!(end_of(&told), End::Error, "{told}");
+        assert_eq!(rig.sim.stats().total.in_flight, 0);
+    }
+    let outcomes: Vec<_> = rig.journal().await.into_iter().map(|entry| entry.outcome).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "complete").count(), 2, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "client_gone").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_readers_at_once_get_the_same() {
     let rig = Rig::instant(ROUTES);
     let response = rig.open(&resumable(Dialect::OpenAiChat, "chat/alpha", SLOW)).await;

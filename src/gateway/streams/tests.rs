@@ -263,3 +263,51 @@ async fn all_streams_together_are_bounded() {
     assert!(streams.start(source, opened("later")).is_ok(), "there is room again");
     assert_eq!(streams.len(), 1);
 }
+
+/// Readers and the answer on several threads, over a ring that is always full: nobody is lost, nobody
+/// waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn threads_do_not_miss_each_other() {
+    const EVENTS: u64 = 5_000;
+    let streams = Streams::new(Limits { per_stream: 3_000, ..LIMITS });
+    let (feed, source) = fed();
+    let first = streams.start(source, opened("a")).ok().expect("there is room");
+    let mut readers = vec![first];
+    readers.extend((0..3).map(|_| find(&streams, "a").read_after(0).unwrap()));
+    let reading: Vec<_> = readers
+        .into_iter()
+        .enumerate()
+        .map(|(index, reader)| {
+            tokio::spawn(async move {
+                // One of them leaves early.
+                let leaves_at = if index == 3 { EVENTS / 2 } else { EVENTS };
+                let mut reader = reader;
+                let mut got = String::new();
+                while let Some(frame) = reader.frame().await {
+                    got.push_str(
+                        std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap(),
+                    );
+                    if got.ends_with(&format!("data: {leaves_at:0>100}\n\n")) {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                got
+            })
+        })
+        .collect();
+    for n in 1..=EVENTS {
+        feed.send(format!("data: {n:0>100}\n\n").into()).unwrap();
+        if n % 7 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(feed);
+    let whole: String = (1..=EVENTS).map(|n| format!("id: {n}\ndata: {n:0>100}\n\n")).collect();
+    for (index, got) in reading.into_iter().enumerate() {
+        let got =
+            tokio::time::timeout(Duration::from_secs(20), got).await.expect("it ends").unwrap();
+        assert!(whole.starts_with(&got), "reader {index}");
+        assert!(got == whole || index == 3, "reader {index} got {} bytes", got.len());
+    }
+}
