@@ -83,15 +83,14 @@ async fn read_some(response: Response, count: usize) -> String {
 
 /// The last event of a piece of a stream.
 fn last_id(piece: &str) -> u64 {
-    let ids = piece.lines().filter_map(|line| line.strip_prefix("id: "));
-    ids.last().unwrap().parse().unwrap()
+    let mut ids = piece.lines().filter_map(|line| line.strip_prefix("id: "));
+    ids.next_back().unwrap().parse().unwrap()
 }
 
 /// What follows an event in a whole stream.
-fn rest_of(whole: &str, event: u64) -> &str {
-    let next = format!("id: {}\n", event + 1);
-    let at = whole.match_indices(&next).find(|(at, _)| *at == 0 || whole[..*at].ends_with("\n\n"));
-    at.map_or("", |(at, _)| &whole[at..])
+fn rest_of(whole: &str, event: u64) -> String {
+    let skipped = usize::try_from(event).unwrap();
+    whole.split_inclusive("\n\n").skip(skipped).collect()
 }
 
 /// Waits until no answer goes on.

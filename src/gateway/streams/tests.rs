@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::rejection::Rejection;
@@ -274,28 +275,22 @@ async fn threads_do_not_miss_each_other() {
     let first = streams.start(source, opened("a")).ok().expect("there is room");
     let mut readers = vec![first];
     readers.extend((0..3).map(|_| find(&streams, "a").read_after(0).unwrap()));
-    let reading: Vec<_> = readers
-        .into_iter()
-        .enumerate()
-        .map(|(index, reader)| {
-            tokio::spawn(async move {
-                // One of them leaves early.
-                let leaves_at = if index == 3 { EVENTS / 2 } else { EVENTS };
-                let mut reader = reader;
-                let mut got = String::new();
-                while let Some(frame) = reader.frame().await {
-                    got.push_str(
-                        std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap(),
-                    );
-                    if got.ends_with(&format!("data: {leaves_at:0>100}\n\n")) {
-                        break;
-                    }
-                    tokio::task::yield_now().await;
+    let mut reading = JoinSet::new();
+    for (index, mut reader) in readers.into_iter().enumerate() {
+        // One of them leaves early.
+        let leaves_at = if index == 3 { EVENTS / 2 } else { EVENTS };
+        reading.spawn(async move {
+            let mut got = String::new();
+            while let Some(frame) = reader.frame().await {
+                got.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+                if got.ends_with(&format!("data: {leaves_at:0>100}\n\n")) {
+                    break;
                 }
-                got
-            })
-        })
-        .collect();
+                tokio::task::yield_now().await;
+            }
+            (index, got)
+        });
+    }
     for n in 1..=EVENTS {
         feed.send(format!("data: {n:0>100}\n\n").into()).unwrap();
         if n % 7 == 0 {
@@ -304,9 +299,8 @@ async fn threads_do_not_miss_each_other() {
     }
     drop(feed);
     let whole: String = (1..=EVENTS).map(|n| format!("id: {n}\ndata: {n:0>100}\n\n")).collect();
-    for (index, got) in reading.into_iter().enumerate() {
-        let got =
-            tokio::time::timeout(Duration::from_secs(20), got).await.expect("it ends").unwrap();
+    let all = tokio::time::timeout(Duration::from_secs(20), reading.join_all()).await;
+    for (index, got) in all.expect("they end") {
         assert!(whole.starts_with(&got), "reader {index}");
         assert!(got == whole || index == 3, "reader {index} got {} bytes", got.len());
     }

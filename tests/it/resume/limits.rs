@@ -228,12 +228,12 @@ async fn come_and_go(rig: Arc<Rig>, seed: u64) {
     let path = format!("/v1/streams/{}", id_of(&response));
     let whole = tokio::time::timeout(within, self::text(response)).await;
     tokio::time::sleep(away).await;
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(5) {
         assert_eq!(send(&rig, "DELETE", &path, &[]).await.status(), 204);
         return;
     }
     let read = async { self::text(send(&rig, "GET", &path, &[]).await).await };
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         let _left = tokio::time::timeout(again, read).await;
         return;
     }
