@@ -16,6 +16,10 @@ use crate::journal::{DropReason, Journal};
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
+mod streams;
+
+pub use streams::{Limits, Opened, Reader, Stream, Streams};
+
 /// All that requests share.
 #[derive(Debug)]
 pub struct Gateway {
@@ -29,6 +33,7 @@ pub struct Gateway {
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
     tracer: Option<Arc<Tracer>>,
+    streams: Streams,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -67,6 +72,7 @@ impl Gateway {
             fleet,
             ledger,
             tracer,
+            streams: Streams::default(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -98,6 +104,11 @@ impl Gateway {
     /// How targets have fared.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// Streams that their callers may come back to.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// Refuses new requests from now on.

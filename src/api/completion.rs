@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -10,10 +11,11 @@ use http::HeaderMap;
 
 use super::error::ApiError;
 use super::headers::{self, Wishes};
-use super::{Edge, body, caller, panics, reply};
+use super::{Edge, body, caller, panics, reply, streams};
 use crate::clock::Instant;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
+use crate::gateway::Opened;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
@@ -106,9 +108,15 @@ fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejecti
 async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     let request_id: RequestId = call.request_id.clone();
     let dialect = call.dialect;
+    let resumable = call.resumable.then(|| call.caller.id.clone());
     match edge.lane.complete(call, account).await {
         Ok(Answer::Whole(body, served)) => reply::whole(body, &request_id, &served),
-        Ok(Answer::Stream(stream, served)) => reply::stream(*stream, &request_id, &served),
+        Ok(Answer::Stream(stream, served)) => match resumable {
+            None => reply::stream(Body::new(*stream), &request_id, &served),
+            Some(owner) => {
+                streams::open(edge, stream, Opened { id: request_id, owner, dialect, served })
+            }
+        },
         Err(refused) => {
             let Refused { rejection, served } = *refused;
             ApiError::of(rejection, dialect, request_id.as_str(), served).into_response()
@@ -137,6 +145,11 @@ impl Asked {
         if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
             // These answers come whole, whatever is asked for.
             envelope.stream = false;
+        }
+        if wishes.resumable && !envelope.stream {
+            let problem = "`x-resumable: true` needs a request with `stream: true`, to an endpoint \
+                           that streams";
+            return Err(Rejection::invalid("x-resumable", problem));
         }
         Ok(Self { envelope, wishes })
     }

@@ -96,6 +96,8 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::DeadlinePassed { .. }
         | Rejection::NobodyReady { .. }
         | Rejection::StreamFailed { .. }
+        | Rejection::StreamPast { .. }
+        | Rejection::StreamCancelled
         | Rejection::Draining => false,
     }
 }

@@ -23,6 +23,7 @@ mod leaks;
 mod limits_of_time;
 mod process;
 mod providers;
+mod resume;
 mod rig;
 mod scenarios;
 mod scripted;
