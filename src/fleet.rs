@@ -19,6 +19,7 @@ mod budget;
 mod demand;
 mod group;
 mod health;
+mod latency;
 mod race;
 mod target;
 mod ticket;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::budget::{Budgets, Extra};
 use super::demand::Demand;
 use super::group::Member;
+use super::latency::Shape;
 use super::target::TargetLive;
 use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::failure::Failure;
 use crate::policy::breaker::Pass;
-use crate::policy::hedge::SizeBucket;
 use crate::policy::rank::Exclusion;
 use crate::telemetry::TargetMetrics;
 
@@ -29,7 +29,7 @@ pub struct Ticket {
     model: Arc<Model>,
     /// What the breaker is told the end with; none where it was passed over in a panic.
     pass: Option<Pass>,
-    size: SizeBucket,
+    shape: Shape,
     started: Instant,
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
@@ -65,7 +65,7 @@ impl Ticket {
         if pass.is_none() && !is_panic {
             return Err(Exclusion::Open);
         }
-        health.on_attempt(now);
+        health.on_attempt(demand.shape(), now);
         drop(health);
         live.on_transition(half_opened, now);
         live.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Ticket {
             budgets: Arc::clone(budgets),
             model: Arc::clone(&member.target.model),
             pass,
-            size: demand.size(),
+            shape: demand.shape(),
             started: now,
             first_token: None,
             extra,
@@ -104,7 +104,7 @@ impl Ticket {
         }
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let transition = health.on_first_token(self.pass, self.size, waited, random, now);
+        let transition = health.on_first_token(self.pass, self.shape, waited, random, now);
         drop(health);
         self.live.on_transition(transition, now);
     }
@@ -136,7 +136,8 @@ impl Ticket {
         self.live.failures.fetch_add(1, Ordering::Relaxed);
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let told = (self.size, now.saturating_duration_since(self.started));
+        let waited = now.saturating_duration_since(self.started);
+        let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
         drop(health);
         self.live.on_transition(transition, now);
@@ -175,7 +176,7 @@ impl Drop for Ticket {
             let now = Instant::now();
             let waited = self.waited(now);
             let mut health = self.live.health.lock();
-            let transition = health.on_given_up(self.pass, self.size, waited, now);
+            let transition = health.on_given_up(self.pass, self.shape, waited, now);
             drop(health);
             self.live.on_transition(transition, now);
         }

@@ -65,7 +65,8 @@ fn requests_count_for_ten_seconds_and_so_do_extra_attempts() {
 #[test]
 fn extra_attempts_that_run_are_bounded_by_those_in_flight() {
     let now = Instant::now();
-    for (in_flight, running) in [(0, 10), (50, 10), (54, 10), (55, 11), (100, 20), (u32::MAX, 200)] {
+    for (in_flight, running) in [(0, 10), (50, 10), (54, 10), (55, 11), (100, 20), (u32::MAX, 200)]
+    {
         let mut budget = budget(1_000, now);
         while budget.try_withdraw(in_flight, now) {}
         assert_eq!(budget.running(), running, "{in_flight} in flight");
