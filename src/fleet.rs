@@ -16,6 +16,7 @@ use crate::ids::{ProviderId, RouteName, TargetId};
 use crate::telemetry::Metrics;
 
 mod budget;
+mod chance;
 mod demand;
 mod group;
 mod health;
@@ -34,6 +35,7 @@ pub use ticket::Ticket;
 pub use view::{RankView, TargetView};
 
 use budget::Budgets;
+use chance::Chance;
 use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
@@ -48,6 +50,7 @@ pub struct Fleet {
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
     providers: Mutex<HashMap<ProviderId, Arc<ProviderLive>>>,
     metrics: Arc<Metrics>,
+    chance: Arc<Chance>,
 }
 
 // === impl Fleet ===
@@ -60,7 +63,13 @@ impl Fleet {
             groups: ArcSwap::default(),
             providers: Mutex::default(),
             metrics,
+            chance: Arc::default(),
         }
+    }
+
+    /// Makes decisions the same in every run, for rehearsals. Only the first call counts.
+    pub fn seed(&self, seed: u64) {
+        self.chance.seed(seed);
     }
 
     /// The targets of a route with what is known of them. Budgets of a route outlive its
@@ -75,7 +84,7 @@ impl Fleet {
         let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(&route.conduct)));
         let targets = route.tiers.iter().flatten();
         let members = targets.map(|target| (Arc::clone(target), self.live_of(target))).collect();
-        let group = Arc::new(Group::new(route, members, budgets));
+        let group = Arc::new(Group::new(route, members, budgets, Arc::clone(&self.chance)));
         // Callers make up the names of unlisted models, and memory may not grow with them.
         if route.tiers.iter().flatten().all(|target| target.model.listed) {
             self.groups.rcu(|groups| {
@@ -133,7 +142,12 @@ impl Fleet {
         let provider = &target.endpoint.provider;
         let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
         let parent = Arc::clone(providers.entry(provider.clone()).or_default());
-        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, parent));
+        let fresh = Arc::new(TargetLive::new(
+            id.clone(),
+            target,
+            metrics,
+            (parent, Arc::clone(&self.chance)),
+        ));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
             live.insert(id.clone(), Arc::clone(&fresh));

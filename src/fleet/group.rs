@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::budget::{Budgets, Extra};
+use super::chance::Chance;
 use super::demand::Demand;
 use super::target::TargetLive;
 use super::ticket::Ticket;
@@ -31,6 +32,7 @@ pub struct Group {
     budgets: Arc<Budgets>,
     pub(super) rank: rank::Settings,
     pub(super) hedge: Option<hedge::Settings>,
+    chance: Arc<Chance>,
     /// When its targets were last compared with each other.
     compared: Mutex<Option<Instant>>,
 }
@@ -61,6 +63,7 @@ impl Group {
         route: &Arc<Route>,
         members: Vec<(Arc<Target>, Arc<TargetLive>)>,
         budgets: Arc<Budgets>,
+        chance: Arc<Chance>,
     ) -> Self {
         let members = members.into_iter().map(|(target, live)| {
             let prices = prices_of(&target);
@@ -86,6 +89,7 @@ impl Group {
                 max_extra_spend: hedge.extra_spend,
                 ..hedge::Settings::default()
             }),
+            chance,
             compared: Mutex::new(None),
         }
     }
@@ -123,9 +127,13 @@ impl Group {
         self.budgets.on_request(self.hedge.as_ref(), now);
     }
 
-    /// Draws the order in which to try the targets for a request. `random` yields numbers uniform
-    /// in 0..1.
-    pub fn order(&self, demand: &Demand, now: Instant, random: impl FnMut() -> f64) -> Order {
+    /// A number uniform in 0..1.
+    pub fn chance(&self) -> f64 {
+        self.chance.draw()
+    }
+
+    /// Draws the order in which to try the targets for a request.
+    pub fn order(&self, demand: &Demand, now: Instant) -> Order {
         self.compare(demand, now);
         let standings = self.standings(demand, now);
         let mut rest = &standings[..];
@@ -138,7 +146,7 @@ impl Group {
                 tier
             })
             .collect();
-        let plan = rank::plan(tiers.iter().copied(), &self.rank, random);
+        let plan = rank::plan(tiers.iter().copied(), &self.rank, || self.chance.draw());
         let position = |place: &Place| {
             let before: usize = self.tiers.iter().take(place.tier).sum();
             before + place.index
@@ -329,7 +337,7 @@ impl Member {
         settings: &eject::Settings,
         now: Instant,
     ) -> bool {
-        let random = rand::random();
+        let random = self.live.chance.draw();
         let change =
             self.live.health.lock().ejection.on_comparison(comparison, settings, now, random);
         match change {

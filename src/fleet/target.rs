@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::chance::Chance;
 use super::health::Health;
 use crate::clock::Instant;
 use crate::config::Target;
@@ -22,6 +23,7 @@ pub struct TargetLive {
     pub metrics: TargetMetrics,
     pub(super) health: Mutex<Health>,
     pub(super) provider: Arc<ProviderLive>,
+    pub(super) chance: Arc<Chance>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
     pub(super) in_flight: AtomicU32,
@@ -47,7 +49,7 @@ impl TargetLive {
         id: TargetId,
         target: &Target,
         metrics: TargetMetrics,
-        provider: Arc<ProviderLive>,
+        (provider, chance): (Arc<ProviderLive>, Arc<Chance>),
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
         let hash = rank::hash(id.as_str().as_bytes());
@@ -56,6 +58,7 @@ impl TargetLive {
             metrics,
             health: Mutex::new(Health::new(target.model.listed)),
             provider,
+            chance,
             hash,
             in_flight: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
