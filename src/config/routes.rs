@@ -85,7 +85,8 @@ fn route_plan(
     }
     let conduct = conduct(route, file, &at, checking);
     if conduct.hedge.is_some() && !has_two_domains(&targets, providers) && !targets.is_empty() {
-        let message = "a race needs two targets with different keys; add one or leave it out";
+        let message =
+            "a race needs two targets of one tier with different keys; add one or leave it out";
         let own = at.key("hedge");
         let defaults = KeyPath::root().key("defaults").key("hedge");
         checking.report(if route.hedge.is_empty() { defaults } else { own }, message);
@@ -130,15 +131,15 @@ fn conduct(
     })
 }
 
-/// Whether two of the targets do not fail together because they share a key.
+/// Whether two targets of one tier do not fail together because they share a key.
 fn has_two_domains(targets: &[TargetPlan], providers: &BTreeMap<ProviderId, Enabled>) -> bool {
     let keys = |target: &TargetPlan| {
         providers.get(&target.provider).map_or(0, |enabled| enabled.endpoints.len())
     };
-    let mut distinct: Vec<_> = targets.iter().map(|target| &target.provider).collect();
-    distinct.sort();
-    distinct.dedup();
-    distinct.len() > 1 || targets.iter().any(|target| keys(target) > 1)
+    targets.iter().any(|target| {
+        let mut beside = targets.iter().filter(|other| other.tier == target.tier);
+        keys(target) > 1 || beside.any(|other| other.provider != target.provider)
+    })
 }
 
 /// What a target refers to, or what is wrong with the reference; an error without words follows

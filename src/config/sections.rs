@@ -119,8 +119,8 @@ pub(super) struct RouteSettings {
     /// is not written is as in `[defaults]`, here and below.
     #[schemars(extend("examples" = [{"tokens": 16, "time": "250ms"}]))]
     pub(super) hold_back: Patch<HoldBackSettings>,
-    /// When a second attempt is raced against a first one that is late. It needs two targets that
-    /// do not share a key.
+    /// When a second attempt is raced against a first one that is late. It needs two targets of
+    /// one tier that do not share a key.
     #[schemars(extend("examples" = [{"enabled": false, "max_extra_requests": "5%"}]))]
     pub(super) hedge: Patch<HedgeSettings>,
     /// What makes one target better than another.

@@ -165,7 +165,8 @@ impl Plan {
 
     /// How many targets can still be tried after the one at hand.
     pub(super) fn targets_left(&self) -> u32 {
-        let ahead = self.order.picks.len().saturating_sub(self.next);
+        let ahead = self.order.picks.iter().skip(self.next);
+        let ahead = ahead.filter(|position| self.attempts.on(**position) == 0).count();
         u32::try_from(ahead).unwrap_or(u32::MAX)
     }
 

@@ -73,8 +73,13 @@ impl Group {
     ) -> Result<Second, Why> {
         let settings = self.hedge.as_ref().ok_or(Why::NoOther)?;
         let first = self.member(race.first).ok_or(Why::NoOther)?;
-        let positions: Vec<usize> =
-            order.picks.iter().copied().filter(|position| *position != race.first).collect();
+        // Another tier is another model: that is for when this one cannot serve.
+        let tier = first.target.tier;
+        let beside = |position: &usize| {
+            let is_of_tier = self.member(*position).is_some_and(|m| m.target.tier == tier);
+            *position != race.first && is_of_tier
+        };
+        let positions: Vec<usize> = order.picks.iter().copied().filter(beside).collect();
         let candidates: Vec<Candidate> = positions
             .iter()
             .filter_map(|position| self.member(*position))

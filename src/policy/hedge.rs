@@ -332,7 +332,8 @@ pub fn eligible(facts: &Facts, settings: &Settings) -> Result<(), Why> {
         return Err(Why::NoTime);
     }
     match facts.q99_of_first {
-        Some(q99) if facts.delay + expected >= q99 => Err(Why::NothingToWin),
+        // Who has waited for longer than the slowest usual answer takes has something to win for sure.
+        Some(q99) if facts.delay < q99 && facts.delay + expected >= q99 => Err(Why::NothingToWin),
         Some(_) | None => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ mod config;
 mod crash;
 mod edge;
 mod failover;
+mod hedging;
 mod journal;
 mod keys;
 mod leaks;
