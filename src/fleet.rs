@@ -20,6 +20,7 @@ mod credential;
 mod demand;
 mod group;
 mod health;
+mod latency;
 mod limits;
 mod quota;
 mod race;

@@ -211,6 +211,7 @@ fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
     let mut demand = Demand {
         input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
         max_output: envelope.max_tokens,
+        streamed: envelope.stream,
         is_interactive: call.priority.level() <= LEAST_INTERACTIVE,
         choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),
         ..Demand::default()

@@ -340,11 +340,12 @@ impl Member {
         {
             admission = Admission::No(Exclusion::Throttled);
         }
+        let (ttft_seconds, idle_seconds) = health.latency.expected(demand.shape(), now);
         Standing {
             admission,
             success: health.success(now),
-            ttft_seconds: health.ttft_seconds(demand.size()),
-            idle_seconds: health.idle_seconds(demand.size(), now),
+            ttft_seconds,
+            idle_seconds,
             token_seconds: health.token_seconds(),
             input_tokens,
             output_tokens: 0.0,

@@ -8,6 +8,7 @@ use super::budget::{Budgets, Extra};
 use super::demand::Demand;
 use super::group::Member;
 use super::health::{Admitted, Health};
+use super::latency::Shape;
 use super::quota::Gauge;
 use super::target::TargetLive;
 use super::{credential, limits};
@@ -16,7 +17,6 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::breaker::Pass;
-use crate::policy::hedge::SizeBucket;
 use crate::policy::quota::Reservation;
 use crate::policy::rank::Exclusion;
 use crate::telemetry::TargetMetrics;
@@ -38,7 +38,7 @@ pub struct Ticket {
     /// Whether it tries a parked credential again.
     is_trial: bool,
     is_sent: bool,
-    size: SizeBucket,
+    shape: Shape,
     /// Tokens of the prompt, estimated.
     input_tokens: u64,
     started: Instant,
@@ -73,7 +73,7 @@ impl Ticket {
         let output = || budgets.expected_output(demand.max_output) as u64;
         let mut health = live.health.lock();
         let half_opened = health.breaker.poll(now);
-        let admitted = health.admit((demand.input_tokens, output), live.in_flight(), is_panic, now);
+        let admitted = health.admit(demand, output, live.in_flight(), is_panic, now);
         if admitted.is_ok() {
             // Counted before the lock is given back, so that a limit is never exceeded.
             live.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Ticket {
             reservation,
             is_trial: live.credential.on_start(now),
             is_sent: false,
-            size: demand.size(),
+            shape: demand.shape(),
             input_tokens: demand.input_tokens,
             started: now,
             first_token: None,
@@ -126,7 +126,7 @@ impl Ticket {
         }
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let transition = health.on_first_token(self.pass, self.size, waited, random, now);
+        let transition = health.on_first_token(self.pass, self.shape, waited, random, now);
         health.on_load_accepted(now);
         health.on_accepted(self.started);
         drop(health);
@@ -166,7 +166,8 @@ impl Ticket {
         let random = rand::random();
         let live = Arc::clone(&self.live);
         let mut health = live.health.lock();
-        let told = (self.size, now.saturating_duration_since(self.started));
+        let waited = now.saturating_duration_since(self.started);
+        let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
         self.tell_limits(&mut health, failure, random, now);
         drop(health);
@@ -178,7 +179,7 @@ impl Ticket {
     fn tell_limits(&mut self, health: &mut Health, failure: &Failure, random: f64, now: Instant) {
         let is_begun = self.first_token.is_some();
         if limits::is_for_load(failure) {
-            let usual = health.quantiles(self.size, now).1.p50;
+            let usual = health.latency.quantiles(self.shape, now).1.p50;
             health.on_load_rejected(self.live.in_flight(), usual, now);
         } else if !is_begun {
             health.on_load_neutral(self.started, now);
@@ -242,7 +243,7 @@ impl Drop for Ticket {
             let now = Instant::now();
             let waited = self.waited(now);
             let mut health = self.live.health.lock();
-            let transition = health.on_given_up(self.pass, self.size, waited, now);
+            let transition = health.on_given_up(self.pass, self.shape, waited, now);
             health.on_load_neutral(self.started, now);
             health.on_refused_neutral(now);
             health.give_back(self.reservation.take(), (self.input_tokens, self.is_sent), now);

@@ -22,7 +22,8 @@ pub struct BudgetSettings {
     pub ttl: Duration,
     /// Extra attempts running at once, as a share of the attempts in flight, 0..=1: 0.2.
     pub running_ratio: f64,
-    /// Extra attempts that may run at once however few are in flight: 3.
+    /// Extra attempts that may run at once however few are in flight: 10. Fewer would refuse good
+    /// failovers at a few requests per second, where a first token takes long.
     pub min_running: u32,
 }
 
@@ -70,7 +71,7 @@ impl Default for BudgetSettings {
             floor_per_second: 1.0,
             ttl: Duration::from_secs(10),
             running_ratio: 0.2,
-            min_running: 3,
+            min_running: 10,
         }
     }
 }

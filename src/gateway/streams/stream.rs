@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::reader::Reader;
 use super::ring::{Missing, Ring, numbered};
 use super::{Budget, Limits, Opened};
+use crate::dialect::StreamBreak;
 use crate::rejection::Rejection;
 
 /// What a stream costs beside its events.
@@ -184,7 +185,9 @@ impl Stream {
         let mut state = self.state.lock();
         if let Some(rejection) = last {
             let codec = self.opened.dialect.codec();
-            let frame = codec.encode_stream_error(rejection, self.opened.id.as_str());
+            let request_id = self.opened.id.as_str();
+            let broken = StreamBreak { rejection, request_id, provider: None, summary: None };
+            let frame = codec.encode_stream_error(&broken);
             if let Some(event) = numbered(&frame, state.ring.newest() + 1) {
                 self.take(&mut state, event);
             }
