@@ -20,6 +20,7 @@ mod failover;
 mod journal;
 mod keys;
 mod leaks;
+mod limits_of_providers;
 mod limits_of_time;
 mod process;
 mod providers;
