@@ -82,8 +82,9 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         Rejection::AttemptsFailed { failure, is_futile, .. } => {
             *is_futile || matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
         }
-        Rejection::Internal { .. }
-        | Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => true,
+        Rejection::Internal { .. } | Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => {
+            true
+        }
         Rejection::Invalid { .. }
         | Rejection::Unsupported { .. }
         | Rejection::Unauthorized { .. }

@@ -8,9 +8,7 @@ use std::time::Duration;
 use super::health::Health;
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
-use crate::policy::limit::{
-    AimdSettings, ConcurrencyLimit, Throttle, ThrottleSettings,
-};
+use crate::policy::limit::{AimdSettings, ConcurrencyLimit, Throttle, ThrottleSettings};
 
 /// Rejections before requests are turned away in the target's stead. A few are better borne than
 /// answered with a refusal of our own.
@@ -131,8 +129,7 @@ pub(super) fn is_for_load(failure: &Failure) -> bool {
 /// Whether a rate limit is about what runs at once and not about a rate. Providers have one status
 /// for both and say it in words.
 pub(super) fn is_for_concurrency(failure: &Failure) -> bool {
-    let says = |text: &str| {
-        text.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"concurren"))
-    };
+    let says =
+        |text: &str| text.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"concurren"));
     says(&failure.message) || failure.code.as_deref().is_some_and(says)
 }

@@ -78,7 +78,11 @@ impl Quota {
     /// # Errors
     ///
     /// The request has to wait.
-    fn reserve(&mut self, estimate: Amounts, now: Instant) -> Result<Option<Reservation>, MustWait> {
+    fn reserve(
+        &mut self,
+        estimate: Amounts,
+        now: Instant,
+    ) -> Result<Option<Reservation>, MustWait> {
         if self.asked(now).is_some() {
             return Err(MustWait);
         }
@@ -171,9 +175,8 @@ impl Health {
         let Some(quota) = &mut self.quota else { return };
         // What was read from a cache is not counted by some and corrected by the next reading of
         // the others.
-        let counted = usage.map(|usage| {
-            (usage.input.saturating_add(usage.cache_write), usage.total_output())
-        });
+        let counted = usage
+            .map(|usage| (usage.input.saturating_add(usage.cache_write), usage.total_output()));
         if let Some((counted, _)) = counted {
             quota.on_counted(input, counted, now);
         }

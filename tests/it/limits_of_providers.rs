@@ -159,7 +159,10 @@ async fn a_model_that_is_forbidden_does_not_bench_its_siblings() {
     }));
     for _ in 0..3 {
         let got = read(&router, &Ask::chat("lone/alpha", "hello")).await;
-        assert_eq!((got.status.as_u16(), &got.json()["error"]["code"]), (503, &"provider_credential".into()));
+        assert_eq!(
+            (got.status.as_u16(), &got.json()["error"]["code"]),
+            (503, &"provider_credential".into())
+        );
         assert_eq!(read(&router, &Ask::chat("lone/beta", "hello")).await.status, 200);
     }
     assert_eq!(view(&rig, "lone/alpha").attempts, 1);
@@ -194,20 +197,21 @@ async fn where_nothing_else_is_left_a_pause_the_provider_asked_for_is_kept_and_n
     }
 }
 
-/// Two credentials that allow 5 requests a second each, and callers who want 12.
+/// Two credentials that allow two requests a second each, and callers who want more.
 #[tokio::test(start_paused = true)]
 async fn with_limits_known_by_headers_hardly_anything_is_refused_upstream() {
     let behaviour = Behaviour {
         ttft: Latency::constant(Duration::from_millis(200)),
         token_gap: Latency::constant(Duration::ZERO),
-        limits: Limits { requests_per_minute: Some(300), tokens_per_minute: None },
+        limits: Limits { requests_per_minute: Some(120), tokens_per_minute: None },
         ..Behaviour::default()
     };
     let rig = Rig::new(Scenario::uniform(behaviour), ROUTES);
     let ask = Ask::chat("pool/alpha", "hello");
-    let (mut served, mut refused) = (0, 0);
+    let (mut served, mut refused) = (0_u32, 0_u32);
+    let began = Instant::now();
     for _ in 0..480 {
-        // Three at once, four times a second.
+        // Three at once, and again a moment after the last is answered.
         let all = tokio::join!(rig.ask(&ask), rig.ask(&ask), rig.ask(&ask));
         for got in [all.0, all.1, all.2] {
             match got.status.as_u16() {
@@ -221,15 +225,19 @@ async fn with_limits_known_by_headers_hardly_anything_is_refused_upstream() {
     let upstream = ["pool/alpha", "pool/alpha#2"].map(|id| view(&rig, id));
     let attempts: u64 = upstream.iter().map(|target| target.attempts).sum();
     let rejected: u64 = upstream.iter().map(|target| target.failures).sum();
-    println!("known limits: {served} served, {refused} refused here, {rejected} of {attempts} there");
-    assert!(refused > 100, "{refused} of 1,440, though demand is above the limits");
+    println!(
+        "known limits: {served} served, {refused} refused here, {rejected} of {attempts} there"
+    );
+    assert!(refused > 500, "{refused} of 1,440, though demand is above the limits");
     assert!(rejected * 100 < attempts, "{rejected} of {attempts} refused upstream");
-    assert!(served >= 1_100, "{served}: two minutes allow 600 at once and 10 a second");
+    let allowed = 240.0 + 4.0 * began.elapsed().as_secs_f64();
+    println!("known limits: {:.3} of what they allow", f64::from(served) / allowed);
+    assert!(f64::from(served) > 0.9 * allowed, "{served} of {allowed}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_overloaded_is_given_about_what_it_takes() {
-    let capacity = 40;
+    let capacity = 20;
     let busy = Behaviour {
         ttft: Latency::constant(Duration::from_millis(300)),
         token_gap: Latency::constant(Duration::from_millis(50)),
@@ -240,7 +248,7 @@ async fn a_target_that_is_overloaded_is_given_about_what_it_takes() {
     let rig = Rig::new(Scenario::uniform(busy), ROUTES);
     let until = Instant::now() + secs(120);
     let mut clients = JoinSet::new();
-    for number in 0..80 {
+    for number in 0..40 {
         let router = rig.router.clone();
         clients.spawn(async move {
             let ask = Ask::chat("busy", "hello");
@@ -257,14 +265,17 @@ async fn a_target_that_is_overloaded_is_given_about_what_it_takes() {
         sleep(secs(1)).await;
         let view = view(&rig, "claude/alpha");
         limits.push(view.limit.unwrap_or_default());
-        assert!(limits.len() < 60 || view.in_flight <= 50, "{view:?}");
+        assert!(limits.len() < 60 || view.in_flight <= 25, "{view:?}");
     }
     clients.join_all().await;
     let settled = &limits[60..];
     let (low, high) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
     println!("overload: capacity {capacity}, limit {low} to {high} after the first minute");
-    assert!(*low >= 30 && *high <= 50, "{limits:?}");
-    assert_eq!(metric(&rig, r#"tidegate_limit{target="claude/alpha"}"#), f64::from(limits[limits.len() - 1]));
+    assert!(*low >= 15 && *high <= 25, "{limits:?}");
+    assert_eq!(
+        metric(&rig, r#"tidegate_limit{target="claude/alpha"}"#),
+        f64::from(limits[limits.len() - 1])
+    );
     assert_eq!(rig.gateway.fleet().in_flight(), 0);
 }
 
@@ -296,7 +307,7 @@ async fn what_an_abandoned_request_would_have_used_is_given_back() {
         ..Scenario::instant().models[0].1.clone()
     };
     let rig = Rig::new(Scenario::uniform(behaviour), ROUTES);
-    assert_eq!(rig.ask(&Ask::chat("lone/alpha", "hello")).await.status, 200);
+    assert_eq!(rig.ask(&Ask::chat("lone/alpha", "[[sim:tokens=400]]")).await.status, 200);
     sleep(secs(60)).await;
     let before = view(&rig, "lone/alpha").headroom;
     assert!(before > 0.99, "{before}");
@@ -308,7 +319,7 @@ async fn what_an_abandoned_request_would_have_used_is_given_back() {
         assert!(timeout(Duration::from_millis(1), &mut waiting).await.is_err());
         let during = view(&rig, "lone/alpha");
         assert_eq!(during.in_flight, 10);
-        assert!(during.headroom < 0.95, "{during:?}");
+        assert!(during.headroom < 0.7, "{during:?}");
     }
     let after = view(&rig, "lone/alpha");
     assert_eq!(after.in_flight, 0);

@@ -128,9 +128,11 @@ impl<F: Fn(&UpstreamRequest) -> Reply + Send + Sync> Transport for Scripted<F> {
         let Reply { status, kind, headers: more, steps } = (self.0)(&request);
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static(kind));
-        headers.extend(more.into_iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        }));
+        headers.extend(
+            more.into_iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            }),
+        );
         let body = Box::new(Body { steps, sleep: None });
         Box::pin(async move { Ok(UpstreamReply { status, headers, body }) })
     }
