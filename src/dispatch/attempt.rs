@@ -37,6 +37,7 @@ const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 /// An answer that has begun.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved a few times a request, and not kept")]
 pub(super) enum Begun {
     /// It is all here.
     Whole(Whole),
