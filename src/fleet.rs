@@ -16,6 +16,7 @@ use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::telemetry::Metrics;
 
 mod budget;
+mod chance;
 mod credential;
 mod demand;
 mod group;
@@ -38,6 +39,7 @@ pub use ticket::Ticket;
 pub use view::{RankView, TargetView};
 
 use budget::Budgets;
+use chance::Chance;
 use credential::CredentialLive;
 use target::ProviderLive;
 
@@ -53,6 +55,7 @@ pub struct Fleet {
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
     owners: Mutex<Owners>,
     metrics: Arc<Metrics>,
+    chance: Arc<Chance>,
 }
 
 /// What targets have in common.
@@ -72,7 +75,13 @@ impl Fleet {
             groups: ArcSwap::default(),
             owners: Mutex::default(),
             metrics,
+            chance: Arc::default(),
         }
+    }
+
+    /// Makes decisions the same in every run, for rehearsals. Only the first call counts.
+    pub fn seed(&self, seed: u64) {
+        self.chance.seed(seed);
     }
 
     /// The targets of a route with what is known of them. Budgets of a route outlive its
@@ -87,7 +96,7 @@ impl Fleet {
         let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(&route.conduct)));
         let targets = route.tiers.iter().flatten();
         let members = targets.map(|target| (Arc::clone(target), self.live_of(target))).collect();
-        let group = Arc::new(Group::new(route, members, budgets));
+        let group = Arc::new(Group::new(route, members, budgets, Arc::clone(&self.chance)));
         // Callers make up the names of unlisted models, and memory may not grow with them.
         if route.tiers.iter().flatten().all(|target| target.model.listed) {
             self.groups.rcu(|groups| {
@@ -161,8 +170,8 @@ impl Fleet {
             let parked = self.metrics.credential_parked(endpoint.id.as_str());
             Arc::new(CredentialLive::new(endpoint, parked, Instant::now()))
         });
-        let credential = Arc::clone(credential);
-        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, parent, credential));
+        let shared = (parent, Arc::clone(credential), Arc::clone(&self.chance));
+        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, shared));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
             live.insert(id.clone(), Arc::clone(&fresh));

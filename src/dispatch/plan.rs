@@ -61,7 +61,7 @@ impl Plan {
         let group = fleet.group(&route);
         let demand = demand(call, &route, group.len());
         group.on_request(now);
-        let order = group.order(&demand, now, rand::random);
+        let order = group.order(&demand, now);
         let total = usize::try_from(route.conduct.attempts).unwrap_or(usize::MAX);
         let limits = AttemptLimits { total, ..AttemptLimits::default() };
         let limits = if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
@@ -116,7 +116,7 @@ impl Plan {
             return None;
         }
         let interactive = self.demand.is_interactive;
-        retry::backoff(made, interactive, retry_after, remaining, rand::random())
+        retry::backoff(made, interactive, retry_after, remaining, self.group.chance())
     }
 
     /// Begins an attempt on a target; nothing where there is nothing to pay it with, or where the

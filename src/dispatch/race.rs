@@ -82,12 +82,12 @@ impl Lane {
             plan.group.hedge_delay(first, &plan.order, &plan.demand, plan.remaining(), began);
         let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
         let patience = patience(call, plan);
-        let mut legs = [Some(self.leg(call, start, prepared, terms, patience, account)), None];
+        let mut legs = [Some(self.leg(call, (start, prepared), terms, patience, account)), None];
         let outcome = loop {
             match next_event(&mut legs, &mut late).await {
                 Event::Late => {
                     late = None;
-                    legs[1] = self.second(call, plan, scribe, (first, began), terms, account);
+                    legs[1] = self.second(call, plan, scribe, (first, began, terms), account);
                 }
                 Event::Ended(index, ended) => {
                     let Some(leg) = legs[index].take() else { continue };
@@ -119,8 +119,7 @@ impl Lane {
     fn leg<'a>(
         &'a self,
         call: &'a Call,
-        start: Start,
-        mut prepared: Prepared,
+        (start, mut prepared): (Start, Prepared),
         terms: Terms,
         patience: Duration,
         account: &mut Account,
@@ -143,8 +142,7 @@ impl Lane {
         call: &'a Call,
         plan: &mut Plan,
         scribe: &mut Scribe,
-        (first, began): (usize, Instant),
-        terms: Terms,
+        (first, began, terms): (usize, Instant, Terms),
         account: &mut Account,
     ) -> Option<Leg<'a>> {
         let now = Instant::now();
@@ -168,7 +166,7 @@ impl Lane {
         account.on_hedge();
         self.ledger.metrics().hedges.inc();
         let start = Start { position, target, ticket };
-        let leg = self.leg(call, start, prepared, terms, patience(call, plan), account);
+        let leg = self.leg(call, (start, prepared), terms, patience(call, plan), account);
         Some(Leg { input_usd, ..leg })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::budget::{Budgets, Extra};
+use super::chance::Chance;
 use super::demand::Demand;
 use super::target::TargetLive;
 use super::ticket::Ticket;
@@ -32,6 +33,7 @@ pub struct Group {
     budgets: Arc<Budgets>,
     pub(super) rank: rank::Settings,
     pub(super) hedge: Option<hedge::Settings>,
+    chance: Arc<Chance>,
     /// When its targets were last compared with each other.
     compared: Mutex<Option<Instant>>,
 }
@@ -62,6 +64,7 @@ impl Group {
         route: &Arc<Route>,
         members: Vec<(Arc<Target>, Arc<TargetLive>)>,
         budgets: Arc<Budgets>,
+        chance: Arc<Chance>,
     ) -> Self {
         let members = members.into_iter().map(|(target, live)| {
             let prices = prices_of(&target);
@@ -87,6 +90,7 @@ impl Group {
                 max_extra_spend: hedge.extra_spend,
                 ..hedge::Settings::default()
             }),
+            chance,
             compared: Mutex::new(None),
         }
     }
@@ -124,10 +128,15 @@ impl Group {
         self.budgets.on_request(self.hedge.as_ref(), now);
     }
 
-    /// Draws the order in which to try the targets for a request. `random` yields numbers uniform
-    /// in 0..1.
-    pub fn order(&self, demand: &Demand, now: Instant, mut random: impl FnMut() -> f64) -> Order {
+    /// A number uniform in 0..1.
+    pub fn chance(&self) -> f64 {
+        self.chance.draw()
+    }
+
+    /// Draws the order in which to try the targets for a request.
+    pub fn order(&self, demand: &Demand, now: Instant) -> Order {
         self.compare(demand, now);
+        let mut random = || self.chance.draw();
         let standings = self.standings(demand, now, Some(&mut random));
         let mut rest = &standings[..];
         let tiers: Vec<&[Standing]> = self
@@ -139,7 +148,7 @@ impl Group {
                 tier
             })
             .collect();
-        let plan = rank::plan(tiers.iter().copied(), &self.rank, random);
+        let plan = rank::plan(tiers.iter().copied(), &self.rank, || self.chance.draw());
         let position = |place: &Place| {
             let before: usize = self.tiers.iter().take(place.tier).sum();
             before + place.index
@@ -393,7 +402,7 @@ impl Member {
         settings: &eject::Settings,
         now: Instant,
     ) -> bool {
-        let random = rand::random();
+        let random = self.live.chance.draw();
         let change =
             self.live.health.lock().ejection.on_comparison(comparison, settings, now, random);
         match change {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::chance::Chance;
 use super::credential::CredentialLive;
 use super::health::Health;
 use crate::clock::Instant;
@@ -24,6 +25,7 @@ pub struct TargetLive {
     pub metrics: TargetMetrics,
     pub(super) health: Mutex<Health>,
     pub(super) provider: Arc<ProviderLive>,
+    pub(super) chance: Arc<Chance>,
     pub(super) credential: Arc<CredentialLive>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
@@ -50,8 +52,7 @@ impl TargetLive {
         id: TargetId,
         target: &Target,
         metrics: TargetMetrics,
-        provider: Arc<ProviderLive>,
-        credential: Arc<CredentialLive>,
+        (provider, credential, chance): (Arc<ProviderLive>, Arc<CredentialLive>, Arc<Chance>),
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
         let hash = rank::hash(id.as_str().as_bytes());
@@ -60,6 +61,7 @@ impl TargetLive {
             metrics,
             health: Mutex::new(Health::new(target.model.listed)),
             provider,
+            chance,
             credential,
             hash,
             in_flight: AtomicU32::new(0),

@@ -124,7 +124,7 @@ impl Ticket {
         if let Some(extra) = self.extra.take() {
             extra.repay(now);
         }
-        let random = rand::random();
+        let random = self.live.chance.draw();
         let mut health = self.live.health.lock();
         let transition = health.on_first_token(self.pass, self.shape, waited, random, now);
         health.on_load_accepted(now);
@@ -163,8 +163,8 @@ impl Ticket {
     pub fn fail(mut self, failure: &Failure, now: Instant) {
         self.end = End::Failed(failure.kind.as_str());
         self.live.failures.fetch_add(1, Ordering::Relaxed);
-        let random = rand::random();
         let live = Arc::clone(&self.live);
+        let random = live.chance.draw();
         let mut health = live.health.lock();
         let waited = now.saturating_duration_since(self.started);
         let told = (self.shape, self.first_token.is_none().then_some(waited));

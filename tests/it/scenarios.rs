@@ -27,7 +27,24 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(every_figure, failover, outage);
+scenarios!(
+    all_down_retries,
+    breaker_slow_traffic,
+    cut_after_commit,
+    cut_before_commit,
+    every_figure,
+    failover,
+    hedging_brownout,
+    hedging_stragglers,
+    outage,
+    outage_50rps,
+    recovery,
+    sink_fast_failure,
+    slow_neighbour,
+    soak_one_hour,
+    three_times_slower,
+    twenty_percent_errors,
+);
 
 #[test]
 fn a_scenario_holds_on_real_sockets() {
