@@ -12,15 +12,18 @@ use parking_lot::Mutex;
 
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::ids::{ProviderId, RouteName, TargetId};
+use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::telemetry::Metrics;
 
 mod budget;
 mod chance;
+mod credential;
 mod demand;
 mod group;
 mod health;
 mod latency;
+mod limits;
+mod quota;
 mod race;
 mod target;
 mod ticket;
@@ -29,6 +32,7 @@ mod view;
 pub use budget::Extra;
 pub use demand::Demand;
 pub use group::{Group, Order};
+pub use quota::Gauge;
 pub use race::{Race, Second};
 pub use target::TargetLive;
 pub use ticket::Ticket;
@@ -36,6 +40,7 @@ pub use view::{RankView, TargetView};
 
 use budget::Budgets;
 use chance::Chance;
+use credential::CredentialLive;
 use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
@@ -48,9 +53,16 @@ pub struct Fleet {
     live: ArcSwap<HashMap<TargetId, Arc<TargetLive>>>,
     /// One for each route that was asked for, of the configuration that was last asked for.
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
-    providers: Mutex<HashMap<ProviderId, Arc<ProviderLive>>>,
+    owners: Mutex<Owners>,
     metrics: Arc<Metrics>,
     chance: Arc<Chance>,
+}
+
+/// What targets have in common.
+#[derive(Debug, Default)]
+struct Owners {
+    providers: HashMap<ProviderId, Arc<ProviderLive>>,
+    credentials: HashMap<EndpointId, Arc<CredentialLive>>,
 }
 
 // === impl Fleet ===
@@ -61,7 +73,7 @@ impl Fleet {
         Self {
             live: ArcSwap::default(),
             groups: ArcSwap::default(),
-            providers: Mutex::default(),
+            owners: Mutex::default(),
             metrics,
             chance: Arc::default(),
         }
@@ -120,7 +132,18 @@ impl Fleet {
         self.live.load().values().map(|live| u64::from(live.in_flight())).sum()
     }
 
+    /// Sets those metrics of all targets that pass with time.
+    pub fn publish(&self, now: Instant) {
+        self.live.load().values().for_each(|live| live.publish(now));
+    }
+
     fn live_of(&self, target: &Target) -> Arc<TargetLive> {
+        let live = self.find_or_make(target);
+        live.credential.adopt(&target.endpoint);
+        live
+    }
+
+    fn find_or_make(&self, target: &Target) -> Arc<TargetLive> {
         if target.model.listed {
             return self.live_under(&target.id, target, target.model.name.as_str());
         }
@@ -135,19 +158,20 @@ impl Fleet {
             return Arc::clone(live);
         }
         // Held over the whole, so that of two requests that are first only one makes it.
-        let mut providers = self.providers.lock();
+        let mut owners = self.owners.lock();
         if let Some(live) = self.live.load().get(id) {
             return Arc::clone(live);
         }
         let provider = &target.endpoint.provider;
         let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
-        let parent = Arc::clone(providers.entry(provider.clone()).or_default());
-        let fresh = Arc::new(TargetLive::new(
-            id.clone(),
-            target,
-            metrics,
-            (parent, Arc::clone(&self.chance)),
-        ));
+        let parent = Arc::clone(owners.providers.entry(provider.clone()).or_default());
+        let endpoint = &target.endpoint;
+        let credential = owners.credentials.entry(endpoint.id.clone()).or_insert_with(|| {
+            let parked = self.metrics.credential_parked(endpoint.id.as_str());
+            Arc::new(CredentialLive::new(endpoint, parked, Instant::now()))
+        });
+        let shared = (parent, Arc::clone(credential), Arc::clone(&self.chance));
+        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, shared));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
             live.insert(id.clone(), Arc::clone(&fresh));

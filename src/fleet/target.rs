@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::chance::Chance;
+use super::credential::CredentialLive;
 use super::health::Health;
 use crate::clock::Instant;
 use crate::config::Target;
@@ -24,6 +26,7 @@ pub struct TargetLive {
     pub(super) health: Mutex<Health>,
     pub(super) provider: Arc<ProviderLive>,
     pub(super) chance: Arc<Chance>,
+    pub(super) credential: Arc<CredentialLive>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
     pub(super) in_flight: AtomicU32,
@@ -49,7 +52,7 @@ impl TargetLive {
         id: TargetId,
         target: &Target,
         metrics: TargetMetrics,
-        (provider, chance): (Arc<ProviderLive>, Arc<Chance>),
+        (provider, credential, chance): (Arc<ProviderLive>, Arc<CredentialLive>, Arc<Chance>),
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
         let hash = rank::hash(id.as_str().as_bytes());
@@ -59,6 +62,7 @@ impl TargetLive {
             health: Mutex::new(Health::new(target.model.listed)),
             provider,
             chance,
+            credential,
             hash,
             in_flight: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
@@ -84,8 +88,28 @@ impl TargetLive {
     }
 
     /// Why its credential cannot be used now.
-    pub(super) fn credential_exclusion(&self, _now: Instant) -> Option<Exclusion> {
-        None
+    pub(super) fn credential_exclusion(&self, now: Instant) -> Option<Exclusion> {
+        self.credential.exclusion(now)
+    }
+
+    /// In how long it may be asked again, where it may not now and that is known.
+    pub(super) fn ready_after(&self, now: Instant) -> Option<Duration> {
+        let mut health = self.health.lock();
+        let waits = [
+            health.ready_after(now),
+            health.quota_wait(now),
+            health.refusal_wait(self.credential.epoch(), now),
+            self.credential.ready_after(now),
+        ];
+        waits.into_iter().flatten().max()
+    }
+
+    /// Sets those metrics that pass with time.
+    pub(super) fn publish(&self, now: Instant) {
+        let mut health = self.health.lock();
+        health.forget_limits(now);
+        self.metrics.limit.set(i64::from(health.limit()));
+        self.metrics.headroom.set(health.headroom(now));
     }
 
     /// Whether most of its provider's targets are out, though it is not.

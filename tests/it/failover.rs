@@ -239,6 +239,7 @@ async fn what_may_pass_is_told_rather_than_what_will_not() {
         ("status=500", "status=402", 502),
         ("status=500", "status=400", 400),
     ] {
+        recover().await;
         let text = format!("[[sim:on=alpha,{alpha}]] [[sim:on=beta,{beta}]]");
         let got = rig.ask(&Ask::chat("pair", &text)).await;
         assert_eq!(got.status, status, "{alpha}, {beta}: {got:#?}");

@@ -21,6 +21,7 @@ mod hedging;
 mod journal;
 mod keys;
 mod leaks;
+mod limits_of_providers;
 mod limits_of_time;
 mod process;
 mod providers;

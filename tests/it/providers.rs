@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,6 +21,9 @@ use tidegate::upstream::{SendFuture, Transport, UpstreamRequest};
 use tower::ServiceExt;
 
 use crate::rig::{Ask, End, Rig, read};
+
+/// After this nothing is known of how a target failed.
+const FORGOTTEN: Duration = Duration::from_secs(700);
 
 /// Passes requests on to the simulator and keeps them.
 #[derive(Debug)]
@@ -232,6 +236,7 @@ async fn every_provider_answers_fails_and_breaks_as_a_caller_expects() {
                 ("status=500", 502, None),
                 ("status=401", 503, None),
             ] {
+                tokio::time::advance(FORGOTTEN).await;
                 let ask = stage.ask(dialect, &format!("[[sim:{fault}]]"), false);
                 let got = read(&stage.router, &ask).await;
                 assert_eq!(got.status, status, "{id} {fault}: {}", got.body);
@@ -241,6 +246,7 @@ async fn every_provider_answers_fails_and_breaks_as_a_caller_expects() {
                 }
             }
             for fault in ["cut_after=4", "reset_after=4", "error_event=4", "no_terminal"] {
+                tokio::time::advance(FORGOTTEN).await;
                 let ask = stage.ask(dialect, &format!("[[sim:tokens=9,{fault}]]"), true);
                 let got = read(&stage.router, &ask).await;
                 assert_eq!(

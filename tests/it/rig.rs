@@ -104,8 +104,8 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tidegate.toml");
         std::fs::write(&file, format!("{PROVIDERS}\n{routes}")).unwrap();
-        let source =
-            Source { file: Some(file), ..Source::environment(Environment::fixed([("NONE", "")])) };
+        let keys = Environment::fixed([("KEY_ONE", "sk-one"), ("KEY_TWO", "sk-two")]);
+        let source = Source { file: Some(file), ..Source::environment(keys) };
         let snapshot = load(&source, None).unwrap_or_else(|problems| panic!("{problems}"));
         let url = format!("sqlite:{}/tidegate.db", folder.path().display());
         let store = Store::new(url.parse().unwrap());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tidegate::failure::{Failure, FailureKind};
 use tidegate::upstream::{SendFuture, Transport, UpstreamBody, UpstreamReply, UpstreamRequest};
 use tokio::time::{Sleep, sleep};
@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep};
 pub(crate) struct Reply {
     status: StatusCode,
     kind: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
     steps: VecDeque<Step>,
 }
 
@@ -43,7 +44,7 @@ struct Body {
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
-        Self { status, kind: "application/json", steps: VecDeque::new() }
+        Self { status, kind: "application/json", headers: Vec::new(), steps: VecDeque::new() }
     }
 
     /// A stream, with status 200.
@@ -54,6 +55,11 @@ impl Reply {
     /// A stream that is labelled as something else.
     pub(crate) fn mislabelled_stream() -> Self {
         Self::status(200)
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     pub(crate) fn chunk(self, bytes: impl Into<Bytes>) -> Self {
@@ -119,9 +125,14 @@ impl<F> fmt::Debug for Scripted<F> {
 
 impl<F: Fn(&UpstreamRequest) -> Reply + Send + Sync> Transport for Scripted<F> {
     fn send(&self, request: UpstreamRequest) -> SendFuture<'_> {
-        let Reply { status, kind, steps } = (self.0)(&request);
+        let Reply { status, kind, headers: more, steps } = (self.0)(&request);
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static(kind));
+        headers.extend(
+            more.into_iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            }),
+        );
         let body = Box::new(Body { steps, sleep: None });
         Box::pin(async move { Ok(UpstreamReply { status, headers, body }) })
     }
