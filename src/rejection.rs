@@ -120,6 +120,12 @@ pub enum Rejection {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
+    /// There are more requests than can be served, and this one is among those that are not.
+    #[error("too many requests at the moment; try again in {} s", .retry_after.as_secs_f64().ceil())]
+    Overloaded {
+        /// When to try again; at least a second.
+        retry_after: Duration,
+    },
     /// Something of ours that the request cannot do without is away, such as the store of keys.
     #[error("{what} cannot be reached at the moment; try again")]
     Unavailable {
@@ -177,6 +183,8 @@ impl Rejection {
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
             Self::NobodyReady { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
+            // As many as there are, the log would be what breaks; metrics and the journal tell.
+            Self::Overloaded { .. }      => (S::SERVICE_UNAVAILABLE,   SERVER,  "overloaded",            L::DEBUG),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
             Self::AttemptsFailed { failure, .. } => return failed_face(failure),
@@ -207,6 +215,7 @@ impl Rejection {
             Self::NobodyReady { retry_after, .. } => {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
             }
+            Self::Overloaded { retry_after } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Invalid { .. }
             | Self::Unsupported { .. }
@@ -249,6 +258,7 @@ impl Rejection {
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::NobodyReady { .. }
+            | Self::Overloaded { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
             | Self::Draining

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http_body::Body as _;
 
 use super::error::ApiError;
 use super::headers::{self, Wishes};
@@ -14,9 +16,15 @@ use super::{Edge, body, caller, panics, reply};
 use crate::clock::Instant;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
+use crate::gateway::Ask;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
+
+/// Bytes of a body for one token of its prompt.
+const BYTES_A_TOKEN: u64 = 4;
+/// What an answer is taken for before anything is known of the request.
+const USUAL_OUTPUT_TOKENS: u64 = 256;
 
 /// What axum wants of a handler.
 type Handled = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -65,11 +73,22 @@ async fn serve(
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
-    let server = &snapshot.settings.server;
-    let body = body::read(body, server.request_body_limit.0, server.request_read_timeout.0).await;
-    let asked = body.and_then(|body| Asked::read(kind, &parts.headers, body));
-    let Asked { envelope, wishes } = match asked {
-        Ok(asked) => asked,
+    let read = async {
+        let wishes = Wishes::read(&parts.headers)?;
+        let priority = caller.priority_of(wishes.priority);
+        let cost = guess_cost(&body);
+        let ask = Ask::new(&caller.id, request_id, priority, cost);
+        let within = wishes.timeout.unwrap_or(Duration::MAX);
+        let admission = &snapshot.settings.admission;
+        account.on_admitted(edge.gateway.admit(&ask, admission, within).await?);
+        let server = &snapshot.settings.server;
+        let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
+        let body = body::read(body, limit, within).await?;
+        let envelope = read_envelope(kind, body)?;
+        Ok((envelope, wishes, priority))
+    };
+    let (envelope, wishes, priority) = match read.await {
+        Ok(read) => read,
         Err(rejection) => {
             account.reject(&rejection);
             return refuse(rejection);
@@ -81,7 +100,7 @@ async fn serve(
         dialect: dialect(kind),
         envelope,
         timeout: wishes.timeout,
-        priority: caller.priority_of(wishes.priority),
+        priority,
         midstream: wishes.midstream,
         sticky: wishes.sticky,
         client_retries: wishes.client_retries,
@@ -116,28 +135,25 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     }
 }
 
-/// What the caller asks for, checked as far as every target needs it.
-struct Asked {
-    envelope: Envelope,
-    wishes: Wishes,
+/// Reads the body as far as every target needs it.
+fn read_envelope(kind: EndpointKind, body: Bytes) -> Result<Envelope, Rejection> {
+    let mut envelope = Envelope::read(body)?;
+    envelope.require(match kind {
+        EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
+        EndpointKind::Completions => "prompt",
+        EndpointKind::Embeddings => "input",
+    })?;
+    if kind == EndpointKind::Messages {
+        envelope.require("max_tokens")?;
+    }
+    if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
+        // These answers come whole, whatever is asked for.
+        envelope.stream = false;
+    }
+    Ok(envelope)
 }
 
-impl Asked {
-    fn read(kind: EndpointKind, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
-        let wishes = Wishes::read(headers)?;
-        let mut envelope = Envelope::read(body)?;
-        envelope.require(match kind {
-            EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
-            EndpointKind::Completions => "prompt",
-            EndpointKind::Embeddings => "input",
-        })?;
-        if kind == EndpointKind::Messages {
-            envelope.require("max_tokens")?;
-        }
-        if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
-            // These answers come whole, whatever is asked for.
-            envelope.stream = false;
-        }
-        Ok(Self { envelope, wishes })
-    }
+/// What a request costs in tokens, as far as its headers tell: its length is what it says.
+fn guess_cost(body: &Body) -> u64 {
+    body.size_hint().lower() / BYTES_A_TOKEN + USUAL_OUTPUT_TOKENS
 }

@@ -95,6 +95,7 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::RequestTimeout { .. }
         | Rejection::DeadlinePassed { .. }
         | Rejection::NobodyReady { .. }
+        | Rejection::Overloaded { .. }
         | Rejection::StreamFailed { .. }
         | Rejection::Draining => false,
     }

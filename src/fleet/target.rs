@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::gate::Gate;
 use super::health::Health;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
 use crate::policy::breaker::{self, State, Transition};
 use crate::policy::rank::{self, Exclusion};
-use crate::telemetry::TargetMetrics;
+use crate::telemetry::{GateMetrics, TargetMetrics};
 
 /// The live side of one target.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct TargetLive {
     /// Its metrics.
     pub metrics: TargetMetrics,
     pub(super) health: Mutex<Health>,
+    /// Who may be there at a time.
+    pub(super) gate: Arc<Gate>,
     pub(super) provider: Arc<ProviderLive>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
@@ -46,7 +49,7 @@ impl TargetLive {
     pub(super) fn new(
         id: TargetId,
         target: &Target,
-        metrics: TargetMetrics,
+        (metrics, gate): (TargetMetrics, GateMetrics),
         provider: Arc<ProviderLive>,
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
@@ -55,6 +58,7 @@ impl TargetLive {
             id,
             metrics,
             health: Mutex::new(Health::new(target.model.listed)),
+            gate: Gate::new(gate, rand::random(), Instant::now()),
             provider,
             hash,
             in_flight: AtomicU32::new(0),
@@ -63,6 +67,11 @@ impl TargetLive {
             drained: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
         }
+    }
+
+    /// Who may be there at a time, and who waits for it.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Attempts under way.

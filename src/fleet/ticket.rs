@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::budget::{Budgets, Extra};
 use super::demand::Demand;
+use super::gate::Slot;
 use super::group::Member;
 use super::target::TargetLive;
 use crate::catalog::Model;
@@ -34,6 +35,8 @@ pub struct Ticket {
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
     _extra: Option<Extra>,
+    /// Its place among those that may be there at a time; given back with the ticket.
+    _slot: Slot,
     end: Option<&'static str>,
 }
 
@@ -45,7 +48,7 @@ impl Ticket {
         member: &Member,
         budgets: &Arc<Budgets>,
         demand: &Demand,
-        extra: Option<Extra>,
+        (slot, extra): (Slot, Option<Extra>),
         is_panic: bool,
         now: Instant,
     ) -> Result<Self, Exclusion> {
@@ -57,7 +60,9 @@ impl Ticket {
             return Err(Exclusion::Open);
         }
         health.on_attempt(now);
+        let limit = health.limit();
         drop(health);
+        live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
         live.in_flight.fetch_add(1, Ordering::Relaxed);
         live.metrics.in_flight.inc();
@@ -71,6 +76,7 @@ impl Ticket {
             started: now,
             first_token: None,
             _extra: extra,
+            _slot: slot,
             end: None,
         })
     }
@@ -147,6 +153,8 @@ impl Drop for Ticket {
         self.live.metrics.in_flight.dec();
         self.live.attempts.fetch_add(1, Ordering::Relaxed);
         self.budgets.on_end();
+        let limit = self.live.health.lock().limit();
+        self.live.gate.learn_limit(limit);
         let given_up = self.end.is_none_or(|end| end == "superseded");
         if given_up && self.first_token.is_none() {
             let now = Instant::now();

@@ -1,3 +1,5 @@
+//! Who gets a slot, who waits and who is turned away; a simulation of overload.
+
 #![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
 
 use super::*;
