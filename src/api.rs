@@ -25,6 +25,7 @@ mod models;
 mod panics;
 mod reply;
 pub mod server;
+mod streams;
 mod tokens;
 
 use error::ApiError;
@@ -51,6 +52,7 @@ pub fn router(edge: Edge) -> Router {
         .route("/v1/messages/count_tokens", post(tokens::count))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/streams/{id}", get(streams::read).delete(streams::cancel))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

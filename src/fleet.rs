@@ -21,6 +21,7 @@ mod demand;
 mod gate;
 mod group;
 mod health;
+mod latency;
 mod race;
 mod target;
 mod ticket;

@@ -19,6 +19,10 @@ use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
+mod streams;
+
+pub use streams::{Limits, Opened, Reader, Stream, Streams};
+
 /// All that requests share.
 #[derive(Debug)]
 pub struct Gateway {
@@ -34,6 +38,7 @@ pub struct Gateway {
     /// Who is served at a time.
     door: Arc<Gate>,
     tracer: Option<Arc<Tracer>>,
+    streams: Streams,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -74,6 +79,7 @@ impl Gateway {
             ledger,
             door,
             tracer,
+            streams: Streams::default(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -139,6 +145,11 @@ impl Gateway {
     /// Requests that were admitted and have not ended, and those that wait to be.
     pub fn admitted(&self) -> (usize, usize) {
         (self.door.in_use(), self.door.queued())
+    }
+
+    /// Streams that their callers may come back to.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// Refuses new requests from now on.

@@ -117,6 +117,20 @@ pub enum Rejection {
         #[source]
         failure: Failure,
     },
+    /// What follows an event of a resumable stream is no longer kept.
+    #[error(
+        "what follows event {after} is no longer kept; the oldest event of the stream that is, is \
+         {oldest}"
+    )]
+    StreamPast {
+        /// The event that was to be read on after; 0 is the beginning.
+        after: u64,
+        /// The oldest event that is kept.
+        oldest: u64,
+    },
+    /// A resumable stream was ended by its caller.
+    #[error("the stream was cancelled by its caller")]
+    StreamCancelled,
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
@@ -181,6 +195,8 @@ impl Rejection {
             Self::RequestTimeout { .. }  => (S::REQUEST_TIMEOUT,       INVALID, "request_timeout",       L::DEBUG),
             Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
+            Self::StreamPast { .. }      => (S::GONE,                  INVALID, "stream_position_gone",  L::DEBUG),
+            Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
             Self::NobodyReady { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
             // As many as there are, the log would be what breaks; metrics and the journal tell.
@@ -228,6 +244,8 @@ impl Rejection {
             | Self::RequestTimeout { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
+            | Self::StreamPast { .. }
+            | Self::StreamCancelled
             | Self::Internal { .. } => None,
         }
     }
@@ -261,6 +279,8 @@ impl Rejection {
             | Self::Overloaded { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
+            | Self::StreamPast { .. }
+            | Self::StreamCancelled
             | Self::Draining
             | Self::Unavailable { .. }
             | Self::Internal { .. } => None,

@@ -8,18 +8,22 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use http::request::Parts;
 use http_body::Body as _;
 
 use super::error::ApiError;
 use super::headers::{self, Wishes};
-use super::{Edge, body, caller, panics, reply};
+use super::{Edge, body, caller, panics, reply, streams};
+use crate::callers::Caller;
 use crate::clock::Instant;
+use crate::config::Settings;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
-use crate::gateway::Ask;
+use crate::gateway::{Ask, Opened};
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
+use crate::units::Priority;
 
 /// Bytes of a body for one token of its prompt.
 const BYTES_A_TOKEN: u64 = 4;
@@ -73,22 +77,9 @@ async fn serve(
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
-    let read = async {
-        let wishes = Wishes::read(&parts.headers)?;
-        let priority = caller.priority_of(wishes.priority);
-        let cost = guess_cost(&body);
-        let ask = Ask::new(&caller.id, request_id, priority, cost);
-        let within = wishes.timeout.unwrap_or(Duration::MAX);
-        let admission = &snapshot.settings.admission;
-        account.on_admitted(edge.gateway.admit(&ask, admission, within).await?);
-        let server = &snapshot.settings.server;
-        let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
-        let body = body::read(body, limit, within).await?;
-        let envelope = read_envelope(kind, body)?;
-        Ok((envelope, wishes, priority))
-    };
-    let (envelope, wishes, priority) = match read.await {
-        Ok(read) => read,
+    let asked = Asked::read(&edge, &caller, &snapshot.settings, (kind, &parts, body), &mut account);
+    let Asked { envelope, wishes, priority } = match asked.await {
+        Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);
             return refuse(rejection);
@@ -125,9 +116,15 @@ fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejecti
 async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     let request_id: RequestId = call.request_id.clone();
     let dialect = call.dialect;
+    let resumable = call.resumable.then(|| call.caller.id.clone());
     match edge.lane.complete(call, account).await {
         Ok(Answer::Whole(body, served)) => reply::whole(body, &request_id, &served),
-        Ok(Answer::Stream(stream, served)) => reply::stream(*stream, &request_id, &served),
+        Ok(Answer::Stream(stream, served)) => match resumable {
+            None => reply::stream(Body::new(*stream), &request_id, &served),
+            Some(owner) => {
+                streams::open(edge, stream, Opened { id: request_id, owner, dialect, served })
+            }
+        },
         Err(refused) => {
             let Refused { rejection, served } = *refused;
             ApiError::of(rejection, dialect, request_id.as_str(), served).into_response()
@@ -135,8 +132,42 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     }
 }
 
+/// What the caller asks for, checked as far as every target needs it.
+struct Asked {
+    envelope: Envelope,
+    wishes: Wishes,
+    priority: Priority,
+}
+
+impl Asked {
+    /// Reads the headers, waits to be admitted by what they tell, and only then reads the body.
+    async fn read(
+        edge: &Edge,
+        caller: &Caller,
+        settings: &Settings,
+        (kind, head, body): (EndpointKind, &Parts, Body),
+        account: &mut Account,
+    ) -> Result<Self, Rejection> {
+        let wishes = Wishes::read(&head.headers)?;
+        let priority = caller.priority_of(wishes.priority);
+        let ask = Ask::new(&caller.id, account.request_id(), priority, guess_cost(&body));
+        let within = wishes.timeout.unwrap_or(Duration::MAX);
+        let slot = edge.gateway.admit(&ask, &settings.admission, within).await?;
+        account.on_admitted(slot);
+        let server = &settings.server;
+        let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
+        let body = body::read(body, limit, within).await?;
+        let envelope = read_envelope(kind, body, wishes.resumable)?;
+        Ok(Self { envelope, wishes, priority })
+    }
+}
+
 /// Reads the body as far as every target needs it.
-fn read_envelope(kind: EndpointKind, body: Bytes) -> Result<Envelope, Rejection> {
+fn read_envelope(
+    kind: EndpointKind,
+    body: Bytes,
+    is_resumable: bool,
+) -> Result<Envelope, Rejection> {
     let mut envelope = Envelope::read(body)?;
     envelope.require(match kind {
         EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
@@ -149,6 +180,11 @@ fn read_envelope(kind: EndpointKind, body: Bytes) -> Result<Envelope, Rejection>
     if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
         // These answers come whole, whatever is asked for.
         envelope.stream = false;
+    }
+    if is_resumable && !envelope.stream {
+        let problem = "`x-resumable: true` needs a request with `stream: true`, to an endpoint \
+                       that streams";
+        return Err(Rejection::invalid("x-resumable", problem));
     }
     Ok(envelope)
 }

@@ -97,6 +97,8 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::NobodyReady { .. }
         | Rejection::Overloaded { .. }
         | Rejection::StreamFailed { .. }
+        | Rejection::StreamPast { .. }
+        | Rejection::StreamCancelled
         | Rejection::Draining => false,
     }
 }

@@ -50,6 +50,11 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
             "problems": problems,
             "waiting_for_restart": reloads.waiting_for_restart,
         },
+        "resumable_streams": {
+            "running": gateway.streams().running(),
+            "kept": gateway.streams().len(),
+            "bytes": gateway.streams().bytes(),
+        },
         "in_flight": gateway.fleet().in_flight(),
         "journal": journal,
     });

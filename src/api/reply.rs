@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 
-use crate::dispatch::{AnswerStream, Served};
+use crate::dispatch::Served;
 use crate::ids::RequestId;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,8 +47,8 @@ pub(super) fn whole(body: Bytes, request_id: &RequestId, served: &Served) -> Res
 }
 
 /// An answer that is still coming.
-pub(super) fn stream(stream: AnswerStream, request_id: &RequestId, served: &Served) -> Response {
-    let mut response = Response::new(Body::new(stream));
+pub(super) fn stream(stream: Body, request_id: &RequestId, served: &Served) -> Response {
+    let mut response = Response::new(stream);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

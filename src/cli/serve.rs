@@ -127,6 +127,8 @@ async fn supervise(
         let _ = announce(made, &mut io::stderr());
     }));
     tasks.spawn(reload_keys(callers, current.clone()));
+    let expiring = Arc::clone(&gateway);
+    tasks.spawn(async move { expiring.streams().upkeep().await });
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
@@ -143,6 +145,7 @@ async fn supervise(
                 server,
                 closing.clone(),
                 settings.server.drain_timeout.0,
+                || 0,
             )))
         }
     };
@@ -292,8 +295,14 @@ fn limits(settings: &ServerSettings) -> ConnectionLimits {
     }
 }
 
-/// Serves until told to stop, and then for as long as requests may still go on.
-async fn until_drained(server: Server, closing: watch::Receiver<bool>, drain_timeout: Duration) {
+/// Serves until told to stop, and then for as long as requests may still go on. `streams` says how
+/// many of them go on without a connection.
+async fn until_drained(
+    server: Server,
+    closing: watch::Receiver<bool>,
+    drain_timeout: Duration,
+    streams: impl Fn() -> usize,
+) {
     let tasks = Tasks::new();
     let mut told = closing.clone();
     let drain = async {
@@ -301,10 +310,15 @@ async fn until_drained(server: Server, closing: watch::Receiver<bool>, drain_tim
         let _ = told.wait_for(|closing| *closing).await;
         tokio::time::sleep(drain_timeout).await;
     };
+    let serve = async {
+        server.run(&tasks, closing).await;
+        until(|| streams() == 0).await;
+    };
     tokio::select! {
-        () = server.run(&tasks, closing) => {}
+        () = serve => {}
         () = drain => {
-            tracing::warn!("{} connections did not finish in time", tasks.len());
+            let (connections, streams) = (tasks.len(), streams());
+            tracing::warn!("{connections} connections and {streams} streams did not finish in time");
         }
     }
 }
@@ -382,6 +396,7 @@ impl DataThread {
         upkeep.spawn(Arc::clone(&live).sweep_idle());
         let lane = gateway.lane(Arc::new(Transports { live, sim }));
         let metrics = Arc::clone(&gateway.metrics);
+        let going_on = Arc::clone(&gateway);
         let edge = Edge { gateway, lane, is_loopback: settings.listen.ip().is_loopback() };
         let listener = TcpListener::from_std(listener)?;
         let router = match admin {
@@ -389,7 +404,8 @@ impl DataThread {
             None => api::router(edge),
         };
         let server = Server { listener, router, limits: limits(&settings), metrics };
-        until_drained(server, closing, settings.drain_timeout.0).await;
+        let streams = || going_on.streams().running();
+        until_drained(server, closing, settings.drain_timeout.0, streams).await;
         Ok(())
     }
 }

@@ -78,13 +78,14 @@ pub struct RetrySettings {
     /// The most attempts of one request, over all targets.
     #[schemars(range(min = 1, max = 10))]
     pub attempts: u8,
-    /// The most further attempts of all requests together, as a share of the requests.
+    /// The most further attempts that may fail as well, as a share of the requests; those that are
+    /// answered cost nothing.
     pub budget: Ratio,
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { attempts: 3, budget: Ratio::percent(20) }
+        Self { attempts: 3, budget: Ratio::percent(15) }
     }
 }
 

@@ -272,9 +272,10 @@ impl Plan {
 fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
     let envelope = &call.envelope;
     let mut demand = Demand {
-        ask: Ask::new(&call.caller.id, &call.request_id, call.priority, 1),
+        ask: Ask::new(&call.caller.id, call.request_id.as_str(), call.priority, 1),
         input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
         max_output: envelope.max_tokens,
+        streamed: envelope.stream,
         is_interactive: call.priority.level() <= LEAST_INTERACTIVE,
         choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),
         ..Demand::default()

@@ -95,7 +95,7 @@ impl Lane {
                     match *ended {
                         Ok(begun) => break self.won(leg, begun, &mut legs, account, now),
                         Err(lost) => {
-                            let failed = self.lost(leg, lost, call, account, now);
+                            let failed = self.lost(leg, lost, (call, &terms), account, now);
                             if legs.iter().all(Option::is_none) {
                                 break Outcome::Lost(failed);
                             }
@@ -206,7 +206,7 @@ impl Lane {
         &self,
         leg: Leg<'_>,
         lost: Lost,
-        call: &Call,
+        (call, terms): (&Call, &Terms),
         account: &mut Account,
         now: Instant,
     ) -> Failed {
@@ -216,7 +216,12 @@ impl Lane {
             account.on_waste(&target, ticket.metrics(), &said);
         }
         note_failure(call, &target, &failure, span, account);
-        ticket.fail(&failure, now);
+        let given = terms.conduct.timeouts.first_token;
+        if failure.kind == FailureKind::SlowStart && ticket.waited(now) < given {
+            ticket.out_of_time();
+        } else {
+            ticket.fail(&failure, now);
+        }
         Failed { failure, position }
     }
 }

@@ -98,6 +98,7 @@ impl Lane {
         }
         let pause = plan.again(position, failure.retry_after, Instant::now())?;
         tokio::time::sleep(pause).await;
+        account.on_upstream_wait(pause);
         let target = Arc::clone(plan.group.target(position)?);
         let start = plan.start(position, target, Instant::now()).ok()?;
         self.ledger.metrics().retries.inc();

@@ -254,6 +254,15 @@ impl AnswerStream {
         Answer::Stream(Box::new(stream), super::Served::default())
     }
 
+    /// Whether the caller has got the whole answer, its end included.
+    pub fn has_told_its_end(&self) -> bool {
+        match &self.state {
+            State::Live(live) => live.wire.saw_terminal() && live.held.is_empty(),
+            State::Opening(..) | State::Last(_) => false,
+            State::Done => true,
+        }
+    }
+
     fn new(state: State, account: Option<Account>, keep_alive: Option<Duration>) -> Self {
         let now = Instant::now();
         // The first look at the clock arms it properly.

@@ -37,7 +37,8 @@ struct State {
 #[must_use]
 #[derive(Debug)]
 pub struct Extra {
-    budgets: Arc<Budgets>,
+    /// `None` once repaid.
+    budgets: Option<Arc<Budgets>>,
 }
 
 // === impl Budgets ===
@@ -67,7 +68,7 @@ impl Budgets {
     pub(super) fn extra(self: &Arc<Self>, now: Instant) -> Option<Extra> {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let paid = self.state.lock().retry.try_withdraw(in_flight, now);
-        paid.then(|| Extra { budgets: Arc::clone(self) })
+        paid.then(|| Extra { budgets: Some(Arc::clone(self)) })
     }
 
     /// Pays for a hedge that may cost `usd`, or says which budget has too little.
@@ -91,7 +92,7 @@ impl Budgets {
             state.spend.refund(usd, now);
             return Err(hedge::Why::RetryBudget);
         }
-        Ok(Extra { budgets: Arc::clone(self) })
+        Ok(Extra { budgets: Some(Arc::clone(self)) })
     }
 
     /// Tokens that an answer is expected to have, at most `cap`.
@@ -121,8 +122,19 @@ impl Budgets {
 
 // === impl Extra ===
 
+impl Extra {
+    /// The attempt has begun to answer, so it costs nothing.
+    pub(super) fn repay(mut self, now: Instant) {
+        if let Some(budgets) = self.budgets.take() {
+            budgets.state.lock().retry.repay(now);
+        }
+    }
+}
+
 impl Drop for Extra {
     fn drop(&mut self) {
-        self.budgets.state.lock().retry.release();
+        if let Some(budgets) = &self.budgets {
+            budgets.state.lock().retry.release();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a request asks of a target, as far as ranking needs it.
 
 use super::gate::Ask;
+use super::latency::Shape;
 use crate::catalog::{Feature, Model};
 use crate::policy::hedge::SizeBucket;
 
@@ -17,6 +18,8 @@ pub struct Demand {
     pub features: Vec<Feature>,
     /// The hash of what requests stick together by, where the route wants that.
     pub sticky: Option<u64>,
+    /// Whether the answer comes token by token.
+    pub streamed: bool,
     /// Whether somebody waits for the answer.
     pub is_interactive: bool,
     /// How many alternatives are asked for.
@@ -28,9 +31,9 @@ pub struct Demand {
 // === impl Demand ===
 
 impl Demand {
-    /// The prompt's size.
-    pub fn size(&self) -> SizeBucket {
-        SizeBucket::of(self.input_tokens)
+    /// What the time to its first token is compared with.
+    pub(super) fn shape(&self) -> Shape {
+        Shape { size: SizeBucket::of(self.input_tokens), streamed: self.streamed }
     }
 
     /// Whether a model can do what is asked, as far as it is known: nothing is known of a model

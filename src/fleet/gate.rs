@@ -45,6 +45,8 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 pub struct Gate {
     /// 0: as many as like.
     limit: AtomicUsize,
+    /// Whether what is learnt does not change the limit.
+    is_fixed: AtomicBool,
     in_use: AtomicUsize,
     /// Slots given back since the queue was last looked at.
     released: AtomicU32,
@@ -104,6 +106,7 @@ impl Gate {
             Line { shed: Shed::new(settings, 0, salt, now), waiting: HashMap::new(), next_id: 0 };
         Arc::new(Self {
             limit: AtomicUsize::new(0),
+            is_fixed: AtomicBool::new(false),
             in_use: AtomicUsize::new(0),
             released: AtomicU32::new(0),
             is_busy: AtomicBool::new(false),
@@ -122,9 +125,15 @@ impl Gate {
         }
     }
 
-    /// Takes over what was learnt of a target; 0 where nothing was.
+    /// Sets the limit for good, whatever is learnt.
+    pub fn fix_limit(self: &Arc<Self>, limit: u32) {
+        self.is_fixed.store(true, Ordering::Relaxed);
+        self.set_limit(limit);
+    }
+
+    /// Takes over what was learnt of a target; 0 where there is no limit.
     pub(super) fn learn_limit(self: &Arc<Self>, limit: u32) {
-        if limit > 0 {
+        if !self.is_fixed.load(Ordering::Relaxed) {
             self.set_limit(limit);
         }
     }

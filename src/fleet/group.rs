@@ -350,11 +350,12 @@ impl Member {
         let input_tokens = demand.input_tokens as f64;
         let mut health = live.health.lock();
         health.breaker.set_suspect(is_suspect);
+        let (ttft_seconds, idle_seconds) = health.latency.expected(demand.shape(), now);
         Standing {
             admission: self.admission(&health, demand, now),
             success: health.success(now),
-            ttft_seconds: health.ttft_seconds(demand.size()),
-            idle_seconds: health.idle_seconds(demand.size(), now),
+            ttft_seconds,
+            idle_seconds,
             token_seconds: health.token_seconds(),
             input_tokens,
             output_tokens: 0.0,

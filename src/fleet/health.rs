@@ -4,14 +4,12 @@
 
 use std::time::Duration;
 
+use super::latency::{Latencies, Shape};
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::breaker::{self, Breaker, Pass, Severity, State, Transition};
 use crate::policy::eject::Ejection;
 use crate::policy::ewma::{Decayed, Ewma};
-use crate::policy::hedge::{Quantile, SizeBucket};
-use crate::policy::rank::{FirstTokenSettings, FirstTokens};
-use crate::policy::sketch::{Refreshed, SketchRing};
 use crate::policy::window::Window;
 
 /// The chance of success that is believed of a target that was never asked.
@@ -32,33 +30,10 @@ pub(super) struct Health {
     /// Whether a file lists the model, and not a caller made up its name.
     listed: bool,
     success: Decayed,
-    /// Times to a first token by the size of the prompt; nothing for sizes never seen.
-    sizes: [Option<Box<OfSize>>; SizeBucket::ALL.len()],
-    /// Times to a first token for prompts of any size.
-    any_size: OfSize,
-    first_tokens: FirstTokenSettings,
+    pub(super) latency: Latencies,
     pace: Ewma,
     /// Attempts of the last minute, and those of them that failed.
     minute: Window<12, 2>,
-}
-
-/// Times to a first token for prompts of one size.
-#[derive(Debug, Default)]
-struct OfSize {
-    recent: FirstTokens,
-    sketch: SketchRing,
-    quantiles: Refreshed<Quantiles>,
-}
-
-/// Quantiles of the time to a first token over the last five minutes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Quantiles {
-    pub(super) p50: Option<Duration>,
-    pub(super) p95: Option<Duration>,
-    pub(super) p99: Option<Duration>,
-    /// The one that hedges wait for.
-    hedge: Option<Duration>,
-    pub(super) samples: u64,
 }
 
 // === impl Health ===
@@ -71,9 +46,7 @@ impl Health {
             breaker: Breaker::new(breaker::Settings::default()),
             ejection: Ejection::default(),
             success: Decayed::new(SUCCESS_HALF_LIFE),
-            sizes: Default::default(),
-            any_size: OfSize::default(),
-            first_tokens: FirstTokenSettings::default(),
+            latency: Latencies::default(),
             pace: Ewma::new(PACE_TAU),
             minute: Window::new(Duration::from_secs(5)),
         }
@@ -82,19 +55,6 @@ impl Health {
     /// The chance that an attempt succeeds, 0 to 1.
     pub(super) fn success(&self, now: Instant) -> f64 {
         self.success.probability(PRIOR_SUCCESS, now)
-    }
-
-    /// Expected seconds to the first token of a prompt of this size, failures included as
-    /// penalties; nothing where the target was never asked.
-    pub(super) fn ttft_seconds(&self, size: SizeBucket) -> Option<f64> {
-        let own = self.of_size(size).and_then(|of_size| of_size.recent.seconds());
-        own.or_else(|| self.any_size.recent.seconds())
-    }
-
-    /// Seconds since that was last learnt anew.
-    pub(super) fn idle_seconds(&self, size: SizeBucket, now: Instant) -> f64 {
-        let known = self.of_size(size).filter(|of_size| of_size.recent.seconds().is_some());
-        known.unwrap_or(&self.any_size).recent.idle_seconds(now)
     }
 
     /// In how long the target may be asked again, where it may not now.
@@ -110,13 +70,6 @@ impl Health {
     /// Seconds from token to token; nothing where none was seen.
     pub(super) fn token_seconds(&self) -> Option<f64> {
         self.pace.value()
-    }
-
-    /// Quantiles for prompts of this size, and for all.
-    pub(super) fn quantiles(&mut self, size: SizeBucket, now: Instant) -> (Quantiles, Quantiles) {
-        let own = self.sizes.get_mut(size.index()).and_then(Option::as_mut);
-        let own = own.map(|of_size| of_size.quantiles(now)).unwrap_or_default();
-        (own, self.any_size.quantiles(now))
     }
 
     /// The most attempts that may be under way; 0 where no limit was learnt.
@@ -150,19 +103,10 @@ impl Health {
         }
     }
 
-    /// How many times its usual time to a first token it takes now; 1 where that is not known.
-    pub(super) fn slowdown(&mut self, size: SizeBucket, now: Instant) -> f64 {
-        let usual = self.quantiles(size, now).0.p50.map(|p50| p50.as_secs_f64());
-        let recent = self.of_size(size).and_then(|of_size| of_size.recent.seconds());
-        match (recent, usual) {
-            (Some(recent), Some(usual)) if usual > 0.0 => recent / usual,
-            (_, _) => 1.0,
-        }
-    }
-
     /// An attempt began.
-    pub(super) fn on_attempt(&mut self, now: Instant) {
+    pub(super) fn on_attempt(&mut self, shape: Shape, now: Instant) {
         self.minute.add([1, 0], now);
+        self.latency.on_start(shape.streamed, now);
     }
 
     /// The first token came after `waited`. The breaker's verdict on the attempt falls here: what
@@ -170,13 +114,13 @@ impl Health {
     pub(super) fn on_first_token(
         &mut self,
         pass: Option<Pass>,
-        size: SizeBucket,
+        shape: Shape,
         waited: Duration,
         random: f64,
         now: Instant,
     ) -> Option<Transition> {
-        let usual = self.quantiles(size, now).0.p50;
-        self.observe(size, waited, now);
+        let usual = self.latency.quantiles(shape, now).0.p50;
+        self.latency.on_first_token(shape, waited, now);
         self.ejection.on_sample();
         let slow = usual.is_some_and(|usual| waited > SLOW_FROM.max(usual * SLOW_TIMES));
         let pass = pass?;
@@ -199,7 +143,7 @@ impl Health {
     pub(super) fn on_failure(
         &mut self,
         pass: Option<Pass>,
-        (size, waited): (SizeBucket, Duration),
+        (shape, waited): (Shape, Option<Duration>),
         failure: &Failure,
         random: f64,
         now: Instant,
@@ -208,18 +152,18 @@ impl Health {
         // A model that a caller made up and nobody has says nothing of those that exist.
         let made_up = failure.kind == FailureKind::NotServed && !self.listed;
         let Some(severity) = known.filter(|_| !made_up) else {
+            if waited.is_some() {
+                self.latency.on_gone(shape.streamed);
+            }
             self.breaker.on_neutral(pass?);
             return None;
         };
         self.minute.add([0, 1], now);
         self.success.add(false, now);
         self.ejection.on_sample();
-        for of_size in [
-            Some(&mut self.any_size),
-            self.sizes.get_mut(size.index()).and_then(Option::as_deref_mut),
-        ] {
-            let Some(of_size) = of_size else { continue };
-            of_size.recent.on_failure(waited, failure.retry_after, &self.first_tokens, now);
+        if let Some(waited) = waited {
+            let heard = failure.kind != FailureKind::SlowStart;
+            self.latency.on_failure(shape, (waited, failure.retry_after), heard, now);
         }
         self.breaker.on_failure(pass?, severity, failure.retry_after, random, now)
     }
@@ -229,58 +173,18 @@ impl Health {
     pub(super) fn on_given_up(
         &mut self,
         pass: Option<Pass>,
-        size: SizeBucket,
+        shape: Shape,
         waited: Duration,
         now: Instant,
     ) -> Option<Transition> {
-        let expected = self.ttft_seconds(size).unwrap_or_default();
+        self.latency.on_gone(shape.streamed);
+        let expected = self.latency.expected(shape, now).0.unwrap_or_default();
         // A caller who leaves early says nothing of the target.
         if waited.as_secs_f64() > expected {
-            self.observe(size, waited, now);
+            self.latency.observe(shape, waited, now);
         }
         self.breaker.on_neutral(pass?);
         None
-    }
-
-    fn observe(&mut self, size: SizeBucket, waited: Duration, now: Instant) {
-        let settings = &self.first_tokens;
-        if let Some(of_size) = self.sizes.get_mut(size.index()) {
-            of_size.get_or_insert_default().observe(waited, settings, now);
-        }
-        self.any_size.observe(waited, settings, now);
-    }
-
-    fn of_size(&self, size: SizeBucket) -> Option<&OfSize> {
-        self.sizes.get(size.index()).and_then(Option::as_deref)
-    }
-}
-
-// === impl OfSize ===
-
-impl OfSize {
-    fn observe(&mut self, waited: Duration, settings: &FirstTokenSettings, now: Instant) {
-        self.recent.on_answer(waited, settings, now);
-        self.sketch.insert(waited, now);
-    }
-
-    fn quantiles(&mut self, now: Instant) -> Quantiles {
-        let sketch = &self.sketch;
-        self.quantiles.get(now, || Quantiles {
-            p50: sketch.quantile(0.5, now),
-            p95: sketch.quantile(0.95, now),
-            p99: sketch.quantile(0.99, now),
-            hedge: sketch.quantile(0.95, now),
-            samples: sketch.count(now),
-        })
-    }
-}
-
-// === impl Quantiles ===
-
-impl Quantiles {
-    /// The one that hedges wait for.
-    pub(super) fn for_hedge(&self) -> Quantile {
-        Quantile { value: self.hedge, samples: self.samples }
     }
 }
 

@@ -55,7 +55,7 @@ impl Group {
             return None;
         }
         let member = self.member(position)?;
-        let (own, all) = member.live.health.lock().quantiles(demand.size(), now);
+        let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
         Some(hedge::delay(own.for_hedge(), all.for_hedge(), remaining, settings))
     }
 
@@ -101,12 +101,12 @@ impl Group {
             delay: race.waited,
             remaining: race.remaining,
             median_of_other: second.and_then(|member| {
-                let (own, all) = member.live.health.lock().quantiles(demand.size(), now);
+                let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
                 own.p50.or(all.p50)
             }),
             q99_of_first: {
-                let (own, all) = first.live.health.lock().quantiles(demand.size(), now);
-                let backed = |q: super::health::Quantiles| {
+                let (own, all) = first.live.health.lock().latency.quantiles(demand.shape(), now);
+                let backed = |q: super::latency::Quantiles| {
                     q.p99.filter(|_| q.samples >= settings.min_samples)
                 };
                 backed(own).or_else(|| backed(all))
@@ -131,9 +131,9 @@ impl Group {
         now: Instant,
     ) -> bool {
         let members = order.picks.iter().filter_map(|position| self.member(*position));
-        let size = demand.size();
+        let shape = demand.shape();
         hedge::is_brown_out(
-            members.map(|member| member.live.health.lock().slowdown(size, now)),
+            members.map(|member| member.live.health.lock().latency.slowdown(shape, now)),
             settings,
         )
     }

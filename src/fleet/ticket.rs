@@ -8,13 +8,13 @@ use super::budget::{Budgets, Extra};
 use super::demand::Demand;
 use super::gate::Slot;
 use super::group::Member;
+use super::latency::Shape;
 use super::target::TargetLive;
 use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::failure::Failure;
 use crate::policy::breaker::Pass;
-use crate::policy::hedge::SizeBucket;
 use crate::policy::rank::Exclusion;
 use crate::telemetry::TargetMetrics;
 
@@ -30,14 +30,23 @@ pub struct Ticket {
     model: Arc<Model>,
     /// What the breaker is told the end with; none where it was passed over in a panic.
     pass: Option<Pass>,
-    size: SizeBucket,
+    shape: Shape,
     started: Instant,
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
-    _extra: Option<Extra>,
+    extra: Option<Extra>,
     /// Its place among those that may be there at a time; given back with the ticket.
     _slot: Slot,
-    end: Option<&'static str>,
+    end: End,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Succeeded,
+    Failed(&'static str),
+    /// It was cut off from our side, which says nothing of the target. The reason is for metrics.
+    GivenUp(&'static str),
 }
 
 // === impl Ticket ===
@@ -59,7 +68,7 @@ impl Ticket {
         if pass.is_none() && !is_panic {
             return Err(Exclusion::Open);
         }
-        health.on_attempt(now);
+        health.on_attempt(demand.shape(), now);
         let limit = health.limit();
         drop(health);
         live.gate.learn_limit(limit);
@@ -72,12 +81,12 @@ impl Ticket {
             budgets: Arc::clone(budgets),
             model: Arc::clone(&member.target.model),
             pass,
-            size: demand.size(),
+            shape: demand.shape(),
             started: now,
             first_token: None,
-            _extra: extra,
+            extra,
             _slot: slot,
-            end: None,
+            end: End::GivenUp("client_gone"),
         })
     }
 
@@ -96,9 +105,12 @@ impl Ticket {
         let waited = now.saturating_duration_since(self.started);
         self.first_token = Some(now);
         self.live.metrics.first_token_seconds.observe(waited.as_secs_f64());
+        if let Some(extra) = self.extra.take() {
+            extra.repay(now);
+        }
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let transition = health.on_first_token(self.pass, self.size, waited, random, now);
+        let transition = health.on_first_token(self.pass, self.shape, waited, random, now);
         drop(health);
         self.live.on_transition(transition, now);
     }
@@ -107,7 +119,7 @@ impl Ticket {
     pub fn succeed(mut self, usage: Option<Usage>, now: Instant) {
         let lasted = now.saturating_duration_since(self.started);
         self.live.metrics.duration_seconds.observe(lasted.as_secs_f64());
-        self.end = Some("");
+        self.end = End::Succeeded;
         if self.first_token.is_none() {
             // An empty answer is one as well: it has no first token, and the target has answered.
             self.on_first_token(now);
@@ -126,11 +138,12 @@ impl Ticket {
 
     /// Settles an attempt that failed, before its first token or after.
     pub fn fail(mut self, failure: &Failure, now: Instant) {
-        self.end = Some(failure.kind.as_str());
+        self.end = End::Failed(failure.kind.as_str());
         self.live.failures.fetch_add(1, Ordering::Relaxed);
         let random = rand::random();
         let mut health = self.live.health.lock();
-        let told = (self.size, now.saturating_duration_since(self.started));
+        let waited = now.saturating_duration_since(self.started);
+        let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
         drop(health);
         self.live.on_transition(transition, now);
@@ -138,7 +151,13 @@ impl Ticket {
 
     /// Settles an attempt that lost a race: it was cut off before its first token.
     pub fn supersede(mut self) {
-        self.end = Some("superseded");
+        self.end = End::GivenUp("superseded");
+    }
+
+    /// Settles an attempt that was cut off because the caller gave it less time than the route
+    /// gives a target.
+    pub fn out_of_time(mut self) {
+        self.end = End::GivenUp("out_of_time");
     }
 
     /// How long the attempt has been waited for.
@@ -155,19 +174,19 @@ impl Drop for Ticket {
         self.budgets.on_end();
         let limit = self.live.health.lock().limit();
         self.live.gate.learn_limit(limit);
-        let given_up = self.end.is_none_or(|end| end == "superseded");
-        if given_up && self.first_token.is_none() {
+        let reason = match self.end {
+            End::Succeeded => return,
+            End::Failed(kind) => return self.live.metrics.ended(kind),
+            End::GivenUp(reason) => reason,
+        };
+        self.live.metrics.ended(reason);
+        if self.first_token.is_none() {
             let now = Instant::now();
             let waited = self.waited(now);
             let mut health = self.live.health.lock();
-            let transition = health.on_given_up(self.pass, self.size, waited, now);
+            let transition = health.on_given_up(self.pass, self.shape, waited, now);
             drop(health);
             self.live.on_transition(transition, now);
-        }
-        match self.end {
-            Some("") => {}
-            Some(end) => self.live.metrics.ended(end),
-            None => self.live.metrics.ended("client_gone"),
         }
     }
 }

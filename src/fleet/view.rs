@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::latency::Shape;
 use super::target::TargetLive;
 use crate::clock::Instant;
 use crate::ids::TargetId;
 use crate::policy::breaker::State;
 use crate::policy::hedge::SizeBucket;
 use crate::policy::rank::Score;
+
+/// Operators look at streams: whole answers have no first token of their own.
+const STREAMED: Shape = Shape { size: SizeBucket::UpTo1k, streamed: true };
 
 /// How a target fares.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,7 +82,7 @@ impl TargetLive {
     pub(super) fn view(&self, now: Instant) -> TargetView {
         let mut health = self.health.lock();
         let (attempts, failed) = health.last_minute(now);
-        let (_, all) = health.quantiles(SizeBucket::UpTo1k, now);
+        let (_, all) = health.latency.quantiles(STREAMED, now);
         let ms = |duration: Option<Duration>| duration.map(|d| d.as_secs_f64() * 1e3);
         let left = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
         let state = health.breaker.state(now);

@@ -367,6 +367,4 @@ pub fn waste_usd(prompt_tokens: u64, cached_share: f64, generated: u64, prices: 
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;

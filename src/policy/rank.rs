@@ -28,7 +28,7 @@
 //! The exponent multiplies every relative error by four, hence `T` may neither jump to a single slow
 //! answer nor take longer than a few seconds to follow many. [`FirstTokens`] is such an average: it
 //! rises with a time constant of 3.5 s and falls with one of 10 s, and one answer counts as at most
-//! twice the average, a failure in full. The simulation beside this file shows the figures for it, and
+//! twice the average, a failure in full. The simulation in its tests shows the figures for it, and
 //! for a peak average, which jumps: with 3 % of stragglers the latter leaves a target that turned
 //! three times slower over a third of the traffic, because all look equally bad most of the time.
 
@@ -419,7 +419,5 @@ pub fn slow_start(since_recovery: Duration, settings: &Settings) -> f64 {
     (since_recovery.as_secs_f64() / settings.slow_start.as_secs_f64()).clamp(0.1, 1.0)
 }
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,8 @@ pub struct BudgetSettings {
     pub ttl: Duration,
     /// Extra attempts running at once, as a share of the attempts in flight, 0..=1: 0.2.
     pub running_ratio: f64,
-    /// Extra attempts that may run at once however few are in flight: 3.
+    /// Extra attempts that may run at once however few are in flight: 10. Fewer would refuse good
+    /// failovers at a few requests per second, where a first token takes long.
     pub min_running: u32,
 }
 
@@ -31,8 +32,8 @@ pub struct BudgetSettings {
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     settings: BudgetSettings,
-    /// Requests, and extra attempts.
-    window: Window<10, 2>,
+    /// Requests, extra attempts, and those of them that were given back.
+    window: Window<10, 3>,
     running: u32,
 }
 
@@ -70,7 +71,7 @@ impl Default for BudgetSettings {
             floor_per_second: 1.0,
             ttl: Duration::from_secs(10),
             running_ratio: 0.2,
-            min_running: 3,
+            min_running: 10,
         }
     }
 }
@@ -85,7 +86,7 @@ impl RetryBudget {
 
     /// Counts a request, once, whatever becomes of it.
     pub fn deposit(&mut self, now: Instant) {
-        self.window.add([1, 0], now);
+        self.window.add([1, 0, 0], now);
     }
 
     /// Pays for one extra attempt, or says no. `in_flight` is how many attempts of the group run. Who
@@ -96,7 +97,7 @@ impl RetryBudget {
         if self.running >= share.max(self.settings.min_running) || self.available(now) == 0 {
             return false;
         }
-        self.window.add([0, 1], now);
+        self.window.add([0, 1, 0], now);
         self.running += 1;
         true
     }
@@ -106,9 +107,17 @@ impl RetryBudget {
         self.running = self.running.saturating_sub(1);
     }
 
+    /// An extra attempt has begun to answer: it costs nothing. Attempts on a target that works are what
+    /// failover is for; the budget is there for the ones that fail as well.
+    pub fn repay(&mut self, now: Instant) {
+        self.window.add([0, 0, 1], now);
+        self.release();
+    }
+
     /// How many extra attempts could be paid for now, were they short.
     pub fn available(&mut self, now: Instant) -> u32 {
-        let [requests, spent] = self.window.sums(now);
+        let [requests, spent, repaid] = self.window.sums(now);
+        let spent = spent.saturating_sub(repaid);
         let floor = self.settings.floor_per_second * self.settings.ttl.as_secs_f64();
         let earned = (self.settings.ratio * f64::from(requests)).max(floor);
         // 0.29 of 100 is 28.999… in floating point, and means 29.

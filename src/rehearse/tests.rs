@@ -156,7 +156,7 @@ fn a_run_is_the_same_every_time_where_the_gateway_has_no_choice() {
     let text = r#"
 seed = 5
 [models."*"]
-faults = [{ share = 0.2, fault = "status=500" }]
+faults = [{ share = 0.2, fault = "connect_refused" }]
 [[traffic]]
 rate = 20
 until = "5s"

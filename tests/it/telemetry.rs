@@ -442,7 +442,7 @@ async fn a_failed_request_is_one_line_and_a_good_one_none() {
     assert_eq!(line["level"], "WARN");
     assert_eq!(line["code"], "upstream_failed");
     assert_eq!(line["target.id"], "down/m");
-    assert_eq!((&line["status"], &line["attempts"]), (&Json::from(502), &Json::from(1)));
+    assert_eq!((&line["status"], &line["attempts"]), (&Json::from(502), &Json::from(2)));
 }
 
 #[tokio::test]

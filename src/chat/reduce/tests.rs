@@ -1,3 +1,5 @@
+//! Tests of leaving turns out.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashSet;

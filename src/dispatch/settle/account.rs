@@ -229,7 +229,8 @@ impl Account {
         self.open.as_ref().map_or(0, |open| open.entry.attempts)
     }
 
-    pub(in crate::dispatch) fn request_id(&self) -> &str {
+    /// The request's id.
+    pub fn request_id(&self) -> &str {
         self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
     }
 

@@ -1,6 +1,6 @@
 //! A request that asks for a slot, as far as its headers tell.
 
-use crate::ids::{CallerId, RequestId};
+use crate::ids::CallerId;
 use crate::policy::rank;
 use crate::units::Priority;
 
@@ -22,9 +22,9 @@ pub struct Ask {
 
 impl Ask {
     /// The request of a caller.
-    pub fn new(caller: &CallerId, request: &RequestId, priority: Priority, cost: u64) -> Self {
+    pub fn new(caller: &CallerId, request: &str, priority: Priority, cost: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "the upper 53 bits are exact")]
-        let draw = (rank::hash(request.as_str().as_bytes()) >> 11) as f64 / (1_u64 << 53) as f64;
+        let draw = (rank::hash(request.as_bytes()) >> 11) as f64 / (1_u64 << 53) as f64;
         let caller = rank::hash(caller.as_str().as_bytes());
         Self { priority: priority.level(), caller, cost, draw }
     }

@@ -1,3 +1,5 @@
+//! Tests of the breaker.
+
 use super::*;
 
 mod figures;

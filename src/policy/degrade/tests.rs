@@ -1,3 +1,5 @@
+//! Tests of degradation.
+
 use super::*;
 
 const ALL: Ladder =

@@ -1,5 +1,7 @@
 //! The conditions and the budgets one by one.
 
+mod simulation;
+
 use super::*;
 use crate::clock::Instant;
 

@@ -1,3 +1,5 @@
+//! Tests of adaptive limits.
+
 #![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of breaks within an answer.
+
 use super::*;
 use proptest::prelude::*;
 

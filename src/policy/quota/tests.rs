@@ -1,3 +1,5 @@
+//! Tests of the mirror of a provider's limits.
+
 use super::*;
 
 const SEC: Duration = Duration::from_secs(1);

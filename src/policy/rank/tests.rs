@@ -3,6 +3,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+mod simulation;
+
 use super::*;
 
 pub(super) fn standing() -> Standing {

@@ -1,3 +1,5 @@
+//! Tests of retries and their budgets.
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -63,7 +65,8 @@ fn requests_count_for_ten_seconds_and_so_do_extra_attempts() {
 #[test]
 fn extra_attempts_that_run_are_bounded_by_those_in_flight() {
     let now = Instant::now();
-    for (in_flight, running) in [(0, 3), (15, 3), (19, 3), (20, 4), (100, 20), (u32::MAX, 200)] {
+    for (in_flight, running) in [(0, 10), (50, 10), (54, 10), (55, 11), (100, 20), (u32::MAX, 200)]
+    {
         let mut budget = budget(1_000, now);
         while budget.try_withdraw(in_flight, now) {}
         assert_eq!(budget.running(), running, "{in_flight} in flight");
@@ -77,15 +80,27 @@ fn extra_attempts_that_run_are_bounded_by_those_in_flight() {
 fn a_refusal_costs_nothing_and_releasing_too_often_does_no_harm() {
     let now = Instant::now();
     let mut budget = budget(100, now);
-    for _ in 0..3 {
+    for _ in 0..10 {
         assert!(budget.try_withdraw(0, now));
     }
     assert!(!budget.try_withdraw(0, now));
-    assert_eq!(budget.available(now), 17);
-    for _ in 0..9 {
+    assert_eq!(budget.available(now), 10);
+    for _ in 0..19 {
         budget.release();
     }
     assert_eq!(budget.running(), 0);
+}
+
+#[test]
+fn an_extra_attempt_that_answers_costs_nothing() {
+    let now = Instant::now();
+    let mut budget = budget(0, now);
+    for _ in 0..100 {
+        assert!(budget.try_withdraw(0, now));
+        budget.repay(now);
+    }
+    assert_eq!((budget.running(), budget.available(now)), (0, 10));
+    assert_eq!(withdrawals(&mut budget, now), 10, "those that fail are paid for");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who gets a slot, who waits and who is turned away; a simulation of overload.
+//! Tests of shedding.
 
 #![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
 

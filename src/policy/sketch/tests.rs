@@ -1,3 +1,5 @@
+//! Tests of sketches.
+
 use proptest::prelude::*;
 
 use super::*;

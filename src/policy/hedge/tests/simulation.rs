@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 
-use super::*;
+use super::super::*;
 
 const REQUESTS: usize = 50_000;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ fn run(is_hedging: bool, slow_after: usize, is_stale: bool) -> Outcome {
             remaining: DEADLINE - delay,
             median_of_other: q50.value,
             q99_of_first: q99.value,
-            ..super::tests::facts()
+            ..super::facts()
         };
         let is_late = first > delay.as_secs_f64() && eligible(&facts, &settings).is_ok();
         outcome.late += usize::from(is_late);

@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp, LogNormal};
 
-use super::*;
+use super::super::*;
 use crate::clock::Instant;
 
 const OUTPUT_TOKENS: f64 = 200.0;
@@ -154,7 +154,7 @@ impl Simulation {
                 in_flight: self.in_flight[target],
                 output_tokens: OUTPUT_TOKENS,
                 limit: 0,
-                ..super::tests::standing()
+                ..super::standing()
             })
             .collect()
     }
