@@ -201,6 +201,10 @@ impl Gate {
             Offered::Waits { id, told, until } => (Waiting { gate: self, id, told }, until),
         };
         let out_of_time = now + within.min(A_DAY);
+        if until <= now {
+            // Nobody may wait; a timer would still take its millisecond.
+            until = self.expire(waiting.id);
+        }
         loop {
             match tokio::time::timeout_at(until.min(out_of_time), &mut waiting.told).await {
                 Ok(Ok(told)) => {

@@ -219,3 +219,26 @@ async fn a_caller_is_turned_away_unread_only_where_all_it_uses_is_overloaded() {
     settle().await;
     assert_eq!((live.gate().in_use(), live.gate().queued()), (0, 0));
 }
+
+/// The whole of it: routing, key, account, journal entry, reply. Not optimised, so an upper bound.
+#[tokio::test]
+async fn turning_away_costs_next_to_nothing() {
+    let rig = Rig::instant(&format!("{ROUTES}\n[admission]\nmax_in_flight = 1\nmax_wait = \"0s\""));
+    let router = router(&rig);
+    let first = spawn(&router, chat("slow", 2));
+    while rig.gateway.admitted().0 == 0 {
+        settle().await;
+    }
+    const ROUNDS: u32 = 500;
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let started = Instant::now();
+        for _ in 0..ROUNDS / 5 {
+            assert_eq!(unread(&router, 3).await, (503, false));
+        }
+        best = best.min(started.elapsed() / (ROUNDS / 5));
+    }
+    println!("{best:?} a rejection, not optimised");
+    assert!(best < 2 * MS, "{best:?}");
+    first.abort();
+}
