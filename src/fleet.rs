@@ -13,15 +13,18 @@ use parking_lot::Mutex;
 
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::ids::{ProviderId, RouteName, TargetId};
+use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::telemetry::Metrics;
 
 mod budget;
+mod credential;
 mod demand;
 mod gate;
 mod group;
 mod health;
 mod latency;
+mod limits;
+mod quota;
 mod race;
 mod target;
 mod ticket;
@@ -31,12 +34,14 @@ pub use budget::Extra;
 pub use demand::Demand;
 pub use gate::{Ask, Gate, NoSlot, Slot};
 pub use group::{Group, Order};
+pub use quota::Gauge;
 pub use race::{Race, Second};
 pub use target::TargetLive;
 pub use ticket::Ticket;
 pub use view::{RankView, TargetView};
 
 use budget::Budgets;
+use credential::CredentialLive;
 use gate::Recent;
 use target::ProviderLive;
 
@@ -50,9 +55,16 @@ pub struct Fleet {
     live: ArcSwap<HashMap<TargetId, Arc<TargetLive>>>,
     /// One for each route that was asked for, of the configuration that was last asked for.
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
-    providers: Mutex<HashMap<ProviderId, Arc<ProviderLive>>>,
+    owners: Mutex<Owners>,
     recent: Recent,
     metrics: Arc<Metrics>,
+}
+
+/// What targets have in common.
+#[derive(Debug, Default)]
+struct Owners {
+    providers: HashMap<ProviderId, Arc<ProviderLive>>,
+    credentials: HashMap<EndpointId, Arc<CredentialLive>>,
 }
 
 // === impl Fleet ===
@@ -63,7 +75,7 @@ impl Fleet {
         Self {
             live: ArcSwap::default(),
             groups: ArcSwap::default(),
-            providers: Mutex::default(),
+            owners: Mutex::default(),
             recent: Recent::default(),
             metrics,
         }
@@ -128,7 +140,18 @@ impl Fleet {
         self.live.load().values().map(|live| u64::from(live.in_flight())).sum()
     }
 
+    /// Sets those metrics of all targets that pass with time.
+    pub fn publish(&self, now: Instant) {
+        self.live.load().values().for_each(|live| live.publish(now));
+    }
+
     fn live_of(&self, target: &Target) -> Arc<TargetLive> {
+        let live = self.find_or_make(target);
+        live.credential.adopt(&target.endpoint);
+        live
+    }
+
+    fn find_or_make(&self, target: &Target) -> Arc<TargetLive> {
         if target.model.listed {
             return self.live_under(&target.id, target, target.model.name.as_str());
         }
@@ -143,15 +166,21 @@ impl Fleet {
             return Arc::clone(live);
         }
         // Held over the whole, so that of two requests that are first only one makes it.
-        let mut providers = self.providers.lock();
+        let mut owners = self.owners.lock();
         if let Some(live) = self.live.load().get(id) {
             return Arc::clone(live);
         }
         let provider = &target.endpoint.provider;
         let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
         let metrics = (metrics, self.metrics.target_gate(id.as_str()));
-        let parent = Arc::clone(providers.entry(provider.clone()).or_default());
-        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, parent));
+        let parent = Arc::clone(owners.providers.entry(provider.clone()).or_default());
+        let endpoint = &target.endpoint;
+        let credential = owners.credentials.entry(endpoint.id.clone()).or_insert_with(|| {
+            let parked = self.metrics.credential_parked(endpoint.id.as_str());
+            Arc::new(CredentialLive::new(endpoint, parked, Instant::now()))
+        });
+        let credential = Arc::clone(credential);
+        let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, parent, credential));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);
             live.insert(id.clone(), Arc::clone(&fresh));

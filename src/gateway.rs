@@ -180,6 +180,7 @@ impl Gateway {
             let lost = self.journal.dropped(reason);
             self.metrics.set_journal_dropped(reason.as_str(), lost);
         }
+        self.fleet.publish(Instant::now());
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.set_config_reloads("failed", reloads.failed_reloads);

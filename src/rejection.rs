@@ -101,12 +101,14 @@ pub enum Rejection {
         is_futile: bool,
     },
     /// None of the route's targets can be asked at the moment.
-    #[error("no target of `{route}` is ready at the moment ({})", .targets.join(", "))]
+    #[error("{}", nobody_ready(route, targets, *why))]
     NobodyReady {
         /// The route's name.
         route: String,
         /// Each target with the reason.
         targets: Vec<String>,
+        /// What they have in common.
+        why: NobodyWhy,
         /// When the first of them may be ready again, where that is known.
         retry_after: Option<Duration>,
     },
@@ -154,6 +156,17 @@ pub enum Rejection {
     },
 }
 
+/// What keeps all targets of a route from being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NobodyWhy {
+    /// They are out for different reasons, or have too much to do.
+    Busy,
+    /// The rate limits of their providers.
+    RateLimited,
+    /// Their credentials: refused, or without credit.
+    Credential,
+}
+
 /// How a rejection looks from outside: status, type and code of the reply, and how loudly the log
 /// says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +211,12 @@ impl Rejection {
             Self::StreamPast { .. }      => (S::GONE,                  INVALID, "stream_position_gone",  L::DEBUG),
             Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
-            Self::NobodyReady { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
+            Self::NobodyReady { why, .. } => match why {
+                NobodyWhy::Busy          => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
+                NobodyWhy::RateLimited   => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "rate_limit_exceeded", L::WARN),
+                // The log has said it as an error when the credential was parked.
+                NobodyWhy::Credential    => (S::SERVICE_UNAVAILABLE,   SERVER,  "provider_credential",   L::WARN),
+            },
             // As many as there are, the log would be what breaks; metrics and the journal tell.
             Self::Overloaded { .. }      => (S::SERVICE_UNAVAILABLE,   SERVER,  "overloaded",            L::DEBUG),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
@@ -228,6 +246,7 @@ impl Rejection {
                 | FailureKind::MidStream
                 | FailureKind::Degenerate => failure.retry_after,
             },
+            Self::NobodyReady { why: NobodyWhy::Credential, .. } => None,
             Self::NobodyReady { retry_after, .. } => {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
             }
@@ -258,6 +277,11 @@ impl Rejection {
         // The log gets the provider's own words, which the caller does not.
         if let Self::AttemptsFailed { failure, .. } | Self::StreamFailed { failure } = self {
             return failure.loggable();
+        }
+        if let Self::NobodyReady { targets, why, .. } = self
+            && *why != NobodyWhy::Busy
+        {
+            return format!("{self} ({})", targets.join(", "));
         }
         self.to_string()
     }
@@ -320,6 +344,20 @@ fn failed_face(failure: &Failure) -> Face {
     Face { status, kind, code, level }
 }
 
+const CREDENTIAL: &str = "the provider did not accept the gateway's credential; ask the operator";
+
+fn nobody_ready(route: &str, targets: &[String], why: NobodyWhy) -> String {
+    match why {
+        NobodyWhy::Busy => {
+            format!("no target of `{route}` is ready at the moment ({})", targets.join(", "))
+        }
+        NobodyWhy::RateLimited => {
+            format!("the providers of `{route}` limit the rate of requests; try again later")
+        }
+        NobodyWhy::Credential => CREDENTIAL.to_owned(),
+    }
+}
+
 fn attempts_failed(attempts: u32, failure: &Failure) -> String {
     match failure.kind {
         // The provider's words are about the caller's own request: pass them on untouched.
@@ -329,9 +367,7 @@ fn attempts_failed(attempts: u32, failure: &Failure) -> String {
         FailureKind::NotServed => {
             format!("no provider serves this model at the moment (attempts: {attempts})")
         }
-        FailureKind::HardQuota | FailureKind::AuthFault => {
-            "the provider did not accept the gateway's credential; ask the operator".to_owned()
-        }
+        FailureKind::HardQuota | FailureKind::AuthFault => CREDENTIAL.to_owned(),
         // Where a provider is, the caller need not know; the log says it.
         FailureKind::Transport => {
             format!("no provider could be reached (attempts: {attempts}); try again")

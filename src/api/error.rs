@@ -10,7 +10,7 @@ use crate::dialect::Dialect;
 use crate::dispatch::Served;
 use crate::failure::FailureKind;
 use crate::ids::TargetId;
-use crate::rejection::Rejection;
+use crate::rejection::{NobodyWhy, Rejection};
 
 use super::reply;
 
@@ -82,7 +82,9 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         Rejection::AttemptsFailed { failure, is_futile, .. } => {
             *is_futile || matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
         }
-        Rejection::Internal { .. } => true,
+        Rejection::Internal { .. } | Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => {
+            true
+        }
         Rejection::Invalid { .. }
         | Rejection::Unsupported { .. }
         | Rejection::Unauthorized { .. }

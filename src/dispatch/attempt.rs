@@ -20,7 +20,7 @@ use crate::clock::Instant;
 use crate::config::{Conduct, Target};
 use crate::dialect::{self, Codec, ReplyContext, StreamEncoder, StreamSummary, gemini};
 use crate::failure::{Failure, FailureKind};
-use crate::fleet::Ticket;
+use crate::fleet::{Gauge, Ticket};
 use crate::journal::EndpointKind;
 use crate::upstream::{self, UpstreamBody, UpstreamReply, UpstreamRequest};
 
@@ -82,11 +82,11 @@ impl Lane {
         &self,
         call: &Call,
         target: Arc<Target>,
-        prepared: Prepared,
+        sent: (Prepared, Gauge),
         terms: Terms,
         patience: Duration,
     ) -> Result<Unticketed, Lost> {
-        let answering = self.begin(call, &target, prepared, &terms);
+        let answering = self.begin(call, &target, sent, &terms);
         match tokio::time::timeout(patience, answering).await {
             Ok(begun) => begun,
             Err(_elapsed) => {
@@ -100,7 +100,7 @@ impl Lane {
         &self,
         call: &Call,
         target: &Arc<Target>,
-        prepared: Prepared,
+        (prepared, gauge): (Prepared, Gauge),
         terms: &Terms,
     ) -> Result<Unticketed, Lost> {
         let Prepared { path, headers, body, carriage, .. } = prepared;
@@ -108,6 +108,8 @@ impl Lane {
         let connect_timeout = terms.conduct.timeouts.connect;
         let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
         let mut reply = self.transport.send(request).await?;
+        let (own, unix_ms) = (&target.endpoint.rate_headers, self.ledger.unix_ms());
+        gauge.on_headers(&reply.headers, own, unix_ms, Instant::now());
         if !reply.status.is_success() {
             return Err(refusal(target, reply).await.into());
         }

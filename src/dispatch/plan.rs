@@ -108,8 +108,12 @@ impl Plan {
             match self.start(position, target, now) {
                 Ok(start) => return Some(start),
                 Err(None) => return None,
-                Err(Some(Exclusion::Full)) => self.full.push(position),
-                Err(Some(_exclusion)) => {}
+                Err(Some(exclusion)) => {
+                    self.order.exclude(position, exclusion);
+                    if exclusion == Exclusion::Full {
+                        self.full.push(position);
+                    }
+                }
             }
         }
         None
@@ -264,7 +268,8 @@ impl Plan {
         };
         let targets = self.order.excluded.iter().enumerate().filter_map(why).collect();
         let retry_after = self.group.ready_after(now);
-        Rejection::NobodyReady { route: self.route.name.to_string(), targets, retry_after }
+        let why = self.order.why();
+        Rejection::NobodyReady { route: self.route.name.to_string(), targets, why, retry_after }
     }
 }
 

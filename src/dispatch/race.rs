@@ -125,14 +125,15 @@ impl Lane {
         patience: Duration,
         account: &mut Account,
     ) -> Leg<'a> {
-        let Start { position, target, ticket } = start;
+        let Start { position, target, mut ticket } = start;
         account.on_attempt(&target, &prepared.dropped);
         account.on_ticket(&target, ticket.metrics());
         let span = account.trace_attempt(&target, &mut prepared.headers);
         let dropped = prepared.dropped.clone();
         // Boxed: what an attempt holds across its waits would otherwise be copied up through every
         // future around it.
-        let future = Box::pin(self.attempt(call, Arc::clone(&target), prepared, terms, patience));
+        let sent = (prepared, ticket.on_send());
+        let future = Box::pin(self.attempt(call, Arc::clone(&target), sent, terms, patience));
         Leg { position, target, ticket, dropped, span, input_usd: 0.0, future }
     }
 

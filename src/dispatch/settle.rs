@@ -106,6 +106,11 @@ impl Ledger {
         self.wall.unix_seconds()
     }
 
+    /// Milliseconds since 1970.
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.wall.unix_ms()
+    }
+
     /// What is counted.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics

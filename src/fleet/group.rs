@@ -17,6 +17,7 @@ use crate::policy::eject::{self, Comparison};
 use crate::policy::hedge;
 use crate::policy::order::Place;
 use crate::policy::rank::{self, Admission, Exclusion, Few, Pool, Prices, Score, Standing};
+use crate::rejection::NobodyWhy;
 
 /// How often the targets of a route are compared with each other.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -126,9 +127,9 @@ impl Group {
 
     /// Draws the order in which to try the targets for a request. `random` yields numbers uniform
     /// in 0..1.
-    pub fn order(&self, demand: &Demand, now: Instant, random: impl FnMut() -> f64) -> Order {
+    pub fn order(&self, demand: &Demand, now: Instant, mut random: impl FnMut() -> f64) -> Order {
         self.compare(demand, now);
-        let standings = self.standings(demand, now);
+        let standings = self.standings(demand, now, Some(&mut random));
         let mut rest = &standings[..];
         let tiers: Vec<&[Standing]> = self
             .tiers
@@ -144,11 +145,23 @@ impl Group {
             let before: usize = self.tiers.iter().take(place.tier).sum();
             before + place.index
         };
-        Order {
-            picks: plan.order.iter().map(position).collect(),
-            is_panic: plan.is_panic,
-            excluded: standings.iter().map(|standing| standing.exclusion(&self.rank)).collect(),
+        let excluded: Few<_> =
+            standings.iter().map(|standing| standing.exclusion(&self.rank)).collect();
+        let mut picks: Few<usize> = plan.order.iter().map(position).collect();
+        if picks.is_empty() {
+            picks = self.pressed(&excluded, now);
         }
+        Order { picks, is_panic: plan.is_panic, excluded }
+    }
+
+    /// The targets to ask where nothing else is left: those that rate limits keep out, though their
+    /// provider has not asked for a pause.
+    fn pressed(&self, excluded: &[Option<Exclusion>], now: Instant) -> Few<usize> {
+        let limited = excluded.iter().enumerate();
+        let limited = limited.filter(|(_, why)| **why == Some(Exclusion::RateLimited));
+        let members = limited.filter_map(|(position, _)| Some((position, self.member(position)?)));
+        let pressed = members.filter(|(_, member)| member.live.health.lock().may_be_pressed(now));
+        pressed.map(|(position, _)| position).collect()
     }
 
     /// The right to an attempt on a target, or why there is none. In a panic an open breaker does
@@ -247,12 +260,12 @@ impl Group {
     /// When the first of the targets that are out may be back, where that is known.
     pub fn ready_after(&self, now: Instant) -> Option<Duration> {
         let members = self.members.iter();
-        members.filter_map(|member| member.live.health.lock().ready_after(now)).min()
+        members.filter_map(|member| member.live.ready_after(now)).min()
     }
 
     /// What each target's score is made of for such a request, and the share of requests it gets.
     pub fn scores(&self, demand: &Demand, now: Instant) -> Vec<Score> {
-        let standings = self.standings(demand, now);
+        let standings = self.standings(demand, now, None);
         let mut scores = Vec::with_capacity(standings.len());
         let mut rest = &standings[..];
         for len in &self.tiers {
@@ -267,14 +280,21 @@ impl Group {
         scores
     }
 
-    fn standings(&self, demand: &Demand, now: Instant) -> Vec<Standing> {
+    /// What is known of all targets. With `random`, whose numbers are uniform in 0..1, targets that
+    /// turn most requests away are left out by chance.
+    fn standings(
+        &self,
+        demand: &Demand,
+        now: Instant,
+        mut random: Option<&mut dyn FnMut() -> f64>,
+    ) -> Vec<Standing> {
         let able = self.members.iter().any(|member| demand.fits(&member.target.model));
         let preferred = demand.sticky.and_then(|key| self.preferred(key));
         let output = self.budgets.expected_output(demand.max_output);
         let standing = |(position, member): (usize, &Member)| {
             // Where none can do it, what files say of models is wrong or the provider will explain.
             let capable = !able || demand.fits(&member.target.model);
-            let mut standing = member.standing(demand, &self.rank, now);
+            let mut standing = member.standing(demand, &self.rank, now, random.as_deref_mut());
             standing.output_tokens = output;
             standing.is_preferred = preferred == Some(position);
             if !capable {
@@ -334,6 +354,39 @@ impl Group {
     }
 }
 
+// === impl Order ===
+
+impl Order {
+    /// A target turned out not to be one that can be asked.
+    pub fn exclude(&mut self, position: usize, why: Exclusion) {
+        if let Some(excluded) = self.excluded.get_mut(position) {
+            *excluded = Some(why);
+        }
+    }
+
+    /// Why nobody could be asked, in a word: what will pass of itself before what somebody has to
+    /// mend. What cannot serve in any case counts for nothing.
+    pub fn why(&self) -> NobodyWhy {
+        let (mut limited, mut refused) = (false, false);
+        for why in self.excluded.iter() {
+            match why {
+                Some(Exclusion::RateLimited) => limited = true,
+                Some(Exclusion::Unauthorized | Exclusion::QuotaUsedUp) => refused = true,
+                Some(Exclusion::Incapable | Exclusion::Drained) => {}
+                Some(
+                    Exclusion::Open | Exclusion::Ejected | Exclusion::Full | Exclusion::Throttled,
+                )
+                | None => return NobodyWhy::Busy,
+            }
+        }
+        match (limited, refused) {
+            (true, _) => NobodyWhy::RateLimited,
+            (false, true) => NobodyWhy::Credential,
+            (false, false) => NobodyWhy::Busy,
+        }
+    }
+}
+
 // === impl Member ===
 
 impl Member {
@@ -343,6 +396,7 @@ impl Member {
         demand: &Demand,
         settings: &rank::Settings,
         now: Instant,
+        random: Option<&mut (dyn FnMut() -> f64 + '_)>,
     ) -> Standing {
         let live = &self.live;
         let is_suspect = live.is_suspect();
@@ -350,9 +404,16 @@ impl Member {
         let input_tokens = demand.input_tokens as f64;
         let mut health = live.health.lock();
         health.breaker.set_suspect(is_suspect);
+        health.forget_limits(now);
+        let mut admission = self.admission(&health, demand, now);
+        if let (Admission::Yes, Some(random)) = (admission, random)
+            && health.turns_away(random, now)
+        {
+            admission = Admission::No(Exclusion::Throttled);
+        }
         let (ttft_seconds, idle_seconds) = health.latency.expected(demand.shape(), now);
         Standing {
-            admission: self.admission(&health, demand, now),
+            admission,
             success: health.success(now),
             ttft_seconds,
             idle_seconds,
@@ -382,6 +443,9 @@ impl Member {
             return Admission::No(Exclusion::Drained);
         }
         if let Some(exclusion) = self.live.credential_exclusion(now) {
+            return Admission::No(exclusion);
+        }
+        if let Some(exclusion) = health.refusal(self.live.credential.epoch(), now) {
             return Admission::No(exclusion);
         }
         if health.is_cooling(now) {

@@ -4,12 +4,18 @@
 
 use std::time::Duration;
 
+use super::credential::Refusal;
+use super::demand::Demand;
 use super::latency::{Latencies, Shape};
+use super::limits::Limits;
+use super::quota::Quota;
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::breaker::{self, Breaker, Pass, Severity, State, Transition};
 use crate::policy::eject::Ejection;
 use crate::policy::ewma::{Decayed, Ewma};
+use crate::policy::quota::Reservation;
+use crate::policy::rank::Exclusion;
 use crate::policy::window::Window;
 
 /// The chance of success that is believed of a target that was never asked.
@@ -34,6 +40,21 @@ pub(super) struct Health {
     pace: Ewma,
     /// Attempts of the last minute, and those of them that failed.
     minute: Window<12, 2>,
+    /// How much load it takes; nothing before it has turned anything away.
+    pub(super) limits: Option<Box<Limits>>,
+    /// What the provider allows; nothing before it has told.
+    pub(super) quota: Option<Box<Quota>>,
+    /// That its credential was refused for this model.
+    pub(super) refused: Option<Refusal>,
+}
+
+/// What an attempt was admitted with.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// What the breaker is told the end with; none where it was passed over in a panic.
+    pub(super) pass: Option<Pass>,
+    /// What was taken of the provider's rate limits; none where none is known.
+    pub(super) reservation: Option<Reservation>,
 }
 
 // === impl Health ===
@@ -49,6 +70,9 @@ impl Health {
             latency: Latencies::default(),
             pace: Ewma::new(PACE_TAU),
             minute: Window::new(Duration::from_secs(5)),
+            limits: None,
+            quota: None,
+            refused: None,
         }
     }
 
@@ -74,17 +98,7 @@ impl Health {
 
     /// The most attempts that may be under way; 0 where no limit was learnt.
     pub(super) fn limit(&self) -> u32 {
-        0
-    }
-
-    /// What the tightest rate limit has left, 0 to 1; 1 where none is known.
-    pub(super) fn headroom(&self, _now: Instant) -> f64 {
-        1.0
-    }
-
-    /// Whether the provider asked to be left alone for now.
-    pub(super) fn is_cooling(&self, _now: Instant) -> bool {
-        false
+        self.limits.as_ref().map_or(0, |limits| limits.limit())
     }
 
     /// Attempts of the last minute, and those of them that failed.
@@ -103,10 +117,31 @@ impl Health {
         }
     }
 
-    /// An attempt began.
-    pub(super) fn on_attempt(&mut self, shape: Shape, now: Instant) {
+    /// Admits one attempt beside those in flight; `output` says how many tokens its answer is
+    /// expected to have. In a panic an open breaker lets it pass, without a verdict.
+    pub(super) fn admit(
+        &mut self,
+        demand: &Demand,
+        output: impl FnOnce() -> u64,
+        in_flight: u32,
+        is_panic: bool,
+        now: Instant,
+    ) -> Result<Admitted, Exclusion> {
+        self.on_load_start(in_flight, now);
+        let input = demand.input_tokens;
+        let reservation =
+            self.reserve(input, output, now).map_err(|_must_wait| Exclusion::RateLimited)?;
+        let pass = self.breaker.admit(now);
+        if pass.is_none() && !is_panic {
+            self.give_back(reservation, (input, false), now);
+            return Err(Exclusion::Open);
+        }
+        let shape = demand.shape();
         self.minute.add([1, 0], now);
         self.latency.on_start(shape.streamed, now);
+        self.on_load_sent(now);
+        self.on_refused_start(now);
+        Ok(Admitted { pass, reservation })
     }
 
     /// The first token came after `waited`. The breaker's verdict on the attempt falls here: what

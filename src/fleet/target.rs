@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::credential::CredentialLive;
 use super::gate::Gate;
 use super::health::Health;
 use crate::clock::Instant;
@@ -25,6 +27,7 @@ pub struct TargetLive {
     /// Who may be there at a time.
     pub(super) gate: Arc<Gate>,
     pub(super) provider: Arc<ProviderLive>,
+    pub(super) credential: Arc<CredentialLive>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
     pub(super) in_flight: AtomicU32,
@@ -51,6 +54,7 @@ impl TargetLive {
         target: &Target,
         (metrics, gate): (TargetMetrics, GateMetrics),
         provider: Arc<ProviderLive>,
+        credential: Arc<CredentialLive>,
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
         let hash = rank::hash(id.as_str().as_bytes());
@@ -60,6 +64,7 @@ impl TargetLive {
             health: Mutex::new(Health::new(target.model.listed)),
             gate: Gate::new(gate, rand::random(), Instant::now()),
             provider,
+            credential,
             hash,
             in_flight: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
@@ -90,8 +95,28 @@ impl TargetLive {
     }
 
     /// Why its credential cannot be used now.
-    pub(super) fn credential_exclusion(&self, _now: Instant) -> Option<Exclusion> {
-        None
+    pub(super) fn credential_exclusion(&self, now: Instant) -> Option<Exclusion> {
+        self.credential.exclusion(now)
+    }
+
+    /// In how long it may be asked again, where it may not now and that is known.
+    pub(super) fn ready_after(&self, now: Instant) -> Option<Duration> {
+        let mut health = self.health.lock();
+        let waits = [
+            health.ready_after(now),
+            health.quota_wait(now),
+            health.refusal_wait(self.credential.epoch(), now),
+            self.credential.ready_after(now),
+        ];
+        waits.into_iter().flatten().max()
+    }
+
+    /// Sets those metrics that pass with time.
+    pub(super) fn publish(&self, now: Instant) {
+        let mut health = self.health.lock();
+        health.forget_limits(now);
+        self.metrics.limit.set(i64::from(health.limit()));
+        self.metrics.headroom.set(health.headroom(now));
     }
 
     /// Whether most of its provider's targets are out, though it is not.

@@ -8,29 +8,40 @@ use super::budget::{Budgets, Extra};
 use super::demand::Demand;
 use super::gate::Slot;
 use super::group::Member;
+use super::health::{Admitted, Health};
 use super::latency::Shape;
+use super::quota::Gauge;
 use super::target::TargetLive;
-use crate::catalog::Model;
+use super::{credential, limits};
 use crate::chat::Usage;
 use crate::clock::Instant;
-use crate::failure::Failure;
+use crate::config::Target;
+use crate::failure::{Failure, FailureKind};
 use crate::policy::breaker::Pass;
+use crate::policy::quota::Reservation;
 use crate::policy::rank::Exclusion;
 use crate::telemetry::TargetMetrics;
 
 /// The right to one attempt on a target.
 ///
 /// A ticket that is dropped unsettled counts as given up, so that a caller who leaves can leak
-/// nothing: no attempt in flight, no trial of a breaker, no budget.
+/// nothing: no attempt in flight, no trial of a breaker, no budget, no part of a rate limit.
 #[must_use]
 #[derive(Debug)]
 pub struct Ticket {
     live: Arc<TargetLive>,
     budgets: Arc<Budgets>,
-    model: Arc<Model>,
+    target: Arc<Target>,
     /// What the breaker is told the end with; none where it was passed over in a panic.
     pass: Option<Pass>,
+    /// What was taken of the provider's rate limits.
+    reservation: Option<Reservation>,
+    /// Whether it tries a parked credential again.
+    is_trial: bool,
+    is_sent: bool,
     shape: Shape,
+    /// Tokens of the prompt, estimated.
+    input_tokens: u64,
     started: Instant,
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
@@ -62,26 +73,31 @@ impl Ticket {
         now: Instant,
     ) -> Result<Self, Exclusion> {
         let live = &member.live;
+        let output = || budgets.expected_output(demand.max_output) as u64;
         let mut health = live.health.lock();
         let half_opened = health.breaker.poll(now);
-        let pass = health.breaker.admit(now);
-        if pass.is_none() && !is_panic {
-            return Err(Exclusion::Open);
+        let admitted = health.admit(demand, output, live.in_flight(), is_panic, now);
+        if admitted.is_ok() {
+            // Counted before the lock is given back, so that a limit is never exceeded.
+            live.in_flight.fetch_add(1, Ordering::Relaxed);
         }
-        health.on_attempt(demand.shape(), now);
         let limit = health.limit();
         drop(health);
         live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
-        live.in_flight.fetch_add(1, Ordering::Relaxed);
+        let Admitted { pass, reservation } = admitted?;
         live.metrics.in_flight.inc();
         budgets.on_start();
         Ok(Self {
             live: Arc::clone(live),
             budgets: Arc::clone(budgets),
-            model: Arc::clone(&member.target.model),
+            target: Arc::clone(&member.target),
             pass,
+            reservation,
+            is_trial: live.credential.on_start(now),
+            is_sent: false,
             shape: demand.shape(),
+            input_tokens: demand.input_tokens,
             started: now,
             first_token: None,
             extra,
@@ -100,6 +116,12 @@ impl Ticket {
         self.started
     }
 
+    /// The request is sent now. The answer's headers are for the gauge.
+    pub fn on_send(&mut self) -> Gauge {
+        self.is_sent = true;
+        Gauge::new(Arc::clone(&self.live), self.started)
+    }
+
     /// Notes the first token: a piece of the answer, never headers or comments.
     pub fn on_first_token(&mut self, now: Instant) {
         let waited = now.saturating_duration_since(self.started);
@@ -111,8 +133,12 @@ impl Ticket {
         let random = rand::random();
         let mut health = self.live.health.lock();
         let transition = health.on_first_token(self.pass, self.shape, waited, random, now);
+        health.on_load_accepted(now);
+        health.on_accepted(self.started);
         drop(health);
         self.live.on_transition(transition, now);
+        let endpoint = &self.target.endpoint;
+        self.live.credential.on_answer(endpoint, self.started, self.is_trial);
     }
 
     /// Settles an attempt that answered completely, with its tokens where they are known.
@@ -126,13 +152,16 @@ impl Ticket {
         }
         if let Some(usage) = &usage {
             #[expect(clippy::cast_precision_loss, reason = "micro-dollars of one request are few")]
-            let usd = self.model.cost(usage).0 as f64 * 1e-6;
+            let usd = self.target.model.cost(usage).0 as f64 * 1e-6;
             self.budgets.on_answer(usage.total_output(), usd, now);
         }
         let gaps = usage.and_then(|usage| u32::try_from(usage.total_output()).ok()?.checked_sub(1));
         let streamed = self.first_token.map(|at| now.saturating_duration_since(at));
         let pace = gaps.filter(|gaps| *gaps > 0).zip(streamed).map(|(gaps, took)| took / gaps);
-        self.live.health.lock().on_success(pace.filter(|pace| !pace.is_zero()), now);
+        let mut health = self.live.health.lock();
+        health.on_success(pace.filter(|pace| !pace.is_zero()), now);
+        health.settle(self.reservation.take(), (self.input_tokens, usage.as_ref()), now);
+        drop(health);
         self.live.metrics.succeeded();
     }
 
@@ -141,12 +170,50 @@ impl Ticket {
         self.end = End::Failed(failure.kind.as_str());
         self.live.failures.fetch_add(1, Ordering::Relaxed);
         let random = rand::random();
-        let mut health = self.live.health.lock();
+        let live = Arc::clone(&self.live);
+        let mut health = live.health.lock();
         let waited = now.saturating_duration_since(self.started);
         let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
+        self.tell_limits(&mut health, failure, random, now);
         drop(health);
         self.live.on_transition(transition, now);
+        self.tell_credential(failure, now);
+    }
+
+    /// Tells what learns of load and rates how the attempt failed.
+    fn tell_limits(&mut self, health: &mut Health, failure: &Failure, random: f64, now: Instant) {
+        let is_begun = self.first_token.is_some();
+        if limits::is_for_load(failure) {
+            let usual = health.latency.quantiles(self.shape, now).1.p50;
+            health.on_load_rejected(self.live.in_flight(), usual, now);
+        } else if !is_begun {
+            health.on_load_neutral(self.started, now);
+        }
+        let is_rate_limited = failure.kind == FailureKind::RateLimited;
+        if is_rate_limited
+            && (failure.retry_after.is_some() || !limits::is_for_concurrency(failure))
+        {
+            health.on_rate_limited(failure.retry_after, random, now);
+        }
+        // What broke off later has used about what it was expected to.
+        if !is_begun {
+            let is_counted = !is_rate_limited && failure.kind != FailureKind::Transport;
+            health.give_back(self.reservation.take(), (self.input_tokens, is_counted), now);
+        }
+    }
+
+    fn tell_credential(&mut self, failure: &Failure, now: Instant) {
+        let credential = &self.live.credential;
+        let is_trial = std::mem::take(&mut self.is_trial);
+        let Some(cause) = credential::cause(failure) else {
+            credential.on_neutral(is_trial, now);
+            return self.live.health.lock().on_refused_neutral(now);
+        };
+        if credential.on_refusal(&self.target.endpoint, (cause, failure), is_trial, now) {
+            let epoch = credential.epoch();
+            self.live.health.lock().on_refused(cause, epoch, now);
+        }
     }
 
     /// Settles an attempt that lost a race: it was cut off before its first token.
@@ -185,8 +252,12 @@ impl Drop for Ticket {
             let waited = self.waited(now);
             let mut health = self.live.health.lock();
             let transition = health.on_given_up(self.pass, self.shape, waited, now);
+            health.on_load_neutral(self.started, now);
+            health.on_refused_neutral(now);
+            health.give_back(self.reservation.take(), (self.input_tokens, self.is_sent), now);
             drop(health);
             self.live.on_transition(transition, now);
+            self.live.credential.on_neutral(self.is_trial, now);
         }
     }
 }

@@ -8,6 +8,8 @@
 //! Netflix's Gradient2).
 //!
 //! A limit never grows while it is not used: what was not tried is not known.
+//!
+//! So far no configuration marks an endpoint as ours alone, hence `fleet` feeds [`Aimd`] only.
 
 mod aimd;
 mod gradient;
@@ -43,7 +45,7 @@ impl ConcurrencyLimit {
         Self::Gradient(Box::new(Gradient::new(settings, now)))
     }
 
-    /// How many may be in flight at once; at least 1.
+    /// How many may be in flight at once; 0 where there is no limit.
     pub fn limit(&self) -> u32 {
         match self {
             Self::Aimd(aimd) => aimd.limit(),
@@ -70,10 +72,10 @@ impl ConcurrencyLimit {
     }
 
     /// The target turned an attempt away for load: a 429 for concurrency, a 529, a 503, or no first
-    /// token in time.
-    pub fn on_reject(&mut self, now: Instant) {
+    /// token in time. `in_flight` counts it.
+    pub fn on_reject(&mut self, in_flight: u32, now: Instant) {
         match self {
-            Self::Aimd(aimd) => aimd.on_reject(now),
+            Self::Aimd(aimd) => aimd.on_reject(in_flight, now),
             Self::Gradient(gradient) => gradient.on_reject(now),
         }
     }

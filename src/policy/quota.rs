@@ -190,6 +190,15 @@ impl Amounts {
     }
 }
 
+// === impl Reservation ===
+
+impl Reservation {
+    /// What was taken.
+    pub fn amounts(&self) -> Amounts {
+        self.amounts
+    }
+}
+
 // === impl Mirror ===
 
 impl Mirror {
@@ -215,20 +224,7 @@ impl Mirror {
     ///
     /// The longest wait over the dimensions that lack something.
     pub fn reserve(&mut self, estimate: Amounts, now: Instant) -> Result<Reservation, Wait> {
-        if let Some(until) = self.cooling(now) {
-            let wait = until.saturating_duration_since(now).max(Duration::from_millis(1));
-            return Err(Wait { dimension: None, wait });
-        }
-        self.refill(now);
-        let trust = self.trust(now);
-        let mut longest: Option<Wait> = None;
-        for (dimension, bucket, amount) in self.each(estimate) {
-            let Some(wait) = bucket.wait(amount, trust) else { continue };
-            if longest.is_none_or(|longest| wait > longest.wait) {
-                longest = Some(Wait { dimension: Some(dimension), wait });
-            }
-        }
-        if let Some(wait) = longest {
+        if let Some(wait) = self.wait(estimate, now) {
             return Err(wait);
         }
         for (_, bucket, amount) in self.each(estimate) {
@@ -240,12 +236,35 @@ impl Mirror {
         Ok(reservation)
     }
 
+    /// What a request would have to wait for; `None` where it could be sent now.
+    pub fn wait(&mut self, estimate: Amounts, now: Instant) -> Option<Wait> {
+        if let Some(until) = self.cooling(now) {
+            let wait = until.saturating_duration_since(now).max(Duration::from_millis(1));
+            return Some(Wait { dimension: None, wait });
+        }
+        self.refill(now);
+        let trust = self.trust(now);
+        let mut longest: Option<Wait> = None;
+        for (dimension, bucket, amount) in self.each(estimate) {
+            let Some(wait) = bucket.wait(amount, trust) else { continue };
+            if longest.is_none_or(|longest| wait > longest.wait) {
+                longest = Some(Wait { dimension: Some(dimension), wait });
+            }
+        }
+        longest
+    }
+
     /// A request ended well and used so much: the difference to the estimate is given back, or taken.
     pub fn settle(&mut self, reservation: Reservation, actual: Amounts, now: Instant) {
         let is_after_limit = self.limited_at.is_none_or(|at| reservation.started > at);
         if is_after_limit && self.cooling(now).is_none() {
             self.pauses = 0;
         }
+        self.correct(reservation, actual, now);
+    }
+
+    /// A request was given up after it used so much. That says nothing of the limits.
+    pub fn give_up(&mut self, reservation: Reservation, actual: Amounts, now: Instant) {
         self.correct(reservation, actual, now);
     }
 

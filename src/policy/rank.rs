@@ -164,6 +164,8 @@ pub enum Exclusion {
     RateLimited,
     /// As many attempts as it may have are under way.
     Full,
+    /// It turns most requests away for load, so some are not even sent.
+    Throttled,
     /// It cannot do what the request needs.
     Incapable,
     /// An operator took it out.
@@ -258,6 +260,7 @@ impl Exclusion {
             Self::QuotaUsedUp => "quota_used_up",
             Self::RateLimited => "rate_limited",
             Self::Full => "full",
+            Self::Throttled => "throttled",
             Self::Incapable => "incapable",
             Self::Drained => "drained",
         }
@@ -272,6 +275,7 @@ impl Exclusion {
             | Self::QuotaUsedUp
             | Self::RateLimited
             | Self::Full
+            | Self::Throttled
             | Self::Incapable
             | Self::Drained => false,
         }

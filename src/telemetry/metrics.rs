@@ -9,8 +9,8 @@ use std::fmt;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::chat::Usage;
@@ -70,6 +70,9 @@ pub struct Metrics {
     queued: IntGaugeVec,
     sheds: IntCounterVec,
     breaker_state: IntGaugeVec,
+    limit: IntGaugeVec,
+    headroom: GaugeVec,
+    credential_parked: IntGaugeVec,
     token_usage: HistogramVec,
     target_seconds: HistogramVec,
     target_first_token: HistogramVec,
@@ -91,6 +94,10 @@ pub struct TargetMetrics {
     pub in_flight: IntGauge,
     /// 0: its breaker is closed, 1: half open, 2: open.
     pub breaker_state: IntGauge,
+    /// The most attempts that may be under way; 0 where no limit was learnt.
+    pub limit: IntGauge,
+    /// What the tightest rate limit has left, 0 to 1; 1 where none is known.
+    pub headroom: Gauge,
     succeeded: IntCounter,
     /// From sending an attempt to its end, in seconds.
     pub duration_seconds: Histogram,
@@ -205,6 +212,30 @@ impl Metrics {
                 "The breaker of a target: 0 closed, 1 half open, 2 open.",
                 &["target"],
             ),
+            limit: gauges(
+                &registry,
+                "tidegate_limit",
+                "The most attempts that may be under way on a target; 0 where no limit was learnt.",
+                &["target"],
+            ),
+            headroom: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "tidegate_headroom",
+                        "What the tightest rate limit of a target has left, 0 to 1; 1 where none \
+                         is known.",
+                    ),
+                    &["target"],
+                ),
+            ),
+            credential_parked: gauges(
+                &registry,
+                "tidegate_credential_parked",
+                "1 while an endpoint's credential is not used, because it was refused or has no \
+                 credit left.",
+                &["endpoint"],
+            ),
             token_usage: histograms(
                 &registry,
                 "gen_ai_client_token_usage",
@@ -313,6 +344,11 @@ impl Metrics {
         }
     }
 
+    /// Whether the credential of an endpoint is parked, 0 or 1.
+    pub fn credential_parked(&self, endpoint: &str) -> IntGauge {
+        self.credential_parked.with_label_values(&[endpoint])
+    }
+
     /// The metrics of one target.
     pub fn target(&self, provider: &str, model: &str, target: &str) -> TargetMetrics {
         let names = [provider, model, target];
@@ -320,6 +356,8 @@ impl Metrics {
         TargetMetrics {
             in_flight: self.in_flight.with_label_values(&[target]),
             breaker_state: self.breaker_state.with_label_values(&[target]),
+            limit: self.limit.with_label_values(&[target]),
+            headroom: self.headroom.with_label_values(&[target]),
             succeeded: self.attempts.with_label_values(&[target, "success"]),
             duration_seconds: self.target_seconds.with_label_values(&names),
             first_token_seconds: self.target_first_token.with_label_values(&names),

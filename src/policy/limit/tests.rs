@@ -75,12 +75,12 @@ impl Backend {
             self.serve(sent);
         }
         // At most one a step starts: demand is 100 a second.
-        if self.in_flight() < limit.limit() {
+        if limit.limit() == 0 || self.in_flight() < limit.limit() {
             limit.on_start(self.in_flight() + 1, now);
             if self.served.len() < self.capacity {
                 self.serve(now);
             } else if self.rejects {
-                limit.on_reject(now);
+                limit.on_reject(self.in_flight() + 1, now);
             } else {
                 self.waiting.push_back(now);
             }
@@ -162,6 +162,7 @@ fn on_awaited_first_tokens_the_limit_settles_where_they_take_the_tolerated_time(
 fn a_limit_that_is_not_used_does_not_grow() {
     let mut limit = aimd();
     let mut now = Instant::now();
+    limit.on_reject(36, now);
     for _ in 0..60 {
         now += 1_000 * MS;
         limit.on_start(15, now);
@@ -179,24 +180,75 @@ fn a_burst_of_rejections_is_one_fall() {
     let mut limit = aimd();
     let now = Instant::now();
     for each in 0..50 {
-        limit.on_reject(now + each * MS);
+        limit.on_reject(36, now + each * MS);
     }
-    assert_eq!(limit.limit(), 28);
+    assert_eq!(limit.limit(), 32);
     limit.set_settle_time(3_000 * MS);
-    limit.on_reject(now + 2_000 * MS);
-    assert_eq!(limit.limit(), 28, "within the median time to the first token");
-    limit.on_reject(now + 3_000 * MS);
-    assert_eq!(limit.limit(), 25);
+    limit.on_reject(36, now + 2_000 * MS);
+    assert_eq!(limit.limit(), 32, "within the median time to the first token");
+    limit.on_reject(36, now + 3_000 * MS);
+    assert_eq!(limit.limit(), 29);
+}
+
+#[test]
+fn there_is_no_limit_before_a_rejection_that_says_something() {
+    let mut limit = aimd();
+    let mut now = Instant::now();
+    for _ in 0..100 {
+        now += 1_000 * MS;
+        limit.on_start(5_000, now);
+    }
+    assert_eq!(limit.limit(), 0);
+    limit.on_reject(4, now);
+    assert_eq!(limit.limit(), 0, "no limit is as low as what was in flight");
+    limit.on_reject(5, now);
+    assert_eq!(limit.limit(), 4);
+    let mut limit = aimd();
+    limit.on_reject(5_000, now);
+    assert_eq!(limit.limit(), 4_500);
+}
+
+#[test]
+fn a_large_limit_recovers_in_minutes() {
+    let mut limit = aimd();
+    let mut now = Instant::now();
+    limit.on_reject(1_112, now);
+    for _ in 0..20 {
+        limit.on_reject(1_112, now);
+        now += 1_000 * MS;
+    }
+    let low = limit.limit();
+    assert!((100..150).contains(&low), "{low}");
+    let seconds = (0..).find(|_| {
+        now += 1_000 * MS;
+        limit.on_start(limit.limit(), now);
+        limit.limit() >= 1_000
+    });
+    assert!(seconds.is_some_and(|seconds| seconds < 150), "{seconds:?}");
+}
+
+#[test]
+fn a_limit_is_forgotten_after_ten_minutes_without_a_rejection() {
+    let mut limit = aimd();
+    let now = Instant::now();
+    limit.on_reject(100, now);
+    limit.on_start(10, now + 300_000 * MS);
+    limit.on_reject(10, now + 300_000 * MS);
+    limit.on_start(10, now + 899_000 * MS);
+    assert_eq!(limit.limit(), 81);
+    limit.on_start(10, now + 900_000 * MS);
+    assert_eq!(limit.limit(), 0);
 }
 
 #[test]
 fn the_limit_stays_within_its_bounds() {
     let mut now = Instant::now();
     let gradient = ConcurrencyLimit::gradient(GradientSettings::default(), now);
-    for (mut limit, max) in [(aimd(), 1_000), (gradient, 512)] {
+    let lasting = AimdSettings { max: 1_000, forget: Duration::MAX, ..AimdSettings::default() };
+    for (mut limit, max) in [(ConcurrencyLimit::aimd(lasting, now), 1_000), (gradient, 512)] {
         for _ in 0..200 {
             now += 1_000 * MS;
-            limit.on_reject(now);
+            limit.on_reject(100, now);
         }
         assert_eq!(limit.limit(), 4);
         for _ in 0..20_000 {
