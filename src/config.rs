@@ -43,8 +43,8 @@ pub use patch::Patch;
 pub use reference::{reference_toml, schema_json};
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, DefaultsSettings, KeepAliveSettings, LogFormat, ServerSettings, StoreSettings,
-    TelemetrySettings, TimeoutSettings,
+    AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, LogFormat,
+    ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
 pub use watch::{Current, ReloadFailure, ReloadStatus, Watcher, reloading};

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ mod budget;
 mod chance;
 mod credential;
 mod demand;
+mod gate;
 mod group;
 mod health;
 mod latency;
@@ -31,6 +33,7 @@ mod view;
 
 pub use budget::Extra;
 pub use demand::Demand;
+pub use gate::{Ask, Gate, NoSlot, Slot};
 pub use group::{Group, Order};
 pub use quota::Gauge;
 pub use race::{Race, Second};
@@ -41,6 +44,7 @@ pub use view::{RankView, TargetView};
 use budget::Budgets;
 use chance::Chance;
 use credential::CredentialLive;
+use gate::Recent;
 use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
@@ -54,6 +58,7 @@ pub struct Fleet {
     /// One for each route that was asked for, of the configuration that was last asked for.
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
     owners: Mutex<Owners>,
+    recent: Recent,
     metrics: Arc<Metrics>,
     chance: Arc<Chance>,
 }
@@ -74,6 +79,7 @@ impl Fleet {
             live: ArcSwap::default(),
             groups: ArcSwap::default(),
             owners: Mutex::default(),
+            recent: Recent::default(),
             metrics,
             chance: Arc::default(),
         }
@@ -127,6 +133,17 @@ impl Fleet {
         self.live_of(target)
     }
 
+    /// Whether a request is turned away by what its headers tell, and when to try again: where
+    /// every target that its caller's requests of the last seconds could have gone to would.
+    pub fn turns_away(&self, ask: &Ask, now: Instant) -> Option<Duration> {
+        self.recent.turns_away(ask, now)
+    }
+
+    /// Notes where a request could be served.
+    pub fn note_use(&self, ask: &Ask, group: &Group, order: &Order, now: Instant) {
+        self.recent.note(ask.caller, group.serving(order), now);
+    }
+
     /// Attempts under way on all targets.
     pub fn in_flight(&self) -> u64 {
         self.live.load().values().map(|live| u64::from(live.in_flight())).sum()
@@ -164,6 +181,7 @@ impl Fleet {
         }
         let provider = &target.endpoint.provider;
         let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
+        let metrics = (metrics, self.metrics.target_gate(id.as_str()));
         let parent = Arc::clone(owners.providers.entry(provider.clone()).or_default());
         let endpoint = &target.endpoint;
         let credential = owners.credentials.entry(endpoint.id.clone()).or_insert_with(|| {

@@ -2,17 +2,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricFamily;
 
 use crate::callers::Callers;
 use crate::clock::{Instant, WallClock};
-use crate::config::{Current, ReloadStatus, Snapshot};
+use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
-use crate::fleet::Fleet;
+pub use crate::fleet::Ask;
+use crate::fleet::{Fleet, Gate, NoSlot, Slot};
 use crate::journal::{DropReason, Journal};
+use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
@@ -32,6 +35,8 @@ pub struct Gateway {
     pub journal: Journal,
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
+    /// Who is served at a time.
+    door: Arc<Gate>,
     tracer: Option<Arc<Tracer>>,
     streams: Streams,
     /// Set once, where the configuration can be loaded again.
@@ -64,6 +69,7 @@ impl Gateway {
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
+        let door = Gate::new(metrics.process_gate(), rand::random(), Instant::now());
         let gateway = Self {
             snapshot,
             callers,
@@ -71,6 +77,7 @@ impl Gateway {
             journal,
             fleet,
             ledger,
+            door,
             tracer,
             streams: Streams::default(),
             reloads: OnceLock::new(),
@@ -104,6 +111,40 @@ impl Gateway {
     /// How targets have fared.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// Admits a request by what its headers tell, at once or after waiting for its turn, `within`
+    /// this time at most. What is admitted has its slot until that is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Overloaded`] where there are too many requests, in this process or at every
+    /// target that the caller's last requests were for; [`Rejection::DeadlinePassed`] where the
+    /// request's own time ran out first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue; no slot is lost.
+    pub async fn admit(
+        &self,
+        ask: &Ask,
+        settings: &AdmissionSettings,
+        within: Duration,
+    ) -> Result<Slot, Rejection> {
+        self.door.set_limit(settings.max_in_flight);
+        self.door.set_max_wait(settings.max_wait.0);
+        if let Some(retry_after) = self.fleet.turns_away(ask, Instant::now()) {
+            return Err(Rejection::Overloaded { retry_after });
+        }
+        self.door.enter(ask, within).await.map_err(|no_slot| match no_slot {
+            NoSlot::TurnedAway { retry_after } => Rejection::Overloaded { retry_after },
+            NoSlot::OutOfTime => Rejection::DeadlinePassed { within },
+        })
+    }
+
+    /// Requests that were admitted and have not ended, and those that wait to be.
+    pub fn admitted(&self) -> (usize, usize) {
+        (self.door.in_use(), self.door.queued())
     }
 
     /// Streams that their callers may come back to.

@@ -136,6 +136,12 @@ pub enum Rejection {
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Draining,
+    /// There are more requests than can be served, and this one is among those that are not.
+    #[error("too many requests at the moment; try again in {} s", .retry_after.as_secs_f64().ceil())]
+    Overloaded {
+        /// When to try again; at least a second.
+        retry_after: Duration,
+    },
     /// Something of ours that the request cannot do without is away, such as the store of keys.
     #[error("{what} cannot be reached at the moment; try again")]
     Unavailable {
@@ -211,6 +217,8 @@ impl Rejection {
                 // The log has said it as an error when the credential was parked.
                 NobodyWhy::Credential    => (S::SERVICE_UNAVAILABLE,   SERVER,  "provider_credential",   L::WARN),
             },
+            // As many as there are, the log would be what breaks; metrics and the journal tell.
+            Self::Overloaded { .. }      => (S::SERVICE_UNAVAILABLE,   SERVER,  "overloaded",            L::DEBUG),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
             Self::AttemptsFailed { failure, .. } => return failed_face(failure),
@@ -242,6 +250,7 @@ impl Rejection {
             Self::NobodyReady { retry_after, .. } => {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
             }
+            Self::Overloaded { retry_after } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Invalid { .. }
             | Self::Unsupported { .. }
@@ -291,6 +300,7 @@ impl Rejection {
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::NobodyReady { .. }
+            | Self::Overloaded { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
             | Self::StreamPast { .. }

@@ -5,5 +5,5 @@ pub mod metrics;
 pub mod otlp;
 pub mod trace;
 
-pub use metrics::{Metrics, TargetMetrics};
+pub use metrics::{GateMetrics, Metrics, TargetMetrics};
 pub use trace::{Span, SpanKind, SpanSource, TraceContext, Tracer};

@@ -2,23 +2,33 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::request::Parts;
+use http_body::Body as _;
 
 use super::error::ApiError;
 use super::headers::{self, Wishes};
 use super::{Edge, body, caller, panics, reply, streams};
+use crate::callers::Caller;
 use crate::clock::Instant;
+use crate::config::Settings;
 use crate::dialect::{Dialect, Envelope};
 use crate::dispatch::{Account, Answer, Call, Refused, Served};
-use crate::gateway::Opened;
+use crate::gateway::{Ask, Opened};
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
 use crate::rejection::Rejection;
+use crate::units::Priority;
+
+/// Bytes of a body for one token of its prompt.
+const BYTES_A_TOKEN: u64 = 4;
+/// What an answer is taken for before anything is known of the request.
+const USUAL_OUTPUT_TOKENS: u64 = 256;
 
 /// What axum wants of a handler.
 type Handled = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -67,10 +77,8 @@ async fn serve(
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
-    let server = &snapshot.settings.server;
-    let body = body::read(body, server.request_body_limit.0, server.request_read_timeout.0).await;
-    let asked = body.and_then(|body| Asked::read(kind, &parts.headers, body));
-    let Asked { envelope, wishes } = match asked {
+    let asked = Asked::read(&edge, &caller, &snapshot.settings, (kind, &parts, body), &mut account);
+    let Asked { envelope, wishes, priority } = match asked.await {
         Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);
@@ -83,7 +91,7 @@ async fn serve(
         dialect: dialect(kind),
         envelope,
         timeout: wishes.timeout,
-        priority: caller.priority_of(wishes.priority),
+        priority,
         midstream: wishes.midstream,
         sticky: wishes.sticky,
         client_retries: wishes.client_retries,
@@ -128,29 +136,60 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
 struct Asked {
     envelope: Envelope,
     wishes: Wishes,
+    priority: Priority,
 }
 
 impl Asked {
-    fn read(kind: EndpointKind, headers: &HeaderMap, body: Bytes) -> Result<Self, Rejection> {
-        let wishes = Wishes::read(headers)?;
-        let mut envelope = Envelope::read(body)?;
-        envelope.require(match kind {
-            EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
-            EndpointKind::Completions => "prompt",
-            EndpointKind::Embeddings => "input",
-        })?;
-        if kind == EndpointKind::Messages {
-            envelope.require("max_tokens")?;
-        }
-        if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
-            // These answers come whole, whatever is asked for.
-            envelope.stream = false;
-        }
-        if wishes.resumable && !envelope.stream {
-            let problem = "`x-resumable: true` needs a request with `stream: true`, to an endpoint \
-                           that streams";
-            return Err(Rejection::invalid("x-resumable", problem));
-        }
-        Ok(Self { envelope, wishes })
+    /// Reads the headers, waits to be admitted by what they tell, and only then reads the body.
+    async fn read(
+        edge: &Edge,
+        caller: &Caller,
+        settings: &Settings,
+        (kind, head, body): (EndpointKind, &Parts, Body),
+        account: &mut Account,
+    ) -> Result<Self, Rejection> {
+        let wishes = Wishes::read(&head.headers)?;
+        let priority = caller.priority_of(wishes.priority);
+        let ask = Ask::new(&caller.id, account.request_id(), priority, guess_cost(&body));
+        let within = wishes.timeout.unwrap_or(Duration::MAX);
+        let slot = edge.gateway.admit(&ask, &settings.admission, within).await?;
+        account.on_admitted(slot);
+        let server = &settings.server;
+        let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
+        let body = body::read(body, limit, within).await?;
+        let envelope = read_envelope(kind, body, wishes.resumable)?;
+        Ok(Self { envelope, wishes, priority })
     }
+}
+
+/// Reads the body as far as every target needs it.
+fn read_envelope(
+    kind: EndpointKind,
+    body: Bytes,
+    is_resumable: bool,
+) -> Result<Envelope, Rejection> {
+    let mut envelope = Envelope::read(body)?;
+    envelope.require(match kind {
+        EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
+        EndpointKind::Completions => "prompt",
+        EndpointKind::Embeddings => "input",
+    })?;
+    if kind == EndpointKind::Messages {
+        envelope.require("max_tokens")?;
+    }
+    if matches!(kind, EndpointKind::Embeddings | EndpointKind::CountTokens) {
+        // These answers come whole, whatever is asked for.
+        envelope.stream = false;
+    }
+    if is_resumable && !envelope.stream {
+        let problem = "`x-resumable: true` needs a request with `stream: true`, to an endpoint \
+                       that streams";
+        return Err(Rejection::invalid("x-resumable", problem));
+    }
+    Ok(envelope)
+}
+
+/// What a request costs in tokens, as far as its headers tell: its length is what it says.
+fn guess_cost(body: &Body) -> u64 {
+    body.size_hint().lower() / BYTES_A_TOKEN + USUAL_OUTPUT_TOKENS
 }

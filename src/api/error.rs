@@ -97,6 +97,7 @@ fn is_hopeless(rejection: &Rejection) -> bool {
         | Rejection::RequestTimeout { .. }
         | Rejection::DeadlinePassed { .. }
         | Rejection::NobodyReady { .. }
+        | Rejection::Overloaded { .. }
         | Rejection::StreamFailed { .. }
         | Rejection::StreamPast { .. }
         | Rejection::StreamCancelled

@@ -11,7 +11,7 @@ use super::conduct::Conduct;
 use super::draft::{Draft, Source};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
-use super::settings::{KeepAliveSettings, ServerSettings, TelemetrySettings};
+use super::settings::{AdmissionSettings, KeepAliveSettings, ServerSettings, TelemetrySettings};
 use super::snapshot::Settings;
 use crate::callers::AuthMode;
 use crate::catalog::Catalog;
@@ -19,6 +19,9 @@ use crate::ids::ProviderId;
 use crate::journal::JournalSettings;
 use crate::problems::{Document, KeyPath, Problems, nearest};
 use crate::store::StoreUrl;
+
+/// The longest that a request may be made to wait for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// A configuration in which everything that is named exists.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl Config {
         let settings = Settings {
             server: file.server.clone(),
             auth: file.auth.clone(),
+            admission: file.admission.clone(),
             store: file.store.clone(),
             telemetry: file.telemetry.clone(),
             journal: file.journal.clone(),
@@ -104,6 +108,7 @@ impl Checking<'_> {
     fn settings(&mut self, settings: &Settings) {
         let root = KeyPath::root();
         self.server(&settings.server, &root.key("server"));
+        self.admission(&settings.admission, &root.key("admission"));
         self.store(&settings.store.url, root.key("store").key("url"));
         self.telemetry(&settings.telemetry, &root.key("telemetry"));
         self.journal(&settings.journal, &root.key("journal"));
@@ -122,6 +127,15 @@ impl Checking<'_> {
         self.not_zero(server.head_read_timeout.0, || at.key("head_read_timeout"));
         self.not_zero(server.idle_timeout.0, || at.key("idle_timeout"));
         self.not_zero(server.request_read_timeout.0, || at.key("request_read_timeout"));
+    }
+
+    fn admission(&mut self, admission: &AdmissionSettings, at: &KeyPath) {
+        self.within(u64::from(admission.max_in_flight), 1, 1_000_000, "1 to 1000000", || {
+            at.key("max_in_flight")
+        });
+        if admission.max_wait.0 > MAX_WAIT {
+            self.report(at.key("max_wait"), "must be at most 60s");
+        }
     }
 
     fn store(&mut self, url: &str, at: KeyPath) {

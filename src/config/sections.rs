@@ -10,8 +10,8 @@ use super::conduct::{
 };
 use super::patch::Patch;
 use super::settings::{
-    AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings, StoreSettings,
-    TelemetrySettings, TimeoutSettings,
+    AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings,
+    StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::dialect::{Dialect, Quirks};
@@ -27,6 +27,9 @@ pub(super) struct FileSettings {
     pub(super) server: ServerSettings,
     /// Who may ask.
     pub(super) auth: AuthSettings,
+    /// How many requests are served at a time. Those beyond it wait, the more important ones first
+    /// and callers in turn, and are refused with 503 and `retry-after` where that takes too long.
+    pub(super) admission: AdmissionSettings,
     /// Where keys and the journal are kept. Takes effect at the next start.
     pub(super) store: StoreSettings,
     /// What holds for models that are asked for without a route, and for routes that do not say

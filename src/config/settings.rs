@@ -54,6 +54,25 @@ impl Default for ServerSettings {
     }
 }
 
+/// How many requests are served at a time. Those beyond it wait, the more important ones first and
+/// callers in turn, and are refused with 503 and `retry-after` where that takes too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdmissionSettings {
+    /// Requests in flight in this process, from 1 to 1000000. Priority 0 is served beyond it.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: u32,
+    /// How long a request may wait for its turn, at most 60s; a queue that has not been empty for
+    /// two seconds makes everybody wait 250ms at most. 0s: nobody waits.
+    pub max_wait: HumanDuration,
+}
+
+impl Default for AdmissionSettings {
+    fn default() -> Self {
+        Self { max_in_flight: 10_000, max_wait: HumanDuration::secs(2) }
+    }
+}
+
 /// Who may ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]

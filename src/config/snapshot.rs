@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::conduct::{Conduct, DegradeSettings};
 use super::settings::{
-    AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings, TelemetrySettings,
-    TimeoutSettings,
+    AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
+    TelemetrySettings, TimeoutSettings,
 };
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::dialect::{Dialect, Quirks};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// `[auth]`.
     pub auth: AuthSettings,
+    /// `[admission]`.
+    pub admission: AdmissionSettings,
     /// `[store]`. Takes effect at start only.
     pub store: StoreSettings,
     /// `[telemetry]`. Takes effect at start only.

@@ -9,7 +9,7 @@ use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::failure::Failure;
-use crate::fleet::{Demand, Fleet, Group, Order, Ticket};
+use crate::fleet::{Ask, Demand, Fleet, Group, NoSlot, Order, Slot, Ticket};
 use crate::journal::EndpointKind;
 use crate::policy::rank::{self, Exclusion};
 use crate::policy::retry::{self, AttemptLimits, Attempts};
@@ -32,6 +32,10 @@ pub(super) struct Plan {
     /// How much of the order was looked at.
     next: usize,
     attempts: Attempts<usize>,
+    /// Targets that could serve and have no free slot.
+    full: Vec<usize>,
+    /// When to come back, where the request was turned away from a queue.
+    turned_away: Option<Duration>,
     /// Whether a further attempt was refused because the route has made too many.
     out_of_budget: bool,
     /// Whether a provider said during this request that it has too much to do.
@@ -62,6 +66,11 @@ impl Plan {
         let demand = demand(call, &route, group.len());
         group.on_request(now);
         let order = group.order(&demand, now);
+        fleet.note_use(&demand.ask, &group, &order, now);
+        let is_full = |(position, why): (usize, &Option<Exclusion>)| {
+            (*why == Some(Exclusion::Full)).then_some(position)
+        };
+        let full = order.excluded.iter().enumerate().filter_map(is_full).collect();
         let total = usize::try_from(route.conduct.attempts).unwrap_or(usize::MAX);
         let limits = AttemptLimits { total, ..AttemptLimits::default() };
         let limits = if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
@@ -74,6 +83,8 @@ impl Plan {
             order,
             next: 0,
             attempts: Attempts::new(limits),
+            full,
+            turned_away: None,
             out_of_budget: false,
             pushback: false,
             deadline: now + budget,
@@ -97,10 +108,49 @@ impl Plan {
             match self.start(position, target, now) {
                 Ok(start) => return Some(start),
                 Err(None) => return None,
-                Err(Some(exclusion)) => self.order.exclude(position, exclusion),
+                Err(Some(exclusion)) => {
+                    self.order.exclude(position, exclusion);
+                    if exclusion == Exclusion::Full {
+                        self.full.push(position);
+                    }
+                }
             }
         }
         None
+    }
+
+    /// The next attempt on a target that has no free slot, once it has one. To be asked where
+    /// nothing else is left.
+    pub(super) async fn next_free(&mut self, call: &Call) -> Option<Start> {
+        if self.turned_away.is_some() || self.out_of_budget {
+            return None;
+        }
+        let group = Arc::clone(&self.group);
+        loop {
+            let attempts = &self.attempts;
+            self.full.retain(|position| {
+                let target = group.target(*position);
+                target.is_some_and(|target| can_serve(&target.model, call.kind))
+                    && attempts.on(*position) == 0
+                    && attempts.allows(*position)
+            });
+            let position = group.least_crowded(&self.full)?;
+            self.full.retain(|full| *full != position);
+            let slot = match group.wait(position, &self.demand, self.remaining()).await {
+                Ok(slot) => slot,
+                Err(NoSlot::OutOfTime) => return None,
+                Err(NoSlot::TurnedAway { retry_after }) => {
+                    self.turned_away = Some(retry_after);
+                    return None;
+                }
+            };
+            let target = Arc::clone(group.target(position)?);
+            match self.begin((position, target), Some(slot), Instant::now()) {
+                Ok(start) => return Some(start),
+                Err(None) => return None,
+                Err(Some(_exclusion)) => {}
+            }
+        }
     }
 
     /// Another attempt on a target that failed, after a pause, where no other is left.
@@ -127,6 +177,16 @@ impl Plan {
         target: Arc<Target>,
         now: Instant,
     ) -> Result<Start, Option<Exclusion>> {
+        self.begin((position, target), None, now)
+    }
+
+    /// Begins an attempt, in the slot that the request has waited for, if it has.
+    fn begin(
+        &mut self,
+        (position, target): (usize, Arc<Target>),
+        slot: Option<Slot>,
+        now: Instant,
+    ) -> Result<Start, Option<Exclusion>> {
         if !self.attempts.allows(position) {
             return Err(None);
         }
@@ -140,10 +200,12 @@ impl Plan {
                 }
             },
         };
-        let ticket = self
-            .group
-            .admit(position, &self.demand, extra, self.order.is_panic, now)
-            .map_err(Some)?;
+        let (group, demand, is_panic) = (&self.group, &self.demand, self.order.is_panic);
+        let ticket = match slot {
+            None => group.admit(position, demand, extra, is_panic, now),
+            Some(slot) => group.admit_waited(position, demand, (slot, extra), is_panic, now),
+        };
+        let ticket = ticket.map_err(Some)?;
         let _ = self.attempts.start(position);
         Ok(Start { position, target, ticket })
     }
@@ -195,6 +257,12 @@ impl Plan {
 
     /// The rejection where none of the route's targets could be asked at all.
     pub(super) fn nobody(&self, now: Instant) -> Rejection {
+        if let Some(retry_after) = self.turned_away {
+            return Rejection::Overloaded { retry_after };
+        }
+        if now >= self.deadline {
+            return self.deadline_passed();
+        }
         let why = |(position, exclusion): (usize, &Option<Exclusion>)| {
             let target = self.group.target(position)?;
             Some(format!("{} {}", target.id, exclusion.map_or("busy", Exclusion::as_str)))
@@ -210,6 +278,7 @@ impl Plan {
 fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
     let envelope = &call.envelope;
     let mut demand = Demand {
+        ask: Ask::new(&call.caller.id, call.request_id.as_str(), call.priority, 1),
         input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
         max_output: envelope.max_tokens,
         streamed: envelope.stream,

@@ -75,7 +75,7 @@ impl Lane {
         tried.conclude(&plan, account)
     }
 
-    /// The next attempt: on a target that was not tried, or after a pause once more on the last one.
+    /// The next attempt: on a target that was not tried, on one that has a free slot again, or after a pause once more on the last one.
     async fn next_start(
         &self,
         call: &Call,
@@ -83,7 +83,13 @@ impl Lane {
         last: Option<Failed>,
         account: &mut Account,
     ) -> Option<Start> {
-        if let Some(start) = plan.next_start(call, Instant::now()) {
+        let asked = Instant::now();
+        if let Some(start) = plan.next_start(call, asked) {
+            return Some(start);
+        }
+        let start = plan.next_free(call).await;
+        account.on_upstream_wait(asked.elapsed());
+        if let Some(start) = start {
             return Some(start);
         }
         let Failed { failure, position } = last?;

@@ -1,5 +1,6 @@
 //! What a request asks of a target, as far as ranking needs it.
 
+use super::gate::Ask;
 use super::latency::Shape;
 use crate::catalog::{Feature, Model};
 use crate::policy::hedge::SizeBucket;
@@ -7,6 +8,8 @@ use crate::policy::hedge::SizeBucket;
 /// What a request asks of a target.
 #[derive(Debug, Clone, Default)]
 pub struct Demand {
+    /// Who asks, where not all can be served.
+    pub ask: Ask,
     /// Tokens of the prompt, estimated from its length.
     pub input_tokens: u64,
     /// The caller's cap on the answer, where there is one.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::budget::{Budgets, Extra};
 use super::chance::Chance;
 use super::demand::Demand;
+use super::gate::{Ask, NoSlot, Slot};
 use super::target::TargetLive;
 use super::ticket::Ticket;
 use crate::clock::Instant;
@@ -187,7 +188,77 @@ impl Group {
         now: Instant,
     ) -> Result<Ticket, Exclusion> {
         let member = self.members.get(position).ok_or(Exclusion::Incapable)?;
-        Ticket::open(member, &self.budgets, demand, extra, is_panic, now)
+        let slot = member.live.gate.try_enter(&demand.ask).ok_or(Exclusion::Full)?;
+        Ticket::open(member, &self.budgets, demand, (slot, extra), is_panic, now)
+    }
+
+    /// As [`Group::admit`], for a request that has waited for its slot.
+    ///
+    /// # Errors
+    ///
+    /// Why the target cannot be asked now.
+    pub fn admit_waited(
+        &self,
+        position: usize,
+        demand: &Demand,
+        (slot, extra): (Slot, Option<Extra>),
+        is_panic: bool,
+        now: Instant,
+    ) -> Result<Ticket, Exclusion> {
+        let member = self.members.get(position).ok_or(Exclusion::Incapable)?;
+        Ticket::open(member, &self.budgets, demand, (slot, extra), is_panic, now)
+    }
+
+    /// Of targets that are full, the one where a request waits best: of the best tier, the one where
+    /// the fewest wait.
+    pub fn least_crowded(&self, full: &[usize]) -> Option<usize> {
+        let members = full.iter().filter_map(|position| Some((*position, self.member(*position)?)));
+        let crowd = members.map(|(position, member)| {
+            let live = &member.live;
+            (member.target.tier, live.gate.pressure(), position)
+        });
+        let better = |a: &(u32, f64, usize), b: &(u32, f64, usize)| {
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+        };
+        crowd.min_by(better).map(|(_, _, position)| position)
+    }
+
+    /// Waits for a slot of a target, `within` this time at most.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue; no slot is lost.
+    pub async fn wait(
+        &self,
+        position: usize,
+        demand: &Demand,
+        within: Duration,
+    ) -> Result<Slot, NoSlot> {
+        let member = self.member(position).ok_or(NoSlot::OutOfTime)?;
+        let output = self.budgets.expected_output(demand.max_output).max(1.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at least 1, and casts of floats saturate"
+        )]
+        let cost = demand.input_tokens.saturating_add(output as u64);
+        member.live.gate.enter(&Ask { cost, ..demand.ask }, within).await
+    }
+
+    /// The targets that could serve a request now, or could if they were not full.
+    pub(super) fn serving<'a>(
+        &'a self,
+        order: &'a Order,
+    ) -> impl Iterator<Item = &'a Arc<TargetLive>> {
+        let members = self.members.iter().zip(order.excluded.iter());
+        let serving = members.filter(|(_, excluded)| {
+            excluded.is_none_or(|why| why == Exclusion::Full || order.is_panic && why.is_health())
+        });
+        serving.map(|(member, _)| &member.live)
     }
 
     /// Pays for an attempt beyond the first, if the route's budget has anything left.
@@ -343,7 +414,7 @@ impl Member {
         let mut health = live.health.lock();
         health.breaker.set_suspect(is_suspect);
         health.forget_limits(now);
-        let mut admission = self.admission(&health, now);
+        let mut admission = self.admission(&health, demand, now);
         if let (Admission::Yes, Some(random)) = (admission, random)
             && health.turns_away(random, now)
         {
@@ -371,7 +442,12 @@ impl Member {
         }
     }
 
-    fn admission(&self, health: &super::health::Health, now: Instant) -> Admission {
+    fn admission(
+        &self,
+        health: &super::health::Health,
+        demand: &Demand,
+        now: Instant,
+    ) -> Admission {
         if self.live.is_drained() {
             return Admission::No(Exclusion::Drained);
         }
@@ -383,6 +459,10 @@ impl Member {
         }
         if health.is_cooling(now) {
             return Admission::No(Exclusion::RateLimited);
+        }
+        // Those who wait come first.
+        if self.live.gate.is_full(&demand.ask) {
+            return Admission::No(Exclusion::Full);
         }
         if health.ejection.out_until(now).is_some() {
             return Admission::No(Exclusion::Ejected);

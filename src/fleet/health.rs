@@ -127,9 +127,7 @@ impl Health {
         is_panic: bool,
         now: Instant,
     ) -> Result<Admitted, Exclusion> {
-        if !self.has_room(in_flight, now) {
-            return Err(Exclusion::Full);
-        }
+        self.on_load_start(in_flight, now);
         let input = demand.input_tokens;
         let reservation =
             self.reserve(input, output, now).map_err(|_must_wait| Exclusion::RateLimited)?;

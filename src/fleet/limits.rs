@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::health::Health;
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
@@ -38,14 +40,6 @@ impl Limits {
     pub(super) fn limit(&self) -> u32 {
         self.concurrency.limit()
     }
-
-    /// Whether one more may begin beside those under way.
-    fn admits(&mut self, in_flight: u32, now: Instant) -> bool {
-        // What is asked for and refused is use as well: without it a full limit would not rise.
-        self.concurrency.on_start(in_flight.saturating_add(1), now);
-        let limit = self.limit();
-        limit == 0 || in_flight < limit
-    }
 }
 
 // === impl Health ===
@@ -57,10 +51,12 @@ impl Health {
         self.limits.take_if(|limits| now.saturating_duration_since(limits.rejected_at) >= forget);
     }
 
-    /// Whether the target can take one more attempt beside those under way.
-    pub(super) fn has_room(&mut self, in_flight: u32, now: Instant) -> bool {
+    /// An attempt begins beside those under way. That there is a slot for it, its gate has said.
+    pub(super) fn on_load_start(&mut self, in_flight: u32, now: Instant) {
         self.forget_limits(now);
-        self.limits.as_mut().is_none_or(|limits| limits.admits(in_flight, now))
+        if let Some(limits) = &mut self.limits {
+            limits.concurrency.on_start(in_flight.saturating_add(1), now);
+        }
     }
 
     /// Whether a request should go elsewhere because the target turns most away; `random` yields a
@@ -113,8 +109,9 @@ pub(super) fn is_for_load(failure: &Failure) -> bool {
     match failure.kind {
         FailureKind::Overloaded | FailureKind::SlowStart => true,
         FailureKind::RateLimited => is_for_concurrency(failure),
+        // Some say it with a bare 503; one that is down says that too, and gets less then.
+        FailureKind::ServerFault => failure.status == Some(StatusCode::SERVICE_UNAVAILABLE),
         FailureKind::Transport
-        | FailureKind::ServerFault
         | FailureKind::HardQuota
         | FailureKind::AuthFault
         | FailureKind::NotServed

@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 
 use super::chance::Chance;
 use super::credential::CredentialLive;
+use super::gate::Gate;
 use super::health::Health;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
 use crate::policy::breaker::{self, State, Transition};
 use crate::policy::rank::{self, Exclusion};
-use crate::telemetry::TargetMetrics;
+use crate::telemetry::{GateMetrics, TargetMetrics};
 
 /// The live side of one target.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct TargetLive {
     /// Its metrics.
     pub metrics: TargetMetrics,
     pub(super) health: Mutex<Health>,
+    /// Who may be there at a time.
+    pub(super) gate: Arc<Gate>,
     pub(super) provider: Arc<ProviderLive>,
     pub(super) chance: Arc<Chance>,
     pub(super) credential: Arc<CredentialLive>,
@@ -51,7 +54,7 @@ impl TargetLive {
     pub(super) fn new(
         id: TargetId,
         target: &Target,
-        metrics: TargetMetrics,
+        (metrics, gate): (TargetMetrics, GateMetrics),
         (provider, credential, chance): (Arc<ProviderLive>, Arc<CredentialLive>, Arc<Chance>),
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
@@ -60,6 +63,7 @@ impl TargetLive {
             id,
             metrics,
             health: Mutex::new(Health::new(target.model.listed)),
+            gate: Gate::new(gate, rand::random(), Instant::now()),
             provider,
             chance,
             credential,
@@ -70,6 +74,11 @@ impl TargetLive {
             drained: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
         }
+    }
+
+    /// Who may be there at a time, and who waits for it.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Attempts under way.

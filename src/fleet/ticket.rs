@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::budget::{Budgets, Extra};
 use super::demand::Demand;
+use super::gate::Slot;
 use super::group::Member;
 use super::health::{Admitted, Health};
 use super::latency::Shape;
@@ -45,6 +46,8 @@ pub struct Ticket {
     first_token: Option<Instant>,
     /// What an attempt beyond the first was paid with; given back with the ticket.
     extra: Option<Extra>,
+    /// Its place among those that may be there at a time; given back with the ticket.
+    _slot: Slot,
     end: End,
 }
 
@@ -65,7 +68,7 @@ impl Ticket {
         member: &Member,
         budgets: &Arc<Budgets>,
         demand: &Demand,
-        extra: Option<Extra>,
+        (slot, extra): (Slot, Option<Extra>),
         is_panic: bool,
         now: Instant,
     ) -> Result<Self, Exclusion> {
@@ -78,7 +81,9 @@ impl Ticket {
             // Counted before the lock is given back, so that a limit is never exceeded.
             live.in_flight.fetch_add(1, Ordering::Relaxed);
         }
+        let limit = health.limit();
         drop(health);
+        live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
         let Admitted { pass, reservation } = admitted?;
         live.metrics.in_flight.inc();
@@ -96,6 +101,7 @@ impl Ticket {
             started: now,
             first_token: None,
             extra,
+            _slot: slot,
             end: End::GivenUp("client_gone"),
         })
     }
@@ -233,6 +239,8 @@ impl Drop for Ticket {
         self.live.metrics.in_flight.dec();
         self.live.attempts.fetch_add(1, Ordering::Relaxed);
         self.budgets.on_end();
+        let limit = self.live.health.lock().limit();
+        self.live.gate.learn_limit(limit);
         let reason = match self.end {
             End::Succeeded => return,
             End::Failed(kind) => return self.live.metrics.ended(kind),

@@ -126,6 +126,12 @@ impl Shed {
         self.capacity = capacity;
     }
 
+    /// Changes the longest wait in a queue that drains.
+    pub fn set_max_wait(&mut self, max_wait: Duration) {
+        self.settings.max_wait = max_wait;
+        self.queue.set_max_wait(max_wait);
+    }
+
     /// Whether a request is turned away by what its headers tell, and when it shall come back. To be asked
     /// once for every request, before its body is read. `caller` is a hash of who asks; `u` is
     /// uniform in 0..1. A priority above 4 counts as 4.
@@ -139,9 +145,21 @@ impl Shed {
         let level = level(priority);
         self.roll(now);
         let is_let_through = self.cursor.lets_through(level, caller, u);
-        let has_room = level == 0 || self.has_slot() || self.queue.has_room(level, caller);
-        // What decided is high whenever it rejects; its last digits are not.
-        (!is_let_through || !has_room).then(|| self.retry_after((u * 1024.0).fract()))
+        self.turns_away(is_let_through, level, caller, u)
+    }
+
+    /// As [`Shed::would_reject`], for a request that may not be for this queue: nothing is counted.
+    pub fn would_reject_uncounted(
+        &mut self,
+        priority: u8,
+        caller: u64,
+        u: f64,
+        now: Instant,
+    ) -> Option<Duration> {
+        let level = level(priority);
+        self.roll(now);
+        let is_let_through = self.cursor.would_let_through(level, caller, u);
+        self.turns_away(is_let_through, level, caller, u)
     }
 
     /// Offers a request, after [`Shed::would_reject`] let it pass. `id` is the owner's and unique; `cost` is in
@@ -165,7 +183,14 @@ impl Shed {
     pub fn release(&mut self, now: Instant) {
         self.roll(now);
         self.in_use = self.in_use.saturating_sub(1);
-        self.cursor.on_release();
+        self.cursor.on_releases(1);
+    }
+
+    /// Requests that were admitted have ended; for an owner that counts its slots itself.
+    pub fn count_releases(&mut self, count: u32, now: Instant) {
+        self.roll(now);
+        self.in_use = self.in_use.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+        self.cursor.on_releases(count);
     }
 
     /// The next waiting request that is admitted now; call until `None`. Expired ones must have been
@@ -175,6 +200,11 @@ impl Shed {
         if !self.has_slot() {
             return None;
         }
+        self.admit_next(now)
+    }
+
+    /// The next waiting request, whatever the capacity; for an owner that has a slot for it.
+    pub fn admit_next(&mut self, now: Instant) -> Option<u64> {
         let (id, since) = self.queue.pop(now)?;
         self.in_use += 1;
         self.cursor.on_wait(now.saturating_duration_since(since));
@@ -200,6 +230,16 @@ impl Shed {
         self.queue.deadline()
     }
 
+    /// When a waiting request will have waited too long; `None` where it does not wait.
+    pub fn deadline_of(&self, id: u64) -> Option<Instant> {
+        self.queue.deadline_of(id)
+    }
+
+    /// Whether the cursor lets less through than comes.
+    pub fn is_shedding(&self) -> bool {
+        self.cursor.is_shedding()
+    }
+
     /// How many requests wait.
     pub fn queued(&self) -> usize {
         self.queue.len()
@@ -215,6 +255,18 @@ impl Shed {
         self.cursor.let_through()
     }
 
+    fn turns_away(
+        &self,
+        is_let_through: bool,
+        level: usize,
+        caller: u64,
+        u: f64,
+    ) -> Option<Duration> {
+        let has_room = level == 0 || self.has_slot() || self.queue.has_room(level, caller);
+        // What decided is high whenever it rejects; its last digits are not.
+        (!is_let_through || !has_room).then(|| self.retry_after((u * 1024.0).fract()))
+    }
+
     fn has_slot(&self) -> bool {
         self.in_use < self.capacity
     }
@@ -225,7 +277,7 @@ impl Shed {
     }
 
     /// One to three times the time in which the queue will have drained; at least a second.
-    fn retry_after(&self, u: f64) -> Duration {
+    pub fn retry_after(&self, u: f64) -> Duration {
         let drain = self.queue.len() as f64 / self.cursor.releases_per_second().max(0.1);
         let seconds = drain * (1.0 + 2.0 * u.clamp(0.0, 1.0));
         let longest = self.settings.max_retry_after.as_secs_f64().max(1.0);

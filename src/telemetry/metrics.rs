@@ -67,6 +67,8 @@ pub struct Metrics {
     /// The gateway's own part of a request, in seconds.
     pub overhead_seconds: Histogram,
     in_flight: IntGaugeVec,
+    queued: IntGaugeVec,
+    sheds: IntCounterVec,
     breaker_state: IntGaugeVec,
     limit: IntGaugeVec,
     headroom: GaugeVec,
@@ -108,6 +110,15 @@ pub struct TargetMetrics {
     cost: IntCounter,
     attempts: IntCounterVec,
     target: String,
+}
+
+/// The metrics of a place that takes only so many requests, looked up once.
+#[derive(Debug, Clone)]
+pub struct GateMetrics {
+    /// Requests that wait.
+    pub queued: IntGauge,
+    /// Requests turned away, by priority.
+    sheds: [IntCounter; 5],
 }
 
 // === impl Metrics ===
@@ -182,6 +193,19 @@ impl Metrics {
                 &OVERHEAD_SECONDS,
             ),
             in_flight: gauges(&registry, "tidegate_in_flight", "Attempts under way.", &["target"]),
+            queued: gauges(
+                &registry,
+                "tidegate_queued",
+                "Requests that wait for a slot, at a target or (process) at the gateway's door.",
+                &["target"],
+            ),
+            sheds: counters(
+                &registry,
+                "tidegate_sheds_total",
+                "Requests turned away because there were too many, by priority and by what was \
+                 full: process or target.",
+                &["priority", "where"],
+            ),
             breaker_state: gauges(
                 &registry,
                 "tidegate_breaker_state",
@@ -302,6 +326,24 @@ impl Metrics {
         counter.inc_by(count.saturating_sub(counter.get()));
     }
 
+    /// The metrics of a target's gate.
+    pub fn target_gate(&self, target: &str) -> GateMetrics {
+        self.gate(target, "target")
+    }
+
+    /// The metrics of the gate of the whole process.
+    pub fn process_gate(&self) -> GateMetrics {
+        self.gate("(process)", "process")
+    }
+
+    fn gate(&self, target: &str, place: &str) -> GateMetrics {
+        let shed = |priority| self.sheds.with_label_values(&[priority, place]);
+        GateMetrics {
+            queued: self.queued.with_label_values(&[target]),
+            sheds: ["0", "1", "2", "3", "4"].map(shed),
+        }
+    }
+
     /// Whether the credential of an endpoint is parked, 0 or 1.
     pub fn credential_parked(&self, endpoint: &str) -> IntGauge {
         self.credential_parked.with_label_values(&[endpoint])
@@ -348,6 +390,17 @@ impl Default for Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+// === impl GateMetrics ===
+
+impl GateMetrics {
+    /// Counts a request that was turned away.
+    pub fn shed(&self, priority: u8) {
+        if let Some(count) = self.sheds.get(usize::from(priority)).or(self.sheds.last()) {
+            count.inc();
+        }
     }
 }
 

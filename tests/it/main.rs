@@ -30,6 +30,7 @@ mod rig;
 mod scenarios;
 mod scripted;
 mod sdk;
+mod shedding;
 mod sim;
 mod spec;
 mod streaming;

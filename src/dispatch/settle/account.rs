@@ -15,6 +15,7 @@ use crate::dispatch::attempt::Whole;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
 use crate::failure::Failure;
+use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
 use crate::journal::{EndpointKind, Entry, Outcome};
 use crate::rejection::Rejection;
@@ -51,6 +52,8 @@ pub(super) struct Open {
     flows: bool,
     /// `None` where the request leaves no span.
     trace: Option<Box<Trace>>,
+    /// Its place among those that the process serves at a time.
+    slot: Option<Slot>,
 }
 
 // === impl Account ===
@@ -70,6 +73,7 @@ impl Account {
             hedged: false,
             flows: false,
             trace: None,
+            slot: None,
         };
         Self { ledger, open: Some(Box::new(open)) }
     }
@@ -78,6 +82,13 @@ impl Account {
     pub fn on_head(&mut self, headers: &HeaderMap) {
         if let (Some(tracer), Some(open)) = (&self.ledger.tracer, &mut self.open) {
             open.trace = Some(Box::new(Trace::start(tracer, headers, open.received)));
+        }
+    }
+
+    /// Notes that the process serves the request; until it is settled, no other has its slot.
+    pub fn on_admitted(&mut self, slot: Slot) {
+        if let Some(open) = &mut self.open {
+            open.slot = Some(slot);
         }
     }
 
@@ -218,7 +229,8 @@ impl Account {
         self.open.as_ref().map_or(0, |open| open.entry.attempts)
     }
 
-    pub(in crate::dispatch) fn request_id(&self) -> &str {
+    /// The request's id.
+    pub fn request_id(&self) -> &str {
         self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
     }
 

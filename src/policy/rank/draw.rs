@@ -75,6 +75,8 @@ pub fn is_panic<'a>(tiers: impl IntoIterator<Item = &'a [Standing]>, settings: &
             let weight = f64::from(target.weight.max(1));
             match target.exclusion(settings) {
                 None => (eligible, total) = (eligible + weight, total + weight),
+                // It is well: to wait for it is better than to ask one that is not.
+                Some(Exclusion::Full) => (eligible, total) = (eligible + weight, total + weight),
                 Some(why) if why.is_health() => total += weight,
                 Some(_) => {}
             }

@@ -58,15 +58,29 @@ impl Cursor {
         if level == 0 {
             return true;
         }
-        let slot = (mix(caller ^ self.salt) % SLOTS as u64) as usize;
+        let slot = self.slot(caller);
         let count = self.incoming.get_mut(level).and_then(|slots| slots.get_mut(slot));
         if let Some(count) = count {
             *count += 1.0;
         }
-        let part = self.part.get(level).and_then(|slots| slots.get(slot)).copied();
-        let passes = u < f64::from(part.unwrap_or(1.0));
+        let passes = self.would_let_through(level, caller, u);
         self.passed = self.passed.saturating_add(u32::from(passes));
         passes
+    }
+
+    /// Decides on a request without counting it.
+    pub(super) fn would_let_through(&self, level: usize, caller: u64, u: f64) -> bool {
+        let part = self.part.get(level).and_then(|slots| slots.get(self.slot(caller)));
+        level == 0 || u < f64::from(part.copied().unwrap_or(1.0))
+    }
+
+    /// Whether less is let through than comes.
+    pub(super) fn is_shedding(&self) -> bool {
+        self.allowed.is_some()
+    }
+
+    fn slot(&self, caller: u64) -> usize {
+        (mix(caller ^ self.salt) % SLOTS as u64) as usize
     }
 
     /// A request got its slot, or gave up, after waiting so long.
@@ -75,8 +89,8 @@ impl Cursor {
         self.waited = self.waited.saturating_add(1);
     }
 
-    pub(super) fn on_release(&mut self) {
-        self.releases = self.releases.saturating_add(1);
+    pub(super) fn on_releases(&mut self, count: u32) {
+        self.releases = self.releases.saturating_add(count);
     }
 
     pub(super) fn releases_per_second(&self) -> f64 {

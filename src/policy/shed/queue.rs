@@ -55,6 +55,10 @@ impl Queue {
         Self { settings, levels: Default::default(), waiting: HashMap::new(), arrivals: 0 }
     }
 
+    pub(super) fn set_max_wait(&mut self, max_wait: Duration) {
+        self.settings.max_wait = max_wait;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -128,6 +132,13 @@ impl Queue {
         })?;
         self.remove(id);
         Some((id, since))
+    }
+
+    /// When this one will have waited too long. That changes only with the settings: since when the
+    /// queue stands does not change while it waits.
+    pub(super) fn deadline_of(&self, id: u64) -> Option<Instant> {
+        let waiting = self.waiting.get(&id)?;
+        self.give_up(self.levels.get(waiting.level)?, waiting.since)
     }
 
     /// When the next one will have waited too long.
