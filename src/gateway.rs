@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use prometheus::proto::MetricFamily;
 
 use crate::callers::Callers;
-use crate::clock::WallClock;
+use crate::clock::{Instant, WallClock};
 use crate::config::{Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
@@ -111,6 +111,11 @@ impl Gateway {
         &self.streams
     }
 
+    /// The same, to be kept.
+    pub fn shared_fleet(&self) -> Arc<Fleet> {
+        Arc::clone(&self.fleet)
+    }
+
     /// Refuses new requests from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -139,6 +144,7 @@ impl Gateway {
             let lost = self.journal.dropped(reason);
             self.metrics.set_journal_dropped(reason.as_str(), lost);
         }
+        self.fleet.look_up_metrics(Instant::now());
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.set_config_reloads("failed", reloads.failed_reloads);

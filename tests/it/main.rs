@@ -32,4 +32,5 @@ mod sim;
 mod spec;
 mod streaming;
 mod support;
+mod targets;
 mod telemetry;
