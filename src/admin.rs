@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -21,6 +22,8 @@ use serde_json::Value;
 
 use crate::callers::Callers;
 use crate::clock::WallClock;
+use crate::config::Snapshot;
+use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::problems::Problems;
 
@@ -30,6 +33,7 @@ mod openapi;
 mod page;
 mod problem;
 mod requests;
+pub(crate) mod targets;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -43,6 +47,10 @@ pub struct AdminState {
     pub journal: Journal,
     /// Callers' keys, and the admin key that guards this API.
     pub callers: Callers,
+    /// How targets fare.
+    pub fleet: Arc<Fleet>,
+    /// The running configuration.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The time of changes.
     pub clock: Arc<dyn WallClock>,
     /// Shows the running configuration and its revision, without secrets.
@@ -79,6 +87,10 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     let mut add = |method, path, route| routes.push((method, path, route));
     add(M::GET, "/requests", on(M::GET, requests::list));
     add(M::GET, "/usage", on(M::GET, usage::sum));
+    add(M::GET, "/targets", on(M::GET, targets::list));
+    // Ids hold slashes; those that are percent-encoded match as well.
+    add(M::GET, "/targets/{*id}", on(M::GET, targets::show));
+    add(M::PATCH, "/targets/{*id}", on(M::PATCH, targets::change));
     add(M::POST, "/keys", on(M::POST, keys::create));
     add(M::GET, "/keys", on(M::GET, keys::list));
     add(M::GET, "/keys/{id}", on(M::GET, keys::show));

@@ -39,7 +39,7 @@ pub use quota::Gauge;
 pub use race::{Race, Second};
 pub use target::TargetLive;
 pub use ticket::Ticket;
-pub use view::{RankView, TargetView};
+pub use view::{QuantilesView, RankView, Readiness, RouteView, TargetView};
 
 use budget::Budgets;
 use chance::Chance;
@@ -99,7 +99,7 @@ impl Fleet {
             return Arc::clone(known);
         }
         let budgets = known.map(|known| Arc::clone(known.budgets()));
-        let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(&route.conduct)));
+        let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(route)));
         let targets = route.tiers.iter().flatten();
         let members = targets.map(|target| (Arc::clone(target), self.live_of(target))).collect();
         let group = Arc::new(Group::new(route, members, budgets, Arc::clone(&self.chance)));
@@ -149,25 +149,33 @@ impl Fleet {
         self.live.load().values().map(|live| u64::from(live.in_flight())).sum()
     }
 
-    /// Sets those metrics of all targets that pass with time.
-    pub fn publish(&self, now: Instant) {
-        self.live.load().values().for_each(|live| live.publish(now));
+    /// Sets those metrics that are not counted but looked up.
+    pub fn look_up_metrics(&self, now: Instant) {
+        let groups = self.groups.load();
+        let mut groups: Vec<_> = groups.values().collect();
+        // Of several routes the one with the most targets says what a target is worth.
+        groups.sort_by_key(|group| (group.len(), group.route().name.clone()));
+        let demand = Demand::usual();
+        let mut most = 0.0_f64;
+        for group in groups {
+            most = most.max(group.budgets().retry_ratio(now));
+            for (member, score) in group.members().iter().zip(group.scores(&demand, now)) {
+                self.metrics.set_target_rank(member.live.id.as_str(), score.total_seconds);
+            }
+        }
+        self.metrics.retry_ratio.set(most);
+        for live in self.live.load().values() {
+            let success = live.health.lock().success(now);
+            self.metrics.set_target_success(live.id.as_str(), success);
+            live.publish(now);
+        }
     }
 
     fn live_of(&self, target: &Target) -> Arc<TargetLive> {
-        let live = self.find_or_make(target);
+        let (id, model) = name_of(target);
+        let live = self.live_under(&id, target, model);
         live.credential.adopt(&target.endpoint);
         live
-    }
-
-    fn find_or_make(&self, target: &Target) -> Arc<TargetLive> {
-        if target.model.listed {
-            return self.live_under(&target.id, target, target.model.name.as_str());
-        }
-        // A provider that serves any model lets callers make up names, and neither memory nor the
-        // labels of metrics may grow with them: what is not listed is counted together.
-        let together = TargetId::new(format!("{}/{UNLISTED}", target.endpoint.id));
-        self.live_under(&together, target, UNLISTED)
     }
 
     fn live_under(&self, id: &TargetId, target: &Target, model: &str) -> Arc<TargetLive> {
@@ -196,5 +204,16 @@ impl Fleet {
             live
         });
         fresh
+    }
+}
+
+/// Under which id and model a target is kept. A provider that serves any model lets callers make up
+/// names, and neither memory nor the labels of metrics may grow with them: what is not listed is
+/// kept together.
+fn name_of(target: &Target) -> (TargetId, &str) {
+    if target.model.listed {
+        (target.id.clone(), target.model.name.as_str())
+    } else {
+        (TargetId::new(format!("{}/{UNLISTED}", target.endpoint.id)), UNLISTED)
     }
 }

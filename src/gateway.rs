@@ -152,6 +152,11 @@ impl Gateway {
         &self.streams
     }
 
+    /// The same, to be kept.
+    pub fn shared_fleet(&self) -> Arc<Fleet> {
+        Arc::clone(&self.fleet)
+    }
+
     /// Refuses new requests from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -180,7 +185,7 @@ impl Gateway {
             let lost = self.journal.dropped(reason);
             self.metrics.set_journal_dropped(reason.as_str(), lost);
         }
-        self.fleet.publish(Instant::now());
+        self.fleet.look_up_metrics(Instant::now());
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.set_config_reloads("failed", reloads.failed_reloads);

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ETAG, HeaderValue, IF_MATCH, LOCATION};
+use http::header::{ETAG, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -117,7 +117,7 @@ pub(super) async fn change(
     }
     let ChangedKey { name, priority, revoked } = changed;
     let change = KeyChange { name, priority, revoke: revoked.is_some() };
-    let version = if_match(&headers)?;
+    let version = page::if_match(&headers)?;
     let record = state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
     Ok(one(StatusCode::OK, &record, None))
 }
@@ -129,7 +129,7 @@ pub(super) async fn revoke(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let change = KeyChange { revoke: true, ..KeyChange::default() };
-    let version = if_match(&headers)?;
+    let version = page::if_match(&headers)?;
     state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -140,24 +140,6 @@ fn one(status: StatusCode, record: &KeyRecord, secret: Option<&SecretKey>) -> Re
         response.headers_mut().insert(ETAG, tag);
     }
     response
-}
-
-/// The version that `If-Match` asks for; none where it is absent or `*`.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    match version.and_then(|version| version.parse().ok()) {
-        Some(version) => Ok(Some(version)),
-        None => Err(Problem::new(
-            StatusCode::PRECONDITION_FAILED,
-            "changed_meanwhile",
-            "if-match: take it from the `etag` of the key",
-        )),
-    }
 }
 
 // === impl KeyView ===

@@ -1,8 +1,11 @@
 //! What several resources read from a request: queries, limits, times, bodies.
 
+use std::str::FromStr;
+
 use axum::body::Body;
 use axum::extract::Query;
-use http::Uri;
+use http::header::IF_MATCH;
+use http::{HeaderMap, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -55,4 +58,22 @@ pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> 
         Problem::invalid(format!("the body cannot be read, or has over 64 KiB: {error}"))
     })?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}
+
+/// The version that `If-Match` asks for; none where it is absent or `*`.
+pub(super) fn if_match<T: FromStr>(headers: &HeaderMap) -> Result<Option<T>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match version.and_then(|version| version.parse().ok()) {
+        Some(version) => Ok(Some(version)),
+        None => Err(Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "changed_meanwhile",
+            "if-match: take it from the `etag` of the reply",
+        )),
+    }
 }

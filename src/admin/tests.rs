@@ -11,7 +11,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::callers::{AuthMode, SecretKey};
 use crate::chat::Usage;
-use crate::clock::FixedWallClock;
+use crate::clock::{FixedWallClock, Instant};
+use crate::config::{self, Environment, Source};
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, RequestId};
@@ -49,6 +50,8 @@ impl Admin {
         writer.run().await;
         let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
         callers.load().await.unwrap();
+        let snapshot = Arc::new(ArcSwap::new(snapshot(folder.path())));
+        let fleet = Arc::new(Fleet::new(Arc::default()));
         let show_config = Arc::new(|| json!({ "revision": 7 }));
         let reload_config: Arc<dyn Fn() -> Reloading + Send + Sync> = Arc::new(|| {
             let mut problems = Problems::new();
@@ -56,7 +59,8 @@ impl Admin {
             problems.add(Path::new("config/tidegate.toml"), 3, at, "no address");
             Box::pin(std::future::ready(Err(problems)))
         });
-        let state = AdminState { journal, callers, clock, show_config, reload_config };
+        let state =
+            AdminState { journal, callers, fleet, snapshot, clock, show_config, reload_config };
         Self { state, _folder: folder }
     }
 
@@ -101,6 +105,27 @@ impl Reply {
     fn detail(&self) -> &str {
         self.body["detail"].as_str().unwrap()
     }
+}
+
+/// Three targets on a route of two tiers.
+fn snapshot(folder: &Path) -> Arc<Snapshot> {
+    let file = folder.join("tidegate.toml");
+    let text = r#"
+        [providers.sim]
+        [providers.sim-anthropic]
+        [routes.smart]
+        targets = [
+            { model = "sim/tide-small", weight = 2 },
+            { model = "sim-anthropic/tide-large" },
+            { model = "sim/tide-large", tier = 1 },
+        ]
+        [routes.small]
+        targets = [{ model = "sim/tide-small", weight = 5 }]
+    "#;
+    std::fs::write(&file, text).unwrap();
+    let environment = Environment::fixed([]);
+    config::load(&Source { file: Some(file), providers: None, listen: None, environment }, None)
+        .unwrap()
 }
 
 /// The `n`-th request; it ended `n` seconds after noon.
@@ -248,6 +273,18 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, failed"),
         ("GET", "/usage?group_by=day,moon", "", "400 invalid_request", "`moon` is none of caller"),
         ("GET", "/usage?group_by=day,day", "", "400 invalid_request", "named twice"),
+        ("GET", "/targets?route=smrt", "", "404 unknown_route", "did you mean `smart`?"),
+        ("GET", "/targets?tools=yes", "", "400 invalid_request", "`true` or `false`"),
+        (
+            "GET",
+            "/targets/sim/tide-smal",
+            "",
+            "404 unknown_target",
+            "did you mean `sim/tide-small`?",
+        ),
+        ("GET", "/targets/sim/(unlisted)", "", "404 unknown_target", "no target"),
+        ("PATCH", "/targets/sim/x", r#"{"drained":true}"#, "404 unknown_target", "`sim/x`"),
+        ("PATCH", "/targets/sim/tide-small", "{}", "400 invalid_request", "field `drained`"),
         ("GET", "/nothing", "", "404 not_found", "/admin/v1/nothing"),
         ("PUT", "/keys", "", "405 method_not_allowed", "PUT cannot be used on /admin/v1/keys"),
     ];
@@ -353,8 +390,10 @@ async fn the_document_names_every_route_and_no_other() {
             described.insert(format!("{} {path}", method.to_uppercase()));
         }
     }
-    let routes: BTreeSet<_> =
-        routes().iter().map(|(method, path, _)| format!("{} {path}", name(method))).collect();
+    let routes = routes();
+    let routes = routes.iter().map(|(method, path, _)| format!("{} {path}", name(method)));
+    // That a parameter may hold slashes cannot be said there.
+    let routes: BTreeSet<_> = routes.map(|route| route.replace("{*", "{")).collect();
     assert_eq!(described, routes);
 }
 
@@ -375,16 +414,23 @@ async fn the_document_describes_what_replies_hold() {
     let requests = admin.get("/requests").await.body;
     let usage = admin.get("/usage?group_by=day").await.body;
     let problem = admin.call("POST", "/config/reload", "").await.body;
+    let targets = admin.get("/targets?route=smart").await.body;
+    let target = &targets["data"][0];
     for (schema, reply) in [
         ("NewKey", &made),
         ("Key", &keys["data"][0]),
         ("Request", &requests["data"][0]),
         ("UsageGroup", &usage["data"][0]),
+        ("Target", target),
+        ("TargetPlace", &target["routes"][0]),
+        ("TargetScore", &target["score"]),
+        ("TargetRoute", &targets["route"]),
         ("Problem", &problem),
     ] {
         same_members(&document["components"]["schemas"][schema], reply, schema);
     }
-    for (path, reply) in [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)] {
+    let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
+    for (path, reply) in lists.into_iter().chain([("/targets", &targets)]) {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         same_members(&content["application/json"]["schema"], reply, path);
     }
@@ -398,4 +444,91 @@ fn same_members(schema: &Value, reply: &Value, at: &str) {
     for (name, property) in properties {
         same_members(property, &reply[name], &format!("{at}.{name}"));
     }
+}
+
+#[tokio::test]
+async fn targets_that_were_never_asked_are_listed_and_stay_so() {
+    let admin = Admin::new().await;
+    let list = admin.get("/targets").await.body;
+    assert_eq!(list["route"], Value::Null);
+    let targets = list["data"].as_array().unwrap();
+    let ids: Vec<_> = targets.iter().map(|target| target["id"].as_str().unwrap()).collect();
+    assert!(ids.is_sorted() && ids.contains(&"sim/tide-embed"), "{ids:?}");
+    let small = targets.iter().find(|target| target["id"] == "sim/tide-small").unwrap();
+    let places: Vec<_> = small["routes"].as_array().unwrap().iter().collect();
+    assert_eq!((&places[0]["route"], &places[0]["weight"]), (&json!("smart"), &json!(2)));
+    assert_eq!((&places[1]["route"], &places[1]["weight"]), (&json!("small"), &json!(5)));
+    assert_eq!(places[1]["expected_share"], 1.0);
+    assert_eq!(small["breaker"]["state"], "closed");
+    assert_eq!(small["ttft_ms"]["samples"], 0);
+    assert!(small.get("score").is_none());
+    assert!(admin.state.fleet.targets(Instant::now()).is_empty(), "looking made them");
+}
+
+#[tokio::test]
+async fn a_route_shows_every_term_for_the_request_that_is_described() {
+    let admin = Admin::new().await;
+    let list = admin.get("/targets?route=smart&input_tokens=200000&output_tokens=100").await.body;
+    assert_eq!(list["route"]["demand"]["input_tokens"], 200_000);
+    assert_eq!(list["route"]["demand"]["output_tokens"], 100.0);
+    let by_tier = ["sim/tide-small", "sim-anthropic/tide-large", "sim/tide-large"];
+    for (target, id) in list["data"].as_array().unwrap().iter().zip(by_tier) {
+        assert_eq!(target["id"], id);
+        let score = &target["score"];
+        let term = |name: &str| score[name].as_f64().unwrap();
+        let sum = term("latency_seconds") * term("load_factor")
+            + term("money_seconds")
+            + term("failure_seconds");
+        let total = sum * term("headroom_factor") * term("suspect_factor") / term("sticky_factor");
+        assert!((total - term("total_seconds")).abs() < 1e-4, "{id}: {total} {score}");
+        assert_eq!(target["score_seconds"], score["total_seconds"]);
+        assert_eq!(score["is_assumed"], true);
+    }
+    // 128,000 tokens are not enough for twice as many.
+    let long = admin.get("/targets?route=smart&input_tokens=400000").await.body;
+    let small = &long["data"][0];
+    assert_eq!(small["excluded"], "incapable");
+    assert_eq!(small["score"]["expected_share"], 0.0);
+    let lacking = small["score"]["lacking"][0].as_str().unwrap();
+    assert_eq!(lacking, "context for 400000 tokens (it has 128000)");
+    assert_eq!(long["data"][1]["score"]["expected_share"], 1.0);
+    assert_eq!(long["data"][2]["score"]["expected_share"], 0.0);
+    assert_eq!(long["data"][2]["score"]["share_of_tier"], 1.0);
+}
+
+#[tokio::test]
+async fn a_target_is_drained_at_once_and_through_a_reload() {
+    let admin = Admin::new().await;
+    let route = admin.state.snapshot.load().resolve("smart").unwrap();
+    let picks = |route: &Arc<config::Route>| {
+        let group = admin.state.fleet.group(route);
+        let order = group.order(&crate::fleet::Demand::usual(), Instant::now());
+        let ids = order.picks.iter().map(|at| group.target(*at).unwrap().id.to_string());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(picks(&route).len(), 3);
+    let path = "/targets/sim%2Ftide-small";
+    let before = admin.get(path).await;
+    assert_eq!((before.status, &before.headers["etag"]), (200, &HeaderValue::from_static("\"0\"")));
+    let drained = admin.call("PATCH", "/targets/sim/tide-small", r#"{"drained": true}"#).await;
+    assert_eq!((drained.status, &drained.body["drained"]), (200, &json!(true)));
+    assert_eq!(drained.body["excluded"], "drained");
+    assert_eq!(drained.headers["etag"], "\"1\"");
+    assert_eq!(picks(&route), ["sim-anthropic/tide-large", "sim/tide-large"]);
+
+    let again = admin.call("PATCH", path, r#"{"drained": true}"#).await;
+    assert_eq!((again.status, &again.headers["etag"]), (200, &drained.headers["etag"]));
+    let stale = request("PATCH", path).header("if-match", "\"0\"");
+    let reply = admin.send(stale, r#"{"drained": false}"#).await;
+    assert_eq!(reply.problem(), "412 changed_meanwhile");
+
+    let folder = tempfile::tempdir().unwrap();
+    admin.state.snapshot.store(snapshot(folder.path()));
+    let reloaded = admin.state.snapshot.load().resolve("smart").unwrap();
+    assert_eq!(picks(&reloaded).len(), 2);
+    assert_eq!(admin.get(path).await.body["drained"], true);
+
+    let fresh = request("PATCH", path).header("if-match", "\"1\"");
+    assert_eq!(admin.send(fresh, r#"{"drained": false}"#).await.headers["etag"], "\"2\"");
+    assert_eq!(picks(&reloaded).len(), 3);
 }

@@ -8,6 +8,11 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use super::Edge;
+use crate::clock::Instant;
+use crate::ids::RouteName;
+
+/// So many routes are named that have nobody to ask.
+const MAX_NAMED: usize = 3;
 
 /// `GET /livez`: the process answers.
 pub(super) async fn livez() -> &'static str {
@@ -23,8 +28,9 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
 }
 
 /// `GET /health`: what works and what does not, in JSON: a configuration file that is faulty and so
-/// was not loaded, a journal that loses entries, a run that was killed. The status is 200 as long as
-/// requests are served, because none of these is a reason to take a gateway out of rotation.
+/// was not loaded, routes of which no target can be asked, a journal that loses entries, a run that
+/// was killed. The status is 200 as long as requests are served, because none of these is a reason to
+/// take a gateway out of rotation.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
     let journal = gateway.journal.health();
@@ -36,7 +42,10 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         .flat_map(|failure| failure.problems.iter())
         .map(ToString::to_string)
         .collect();
-    let degraded = journal.degraded || journal.dropped > 0 || !problems.is_empty();
+    let targets = gateway.fleet().readiness(&gateway.snapshot(), Instant::now());
+    let down: Vec<_> = targets.routes_down.iter().take(MAX_NAMED).map(RouteName::as_str).collect();
+    let degraded =
+        journal.degraded || journal.dropped > 0 || !problems.is_empty() || !down.is_empty();
     let status = match (draining, degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
@@ -55,6 +64,8 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
             "kept": gateway.streams().len(),
             "bytes": gateway.streams().bytes(),
         },
+        "targets": targets,
+        "routes_down": down,
         "in_flight": gateway.fleet().in_flight(),
         "journal": journal,
     });

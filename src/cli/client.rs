@@ -10,6 +10,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
+/// Where a gateway is that says nothing else.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// Where the gateway is and what opens its admin API.
 #[derive(Clone, Args)]
 pub struct AdminArgs {
@@ -19,7 +22,7 @@ pub struct AdminArgs {
         global = true,
         value_name = "URL",
         env = "TIDEGATE_URL",
-        default_value = "http://127.0.0.1:8080"
+        default_value = DEFAULT_URL
     )]
     pub url: String,
     /// The admin key; see what the gateway printed at its first start.
@@ -227,4 +230,17 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 /// Neither a space nor a control character.
 fn is_visible(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f
+}
+
+/// A text as one value of a query or one segment of a path.
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }

@@ -1,20 +1,33 @@
 //! `tidegate explain`: which targets a request would try, in which order, and why.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::SourceArgs;
 use super::check::problems_json;
-use crate::catalog::{Model, Prices};
+use super::client::{AdminArgs, ClientError, DEFAULT_URL, encoded};
+use crate::admin::targets::{Asked, TargetList};
+use crate::catalog::{Feature, Model, ModelKind, Prices};
+use crate::clock::Instant;
 use crate::config::{Environment, Route, Snapshot, Target, load};
 use crate::dialect::Dialect;
+use crate::fleet::Fleet;
 use crate::units::HumanDuration;
 
+mod table;
+
 /// Says which targets a request for a model would try, in which order, and why. Nothing is sent.
+///
+/// With --url, or with an admin key and no --config, it asks the running gateway and shows how its
+/// targets stand now; else it reads files.
 #[derive(Debug, Clone, Default, Args)]
-#[command(after_help = "Example:\n  tidegate explain --model openai/gpt-5")]
+#[command(
+    after_help = "Examples:\n  tidegate explain --model openai/gpt-5\n  tidegate explain --model smart \
+                  --input-tokens 20000 --tools\n  tidegate explain --model smart --url http://127.0.0.1:8080"
+)]
 pub struct ExplainArgs {
     /// What a client would send as `model`.
     #[arg(long, value_name = "NAME")]
@@ -22,18 +35,85 @@ pub struct ExplainArgs {
     /// Where the configuration is.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// A running gateway to ask, usually http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", env = "TIDEGATE_URL")]
+    pub url: Option<String>,
+    /// Its admin key.
+    #[arg(long, value_name = "KEY", env = "TIDEGATE_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<SecretText>,
+    /// The request to rank for.
+    #[command(flatten)]
+    pub request: RequestArgs,
     /// Answers in JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// What the request would be like.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RequestArgs {
+    /// Tokens of the prompt; 1000 if not given.
+    #[arg(long, value_name = "N")]
+    pub input_tokens: Option<u64>,
+    /// The cap on the answer.
+    #[arg(long, value_name = "N")]
+    pub output_tokens: Option<u64>,
+    /// It has tools.
+    #[arg(long)]
+    pub tools: bool,
+    /// It wants JSON by a schema.
+    #[arg(long)]
+    pub json_schema: bool,
+    /// It has pictures.
+    #[arg(long)]
+    pub images: bool,
+    /// Whose it is, for routes that keep a user to one target.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+/// A text that is not shown.
+#[derive(Clone)]
+pub struct SecretText(String);
+
 /// Runs the command. The answer is the exit code: 0 good, 1 nothing would serve the model, 2 the
-/// configuration has problems.
+/// configuration has problems, or the gateway that was named cannot be asked.
 ///
 /// # Errors
 ///
 /// Only where `out` cannot be written to.
 pub fn run(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) -> io::Result<u8> {
+    if args.wants_gateway() {
+        match args.ask_gateway() {
+            Ok(list) => {
+                if args.json {
+                    writeln!(out, "{list:#}")?;
+                } else {
+                    table::live(&args.model, &args.url_or_default(), &list, out)?;
+                }
+                return Ok(0);
+            }
+            // An admin key may be there for other commands, and no gateway run.
+            Err(ClientError::Unreachable { url, .. }) if args.url.is_none() => {
+                if !args.json {
+                    writeln!(out, "no gateway answers at {url}: this is what the files say\n")?;
+                }
+            }
+            Err(error) => {
+                if args.json {
+                    let error = error.to_string();
+                    writeln!(out, "{:#}", json!({ "model": args.model, "error": error }))?;
+                } else {
+                    writeln!(out, "{error}")?;
+                }
+                return Ok(error.exit_code());
+            }
+        }
+    }
+    from_files(args, environment, out)
+}
+
+fn from_files(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) -> io::Result<u8> {
     let snapshot = match load(&args.source.source(environment), None) {
         Ok(snapshot) => snapshot,
         Err(problems) => {
@@ -47,10 +127,16 @@ pub fn run(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) ->
     };
     match snapshot.resolve(&args.model) {
         Ok(route) => {
+            let demand = args.asked().demand();
+            // A fleet without history.
+            let fleet = Fleet::new(Arc::default());
+            let views = fleet.look(&[Arc::clone(&route)], &demand, Instant::now());
+            let list = views.first().map(|view| json!(TargetList::of_route(view, &demand)));
+            let list = list.unwrap_or_default();
             if args.json {
-                writeln!(out, "{:#}", in_json(&args.model, &route, &snapshot))?;
+                writeln!(out, "{:#}", in_json(&args.model, &route, &snapshot, &list))?;
             } else {
-                in_words(&args.model, &route, &snapshot, out)?;
+                in_words(&args.model, &route, &snapshot, &list, out)?;
             }
             Ok(0)
         }
@@ -66,12 +152,11 @@ pub fn run(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) ->
     }
 }
 
-fn in_json(asked: &str, route: &Route, snapshot: &Snapshot) -> Value {
-    let tiers: Vec<_> = route
-        .tiers
-        .iter()
-        .map(|tier| tier.iter().map(|target| target_json(target, tier)).collect::<Vec<_>>())
-        .collect();
+fn in_json(asked: &str, route: &Route, snapshot: &Snapshot, list: &Value) -> Value {
+    let mut shares = shares(list);
+    let mut target = |target: &Arc<Target>| target_json(target, shares.next().unwrap_or_default());
+    let tiers: Vec<Vec<_>> =
+        route.tiers.iter().map(|tier| tier.iter().map(&mut target).collect()).collect();
     let timeouts = &route.conduct.timeouts;
     json!({
         "model": asked,
@@ -88,10 +173,17 @@ fn in_json(asked: &str, route: &Route, snapshot: &Snapshot) -> Value {
             "every": HumanDuration(route.conduct.keep_alive.every.unwrap_or_default()),
             "before_first_token": route.conduct.keep_alive.before_first_token,
         },
+        "ranking": list,
     })
 }
 
-fn target_json(target: &Target, tier: &[std::sync::Arc<Target>]) -> Value {
+/// Each target's share of its tier, 0 to 1, in order.
+fn shares(list: &Value) -> impl Iterator<Item = f64> {
+    let targets = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    targets.iter().map(|target| target["score"]["share_of_tier"].as_f64().unwrap_or_default())
+}
+
+fn target_json(target: &Target, share: f64) -> Value {
     let (endpoint, model) = (&target.endpoint, &target.model);
     let features: Vec<_> = model.features.iter().map(|feature| feature.as_str()).collect();
     let prices = model.prices.map(|prices| {
@@ -106,7 +198,7 @@ fn target_json(target: &Target, tier: &[std::sync::Arc<Target>]) -> Value {
         "target": target.id.as_str(),
         "tier": target.tier,
         "weight": target.weight,
-        "first_in_percent": first_in_percent(target, tier),
+        "first_in_percent": (share * 1e4).round() / 1e2,
         "endpoint": endpoint.id.as_str(),
         "url": endpoint.base.to_string(),
         "dialect": endpoint.dialect,
@@ -128,6 +220,7 @@ fn in_words(
     asked: &str,
     route: &Route,
     snapshot: &Snapshot,
+    list: &Value,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let is_route = snapshot
@@ -142,44 +235,37 @@ fn in_words(
             writeln!(out, "`{asked}` is served by one provider alone, as `{}`", route.name)?;
         }
     }
-    let timeouts = &route.conduct.timeouts;
-    writeln!(
-        out,
-        "timeouts: connect {}, first token {}, between tokens {}, total {}",
-        HumanDuration(timeouts.connect),
-        HumanDuration(timeouts.first_token),
-        HumanDuration(timeouts.between_tokens),
-        HumanDuration(timeouts.total),
-    )?;
+    table::conduct(&list["route"], out)?;
+    let mut shares = shares(list);
     for (number, tier) in route.tiers.iter().enumerate() {
         writeln!(out)?;
         match (number, tier.len()) {
             (0, 1) => writeln!(out, "tier 0, tried first:")?,
-            (0, _) => {
-                writeln!(out, "tier 0, tried first, each request in an order drawn by weight:")?
-            }
+            (0, _) => writeln!(
+                out,
+                "tier 0, tried first, each request in an order drawn by weight and score:"
+            )?,
             (_, 1) => writeln!(out, "tier {number}, when no lower tier can serve:")?,
             _ => writeln!(
                 out,
-                "tier {number}, when no lower tier can serve, in an order drawn by weight:"
+                "tier {number}, when no lower tier can serve, in an order drawn by weight and score:"
             )?,
         }
         for target in tier {
-            target_in_words(target, tier, out)?;
+            let share = shares.next().filter(|_| tier.len() > 1);
+            target_in_words(target, share, out)?;
         }
     }
-    Ok(())
+    writeln!(out)?;
+    table::ranking(list, out)?;
+    table::excluded(list, out)
 }
 
-fn target_in_words(
-    target: &Target,
-    tier: &[std::sync::Arc<Target>],
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn target_in_words(target: &Target, share: Option<f64>, out: &mut dyn Write) -> io::Result<()> {
     let (endpoint, model) = (&target.endpoint, &target.model);
     write!(out, "  {}", target.id)?;
-    if tier.len() > 1 {
-        let percent = first_in_percent(target, tier);
+    if let Some(share) = share {
+        let percent = share * 100.0;
         write!(out, "  (weight {}, first for {percent:.0} % of requests)", target.weight)?;
     }
     writeln!(out)?;
@@ -194,6 +280,13 @@ fn target_in_words(
         endpoint.dialect
     )?;
     writeln!(out, "    {}", limits(model))?;
+    let unable = [Feature::Tools, Feature::JsonSchema, Feature::Vision]
+        .into_iter()
+        .filter(|feature| model.listed && !model.features.has(*feature));
+    let unable: Vec<_> = unable.map(Feature::as_str).collect();
+    if !unable.is_empty() && model.kind == ModelKind::Chat {
+        writeln!(out, "    passed over for requests that need {}", unable.join(" or "))?;
+    }
     match model.prices {
         Some(prices) => writeln!(out, "    {}", in_dollars(&prices, model))?,
         None => writeln!(out, "    price not known, counted as free")?,
@@ -224,10 +317,58 @@ fn in_dollars(prices: &Prices, model: &Model) -> String {
     )
 }
 
-/// For how many requests of a hundred the target is the first to be tried in its tier.
-fn first_in_percent(target: &Target, tier: &[std::sync::Arc<Target>]) -> f64 {
-    let all: u64 = tier.iter().map(|target| u64::from(target.weight)).sum();
-    #[expect(clippy::cast_precision_loss, reason = "weights are far below 2^53")]
-    let percent = 100.0 * f64::from(target.weight) / all.max(1) as f64;
-    percent
+// === impl ExplainArgs ===
+
+impl ExplainArgs {
+    fn wants_gateway(&self) -> bool {
+        self.url.is_some() || (self.admin_key.is_some() && self.source.config.is_none())
+    }
+
+    fn url_or_default(&self) -> String {
+        self.url.clone().unwrap_or_else(|| DEFAULT_URL.to_owned())
+    }
+
+    fn ask_gateway(&self) -> Result<Value, ClientError> {
+        let admin_key = self.admin_key.as_ref().map(|key| key.0.clone());
+        let client = AdminArgs { url: self.url_or_default(), admin_key }.client()?;
+        let mut path = format!("/targets?route={}", encoded(&self.model));
+        let RequestArgs { input_tokens, output_tokens, tools, json_schema, images, user } =
+            &self.request;
+        let numbers = [("input_tokens", input_tokens), ("output_tokens", output_tokens)];
+        for (name, number) in numbers {
+            path.extend(number.map(|number| format!("&{name}={number}")));
+        }
+        for (name, is_set) in [("tools", tools), ("json_schema", json_schema), ("images", images)] {
+            path.extend(is_set.then(|| format!("&{name}=true")));
+        }
+        path.extend(user.as_ref().map(|user| format!("&user={}", encoded(user))));
+        client.call("GET", &path, None)
+    }
+
+    fn asked(&self) -> Asked {
+        let request = self.request.clone();
+        Asked {
+            route: None,
+            input_tokens: request.input_tokens,
+            output_tokens: request.output_tokens,
+            tools: request.tools,
+            json_schema: request.json_schema,
+            images: request.images,
+            user: request.user,
+        }
+    }
+}
+
+// === impl SecretText ===
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
+    }
 }

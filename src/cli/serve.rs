@@ -251,6 +251,8 @@ fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
     admin::router(AdminState {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
+        fleet: gateway.shared_fleet(),
+        snapshot: current.shared(),
         clock: Arc::new(SystemWallClock),
         show_config: show,
         reload_config: Arc::new(reload),

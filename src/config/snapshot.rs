@@ -200,6 +200,12 @@ impl Snapshot {
         self.listed.iter()
     }
 
+    /// All routes, each once, as [`Self::models`] lists them: those of the configuration, then the
+    /// models that can be asked for by their own name.
+    pub fn routes(&self) -> impl Iterator<Item = (&ListedModel, &Arc<Route>)> {
+        self.listed.iter().filter_map(|listed| Some((listed, self.by_name.get(&*listed.id)?)))
+    }
+
     /// A model that a provider serves though its file does not list it.
     fn resolve_open(&self, model: &str) -> Option<Route> {
         let (provider, name) = model.split_once('/')?;
@@ -221,6 +227,15 @@ impl Snapshot {
         near.sort();
         near.truncate(3);
         near.into_iter().map(|(_, name)| name.to_string()).collect()
+    }
+}
+
+// === impl ListedModel ===
+
+impl ListedModel {
+    /// Whether it is a route of the configuration and not a model of a provider.
+    pub fn is_route(&self) -> bool {
+        self.owned_by == TIDEGATE
     }
 }
 
@@ -284,6 +299,9 @@ fn distance(asked: &str, name: &str) -> Option<usize> {
     let begun = asked.len() >= 3 && name.starts_with(asked);
     (begun || apart <= (name.chars().count() / 3).max(1)).then_some(apart)
 }
+
+/// Who owns a route.
+const TIDEGATE: &str = "tidegate";
 
 /// The longest name of a model that is taken or repeated.
 const MAX_NAME_CHARS: usize = 256;

@@ -210,6 +210,11 @@ impl Plan {
         Ok(Start { position, target, ticket })
     }
 
+    /// Whether the attempt that was begun on a target is the first there.
+    pub(super) fn is_first_on(&self, position: usize) -> bool {
+        self.attempts.on(position) == 1
+    }
+
     /// Counts an attempt that was begun beside the plan: the second of a race.
     pub(super) fn on_second(&mut self, position: usize) {
         let _ = self.attempts.start(position);

@@ -61,6 +61,9 @@ impl Lane {
                     continue;
                 }
             };
+            if account.attempts() > 0 && plan.is_first_on(start.position) {
+                self.ledger.metrics().fallbacks.inc();
+            }
             let attempt = (start, prepared);
             let outcome = self.race(call, &mut plan, &mut scribe, attempt, account).await;
             match self.after(call, &mut plan, outcome, &mut tried, account).await {

@@ -134,9 +134,6 @@ impl Ledger {
         if let Some(first_token) = entry.first_token {
             metrics.first_token_seconds.observe(first_token.as_secs_f64());
         }
-        for _ in 1..entry.attempts {
-            metrics.fallbacks.inc();
-        }
         tracing::debug!(
             request.id = %entry.request_id,
             caller.id = %entry.caller,

@@ -7,19 +7,29 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Instant;
-use crate::config::Conduct;
+use crate::config::Route;
+use crate::ids::RouteName;
 use crate::policy::ewma::Ewma;
 use crate::policy::hedge::{self, HedgeBudget, SpendBudget};
 use crate::policy::retry::{BudgetSettings, RetryBudget};
+use crate::policy::window::Window;
 
 /// How long the length of answers is remembered.
 const OUTPUT_TAU: Duration = Duration::from_secs(600);
 /// The length of an answer where none was seen yet, in tokens.
 const DEFAULT_OUTPUT: f64 = 256.0;
 
+/// Requests of the last 10 s below which the share of further attempts says nothing.
+const MIN_REQUESTS: u32 = 20;
+/// The share of further attempts above which somebody should look.
+const TOO_MANY: f64 = 0.1;
+/// How often that is said.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
 /// The budgets of one route.
 #[derive(Debug)]
 pub(super) struct Budgets {
+    route: RouteName,
     state: Mutex<State>,
     /// Attempts under way.
     in_flight: AtomicU32,
@@ -31,6 +41,10 @@ struct State {
     hedges: HedgeBudget,
     spend: SpendBudget,
     output_tokens: Ewma,
+    /// Requests of the last 10 s, and the attempts that followed a failure.
+    recent: Window<10, 2>,
+    /// When it was last said that there are too many of those.
+    said: Option<Instant>,
 }
 
 /// The right to one further attempt; given back when it is dropped.
@@ -44,21 +58,25 @@ pub struct Extra {
 // === impl Budgets ===
 
 impl Budgets {
-    pub(super) fn new(conduct: &Conduct) -> Self {
-        let retry = BudgetSettings { ratio: conduct.retry_budget, ..BudgetSettings::default() };
+    pub(super) fn new(route: &Route) -> Self {
+        let ratio = route.conduct.retry_budget;
+        let retry = BudgetSettings { ratio, ..BudgetSettings::default() };
         let state = State {
             retry: RetryBudget::new(retry),
             hedges: HedgeBudget::new(),
             spend: SpendBudget::default(),
             output_tokens: Ewma::new(OUTPUT_TAU),
+            recent: Window::new(Duration::from_secs(1)),
+            said: None,
         };
-        Self { state: Mutex::new(state), in_flight: AtomicU32::new(0) }
+        Self { route: route.name.clone(), state: Mutex::new(state), in_flight: AtomicU32::new(0) }
     }
 
     /// A request came in.
     pub(super) fn on_request(&self, hedge: Option<&hedge::Settings>, now: Instant) {
         let mut state = self.state.lock();
         state.retry.deposit(now);
+        state.recent.add([1, 0], now);
         if let Some(settings) = hedge {
             state.hedges.on_primary(settings);
         }
@@ -67,8 +85,32 @@ impl Budgets {
     /// Pays for a further attempt, if there is anything to pay with.
     pub(super) fn extra(self: &Arc<Self>, now: Instant) -> Option<Extra> {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let paid = self.state.lock().retry.try_withdraw(in_flight, now);
-        paid.then(|| Extra { budgets: Some(Arc::clone(self)) })
+        let mut state = self.state.lock();
+        if !state.retry.try_withdraw(in_flight, now) {
+            return None;
+        }
+        state.recent.add([0, 1], now);
+        let ratio = state.retry_ratio(now);
+        let is_news = state.said.is_none_or(|at| now.saturating_duration_since(at) >= SAY_EVERY);
+        let say = ratio > TOO_MANY && is_news;
+        if say {
+            state.said = Some(now);
+        }
+        drop(state);
+        if say {
+            tracing::warn!(
+                route = %self.route,
+                retry_ratio = ratio,
+                "many attempts fail: more than one attempt in ten requests follows a failure"
+            );
+        }
+        Some(Extra { budgets: Some(Arc::clone(self)) })
+    }
+
+    /// Attempts of the last 10 s that followed a failure, for each request; 0 where there were too
+    /// few requests to say.
+    pub(super) fn retry_ratio(&self, now: Instant) -> f64 {
+        self.state.lock().retry_ratio(now)
     }
 
     /// Pays for a hedge that may cost `usd`, or says which budget has too little.
@@ -117,6 +159,15 @@ impl Budgets {
 
     pub(super) fn on_end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn retry_ratio(&mut self, now: Instant) -> f64 {
+        let [requests, further] = self.recent.sums(now);
+        if requests < MIN_REQUESTS { 0.0 } else { f64::from(further) / f64::from(requests) }
     }
 }
 

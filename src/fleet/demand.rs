@@ -31,6 +31,30 @@ pub struct Demand {
 // === impl Demand ===
 
 impl Demand {
+    /// What is taken for a request where none is at hand: a thousand tokens, streamed, somebody waits.
+    pub fn usual() -> Self {
+        Self {
+            input_tokens: 1_000,
+            is_interactive: true,
+            streamed: true,
+            choices: 1,
+            ..Self::default()
+        }
+    }
+
+    /// What a model lacks for it, in words; nothing where it [fits](Self::fits).
+    pub fn lacking(&self, model: &Model) -> Vec<String> {
+        if self.fits(model) {
+            return Vec::new();
+        }
+        let missing = self.features.iter().filter(|feature| !model.features.has(**feature));
+        let mut lacking: Vec<_> = missing.map(|feature| feature.as_str().to_owned()).collect();
+        if let Some(most) = model.context_tokens.filter(|most| self.input_tokens / 2 > *most) {
+            lacking.push(format!("context for {} tokens (it has {most})", self.input_tokens));
+        }
+        lacking
+    }
+
     /// What the time to its first token is compared with.
     pub(super) fn shape(&self) -> Shape {
         Shape { size: SizeBucket::of(self.input_tokens), streamed: self.streamed }

@@ -67,10 +67,7 @@ impl Group {
         budgets: Arc<Budgets>,
         chance: Arc<Chance>,
     ) -> Self {
-        let members = members.into_iter().map(|(target, live)| {
-            let prices = prices_of(&target);
-            Member { target, live, prices }
-        });
+        let members = members.into_iter().map(|(target, live)| Member::new(target, live));
         let conduct = &route.conduct;
         Self {
             route: Arc::clone(route),
@@ -107,6 +104,29 @@ impl Group {
 
     pub(super) fn member(&self, position: usize) -> Option<&Member> {
         self.members.get(position)
+    }
+
+    /// All targets, by tier.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The route, as it is configured.
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Whether no target is well for such a request, so that health would be ignored.
+    pub(super) fn is_panic(&self, demand: &Demand, now: Instant) -> bool {
+        let standings = self.standings(demand, now, None);
+        let mut rest = &standings[..];
+        let tiers = self.tiers.iter().map(|len| {
+            let (tier, after) = rest.split_at(rest.len().min(*len));
+            rest = after;
+            tier
+        });
+        let tiers: Vec<_> = tiers.collect();
+        rank::is_panic(tiers, &self.rank)
     }
 
     /// The target at a position.
@@ -399,6 +419,11 @@ impl Order {
 // === impl Member ===
 
 impl Member {
+    pub(super) fn new(target: Arc<Target>, live: Arc<TargetLive>) -> Self {
+        let prices = prices_of(&target);
+        Self { target, live, prices }
+    }
+
     /// What is known of the target, for one request.
     pub(super) fn standing(
         &self,

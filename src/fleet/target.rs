@@ -13,7 +13,7 @@ use super::health::Health;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
-use crate::policy::breaker::{self, State, Transition};
+use crate::policy::breaker::{self, Reason, State, Transition};
 use crate::policy::rank::{self, Exclusion};
 use crate::telemetry::{GateMetrics, TargetMetrics};
 
@@ -35,7 +35,10 @@ pub struct TargetLive {
     pub(super) in_flight: AtomicU32,
     pub(super) attempts: AtomicU64,
     pub(super) failures: AtomicU64,
-    drained: AtomicBool,
+    /// How often it was taken out or put back; odd while it is out.
+    drainage: AtomicU32,
+    /// Why its breaker opened last.
+    opened_by: Mutex<Option<Reason>>,
     /// Whether its breaker is not closed, as its provider counts it.
     troubled: AtomicBool,
 }
@@ -71,7 +74,8 @@ impl TargetLive {
             in_flight: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            drained: AtomicBool::new(false),
+            drainage: AtomicU32::new(0),
+            opened_by: Mutex::new(None),
             troubled: AtomicBool::new(false),
         }
     }
@@ -88,12 +92,34 @@ impl TargetLive {
 
     /// Whether an operator has taken it out: it gets no new attempts.
     pub fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
+        self.drain_version() % 2 == 1
     }
 
-    /// Takes it out, or back in.
-    pub fn set_drained(&self, drained: bool) {
-        self.drained.store(drained, Ordering::Relaxed);
+    /// Grows with every change of [`Self::is_drained`].
+    pub fn drain_version(&self) -> u32 {
+        self.drainage.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out, or back in; whether that changed anything. Attempts under way go on.
+    ///
+    /// # Errors
+    ///
+    /// The version that it has, where that is not the one that is asked for.
+    pub fn set_drained(&self, drained: bool, version: Option<u32>) -> Result<bool, u32> {
+        let change = |now: u32| {
+            let is_asked = version.is_none_or(|version| version == now);
+            (is_asked && (now % 2 == 1) != drained).then(|| now.wrapping_add(1))
+        };
+        match self.drainage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change) {
+            Ok(_) => Ok(true),
+            Err(now) if version.is_none_or(|version| version == now) => Ok(false),
+            Err(now) => Err(now),
+        }
+    }
+
+    /// Why its breaker opened last; nothing where it never did.
+    pub(super) fn opened_by(&self) -> Option<Reason> {
+        *self.opened_by.lock()
     }
 
     /// Why its credential cannot be used now.
@@ -133,6 +159,7 @@ impl TargetLive {
         let state = match transition {
             None => return,
             Some(Transition::Opened { until, reason }) => {
+                *self.opened_by.lock() = Some(reason);
                 tracing::warn!(
                     target.id = %self.id,
                     breaker.reason = reason.as_str(),

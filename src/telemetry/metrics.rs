@@ -58,6 +58,11 @@ pub struct Metrics {
     pub hedge_waste: IntCounter,
     /// Further attempts on a target that had failed.
     pub retries: IntCounter,
+    /// Attempts of the last 10 s that followed a failure, for each request, on the route where they
+    /// are most.
+    pub retry_ratio: Gauge,
+    target_rank: GaugeVec,
+    target_success: GaugeVec,
     /// Requests, whole, in seconds.
     pub request_seconds: Histogram,
     /// From admission to the first token, in seconds.
@@ -167,6 +172,23 @@ impl Metrics {
                 &registry,
                 "tidegate_retries_total",
                 "Further attempts on a target that had failed.",
+            ),
+            retry_ratio: register(
+                &registry,
+                Gauge::new(
+                    "tidegate_retry_ratio",
+                    "Attempts after a failure for each request, over 10 s, on the worst route.",
+                ),
+            ),
+            target_rank: ratios(
+                &registry,
+                "tidegate_target_rank",
+                "Expected cost of a good answer in seconds; the lower, the more requests.",
+            ),
+            target_success: ratios(
+                &registry,
+                "tidegate_target_success_ratio",
+                "The chance that an attempt succeeds.",
             ),
             request_seconds: histogram(
                 &registry,
@@ -349,6 +371,16 @@ impl Metrics {
         self.credential_parked.with_label_values(&[endpoint])
     }
 
+    /// Sets the score of a target, in seconds.
+    pub fn set_target_rank(&self, target: &str, seconds: f64) {
+        self.target_rank.with_label_values(&[target]).set(seconds);
+    }
+
+    /// Sets the chance that an attempt on a target succeeds, 0 to 1.
+    pub fn set_target_success(&self, target: &str, chance: f64) {
+        self.target_success.with_label_values(&[target]).set(chance);
+    }
+
     /// The metrics of one target.
     pub fn target(&self, provider: &str, model: &str, target: &str) -> TargetMetrics {
         let names = [provider, model, target];
@@ -454,6 +486,11 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
 
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+/// Numbers with a fraction, one a target.
+fn ratios(registry: &Registry, name: &str, help: &str) -> GaugeVec {
+    register(registry, GaugeVec::new(Opts::new(name, help), &["target"]))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {

@@ -45,7 +45,7 @@ fn source(file: &Path) -> Source {
 
 /// Compares what a command says with the golden file beside its input, or rewrites that with
 /// `UPDATE=1`.
-fn assert_golden(path: &Path, now: &str) {
+pub(crate) fn assert_golden(path: &Path, now: &str) {
     #[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the program")]
     if std::env::var("UPDATE").is_ok() {
         std::fs::write(path, now).unwrap();
@@ -70,7 +70,7 @@ fn checked(file: &Path, json: bool) -> (u8, String) {
 fn explained(model: &str, json: bool) -> (u8, String) {
     let config = Some(root().join("tests/golden/config/good.toml"));
     let source = SourceArgs { config, providers: providers() };
-    let args = explain::ExplainArgs { model: model.to_owned(), source, json };
+    let args = explain::ExplainArgs { model: model.to_owned(), source, json, ..Default::default() };
     let mut out = Vec::new();
     let code = explain::run(&args, environment(), &mut out).unwrap();
     (code, String::from_utf8(out).unwrap())

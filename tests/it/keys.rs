@@ -3,15 +3,22 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use clap::Parser;
 use serde_json::{Value, json};
 use tidegate::admin::{self, AdminState};
 use tidegate::callers::{AuthMode, Callers, SecretKey};
+use tidegate::cli::explain::{self, ExplainArgs};
 use tidegate::cli::keys::{self, KeysArgs};
 use tidegate::clock::SystemWallClock;
+use tidegate::config::{Environment, Source, load};
+use tidegate::fleet::Fleet;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::store::Store;
 use tidegate::units::Priority;
+
+use crate::config::assert_golden;
+use crate::support::package;
 
 const ADMIN: &str = "the-admin-key";
 
@@ -51,7 +58,23 @@ async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
         Journal::new(&JournalSettings::default(), store.clone(), clock.clone());
     let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
     callers.load().await.unwrap();
+    let file = folder.path().join("tidegate.toml");
+    let targets =
+        r#"{ model = "sim/tide-small", weight = 3 }, { model = "sim-anthropic/tide-large" }"#;
+    let text = format!(
+        "[providers.sim]\n[providers.sim-anthropic]\n[routes.smart]\ntargets = [{targets}]"
+    );
+    std::fs::write(&file, text).unwrap();
+    let environment = Environment::fixed([]);
+    let source = Source { file: Some(file), providers: None, listen: None, environment };
+    let snapshot = load(&source, None).unwrap();
+    let fleet = Arc::new(Fleet::new(Arc::default()));
+    // One target of two is out.
+    let drained = Arc::clone(&snapshot.resolve("sim-anthropic/tide-large").unwrap().tiers[0][0]);
+    fleet.adopt(&drained).set_drained(true, None).unwrap();
     let state = AdminState {
+        fleet,
+        snapshot: Arc::new(ArcSwap::new(snapshot)),
         journal,
         callers: callers.clone(),
         clock,
@@ -160,4 +183,44 @@ async fn refusals_and_wrong_use_have_their_own_exit_codes() {
         }
     })
     .await;
+}
+
+#[derive(Parser)]
+struct ExplainLine {
+    #[command(flatten)]
+    explain: ExplainArgs,
+}
+
+async fn explained(line: &str) -> (u8, String) {
+    let line = ExplainLine::parse_from(std::iter::once("explain").chain(line.split_whitespace()));
+    let run = move || {
+        let mut out = Vec::new();
+        let code = explain::run(&line.explain, Environment::fixed([]), &mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn explain_shows_how_the_targets_of_a_running_gateway_stand() {
+    beside_a_gateway(async |to, _| {
+        let (code, said) = explained(&format!("{to} --model smart --input-tokens 4000")).await;
+        assert_eq!(code, 0, "{said}");
+        let url = to.split_whitespace().nth(1).unwrap();
+        let golden = package().join("tests/golden/config/explain-live.txt");
+        assert_golden(&golden, &said.replace(url, "http://127.0.0.1:8080"));
+
+        let (code, said) = explained(&format!("{to} --model smrt")).await;
+        assert_eq!(
+            (code, said.as_str()),
+            (1, "the model `smrt` does not exist; did you mean `smart`?\n")
+        );
+        let (_, said) = explained(&format!("{to} --model smart --tools --json")).await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["route"]["demand"]["features"], json!(["tools"]));
+    })
+    .await;
+    let (code, said) = explained("--url http://127.0.0.1:1 --admin-key x --model smart").await;
+    assert_eq!(code, 2);
+    assert!(said.contains("is the gateway running"), "{said}");
 }

@@ -35,4 +35,5 @@ mod sim;
 mod spec;
 mod streaming;
 mod support;
+mod targets;
 mod telemetry;

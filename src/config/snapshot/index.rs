@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Endpoint, ListedModel, Route, Snapshot, Target};
+use super::{Endpoint, ListedModel, Route, Snapshot, TIDEGATE, Target};
 use crate::catalog::Model;
 use crate::config::check::Config;
 use crate::config::conduct::Conduct;
@@ -72,7 +72,7 @@ impl Names {
         let RoutePlan { name, targets, conduct, degrade, sticky } = plan;
         let tiers = tiers(&targets, by_provider);
         let route = Arc::new(Route { name, tiers, conduct, degrade, sticky });
-        self.list(route.name.as_str(), "tidegate", created.unwrap_or(0));
+        self.list(route.name.as_str(), TIDEGATE, created.unwrap_or(0));
         self.by_name.insert(Arc::from(route.name.as_str()), route);
     }
 
