@@ -101,6 +101,8 @@ pub struct Served {
     pub attempts: u32,
     /// Whether two attempts were raced.
     pub hedged: bool,
+    /// How far the answer was degraded, 0 to 4.
+    pub degradation: u8,
     /// Fields that the provider does not take and that were left out.
     pub dropped: Dropped,
     /// What it cost, where that is known already.
@@ -189,6 +191,14 @@ impl Call {
             let mut targets = route.tiers.iter().flatten();
             targets.all(|target| target.endpoint.dialect != Dialect::Anthropic)
         })
+    }
+
+    /// Whether the caller wants a broken stream continued. No stream is: it ends with an error event.
+    fn wants_more(&self) -> bool {
+        match self.midstream {
+            Midstream::Terminate => false,
+            Midstream::Continue => self.envelope.stream,
+        }
     }
 
     /// After how long a silent model commits the reply, where that was asked for.

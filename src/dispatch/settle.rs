@@ -90,6 +90,7 @@ impl Ledger {
             error_code: None,
             status: 0,
             attempts: 0,
+            degradation: 0,
             usage: Usage::default(),
             usage_estimated: false,
             cost: MicroUsd::default(),
@@ -129,6 +130,7 @@ impl Ledger {
         if let Some(first_token) = entry.first_token {
             metrics.first_token_seconds.observe(first_token.as_secs_f64());
         }
+        metrics.degraded(entry.degradation);
         for _ in 1..entry.attempts {
             metrics.fallbacks.inc();
         }
