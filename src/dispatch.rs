@@ -28,6 +28,8 @@ use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
 mod attempt;
+mod collect;
+mod degrade;
 mod plan;
 mod prepare;
 mod race;
@@ -150,6 +152,7 @@ impl Lane {
             }
             // Only streams begin without being whole.
             Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account)),
+            Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Err(rejection) => Err(refuse(account, rejection)),
         }
     }
@@ -161,6 +164,7 @@ impl Lane {
     ) -> Result<Answer, Box<Refused>> {
         let early = call.early_keep_alive();
         let named = stream::Named { request_id: call.request_id.clone(), dialect: call.dialect };
+        let so_far = account.served();
         let lane = self.clone();
         let mut opening: stream::Opening = Box::pin(async move {
             let begun = lane.serve(&call, &mut account).await;
@@ -172,7 +176,7 @@ impl Lane {
             // has been silent for one interval.
             Some(every) => match tokio::time::timeout(every, &mut opening).await {
                 Ok(opened) => opened,
-                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every)),
+                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every, so_far)),
             },
         };
         match opened {

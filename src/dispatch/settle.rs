@@ -22,6 +22,7 @@ use crate::units::MicroUsd;
 
 mod account;
 mod estimate;
+mod shorten;
 
 pub use account::Account;
 pub use estimate::Estimator;
