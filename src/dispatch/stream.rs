@@ -247,12 +247,7 @@ impl AnswerStream {
     }
 
     /// An answer that is committed before anybody has answered.
-    pub(super) fn early(
-        opening: Opening,
-        named: Named,
-        every: Duration,
-        so_far: Served,
-    ) -> Answer {
+    pub(super) fn early(opening: Opening, named: Named, every: Duration, so_far: Served) -> Answer {
         let mut stream = Self::new(State::Opening(opening, named), None, Some(every));
         // The silence so far is what it was committed for: the first comment is due.
         stream.last_sent = stream.last_sent.checked_sub(every).unwrap_or(stream.last_sent);

@@ -139,7 +139,8 @@ async fn where_no_context_is_longer_the_caller_learns_that_the_prompt_is_too_lon
 async fn the_oldest_turns_are_left_out_where_the_route_says_so() {
     let rig = Rig::instant(ROUTES);
     let (router, seen) = over(&rig, takes(8_000));
-    let ask = Ask::chat("shortened", "").having("messages", conversation(20)).having("seed", 7.into());
+    let ask =
+        Ask::chat("shortened", "").having("messages", conversation(20)).having("seed", 7.into());
     let got = read(&router, &ask).await;
     assert_eq!((got.status.as_u16(), got.text().as_str()), (200, "short enough"), "{got:#?}");
     assert_eq!((degradation(&got), got.header("x-tidegate-attempts")), ("1", "2"));
@@ -162,11 +163,13 @@ async fn the_oldest_turns_are_left_out_where_the_route_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_to_a_shortened_prompt_is_whole() {
     let rig = Rig::instant(ROUTES);
-    let (router, _) = over(&rig, |body| match body["messages"].to_string().len() > 8_000 {
+    let (router, _) = over(&rig, |body| {
+        match body["messages"].to_string().len() > 8_000 {
         true => Reply::status(400).chunk(TOO_LONG),
         false => Reply::status(200).chunk(
             r#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"short"},"finish_reason":"stop"}]}"#,
         ),
+    }
     });
     let ask = Ask::chat("shortened", "").having("messages", conversation(20)).whole();
     let got = read(&router, &ask).await;
@@ -264,8 +267,10 @@ async fn a_stream_that_was_committed_early_goes_on_with_the_fixed_words() {
 #[tokio::test(start_paused = true)]
 async fn where_nobody_can_be_asked_or_the_deadline_passes_the_words_come_as_well() {
     let rig = Rig::instant(ROUTES);
-    let locked = "[[sim:status=401]]";
-    assert_eq!(degradation(&rig.ask(&Ask::chat("polite", locked)).await), "4");
+    assert_eq!(degradation(&rig.ask(&Ask::chat("polite", "[[sim:status=500]]")).await), "4");
+    for id in ["chat/alpha", "claude/beta"] {
+        rig.gateway.fleet().target(id).unwrap().set_drained(true);
+    }
     let got = rig.ask(&Ask::chat("polite", "hello")).await;
     assert_eq!((degradation(&got), got.header("x-tidegate-attempts")), ("4", "0"), "{got:#?}");
     let rig = Rig::instant(ROUTES);
@@ -283,9 +288,17 @@ async fn the_words_never_hide_what_the_caller_has_to_know_or_could_not_read() {
     let schema = json!({ "type": "json_schema", "json_schema": { "name": "s", "schema": {} } });
     let refused = [
         (400, Ask::chat("polite", mistake)),
-        (502, Ask::chat("polite", down).having("tools", tool.clone()).having("tool_choice", "required".into())),
+        (
+            502,
+            Ask::chat("polite", down)
+                .having("tools", tool.clone())
+                .having("tool_choice", "required".into()),
+        ),
         (502, Ask::chat("polite", down).having("response_format", schema)),
-        (502, Ask::chat("polite", down).having("response_format", json!({ "type": "json_object" }))),
+        (
+            502,
+            Ask::chat("polite", down).having("response_format", json!({ "type": "json_object" })),
+        ),
         (502, Ask::chat("polite", down).having("n", 2.into())),
         (404, Ask::chat("nowhere", down)),
         (400, Ask::chat("polite-vectors", down)),
@@ -304,8 +317,13 @@ async fn a_stream_that_was_to_be_continued_says_that_it_is_not() {
     let rig = Rig::instant(ROUTES);
     let ask = Ask::chat("tiers", "[[sim:cut_after=2]]").with("x-tidegate-midstream", "continue");
     let got = rig.ask(&ask).await;
-    assert_eq!((got.end(), got.header("x-tidegate-dropped")), (End::Error, "midstream"), "{got:#?}");
-    let early = Ask { model: "early".to_owned(), text: "[[sim:ttft=2s]]".to_owned(), ..ask.clone() };
+    assert_eq!(
+        (got.end(), got.header("x-tidegate-dropped")),
+        (End::Error, "midstream"),
+        "{got:#?}"
+    );
+    let early =
+        Ask { model: "early".to_owned(), text: "[[sim:ttft=2s]]".to_owned(), ..ask.clone() };
     assert_eq!(rig.ask(&early).await.header("x-tidegate-dropped"), "midstream");
     let got = rig.ask(&ask.whole()).await;
     assert_eq!(got.header("x-tidegate-dropped"), "", "a whole answer is failed over: {got:#?}");

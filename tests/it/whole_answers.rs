@@ -19,6 +19,10 @@ timeouts = { first_token = "3s", between_tokens = "2s", total = "30s" }
 [routes.raced]
 targets = [{ model = "chat/alpha" }, { model = "claude/beta", tier = 1 }]
 hedge = { enabled = true, max_extra_requests = "50%", max_extra_spend = "50%" }
+[routes.patient]
+targets = [{ model = "chat/alpha" }, { model = "claude/beta", tier = 1 }]
+timeouts = { first_token = "20s" }
+hedge = { enabled = true, max_extra_requests = "50%", max_extra_spend = "50%" }
 [routes.turned]
 targets = [{ model = "claude/alpha" }, { model = "gem/beta", tier = 1 }]
 hedge = { enabled = true, max_extra_requests = "50%", max_extra_spend = "50%" }
@@ -85,10 +89,16 @@ async fn providers_of_every_wire_are_asked_for_a_stream_and_the_caller_gets_it_w
     let rig = Rig::instant(ROUTES);
     for route in RACED {
         for dialect in CALLERS {
-            for say in ["[[sim:say=all of it]]", "[[sim:on=alpha,status=500]] [[sim:say=all of it]]"] {
+            for say in
+                ["[[sim:say=all of it]]", "[[sim:on=alpha,status=500]] [[sim:say=all of it]]"]
+            {
                 let got = rig.ask(&Ask::new(dialect, route, say).whole()).await;
                 let what = format!("{route} {dialect} {say}: {got:#?}");
-                assert_eq!((got.status.as_u16(), text_of(&got.json())), (200, "all of it"), "{what}");
+                assert_eq!(
+                    (got.status.as_u16(), text_of(&got.json())),
+                    (200, "all of it"),
+                    "{what}"
+                );
                 assert_eq!(got.header("content-type"), "application/json", "{what}");
                 assert_ne!(got.header("x-tidegate-cost-usd"), "", "{what}");
             }
@@ -103,8 +113,7 @@ async fn providers_of_every_wire_are_asked_for_a_stream_and_the_caller_gets_it_w
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_is_a_stream_with_usage_and_the_callers_own_fields() {
     let rig = Rig::instant(ROUTES);
-    let (router, seen) =
-        over(&rig, |_| Reply::stream().says("all").chunk(CHAT_FINISH).chunk(DONE));
+    let (router, seen) = over(&rig, |_| Reply::stream().says("all").chunk(CHAT_FINISH).chunk(DONE));
     let ask = Ask::chat("raced", "hello").having("unheard_of", json!({ "a": [1.50] })).whole();
     let got = read(&router, &ask).await;
     assert_eq!(text_of(&got.json()), "all", "{got:#?}");
@@ -123,28 +132,42 @@ async fn what_is_asked_for_is_a_stream_with_usage_and_the_callers_own_fields() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_breaks_off_is_answered_by_the_next_target() {
-    let rig = Rig::instant(ROUTES);
-    let faults = ["cut_after=3", "reset_after=3", "error_event=3", "stall_after=3", "malformed_frame=3"];
+    let faults =
+        ["cut_after=3", "reset_after=3", "error_event=3", "stall_after=3", "malformed_frame=3"];
     for route in RACED {
         for dialect in CALLERS {
             for fault in faults {
-                let text =
-                    format!("[[sim:on=alpha,{fault},say=A LEAKED LEAKED LEAKED LEAKED]] [[sim:on=beta,say=beta speaks]]");
+                let rig = Rig::instant(ROUTES);
+                let text = format!(
+                    "[[sim:on=alpha,{fault},say=A LEAKED LEAKED LEAKED LEAKED]] [[sim:on=beta,say=beta speaks]]"
+                );
                 let got = rig.ask(&Ask::new(dialect, route, &text).whole()).await;
                 let what = format!("{route} {dialect} {fault}: {got:#?}");
-                assert_eq!((got.status.as_u16(), text_of(&got.json())), (200, "beta speaks"), "{what}");
+                assert_eq!(
+                    (got.status.as_u16(), text_of(&got.json())),
+                    (200, "beta speaks"),
+                    "{what}"
+                );
                 assert_eq!(got.header("x-tidegate-attempts"), "2", "{what}");
                 assert!(!got.body.contains("LEAKED"), "{what}");
                 // A stall is noticed between two tokens, and not at the end of the time.
                 assert!(got.end_after <= Duration::from_secs(3), "{what}");
+                assert_eq!(rig.gateway.fleet().in_flight(), 0, "{what}");
             }
         }
     }
-    assert_eq!(rig.gateway.fleet().in_flight(), 0);
-    for entry in rig.journal().await {
-        assert_eq!((entry.outcome.as_str(), entry.attempts, entry.degradation), ("complete", 2, 2));
-        assert_eq!(entry.failure.as_deref(), Some("mid_stream"), "{entry:?}");
-    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_journal_says_what_an_answer_was_that_broke_off_and_was_given_by_another() {
+    let rig = Rig::instant(ROUTES);
+    let text = "[[sim:on=alpha,cut_after=3]] [[sim:on=beta,say=beta speaks]]";
+    let got = rig.ask(&Ask::chat("raced", text).whole()).await;
+    assert_eq!(got.header("x-tidegate-degradation"), "2", "a later tier gave it: {got:#?}");
+    let entry = rig.journal().await.remove(0);
+    assert_eq!((entry.outcome.as_str(), entry.attempts, entry.degradation), ("complete", 2, 2));
+    assert_eq!(entry.failure.as_deref(), Some("mid_stream"), "{entry:?}");
+    assert_eq!(entry.target.as_deref(), Some("claude/beta"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +187,8 @@ async fn a_silent_target_is_given_up_after_the_time_to_the_first_token() {
 #[tokio::test(start_paused = true)]
 async fn the_first_token_decides_a_race_for_a_whole_answer() {
     let rig = Rig::instant(ROUTES);
-    let (router, seen) = over(&rig, |request| match is_for(request, "chat") {
+    let (router, seen) = over(&rig, |request| {
+        match is_for(request, "chat") {
         true => Reply::stream().stalls(),
         false => Reply::stream()
             .chunk("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"beta\",\"content\":[],\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n")
@@ -174,8 +198,9 @@ async fn the_first_token_decides_a_race_for_a_whole_answer() {
             .chunk("event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n")
             .chunk("event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":5}}\n\n")
             .chunk("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+    }
     });
-    let got = read(&router, &Ask::chat("raced", "hello").having("max_tokens", 10.into()).whole()).await;
+    let got = read(&router, &Ask::chat("patient", "hello").whole()).await;
     assert_eq!(text_of(&got.json()), "first", "{got:#?}");
     assert_eq!(got.header("x-tidegate-hedged"), "true", "{got:#?}");
     assert_eq!(got.header("x-tidegate-overhead-us"), "0", "waiting for providers is not ours");
