@@ -1,6 +1,7 @@
 //! Whole answers of routes that race late attempts: asked for as streams, and put together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -187,8 +188,14 @@ async fn a_silent_target_is_given_up_after_the_time_to_the_first_token() {
 #[tokio::test(start_paused = true)]
 async fn the_first_token_decides_a_race_for_a_whole_answer() {
     let rig = Rig::instant(ROUTES);
-    let (router, seen) = over(&rig, |request| {
+    // Races are paid for by the requests before.
+    let fast = AtomicU32::new(4);
+    let (router, seen) = over(&rig, move |request| {
         match is_for(request, "chat") {
+        true if fast.load(Ordering::Relaxed) > 0 => {
+            fast.fetch_sub(1, Ordering::Relaxed);
+            Reply::stream().says("fast").chunk(CHAT_FINISH).chunk(DONE)
+        }
         true => Reply::stream().stalls(),
         false => Reply::stream()
             .chunk("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"beta\",\"content\":[],\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n")
@@ -200,14 +207,18 @@ async fn the_first_token_decides_a_race_for_a_whole_answer() {
             .chunk("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
     }
     });
-    let got = read(&router, &Ask::chat("patient", "hello").whole()).await;
+    let ask = Ask::chat("patient", "hello").whole();
+    for _ in 0..4 {
+        assert_eq!(text_of(&read(&router, &ask).await.json()), "fast");
+    }
+    let got = read(&router, &ask).await;
     assert_eq!(text_of(&got.json()), "first", "{got:#?}");
     assert_eq!(got.header("x-tidegate-hedged"), "true", "{got:#?}");
     assert_eq!(got.header("x-tidegate-overhead-us"), "0", "waiting for providers is not ours");
-    assert_eq!(seen.lock().len(), 2);
+    assert_eq!(seen.lock().len(), 4 + 2);
     drop(router);
     assert_eq!(rig.gateway.fleet().in_flight(), 0);
-    let entry = rig.journal().await.remove(0);
+    let entry = rig.journal().await.remove(4);
     let first = Duration::from_millis(entry.first_token_ms.unwrap());
     assert_eq!(entry.latency_ms, (first + Duration::from_millis(900)).as_millis() as u64);
     assert_eq!((entry.usage.input, entry.usage.output, entry.attempts), (3, 5, 2));

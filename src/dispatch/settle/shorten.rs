@@ -85,6 +85,10 @@ fn guess(text: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::chat::{Message, Role};
+    use crate::clock::{Instant, SystemWallClock};
+    use crate::journal::{Journal, JournalSettings};
+    use crate::store::Store;
+    use crate::telemetry::Metrics;
 
     fn conversation(turns: usize) -> ChatRequest {
         let words = "the tide comes in ".repeat(25);
@@ -116,6 +120,25 @@ mod tests {
     fn where_the_last_turn_alone_is_too_long_nothing_is_left_out() {
         assert_eq!(shorten(&conversation(10), Some(3), tokens::count), None);
         assert_eq!(shorten(&conversation(0), None, tokens::count), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_estimator_counts_and_where_it_is_busy_the_length_decides() {
+        let store = Store::new("sqlite:/nowhere/tidegate.db".parse().unwrap());
+        let clock = Arc::new(SystemWallClock);
+        let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
+        let (ledger, estimator) = Ledger::new(journal, Arc::new(Metrics::new()), clock, None);
+        let began = Instant::now();
+        let (_, guessed) = ledger.reduce(conversation(10), Some(700), 5_000).await.unwrap();
+        assert_eq!(began.elapsed(), COUNT_WITHIN, "nobody counts");
+        let (_open, closing) = tokio::sync::watch::channel(false);
+        let began = Instant::now();
+        let counted = tokio::select! {
+            reduced = ledger.reduce(conversation(10), Some(700), 5_000) => reduced.unwrap().1,
+            () = estimator.run(closing) => panic!("it ended by itself"),
+        };
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(counted.turns < guessed.turns, "{counted:?} {guessed:?}");
     }
 
     #[test]
