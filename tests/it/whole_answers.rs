@@ -127,7 +127,7 @@ async fn what_is_asked_for_is_a_stream_with_usage_and_the_callers_own_fields() {
     assert_eq!(seen[0]["stream_options"]["include_usage"], true);
     assert_eq!(seen[0]["unheard_of"], json!({ "a": [1.50] }));
     for other in &seen[1..] {
-        assert_eq!(other["stream"].as_bool().unwrap_or_default(), false, "{other}");
+        assert!(!other["stream"].as_bool().unwrap_or_default(), "{other}");
     }
 }
 
@@ -218,7 +218,7 @@ async fn the_first_token_decides_a_race_for_a_whole_answer() {
     assert_eq!(seen.lock().len(), 4 + 2);
     drop(router);
     assert_eq!(rig.gateway.fleet().in_flight(), 0);
-    let entry = rig.journal().await.remove(4);
+    let entry = rig.journal().await.into_iter().find(|entry| entry.attempts == 2).unwrap();
     let first = Duration::from_millis(entry.first_token_ms.unwrap());
     assert_eq!(entry.latency_ms, (first + Duration::from_millis(900)).as_millis() as u64);
     assert_eq!((entry.usage.input, entry.usage.output, entry.attempts), (3, 5, 2));
