@@ -28,6 +28,8 @@ use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
 mod attempt;
+mod collect;
+mod degrade;
 mod plan;
 mod prepare;
 mod race;
@@ -101,6 +103,8 @@ pub struct Served {
     pub attempts: u32,
     /// Whether two attempts were raced.
     pub hedged: bool,
+    /// How far the answer was degraded, 0 to 4.
+    pub degradation: u8,
     /// Fields that the provider does not take and that were left out.
     pub dropped: Dropped,
     /// What it cost, where that is known already.
@@ -148,6 +152,7 @@ impl Lane {
             }
             // Only streams begin without being whole.
             Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account)),
+            Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Err(rejection) => Err(refuse(account, rejection)),
         }
     }
@@ -159,6 +164,7 @@ impl Lane {
     ) -> Result<Answer, Box<Refused>> {
         let early = call.early_keep_alive();
         let named = stream::Named { request_id: call.request_id.clone(), dialect: call.dialect };
+        let so_far = account.served();
         let lane = self.clone();
         let mut opening: stream::Opening = Box::pin(async move {
             let begun = lane.serve(&call, &mut account).await;
@@ -170,7 +176,7 @@ impl Lane {
             // has been silent for one interval.
             Some(every) => match tokio::time::timeout(every, &mut opening).await {
                 Ok(opened) => opened,
-                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every)),
+                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every, so_far)),
             },
         };
         match opened {
@@ -189,6 +195,14 @@ impl Call {
             let mut targets = route.tiers.iter().flatten();
             targets.all(|target| target.endpoint.dialect != Dialect::Anthropic)
         })
+    }
+
+    /// Whether the caller wants a broken stream continued. No stream is: it ends with an error event.
+    fn wants_more(&self) -> bool {
+        match self.midstream {
+            Midstream::Terminate => false,
+            Midstream::Continue => self.envelope.stream,
+        }
     }
 
     /// After how long a silent model commits the reply, where that was asked for.

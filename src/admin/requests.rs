@@ -51,6 +51,7 @@ struct RequestView {
     error_code: Option<String>,
     status: u64,
     attempts: u64,
+    degradation: u64,
     tokens: TokensView,
     cost_usd: String,
     latency_ms: u64,
@@ -129,6 +130,7 @@ impl RequestView {
             error_code: stored.error_code,
             status: stored.status,
             attempts: stored.attempts,
+            degradation: stored.degradation,
             tokens: TokensView {
                 input: stored.usage.input,
                 cached_input: stored.usage.cached_input,

@@ -147,6 +147,7 @@ fn entry(n: u64) -> Entry {
         error_code: None,
         status: 200,
         attempts: 1,
+        degradation: 0,
         usage: Usage { input: 10, cached_input: 4, cache_write: 3, output: 20, reasoning: 5 },
         usage_estimated: n == 3,
         cost: MicroUsd(1_250),
@@ -331,6 +332,7 @@ async fn requests_are_listed_by_page() {
         "error_code": null,
         "status": 200,
         "attempts": 1,
+        "degradation": 0,
         "tokens": {
             "input": 10, "cached_input": 4, "cache_write": 3, "output": 20, "reasoning": 5,
             "total": 42, "estimated": true,

@@ -54,10 +54,10 @@ pub(super) fn stream(stream: Body, request_id: &RequestId, served: &Served) -> R
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     describe(headers, request_id.as_str(), served);
-    if served.by.is_none() {
+    if served.by.is_none() && served.degradation == 0 {
         // Committed to keep the caller alive, before anybody has answered: nothing of this is
         // known yet.
-        for unknown in [ATTEMPTS, HEDGED, OVERHEAD_US] {
+        for unknown in [ATTEMPTS, HEDGED, DEGRADATION, OVERHEAD_US] {
             headers.remove(unknown);
         }
     }
@@ -77,7 +77,7 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     let hedged = if served.hedged { "true" } else { "false" };
     headers.insert(HEDGED, HeaderValue::from_static(hedged));
     headers.insert(CACHE, HeaderValue::from_static("miss"));
-    headers.insert(DEGRADATION, HeaderValue::from_static("0"));
+    headers.insert(DEGRADATION, HeaderValue::from(u16::from(served.degradation)));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);
     headers.insert(OVERHEAD_US, HeaderValue::from(overhead_us));
     if !served.dropped.0.is_empty() {

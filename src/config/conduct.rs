@@ -15,7 +15,9 @@ use crate::units::{HumanDuration, Ratio};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HedgeSettings {
-    /// Whether late attempts are raced. It costs what the loser's answer has cost until then.
+    /// Whether late attempts are raced. It costs what the loser's answer has cost until then. Chat
+    /// completions and messages are then asked for as streams also where the caller wants them
+    /// whole, because a race is decided by the first token.
     pub enabled: bool,
     /// The most second attempts, as a share of requests.
     pub max_extra_requests: Ratio,
@@ -94,9 +96,10 @@ impl Default for RetrySettings {
 #[serde(deny_unknown_fields, default)]
 pub struct DegradeSettings {
     /// Whether the oldest turns of a conversation are left out when it is too long for every model
-    /// of the route.
+    /// of the route. Instructions, the last turn, and tool calls with their results stay.
     pub reduced_context: bool,
-    /// An answer in these words when every target has failed. Absent: an error.
+    /// An answer in these words when every target has failed or none can be asked; never where the
+    /// request itself is refused, or where JSON or a tool call is wanted. Absent: an error.
     #[schemars(extend("examples" = ["I'm having trouble right now. Please try again."]))]
     pub scripted: Option<String>,
 }

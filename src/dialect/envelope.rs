@@ -144,6 +144,12 @@ impl Envelope {
         }
     }
 
+    /// The same call, to be asked for as a stream.
+    #[must_use]
+    pub fn as_stream(&self) -> Self {
+        Self { stream: true, ..self.clone() }
+    }
+
     /// The body as an `openai-chat` provider wants it: its own name for the model, its own name
     /// for the token cap, less what it refuses. With `want_usage` a stream is made to end with
     /// usage although the caller did not ask for it.
@@ -156,6 +162,7 @@ impl Envelope {
         let mut dropped = Dropped::default();
         let mut splice = Splice::new(self);
         splice.set_text("model", model);
+        self.set_stream(&mut splice);
         // Legacy completions know only `max_tokens`.
         if self.has("messages") {
             let names = match quirks.max_tokens_param {
@@ -188,8 +195,16 @@ impl Envelope {
         let mut dropped = Dropped::default();
         let mut splice = Splice::new(self);
         splice.set_text("model", model);
+        self.set_stream(&mut splice);
         self.drop_params(quirks, &mut splice, &mut dropped);
         (splice.finish(), dropped)
+    }
+
+    /// Says that the answer is wanted as a stream, where the body does not.
+    fn set_stream(&self, splice: &mut Splice<'_>) {
+        if self.stream && self.raw("stream") != Some(b"true") {
+            splice.set("stream", b"true".to_vec());
+        }
     }
 
     fn drop_params(&self, quirks: &Quirks, splice: &mut Splice<'_>, dropped: &mut Dropped) {

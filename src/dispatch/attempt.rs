@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use super::collect::Collector;
 use super::prepare::{Carriage, Prepared};
 use super::stream::Live;
 use super::wire::{self, Wire};
@@ -26,7 +27,7 @@ use crate::upstream::{self, UpstreamBody, UpstreamReply, UpstreamRequest};
 
 /// The longest answer that is taken whole. Embeddings of 2,048 texts at 3,072 dimensions are some
 /// 80 MB as JSON numbers.
-const MAX_REPLY_BYTES: usize = 128 * 1024 * 1024;
+pub(super) const MAX_REPLY_BYTES: usize = 128 * 1024 * 1024;
 /// The longest error body that is read; what matters stands at its beginning.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
 /// How long an error body is waited for once the status is known.
@@ -43,6 +44,8 @@ pub(super) enum Begun {
     Whole(Whole),
     /// Its first token is here.
     Stream(Box<Live>),
+    /// Nobody answered, and these are the route's own words.
+    Scripted(Bytes),
 }
 
 /// An answer of which nothing is missing.
@@ -104,7 +107,7 @@ impl Lane {
         (prepared, gauge): (Prepared, Gauge),
         terms: &Terms,
     ) -> Result<Unticketed, Lost> {
-        let Prepared { path, headers, body, carriage, .. } = prepared;
+        let Prepared { path, headers, body, carriage, is_collected, .. } = prepared;
         let origin = target.endpoint.base.origin.clone();
         let connect_timeout = terms.conduct.timeouts.connect;
         let request = UpstreamRequest { origin, path, headers, body, connect_timeout };
@@ -115,7 +118,7 @@ impl Lane {
             return Err(refusal(target, reply).await.into());
         }
         let context = reply_context(call, target, terms);
-        if !call.envelope.stream {
+        if !call.envelope.stream && !is_collected {
             let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
             return Ok(whole(call, target, &carriage, body, &context)?);
         }
@@ -126,9 +129,15 @@ impl Lane {
         if first.as_deref().is_some_and(looks_like_json) {
             let rest = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
             let body = [first.unwrap_or_default(), rest].concat();
+            if is_collected {
+                return Ok(whole(call, target, &carriage, body.into(), &context)?);
+            }
             return Ok(whole_as_stream(call, target, &body, &carriage, context)?);
         }
-        let wire = wire_of(&carriage, call, target, context);
+        let wire = match is_collected {
+            true => collecting(call, target, context),
+            false => wire_of(&carriage, call, target, context),
+        };
         let mut held = HeldBack { wire, bytes: Bytes::new(), tokens: 0 };
         match held.until_first_token(&mut *reply.body, first).await? {
             Told::Something => {
@@ -168,7 +177,7 @@ impl Begun {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_empty,
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Scripted(_) => false,
         }
     }
 }
@@ -290,6 +299,12 @@ fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyCont
             Wire::translated(target.endpoint.dialect, encoder, target, call.envelope.n)
         }
     }
+}
+
+/// The way of a stream that the caller gets whole.
+fn collecting(call: &Call, target: &Target, context: ReplyContext) -> Wire {
+    let collector = Collector::new(call.dialect.codec(), context);
+    Wire::translated(target.endpoint.dialect, Box::new(collector), target, call.envelope.n)
 }
 
 fn encoder_of(carriage: &Carriage, call: &Call, context: ReplyContext) -> Box<dyn StreamEncoder> {

@@ -1,17 +1,19 @@
 //! Which targets a call may be served by, in which order, and until when.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Call;
+use super::collect;
 use super::race::is_pushback;
 use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::fleet::{Ask, Demand, Fleet, Group, NoSlot, Order, Slot, Ticket};
 use crate::journal::EndpointKind;
-use crate::policy::rank::{self, Exclusion};
+use crate::policy::rank::{self, Exclusion, Few};
 use crate::policy::retry::{self, AttemptLimits, Attempts};
 use crate::rejection::Rejection;
 
@@ -19,6 +21,8 @@ use crate::rejection::Rejection;
 const LEAST_INTERACTIVE: u8 = 2;
 /// Bytes of a body for one token of its prompt.
 const BYTES_A_TOKEN: u64 = 4;
+/// The part of a context that is left to an answer without a cap.
+const ANSWERS_SHARE: u64 = 4;
 /// What a prompt with pictures is taken for, whose length in bytes says nothing.
 const TOKENS_WITH_PICTURES: u64 = 2_000;
 
@@ -36,6 +40,11 @@ pub(super) struct Plan {
     full: Vec<usize>,
     /// When to come back, where the request was turned away from a queue.
     turned_away: Option<Duration>,
+    limits: AttemptLimits,
+    /// Whether all targets were tried before, with more to read.
+    is_again: bool,
+    /// Whether answers come as streams that are collected, because the caller wants them whole.
+    is_collected: bool,
     /// Whether a further attempt was refused because the route has made too many.
     out_of_budget: bool,
     /// Whether a provider said during this request that it has too much to do.
@@ -76,6 +85,7 @@ impl Plan {
         let limits = if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
         let total = route.conduct.timeouts.total;
         let budget = call.timeout.map_or(total, |timeout| timeout.min(total));
+        let is_collected = collect::is_collected(call, &route);
         Ok(Self {
             route,
             group,
@@ -85,6 +95,9 @@ impl Plan {
             attempts: Attempts::new(limits),
             full,
             turned_away: None,
+            limits,
+            is_again: false,
+            is_collected,
             out_of_budget: false,
             pushback: false,
             deadline: now + budget,
@@ -191,7 +204,7 @@ impl Plan {
             return Err(None);
         }
         let extra = match self.attempts.made() {
-            0 => None,
+            0 if !self.is_again => None,
             _ => match self.group.extra(now) {
                 Some(extra) => Some(extra),
                 None => {
@@ -221,8 +234,65 @@ impl Plan {
     }
 
     /// Notes that an attempt failed.
-    pub(super) fn on_failure(&mut self, failure: &Failure) {
+    pub(super) fn on_failure(&mut self, failure: &Failure, position: usize) {
         self.pushback |= is_pushback(failure);
+        if failure.kind == FailureKind::ContextTooLong {
+            self.on_overflow(position);
+        }
+    }
+
+    /// Goes on with the targets whose context is longer than the one that was too short, the longest
+    /// first. Of those whose context is not known any may do, after those that surely are longer.
+    fn on_overflow(&mut self, position: usize) {
+        let own = self.context(position);
+        let is_longer = |other: &usize| match (self.context(*other), own) {
+            (Some(other), Some(own)) => other > own,
+            (None, _) | (_, None) => true,
+        };
+        let (tried, rest) = self.order.picks.split_at(self.next.min(self.order.picks.len()));
+        let mut rest: Vec<usize> = rest.iter().copied().filter(is_longer).collect();
+        rest.sort_by_key(|other| Reverse(self.context(*other)));
+        self.order.picks = tried.iter().copied().chain(rest).collect();
+    }
+
+    fn context(&self, position: usize) -> Option<u64> {
+        self.group.target(position).and_then(|target| target.model.context_tokens)
+    }
+
+    /// The tokens that a prompt may have to fit the longest context of those that can be asked, with
+    /// the answer; nothing where no context is known.
+    pub(super) fn room_for_prompt(&self) -> Option<u64> {
+        let can_be_asked = |position: &usize| {
+            let excluded = self.order.excluded.get(*position).copied().flatten();
+            matches!(excluded, None | Some(Exclusion::Incapable))
+        };
+        let targets = || (0..self.group.len()).filter_map(|position| self.group.target(position));
+        let ready = (0..self.group.len()).filter(can_be_asked);
+        let longest = ready.filter_map(|position| self.context(position)).max();
+        let longest = longest.or_else(|| targets().filter_map(|t| t.model.context_tokens).max())?;
+        Some(longest.saturating_sub(self.demand.max_output.unwrap_or(longest / ANSWERS_SHARE)))
+    }
+
+    /// Begins again with a prompt of so many tokens: all targets that it fits may be tried again.
+    /// Their attempts are paid from the route's budget.
+    pub(super) fn begin_again(&mut self, input_tokens: u64, now: Instant) {
+        self.demand.input_tokens = input_tokens;
+        self.order = self.group.order(&self.demand, now);
+        let fits = |position: &usize| {
+            self.context(*position).is_none_or(|context| context >= input_tokens)
+        };
+        let fitting: Few<usize> = self.order.picks.iter().copied().filter(fits).collect();
+        if !fitting.is_empty() {
+            self.order.picks = fitting;
+        }
+        self.attempts = Attempts::new(self.limits);
+        self.is_again = true;
+        self.next = 0;
+    }
+
+    /// Whether answers come as streams that are collected.
+    pub(super) fn is_collected(&self) -> bool {
+        self.is_collected
     }
 
     /// Whether a provider said during this request that it has too much to do.
@@ -286,7 +356,7 @@ fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
         ask: Ask::new(&call.caller.id, call.request_id.as_str(), call.priority, 1),
         input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
         max_output: envelope.max_tokens,
-        streamed: envelope.stream,
+        streamed: envelope.stream || collect::is_collected(call, route),
         is_interactive: call.priority.level() <= LEAST_INTERACTIVE,
         choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),
         ..Demand::default()

@@ -8,7 +8,7 @@ use super::Call;
 use crate::chat::ChatRequest;
 use crate::config::Target;
 use crate::dialect::gemini::{self, EmbeddingsRequest};
-use crate::dialect::{self, Dialect, Dropped, RequestTarget};
+use crate::dialect::{self, Dialect, Dropped, Envelope, RequestTarget};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
 
@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) dropped: Dropped,
     /// How the answer gets from the provider's wire to the caller's.
     pub(super) carriage: Carriage,
+    /// Whether the answer comes as a stream and is collected, because the caller wants it whole.
+    pub(super) is_collected: bool,
 }
 
 /// How an answer gets from the provider's wire to the caller's.
@@ -41,11 +43,43 @@ pub(super) enum Carriage {
 pub(super) struct Scribe {
     /// The call in canonical words, decoded once, when the first target needs it.
     decoded: Option<Result<ChatRequest, Rejection>>,
+    /// Whether it is no longer what the caller sent.
+    is_rewritten: bool,
+    /// The call as it is asked for where the caller wants an answer whole that comes as a stream.
+    collected: Option<Envelope>,
 }
 
 // === impl Scribe ===
 
 impl Scribe {
+    /// With `is_collected`, providers are asked for a stream although the caller is not.
+    pub(super) fn new(call: &Call, is_collected: bool) -> Self {
+        let collected = is_collected.then(|| call.envelope.as_stream());
+        Self { collected, ..Self::default() }
+    }
+
+    /// The call in canonical words.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
+    pub(super) fn chat(&mut self, call: &Call) -> Result<&ChatRequest, Rejection> {
+        let is_collected = self.collected.is_some();
+        let decoded = self.decoded.get_or_insert_with(|| {
+            let mut chat = decode(call)?;
+            chat.stream |= is_collected;
+            chat.include_usage |= is_collected;
+            Ok(chat)
+        });
+        decoded.as_ref().map_err(Clone::clone)
+    }
+
+    /// Puts other words in the place of the caller's.
+    pub(super) fn rewrite(&mut self, chat: ChatRequest) {
+        self.decoded = Some(Ok(chat));
+        self.is_rewritten = true;
+    }
+
     /// Writes the call for `target`.
     pub(super) fn prepare(&mut self, call: &Call, target: &Target) -> Result<Prepared, Rejection> {
         let endpoint = &target.endpoint;
@@ -53,13 +87,15 @@ impl Scribe {
         let quirks = &endpoint.quirks;
         let same_wire = endpoint.dialect == call.dialect
             && !call.envelope.needs_decode(quirks)
-            && !holds_foreign_state(call);
+            && !holds_foreign_state(call)
+            && !self.is_rewritten;
+        let envelope = self.collected.as_ref().unwrap_or(&call.envelope);
         let mut headers = endpoint.headers.clone();
         let (path, body, dropped, carriage) = if same_wire {
             let (body, dropped) = match call.dialect {
-                Dialect::Anthropic => call.envelope.for_anthropic(model, quirks),
+                Dialect::Anthropic => envelope.for_anthropic(model, quirks),
                 Dialect::OpenAiChat | Dialect::Gemini => {
-                    call.envelope.for_openai_chat(model, quirks, true)
+                    envelope.for_openai_chat(model, quirks, true)
                 }
             };
             (path_of(call.kind, quirks.path.as_deref(), model), body, dropped, Carriage::Pass)
@@ -73,6 +109,7 @@ impl Scribe {
             body,
             dropped,
             carriage,
+            is_collected: self.collected.is_some(),
         })
     }
 
@@ -97,8 +134,7 @@ impl Scribe {
         let mut dropped = Dropped::default();
         let (wire, carriage) = match (call.kind, target.endpoint.dialect) {
             (EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions, dialect) => {
-                let chat = self.decoded.get_or_insert_with(|| decode(call));
-                let chat = chat.as_ref().map_err(Clone::clone)?;
+                let chat = self.chat(call)?;
                 let is_text = call.kind == EndpointKind::Completions;
                 let carriage = if is_text { Carriage::Text } else { Carriage::Chat };
                 (dialect.codec().encode_request(chat, &to, &mut dropped)?, carriage)
@@ -123,7 +159,8 @@ impl Scribe {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Tokens are too small to gain by compression, and a scanner reads them as they come.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let accept = if call.envelope.stream { "text/event-stream" } else { "application/json" };
+        let is_stream = call.envelope.stream || self.collected.is_some();
+        let accept = if is_stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         forward(&call.forwarded, target.endpoint.dialect, headers);

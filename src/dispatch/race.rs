@@ -266,7 +266,7 @@ async fn next_event(legs: &mut [Option<Leg<'_>>; 2], late: &mut Option<Pin<Box<S
 /// share of the time that is left, so that one that hangs leaves time for the next.
 fn patience(call: &Call, plan: &Plan) -> Duration {
     let remaining = plan.remaining();
-    if call.envelope.stream {
+    if call.envelope.stream || plan.is_collected() {
         remaining.min(plan.route().conduct.timeouts.first_token)
     } else {
         remaining / plan.targets_left().saturating_add(1)

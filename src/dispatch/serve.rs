@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attempt::{Begun, Whole};
+use super::degrade::Step;
 use super::plan::{Plan, Start};
 use super::prepare::Scribe;
 use super::race::{Failed, Outcome, Won, note_failure};
@@ -11,6 +12,7 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::Dropped;
 use crate::failure::{Blame, Failure, FailureKind, Retry};
+use crate::policy::degrade::Level;
 use crate::rejection::Rejection;
 
 /// What has come of the targets tried so far.
@@ -50,10 +52,47 @@ impl Lane {
     ) -> Result<Begun, Rejection> {
         let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
         account.on_route(plan.route());
-        let mut scribe = Scribe::default();
+        let mut scribe = Scribe::new(call, plan.is_collected());
+        let mut level = Level::None;
+        let mut refused = None;
+        loop {
+            let made = account.attempts();
+            let rejection = match self.try_targets(call, &mut plan, &mut scribe, account).await {
+                Ok(begun) => return Ok(begun),
+                // What was said when there was more to read says more than that nobody can be asked.
+                Err(again) => match refused.take().filter(|_| account.attempts() == made) {
+                    Some(first) => first,
+                    None => again,
+                },
+            };
+            let asked = (&mut plan, &mut scribe);
+            match self.step_down(&mut level, &rejection, call, asked, account).await {
+                Some(Step::Again) => refused = Some(rejection),
+                Some(Step::Say(words)) => {
+                    tracing::warn!(
+                        request.id = %call.request_id,
+                        code = rejection.face().code,
+                        attempts = account.attempts(),
+                        "answered in fixed words: {}",
+                        rejection.loggable()
+                    );
+                    return Ok(Begun::Scripted(words));
+                }
+                None => return Err(rejection),
+            }
+        }
+    }
+
+    async fn try_targets(
+        &self,
+        call: &Call,
+        plan: &mut Plan,
+        scribe: &mut Scribe,
+        account: &mut Account,
+    ) -> Result<Begun, Rejection> {
         let mut tried = Tried::default();
         let mut last = None;
-        while let Some(start) = self.next_start(call, &mut plan, last.take(), account).await {
+        while let Some(start) = self.next_start(call, plan, last.take(), account).await {
             let prepared = match scribe.prepare(call, &start.target) {
                 Ok(prepared) => prepared,
                 Err(rejection) => {
@@ -65,8 +104,8 @@ impl Lane {
                 self.ledger.metrics().fallbacks.inc();
             }
             let attempt = (start, prepared);
-            let outcome = self.race(call, &mut plan, &mut scribe, attempt, account).await;
-            match self.after(call, &mut plan, outcome, &mut tried, account).await {
+            let outcome = self.race(call, plan, scribe, attempt, account).await;
+            match self.after(call, plan, outcome, &mut tried, account).await {
                 Then::Answer(begun) => return Ok(begun),
                 Then::Next(failed) => last = failed,
                 Then::Stop => break,
@@ -75,7 +114,7 @@ impl Lane {
                 return Err(plan.deadline_passed());
             }
         }
-        tried.conclude(&plan, account)
+        tried.conclude(plan, account)
     }
 
     /// The next attempt: on a target that was not tried, on one that has a free slot again, or after a pause once more on the last one.
@@ -132,20 +171,33 @@ impl Lane {
                 tried.empty = Some(Empty { answer, target, dropped });
                 Then::Next(None)
             }
-            Begun::Stream(mut live) if plan.may_fail_over() => {
-                match live.hold_back(plan.route().conduct.hold_back).await {
-                    Ok(()) => tried.answer(Begun::Stream(live)),
-                    Err(failure) => {
+            Begun::Stream(mut live) if plan.is_collected() || plan.may_fail_over() => {
+                let began = Instant::now();
+                let held = match plan.is_collected() {
+                    true => live.collect().await,
+                    false => live.hold_back(plan.route().conduct.hold_back).await,
+                };
+                let ended = Instant::now();
+                let waited = ended.saturating_duration_since(began);
+                match (held, live.ticket.take()) {
+                    (Ok(()), Some(ticket)) => {
+                        account.on_held(waited);
+                        tried.answer(live.held_back(ticket, ended, plan.is_collected()))
+                    }
+                    (Err(failure), Some(ticket)) => {
+                        account.on_upstream_wait(waited);
                         note_failure(call, &target, &failure, span, account);
-                        if let Some(ticket) = live.ticket.take() {
-                            account.on_waste(&target, ticket.metrics(), live.summary());
-                            ticket.fail(&failure, Instant::now());
-                        }
+                        account.on_waste(&target, ticket.metrics(), live.summary());
+                        ticket.fail(&failure, ended);
                         tried.on_failure(Failed { failure, position }, plan)
                     }
+                    // Who began to answer has a ticket.
+                    (Ok(()) | Err(_), None) => Then::Stop,
                 }
             }
-            begun @ (Begun::Whole(_) | Begun::Stream(_)) => tried.answer(begun),
+            begun @ (Begun::Whole(_) | Begun::Stream(_) | Begun::Scripted(_)) => {
+                tried.answer(begun)
+            }
         }
     }
 }
@@ -162,7 +214,7 @@ impl Tried {
 
     fn on_failure(&mut self, failed: Failed, plan: &mut Plan) -> Then {
         let failure = &failed.failure;
-        plan.on_failure(failure);
+        plan.on_failure(failure, failed.position);
         // After an empty answer one other target is asked, and no third.
         let ends = failure.kind.retry() == Retry::Never || self.empty.is_some();
         keep_more_telling(&mut self.worst, failure.clone());

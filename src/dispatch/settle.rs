@@ -22,6 +22,7 @@ use crate::units::MicroUsd;
 
 mod account;
 mod estimate;
+mod shorten;
 
 pub use account::Account;
 pub use estimate::Estimator;
@@ -90,6 +91,7 @@ impl Ledger {
             error_code: None,
             status: 0,
             attempts: 0,
+            degradation: 0,
             usage: Usage::default(),
             usage_estimated: false,
             cost: MicroUsd::default(),
@@ -134,6 +136,7 @@ impl Ledger {
         if let Some(first_token) = entry.first_token {
             metrics.first_token_seconds.observe(first_token.as_secs_f64());
         }
+        metrics.degraded(entry.degradation);
         tracing::debug!(
             request.id = %entry.request_id,
             caller.id = %entry.caller,

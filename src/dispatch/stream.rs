@@ -21,8 +21,8 @@ use tokio::time::Sleep;
 
 use super::attempt::Terms;
 use super::attempt::{Begun, Whole};
-use super::wire::{self, Progress, Wire};
-use super::{Account, Answer};
+use super::wire::{Progress, Wire};
+use super::{Account, Answer, Served};
 use crate::clock::Instant;
 use crate::config::{HoldBack, KeepAlive, Target, Timeouts};
 use crate::dialect::{Dialect, StreamBreak, StreamSummary};
@@ -30,7 +30,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
 use crate::ids::RequestId;
 use crate::rejection::Rejection;
-use crate::upstream::{self, UpstreamBody};
+use crate::upstream::UpstreamBody;
 
 /// The search for a target that answers, with the account it is charged to.
 pub(super) type Opening = Pin<Box<dyn Future<Output = (Result<Begun, Rejection>, Account)> + Send>>;
@@ -74,21 +74,21 @@ pub(super) struct Named {
 /// An answer whose first token is here.
 #[derive(Debug)]
 pub(super) struct Live {
-    body: Box<dyn UpstreamBody>,
-    wire: Wire,
+    pub(super) body: Box<dyn UpstreamBody>,
+    pub(super) wire: Wire,
     /// Bytes not sent yet: at first those held back.
-    held: Bytes,
+    pub(super) held: Bytes,
     /// Pieces of the answer among them.
-    held_tokens: u32,
+    pub(super) held_tokens: u32,
     /// Whether the body has ended while it was held back.
-    is_over: bool,
+    pub(super) is_over: bool,
     pub(super) ticket: Option<Ticket>,
     timeouts: Timeouts,
     keep_alive: KeepAlive,
     deadline: Instant,
     /// When the answer last came nearer to its end. Pings and comments do not count: a provider
     /// may send them for as long as it likes.
-    last_token: Instant,
+    pub(super) last_token: Instant,
     /// For the log.
     target: Arc<Target>,
 }
@@ -122,26 +122,17 @@ impl Live {
     /// fails within its first words has then failed before anybody heard them.
     pub(super) async fn hold_back(&mut self, hold_back: HoldBack) -> Result<(), Failure> {
         let until = self.last_token + hold_back.time;
-        while self.held_tokens < hold_back.tokens && !self.is_over && !self.wire.saw_terminal() {
-            let next = upstream::next_chunk(&mut *self.body);
-            let Ok(chunk) = tokio::time::timeout_at(until, next).await else { break };
-            let progress = match chunk {
-                Some(chunk) => self.wire.push(chunk?),
-                None => {
-                    self.is_over = true;
-                    self.wire.finish()
-                }
-            };
-            if let Some(failure) = progress.failure {
-                return Err(failure);
+        while self.held_tokens < hold_back.tokens && !self.is_told() {
+            if self.read_on(until).await?.is_none() {
+                break;
             }
-            if progress.advanced {
-                self.last_token = Instant::now();
-            }
-            self.held_tokens = self.held_tokens.saturating_add(progress.tokens);
-            self.held = wire::join(std::mem::take(&mut self.held), &progress.bytes);
         }
         Ok(())
+    }
+
+    /// Whether nothing of the answer is to come.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_over || self.wire.saw_terminal()
     }
 
     /// What was counted so far.
@@ -195,7 +186,7 @@ impl Live {
     }
 
     /// When the clock has to be looked at next, seen from the provider's side.
-    fn next_limit(&self) -> Instant {
+    pub(super) fn next_limit(&self) -> Instant {
         let patience = if self.wire.saw_terminal() { GRACE } else { self.timeouts.between_tokens };
         (self.last_token + patience).min(self.deadline)
     }
@@ -208,12 +199,17 @@ impl Live {
         if self.wire.is_complete() {
             return Some(self.finish());
         }
+        Some(Step::Break(Bytes::new(), self.late(now)))
+    }
+
+    /// The failure of an answer that did not go on in time.
+    pub(super) fn late(&self, now: Instant) -> Failure {
         let message = if now >= self.deadline {
             "the deadline passed within the answer".to_owned()
         } else {
             format!("no token within {:?}", self.timeouts.between_tokens)
         };
-        Some(Step::Break(Bytes::new(), Failure::new(FailureKind::MidStream, message)))
+        Failure::new(FailureKind::MidStream, message)
     }
 }
 
@@ -236,6 +232,10 @@ impl AnswerStream {
                 let served = account.complete(&summary);
                 Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
             }
+            Begun::Scripted(body) => {
+                let served = account.script();
+                Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
+            }
         }
     }
 
@@ -247,11 +247,11 @@ impl AnswerStream {
     }
 
     /// An answer that is committed before anybody has answered.
-    pub(super) fn early(opening: Opening, named: Named, every: Duration) -> Answer {
+    pub(super) fn early(opening: Opening, named: Named, every: Duration, so_far: Served) -> Answer {
         let mut stream = Self::new(State::Opening(opening, named), None, Some(every));
         // The silence so far is what it was committed for: the first comment is due.
         stream.last_sent = stream.last_sent.checked_sub(every).unwrap_or(stream.last_sent);
-        Answer::Stream(Box::new(stream), super::Served::default())
+        Answer::Stream(Box::new(stream), so_far)
     }
 
     /// Whether the caller has got the whole answer, its end included.
@@ -338,6 +338,10 @@ impl AnswerStream {
             Ok(Begun::Whole(Whole { body, summary, ticket, ended, .. })) => {
                 ticket.succeed(summary.usage, ended);
                 account.complete(&summary);
+                self.state = State::Last(body);
+            }
+            Ok(Begun::Scripted(body)) => {
+                account.script();
                 self.state = State::Last(body);
             }
             Err(rejection) => {

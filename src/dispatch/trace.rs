@@ -191,6 +191,7 @@ impl Finished {
         span.text("tidegate.caller.id", entry.caller.as_str());
         span.text("tidegate.outcome", entry.outcome.as_str());
         span.int("tidegate.attempts", entry.attempts.into());
+        span.int("tidegate.degradation", entry.degradation.into());
         span.flag("tidegate.stream", entry.streamed);
         span.int("tidegate.overhead_us", micros(entry.overhead));
         if let Some(route) = &entry.route {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::budget::Budgets;
+use super::credential::CredentialLive;
 use super::demand::Demand;
 use super::group::{Group, Member};
-use super::credential::CredentialLive;
 use super::latency::Shape;
 use super::target::TargetLive;
 use super::{Fleet, name_of};

@@ -46,6 +46,8 @@ pub struct Entry {
     pub status: u16,
     /// Attempts made; 0 where the request was refused before the first.
     pub attempts: u32,
+    /// How far the answer was degraded, 0 to 4: [`Level::number`](crate::policy::degrade::Level).
+    pub degradation: u8,
     /// Tokens of the attempt that gave the answer, or the part of one.
     pub usage: Usage,
     /// Whether `usage` was counted by us because the provider did not say.

@@ -54,6 +54,7 @@ pub struct StoredRequest {
     pub error_code: Option<String>,
     pub status: u64,
     pub attempts: u64,
+    pub degradation: u64,
     pub usage: Usage,
     pub usage_estimated: bool,
     pub cost: MicroUsd,
@@ -227,6 +228,7 @@ impl StoredRequest {
             error_code: row.try_get("error_code")?,
             status: count("status")?,
             attempts: count("attempts")?,
+            degradation: count("degradation")?,
             usage: Usage {
                 input: count("input")?,
                 cached_input: count("cached_input")?,

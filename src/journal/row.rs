@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteArguments;
 use super::Entry;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 28] = [
+pub(super) const COLUMNS: [&str; 29] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -26,6 +26,7 @@ pub(super) const COLUMNS: [&str; 28] = [
     "error_code",
     "status",
     "attempts",
+    "degradation",
     "input",
     "cached_input",
     "cache_write",
@@ -87,6 +88,7 @@ pub(super) fn bind(to: &mut SqliteArguments, id: i64, entry: &Entry) -> Result<(
     to.add(entry.error_code)?;
     to.add(i64::from(entry.status))?;
     to.add(i64::from(entry.attempts))?;
+    to.add(i64::from(entry.degradation))?;
     to.add(int(entry.usage.input))?;
     to.add(int(entry.usage.cached_input))?;
     to.add(int(entry.usage.cache_write))?;

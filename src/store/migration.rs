@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 /// Number, title and text of every migration. Released ones never change: their checksums are in
 /// the files of whoever ran them.
-const ALL: [(i64, &str, &str); 2] = [
+const ALL: [(i64, &str, &str); 3] = [
     (1, "requests and keys", include_str!("../../migrations/0001_requests_and_keys.sql")),
     (2, "priority of keys", include_str!("../../migrations/0002_priority_of_keys.sql")),
+    (3, "degradation", include_str!("../../migrations/0003_degradation.sql")),
 ];
 
 /// Brings the tables behind `connection` to this version.

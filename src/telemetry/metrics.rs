@@ -56,6 +56,7 @@ pub struct Metrics {
     hedges_refused: IntCounterVec,
     /// What the losers of races have cost, in millionths of a US dollar.
     pub hedge_waste: IntCounter,
+    degraded: IntCounterVec,
     /// Further attempts on a target that had failed.
     pub retries: IntCounter,
     /// Attempts of the last 10 s that followed a failure, for each request, on the route where they
@@ -167,6 +168,13 @@ impl Metrics {
                 &registry,
                 "tidegate_hedge_waste_micro_usd_total",
                 "What the losers of races have cost, in millionths of a US dollar, estimated.",
+            ),
+            degraded: counters(
+                &registry,
+                "tidegate_degraded_total",
+                "Answers that were less than what was asked for, by level: 1 oldest turns left \
+                 out, 2 a later tier, 3 stale, 4 fixed words.",
+                &["level"],
             ),
             retries: counter(
                 &registry,
@@ -340,6 +348,13 @@ impl Metrics {
     /// Counts a late first attempt that got no second one beside it.
     pub fn hedge_refused(&self, reason: &str) {
         self.hedges_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a degraded answer of a level from 1 to 4; 0 is none.
+    pub fn degraded(&self, level: u8) {
+        if level > 0 {
+            self.degraded.with_label_values(&[level.to_string().as_str()]).inc();
+        }
     }
 
     /// Sets how many requests left no span for a reason.

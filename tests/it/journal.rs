@@ -47,6 +47,7 @@ fn entry(n: u64) -> Entry {
         error_code: None,
         status: 200,
         attempts: 1,
+        degradation: 0,
         usage: Usage::default(),
         usage_estimated: false,
         cost: MicroUsd(0),

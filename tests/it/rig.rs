@@ -66,6 +66,8 @@ pub(crate) struct Ask {
     pub(crate) text: String,
     pub(crate) stream: bool,
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// Further members of the body, or others in the place of the usual ones.
+    pub(crate) members: Vec<(&'static str, Value)>,
 }
 
 /// What a caller got, to the end of the body.
@@ -204,7 +206,7 @@ impl Ask {
     /// A streamed answer on any of the callers' wires.
     pub(crate) fn new(dialect: Dialect, model: &str, text: &str) -> Self {
         let (model, text) = (model.to_owned(), text.to_owned());
-        Self { dialect, model, text, stream: true, headers: Vec::new() }
+        Self { dialect, model, text, stream: true, headers: Vec::new(), members: Vec::new() }
     }
 
     /// The same, not streamed.
@@ -218,6 +220,12 @@ impl Ask {
         self
     }
 
+    /// The same with a member of the body.
+    pub(crate) fn having(mut self, key: &'static str, value: Value) -> Self {
+        self.members.push((key, value));
+        self
+    }
+
     pub(crate) fn path(&self) -> &'static str {
         match self.dialect {
             Dialect::Anthropic => "/v1/messages",
@@ -226,10 +234,14 @@ impl Ask {
     }
 
     pub(crate) fn body(&self) -> Value {
-        json!({
+        let mut body = json!({
             "model": self.model, "stream": self.stream, "max_tokens": 1_000,
             "messages": [{ "role": "user", "content": self.text }],
-        })
+        });
+        for (key, value) in &self.members {
+            body[*key] = value.clone();
+        }
+        body
     }
 
     fn request(&self) -> Request<Body> {

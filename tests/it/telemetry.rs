@@ -312,6 +312,7 @@ fn check_request(request: &Span) {
         ("tidegate.attempts", "2"),
         ("tidegate.caller.id", "anonymous"),
         ("tidegate.cost_micro_usd", "0"),
+        ("tidegate.degradation", "2"),
         ("tidegate.outcome", "complete"),
         ("tidegate.route", "smart"),
         ("tidegate.stream", "true"),

@@ -18,10 +18,14 @@ use crate::failure::Failure;
 use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
 use crate::journal::{EndpointKind, Entry, Outcome};
+use crate::policy::degrade::Level;
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
 use crate::telemetry::{TargetMetrics, TraceContext};
 use crate::units::MicroUsd;
+
+/// What `x-tidegate-dropped` says where a broken stream was to be continued.
+const MIDSTREAM: &str = "midstream";
 
 /// The account of one request.
 #[derive(Debug)]
@@ -48,6 +52,12 @@ pub(super) struct Open {
     dropped: Dropped,
     /// Whether two attempts were raced.
     hedged: bool,
+    /// How long an answer was held back after its first token.
+    held: Duration,
+    /// Whether the oldest turns of the conversation were left out.
+    is_reduced: bool,
+    /// Whether the caller wants a broken stream continued, which is not done.
+    wants_more: bool,
     /// Whether the answer comes token by token.
     flows: bool,
     /// `None` where the request leaves no span.
@@ -71,6 +81,9 @@ impl Account {
             is_booked: false,
             dropped: Dropped::default(),
             hedged: false,
+            held: Duration::ZERO,
+            is_reduced: false,
+            wants_more: false,
             flows: false,
             trace: None,
             slot: None,
@@ -99,6 +112,7 @@ impl Account {
             open.prompt = call.envelope.body().clone();
             open.entry.model_asked = Some(ModelName::new(&call.envelope.model));
             open.entry.streamed = call.envelope.stream;
+            open.wants_more = call.wants_more();
             open.entry.tags = tags;
         }
     }
@@ -159,6 +173,7 @@ impl Account {
             open.entry.target = Some(target.id.clone());
             open.entry.provider = Some(target.endpoint.provider.clone());
             open.entry.model_served = Some(target.model.name.clone());
+            open.entry.degradation = open.level_of(target).number();
             open.dropped = dropped;
             open.tried = Some((Arc::clone(target), metrics.clone()));
         }
@@ -174,11 +189,19 @@ impl Account {
     pub(in crate::dispatch) fn on_failure(&mut self, failure: &Failure, number: Option<usize>) {
         if let Some(open) = &mut self.open {
             open.entry.failure = Some(failure.kind);
+            open.entry.degradation = Level::None.number();
             if let (Some(trace), Some(number)) = (&mut open.trace, number) {
                 trace.on_failure(failure, number);
             }
             // A provider that failed before its first token charges nothing, or said how much.
             open.tried = None;
+        }
+    }
+
+    /// Notes that the oldest turns of the conversation are left out from now on.
+    pub(in crate::dispatch) fn on_reduced(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.is_reduced = true;
         }
     }
 
@@ -217,6 +240,13 @@ impl Account {
         }
     }
 
+    /// Notes for how long the answer is held back that the caller gets.
+    pub(in crate::dispatch) fn on_held(&mut self, held: Duration) {
+        if let Some(open) = &mut self.open {
+            open.held = held;
+        }
+    }
+
     /// Notes the first token, and whether others follow it one by one.
     pub(in crate::dispatch) fn on_first_token(&mut self, now: Instant, flows: bool) {
         if let Some(open) = &mut self.open {
@@ -237,13 +267,18 @@ impl Account {
     /// How the answer came about so far.
     pub fn served(&self) -> Served {
         let Some(open) = &self.open else { return Served::default() };
+        let mut dropped = open.dropped.clone();
+        if open.wants_more {
+            dropped.add(MIDSTREAM);
+        }
         Served {
             by: open.entry.target.clone(),
             attempts: open.entry.attempts,
             hedged: open.hedged,
-            dropped: open.dropped.clone(),
+            degradation: open.entry.degradation,
+            dropped,
             cost: None,
-            overhead: open.overhead(Instant::now()),
+            overhead: open.overhead(Instant::now()).saturating_sub(open.held),
         }
     }
 
@@ -272,6 +307,20 @@ impl Account {
         Served { cost, ..served }
     }
 
+    /// Settles a request that is answered in the route's own words, because no target could.
+    pub(in crate::dispatch) fn script(mut self) -> Served {
+        let mut cost = MicroUsd::default();
+        if let Some(open) = &mut self.open {
+            open.tried = None;
+            open.dropped = Dropped::default();
+            open.entry.degradation = Level::Scripted.number();
+            cost = open.entry.cost;
+        }
+        let served = Served { by: None, cost: Some(cost), ..self.served() };
+        self.settle(Outcome::Complete, 200, None);
+        served
+    }
+
     /// Settles a request whose answer broke off after it had begun.
     pub(in crate::dispatch) fn cut(mut self, rejection: &Rejection, summary: &StreamSummary) {
         if let Some(open) = &mut self.open {
@@ -294,6 +343,7 @@ impl Account {
         let attempted = self.attempts() > 0;
         if let Some(open) = &mut self.open {
             open.entry.error_code = Some(face.code);
+            open.entry.degradation = Level::None.number();
             open.tried = None;
         }
         let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
@@ -377,6 +427,15 @@ impl Drop for Account {
 // === impl Open ===
 
 impl Open {
+    /// How far an answer of `target` is from what was asked for.
+    fn level_of(&self, target: &Target) -> Level {
+        match (target.tier, self.is_reduced) {
+            (0, false) => Level::None,
+            (0, true) => Level::ReducedContext,
+            (_later, _) => Level::SmallerModel,
+        }
+    }
+
     /// The gateway's own part of the time between the body's end and `until`.
     fn overhead(&self, until: Instant) -> Duration {
         until.saturating_duration_since(self.read).saturating_sub(self.upstream_wait)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Ledger;
+use super::shorten::TooLong;
 use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::dialect::TextSample;
@@ -36,6 +37,7 @@ pub struct Estimator {
 pub(super) enum Job {
     Settle(Box<Estimate>, Room),
     Count(Bytes, oneshot::Sender<u64>, Room),
+    Shorten(TooLong),
 }
 
 /// The bytes that jobs hold which are not done.
@@ -66,7 +68,7 @@ pub(super) struct Estimate {
 
 impl Waiting {
     /// Room for a job that holds `bytes`, or `None` where too many wait.
-    fn take(&self, bytes: usize) -> Option<Room> {
+    pub(super) fn take(&self, bytes: usize) -> Option<Room> {
         let bytes = bytes as u64;
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         let room = Room { waiting: Arc::clone(&self.0), bytes };
@@ -142,6 +144,7 @@ impl Ledger {
             Job::Count(request, reply, _room) => {
                 let _ = reply.send(tokens::count_request(&request));
             }
+            Job::Shorten(too_long) => too_long.carry_out(),
         }
     }
 
