@@ -269,7 +269,7 @@ async fn where_nobody_can_be_asked_or_the_deadline_passes_the_words_come_as_well
     let rig = Rig::instant(ROUTES);
     assert_eq!(degradation(&rig.ask(&Ask::chat("polite", "[[sim:status=500]]")).await), "4");
     for id in ["chat/alpha", "claude/beta"] {
-        rig.gateway.fleet().target(id).unwrap().set_drained(true);
+        rig.gateway.fleet().target(id).unwrap().set_drained(true, None).unwrap();
     }
     let got = rig.ask(&Ask::chat("polite", "hello")).await;
     assert_eq!((degradation(&got), got.header("x-tidegate-attempts")), ("4", "0"), "{got:#?}");

@@ -38,6 +38,7 @@ scenarios!(
     hedging_stragglers,
     outage,
     outage_50rps,
+    overload_2x,
     recovery,
     sink_fast_failure,
     slow_neighbour,
