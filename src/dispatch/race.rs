@@ -26,7 +26,7 @@ use crate::units::MicroUsd;
 /// What a race came to.
 pub(super) enum Outcome {
     /// Somebody has begun to answer.
-    Won(Won),
+    Won(Box<Won>),
     /// All legs failed. The failure is the last leg's.
     Lost(Failed),
 }
@@ -198,7 +198,13 @@ impl Lane {
             ticket.on_first_token(now);
             account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
         }
-        Outcome::Won(Won { begun: begun.with(ticket, now), position, target, dropped, span })
+        Outcome::Won(Box::new(Won {
+            begun: begun.with(ticket, now),
+            position,
+            target,
+            dropped,
+            span,
+        }))
     }
 
     fn lost(

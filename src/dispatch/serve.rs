@@ -160,7 +160,7 @@ impl Lane {
             Outcome::Won(won) => won,
             Outcome::Lost(failed) => return tried.on_failure(failed, plan),
         };
-        let Won { begun, position, target, dropped, span } = won;
+        let Won { begun, position, target, dropped, span } = *won;
         match begun {
             Begun::Whole(answer)
                 if answer.is_empty && tried.empty.is_none() && plan.may_fail_over() =>

@@ -1,5 +1,7 @@
 //! Too many requests: who is served, who waits, and who is turned away, unread where that can be.
 
+#![expect(clippy::disallowed_methods, reason = "requests that wait need tasks of their own")]
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

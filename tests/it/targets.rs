@@ -79,7 +79,7 @@ async fn in_a_panic_the_view_says_what_is_wrong_and_who_is_asked_all_the_same() 
     let route = rig.gateway.snapshot().resolve("alone").unwrap();
     let look = || {
         let fleet = rig.gateway.fleet();
-        fleet.look(&[route.clone()], &Demand::usual(), Instant::now()).remove(0)
+        fleet.look(std::slice::from_ref(&route), &Demand::usual(), Instant::now()).remove(0)
     };
     assert!(!look().is_panic);
     while !look().is_panic {

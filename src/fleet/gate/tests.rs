@@ -1,5 +1,7 @@
 //! Slots are exact, those who wait come first, and nobody waits for ever.
 
+#![expect(clippy::disallowed_methods, reason = "requests that wait need tasks of their own")]
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
