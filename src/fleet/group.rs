@@ -156,6 +156,9 @@ impl Group {
 
     /// Draws the order in which to try the targets for a request.
     pub fn order(&self, demand: &Demand, now: Instant) -> Order {
+        if let [only] = &self.members[..] {
+            return self.order_of_one(only, demand, now);
+        }
         self.compare(demand, now);
         let mut random = || self.chance.draw();
         let standings = self.standings(demand, now, Some(&mut random));
@@ -181,6 +184,22 @@ impl Group {
             picks = self.pressed(&excluded, now);
         }
         Order { picks, is_panic: plan.is_panic, excluded }
+    }
+
+    /// As [`Group::order`] for a route with one target, which most requests are for: there is
+    /// nothing to compare it with.
+    fn order_of_one(&self, only: &Member, demand: &Demand, now: Instant) -> Order {
+        let mut random = || self.chance.draw();
+        let standing = only.standing(demand, &self.rank, now, Some(&mut random));
+        let excluded = standing.exclusion(&self.rank);
+        let is_panic = excluded.is_some_and(Exclusion::is_health);
+        let mut picks = Few::new();
+        if excluded.is_none() || is_panic {
+            picks.push(0);
+        } else {
+            picks = self.pressed(&[excluded], now);
+        }
+        Order { picks, is_panic, excluded: [excluded].into_iter().collect() }
     }
 
     /// The targets to ask where nothing else is left: those that rate limits keep out, though their

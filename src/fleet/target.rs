@@ -23,7 +23,7 @@ pub struct TargetLive {
     /// Which one.
     pub id: TargetId,
     /// Its metrics.
-    pub metrics: TargetMetrics,
+    pub metrics: Arc<TargetMetrics>,
     pub(super) health: Mutex<Health>,
     /// Who may be there at a time.
     pub(super) gate: Arc<Gate>,
@@ -64,7 +64,7 @@ impl TargetLive {
         let hash = rank::hash(id.as_str().as_bytes());
         Self {
             id,
-            metrics,
+            metrics: Arc::new(metrics),
             health: Mutex::new(Health::new(target.model.listed)),
             gate: Gate::new(gate, rand::random(), Instant::now()),
             provider,

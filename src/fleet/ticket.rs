@@ -107,7 +107,7 @@ impl Ticket {
     }
 
     /// The target's metrics.
-    pub fn metrics(&self) -> &TargetMetrics {
+    pub fn metrics(&self) -> &Arc<TargetMetrics> {
         &self.live.metrics
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Open {
     first_token: Option<Instant>,
     upstream_wait: Duration,
     prompt: Bytes,
-    tried: Option<(Arc<Target>, TargetMetrics)>,
+    tried: Option<(Arc<Target>, Arc<TargetMetrics>)>,
     /// Whether the cost of what was tried is counted already.
     is_booked: bool,
     dropped: Dropped,
@@ -167,7 +167,7 @@ impl Account {
         &mut self,
         target: &Arc<Target>,
         dropped: Dropped,
-        metrics: &TargetMetrics,
+        metrics: &Arc<TargetMetrics>,
     ) {
         if let Some(open) = &mut self.open {
             open.entry.target = Some(target.id.clone());
@@ -175,14 +175,18 @@ impl Account {
             open.entry.model_served = Some(target.model.name.clone());
             open.entry.degradation = open.level_of(target).number();
             open.dropped = dropped;
-            open.tried = Some((Arc::clone(target), metrics.clone()));
+            open.tried = Some((Arc::clone(target), Arc::clone(metrics)));
         }
     }
 
     /// Notes whose attempt is under way, for the tokens it may cost.
-    pub(in crate::dispatch) fn on_ticket(&mut self, target: &Arc<Target>, metrics: &TargetMetrics) {
+    pub(in crate::dispatch) fn on_ticket(
+        &mut self,
+        target: &Arc<Target>,
+        metrics: &Arc<TargetMetrics>,
+    ) {
         if let Some(open) = &mut self.open {
-            open.tried = Some((Arc::clone(target), metrics.clone()));
+            open.tried = Some((Arc::clone(target), Arc::clone(metrics)));
         }
     }
 

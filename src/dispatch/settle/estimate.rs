@@ -60,7 +60,7 @@ pub(super) struct Estimate {
     /// What the provider said before it stopped saying anything.
     pub(super) known: Usage,
     pub(super) model: Arc<Model>,
-    pub(super) metrics: TargetMetrics,
+    pub(super) metrics: Arc<TargetMetrics>,
     pub(super) trace: Option<Box<Trace>>,
 }
 
