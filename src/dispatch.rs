@@ -1,12 +1,13 @@
 //! A completion, from the caller's bytes to the last byte of the answer.
 //!
 //! ```text
-//! plan ──▶ attempt ──▶ (next target while nothing was sent) ──▶ commit ──▶ stream ──▶ settle
+//! plan ──▶ race of one or two ──▶ (next target, less) ──▶ commit ──▶ stream ──▶ settle
 //! ```
 //!
 //! One engine serves every endpoint, streaming or not. `plan` turns the caller's model into an
-//! ordered list of targets and writes the request for each; `attempt` makes one upstream call and
-//! holds the answer back until its first token; `stream` carries a committed answer to its end,
+//! ordered list of targets; `prepare` writes the request for each; `race` runs one attempt, or two
+//! where the first is late; `attempt` makes one upstream call and holds the answer back until its
+//! first token; `degrade` tries with less where nobody answered; `stream` carries a committed answer to its end,
 //! whatever that is; `settle` closes the account of every request that was opened, also of one
 //! whose caller has left. A request is one future: dropping it drops everything it holds.
 

@@ -117,7 +117,8 @@ impl Lane {
         tried.conclude(plan, account)
     }
 
-    /// The next attempt: on a target that was not tried, on one that has a free slot again, or after a pause once more on the last one.
+    /// The next attempt: on a target that was not tried, on one that has a free slot again, or after a
+    /// pause once more on the last one.
     async fn next_start(
         &self,
         call: &Call,

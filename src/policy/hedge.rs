@@ -24,7 +24,8 @@ use super::rank::Prices;
 /// How and when to hedge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Extra requests, as a share of first attempts. The delay is the quantile `1 −` this.
+    /// Extra requests, as a share of first attempts. The delay should be the quantile `1 −` this; what
+    /// `fleet` keeps is the 95th percentile, whatever is set here.
     pub max_extra_requests: f64,
     /// How many unused extra requests are kept.
     pub burst: f64,

@@ -1,4 +1,4 @@
-//! In which order the targets of a route are tried.
+//! Places of targets in their tiers, and an order of them by weight alone; `rank` draws by scores, too.
 //!
 //! Tiers first: a later tier is for when an earlier one cannot serve. Within a tier the order is
 //! drawn by weight without replacement (Efraimidis and Spirakis, "Weighted random sampling with a
