@@ -19,6 +19,12 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 mod migration;
+/// Whether another connection holds the lock.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "5")
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -108,6 +114,11 @@ struct Shared {
 pub(crate) const READERS: usize = 4;
 /// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often and after which pause opening is tried where several make the file at once: the change
+/// to a write-ahead log does not wait for a lock as queries do.
+const OPEN_TRIES: u32 = 5;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 // === impl StoreUrl ===
 
@@ -203,7 +214,7 @@ impl Store {
             // What comes to stand here is new, even where it gets the old one's number.
             *self.shared.migrated.lock() = None;
         }
-        let mut connection = SqliteConnectOptions::new()
+        let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -211,10 +222,18 @@ impl Store {
             // the file.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+            .disable_statement_logging();
+        let mut tries = 1;
+        let mut connection = loop {
+            match options.connect().await {
+                Ok(connection) => break connection,
+                Err(source) if tries < OPEN_TRIES && is_busy(&source) => {
+                    tries += 1;
+                    tokio::time::sleep(OPEN_PAUSE).await;
+                }
+                Err(source) => return Err(StoreError::Open { path: path.to_owned(), source }),
+            }
+        };
         self.migrate(&mut connection).await?;
         Ok(connection)
     }

@@ -78,7 +78,7 @@ impl Default for RankSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
     /// The most attempts of one request, over all targets.
-    #[schemars(range(min = 1, max = 10))]
+    #[schemars(range(min = 1, max = 8))]
     pub attempts: u8,
     /// The most further attempts that may fail as well, as a share of the requests; those that are
     /// answered cost nothing.

@@ -54,7 +54,7 @@ struct Leg<'a> {
     ticket: Ticket,
     dropped: Dropped,
     span: Option<usize>,
-    /// Of a second leg: what its prompt costs, in US dollars.
+    /// What its prompt costs, in US dollars.
     input_usd: f64,
     future: Pin<Box<dyn Future<Output = Result<Unticketed, Lost>> + Send + 'a>>,
 }
@@ -124,7 +124,7 @@ impl Lane {
         patience: Duration,
         account: &mut Account,
     ) -> Leg<'a> {
-        let Start { position, target, mut ticket } = start;
+        let Start { position, target, mut ticket, input_usd } = start;
         account.on_attempt(&target, &prepared.dropped);
         account.on_ticket(&target, ticket.metrics());
         let span = account.trace_attempt(&target, &mut prepared.headers);
@@ -133,7 +133,7 @@ impl Lane {
         // future around it.
         let sent = (prepared, ticket.on_send());
         let future = Box::pin(self.attempt(call, Arc::clone(&target), sent, terms, patience));
-        Leg { position, target, ticket, dropped, span, input_usd: 0.0, future }
+        Leg { position, target, ticket, dropped, span, input_usd, future }
     }
 
     /// Begins the second leg, if it may.
@@ -159,15 +159,15 @@ impl Lane {
                 return None;
             }
         };
-        let Second { position, target, ticket, input_usd } = second;
+        let Second { position, target, ticket } = second;
         // A target that cannot be told the request is no second.
         let prepared = scribe.prepare(call, &target).ok()?;
         plan.on_second(position);
         account.on_hedge();
         self.ledger.metrics().hedges.inc();
-        let start = Start { position, target, ticket };
-        let leg = self.leg(call, (start, prepared), terms, patience(call, plan), account);
-        Some(Leg { input_usd, ..leg })
+        let input_usd = plan.group.input_usd(position, &plan.demand);
+        let start = Start { position, target, ticket, input_usd };
+        Some(self.leg(call, (start, prepared), terms, patience(call, plan), account))
     }
 
     fn won(

@@ -33,8 +33,6 @@ pub struct Second {
     pub target: Arc<Target>,
     /// The right to it.
     pub ticket: Ticket,
-    /// What the prompt alone costs there, in US dollars.
-    pub input_usd: f64,
 }
 
 // === impl Group ===
@@ -57,6 +55,11 @@ impl Group {
         let member = self.member(position)?;
         let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
         Some(hedge::delay(own.for_hedge(), all.for_hedge(), remaining, settings))
+    }
+
+    /// What the prompt alone costs at a target, in US dollars.
+    pub fn input_usd(&self, position: usize, demand: &Demand) -> f64 {
+        self.member(position).map_or(0.0, |member| input_usd(member, demand))
     }
 
     /// Begins a second attempt, if everything that has to be so is so.
@@ -124,7 +127,7 @@ impl Group {
             .admit(position, demand, Some(extra), false, now)
             .map_err(|_exclusion| Why::NotClosed)?;
         let target = Arc::clone(&second.target);
-        Ok(Second { position, target, ticket, input_usd })
+        Ok(Second { position, target, ticket })
     }
 
     /// Whether all targets that could serve are much slower than they use to be.

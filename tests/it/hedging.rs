@@ -14,6 +14,15 @@ targets = [{ model = "chat/alpha", weight = 1000 }, { model = "claude/beta" }]
 hedge = { enabled = true }
 [routes.plain]
 targets = [{ model = "chat/alpha", weight = 1000 }, { model = "claude/beta" }]
+[providers.paid]
+dialect = "openai-chat"
+base_url = "sim://paid/v1"
+credentials = [{ none = true }]
+models = [{ id = "dear", usd_per_million = { input = "100", output = "0" } }]
+[routes.paid]
+targets = [{ model = "paid/dear", weight = 1000 }, { model = "claude/beta" }]
+hedge = { enabled = true }
+rank = { seconds_per_usd = 0 }
 [routes.tiers]
 targets = [{ model = "chat/alpha", weight = 1000 }, { model = "claude/alpha" }, { model = "gem/beta", tier = 1 }]
 hedge = { enabled = true }
@@ -115,4 +124,20 @@ async fn hedges_are_paid_from_a_budget() {
         hedged += u32::from(got.header("x-tidegate-hedged") == "true");
     }
     assert!((5..=7).contains(&hedged), "{hedged} of 120 requests, at 5 %");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_loser_has_cost_is_booked() {
+    let rig = Rig::instant(ROUTES);
+    warm(&rig, "paid").await;
+    let text = "[[sim:on=dear,stall_before_head]] [[sim:on=beta,ttft=100ms]]";
+    let got = rig.ask(&Ask::chat("paid", text)).await;
+    assert_eq!(got.header("x-tidegate-hedged"), "true", "{got:#?}");
+    let metrics = rig.gateway.metrics.render();
+    let waste =
+        metrics.lines().find(|line| line.starts_with("tidegate_hedge_waste_micro_usd_total"));
+    let waste: u64 = waste.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((1_000..10_000).contains(&waste), "some 30 tokens at 100 micro-dollars: {waste}");
+    let entry = rig.journal().await.pop().unwrap();
+    assert_eq!(entry.cost.0, waste, "the winner costs nothing");
 }

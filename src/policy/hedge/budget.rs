@@ -76,14 +76,16 @@ impl SpendBudget {
         self.newest_bucket(now).spent_usd += positive(usd);
     }
 
-    /// Books `usd` for a second leg if hedges then stay within their share of the spend. A leg that
-    /// costs nothing always may.
+    /// Books `usd` for a second leg if hedges then stay within their share of the spend, or within
+    /// what one of them may cost. A leg that costs nothing always may.
     #[must_use]
     pub fn try_spend(&mut self, usd: f64, settings: &Settings, now: Instant) -> bool {
         let usd = positive(usd);
         self.newest_bucket(now);
         let hedged: f64 = self.buckets.iter().map(|bucket| bucket.hedged_usd).sum();
-        if usd > 0.0 && hedged + usd > settings.max_extra_spend * self.spent_usd() {
+        // One hedge is always affordable, or a route with few requests could never race.
+        let most = (settings.max_extra_spend * self.spent_usd()).max(settings.max_input_usd);
+        if usd > 0.0 && hedged + usd > most {
             return false;
         }
         self.newest_bucket(now).hedged_usd += usd;

@@ -182,8 +182,19 @@ fn unused_extra_requests_are_kept_up_to_the_burst() {
 }
 
 #[test]
-fn extra_money_is_a_share_of_five_minutes() {
+fn one_hedge_is_affordable_before_anything_was_spent() {
     let settings = Settings::default();
+    let start = Instant::now();
+    let mut budget = SpendBudget::default();
+    assert!(!budget.try_spend(0.021, &settings, start), "no hedge may cost that much");
+    assert!(budget.try_spend(0.015, &settings, start));
+    assert!(!budget.try_spend(0.015, &settings, start), "a second has to be earned");
+    assert!(budget.try_spend(0.015, &settings, start + secs(300)), "five minutes are a new start");
+}
+
+#[test]
+fn extra_money_is_a_share_of_five_minutes() {
+    let settings = Settings { max_input_usd: 0.0, ..Settings::default() };
     let start = Instant::now();
     let mut budget = SpendBudget::default();
     assert!(!budget.try_spend(0.001, &settings, start), "nothing was spent yet");
