@@ -113,8 +113,10 @@ pub struct Model {
     pub source: String,
     /// The day they were read, as `YYYY-MM-DD`.
     pub as_of: String,
-    /// Whether a file lists it, and not a caller made up its name.
+    /// Whether a file lists it, so that something is known of it.
     pub listed: bool,
+    /// Whether its name is a caller's, and neither a file nor a route has it.
+    pub is_made_up: bool,
 }
 
 /// What a model does.
@@ -208,7 +210,7 @@ impl FromStr for AuthScheme {
 // === impl Model ===
 
 impl Model {
-    /// A model of which only the name is known.
+    /// A model of which only the name is known, as a caller gave it.
     pub fn unlisted(name: &str) -> Self {
         Self {
             name: ModelName::new(name),
@@ -220,6 +222,7 @@ impl Model {
             source: String::new(),
             as_of: String::new(),
             listed: false,
+            is_made_up: true,
         }
     }
 

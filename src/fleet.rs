@@ -5,7 +5,7 @@
 //! an attempt as a [`Ticket`]. What a ticket sees is what policies learn.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,8 @@ pub struct Fleet {
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
     owners: Mutex<Owners>,
     recent: Recent,
+    /// The budgets of all models that callers made up.
+    made_up: OnceLock<Arc<Budgets>>,
     metrics: Arc<Metrics>,
     chance: Arc<Chance>,
 }
@@ -80,6 +82,7 @@ impl Fleet {
             groups: ArcSwap::default(),
             owners: Mutex::default(),
             recent: Recent::default(),
+            made_up: OnceLock::new(),
             metrics,
             chance: Arc::default(),
         }
@@ -98,13 +101,20 @@ impl Fleet {
         if let Some(known) = known.filter(|known| known.is_of(route)) {
             return Arc::clone(known);
         }
-        let budgets = known.map(|known| Arc::clone(known.budgets()));
-        let budgets = budgets.unwrap_or_else(|| Arc::new(Budgets::new(route)));
+        let is_made_up = route.tiers.iter().flatten().any(|target| target.model.is_made_up);
+        let budgets = match known {
+            Some(known) => Arc::clone(known.budgets()),
+            // Names that callers make up share one budget, or each name would have its own.
+            None if is_made_up => {
+                Arc::clone(self.made_up.get_or_init(|| Arc::new(Budgets::new(route))))
+            }
+            None => Arc::new(Budgets::new(route)),
+        };
         let targets = route.tiers.iter().flatten();
         let members = targets.map(|target| (Arc::clone(target), self.live_of(target))).collect();
         let group = Arc::new(Group::new(route, members, budgets, Arc::clone(&self.chance)));
-        // Callers make up the names of unlisted models, and memory may not grow with them.
-        if route.tiers.iter().flatten().all(|target| target.model.listed) {
+        // Memory may not grow with the names that callers make up.
+        if !is_made_up {
             self.groups.rcu(|groups| {
                 let mut groups = HashMap::clone(groups);
                 groups.insert(route.name.clone(), Arc::clone(&group));
@@ -208,12 +218,12 @@ impl Fleet {
 }
 
 /// Under which id and model a target is kept. A provider that serves any model lets callers make up
-/// names, and neither memory nor the labels of metrics may grow with them: what is not listed is
-/// kept together.
+/// names, and neither memory nor the labels of metrics may grow with them: those are kept together.
+/// A model that a route names is one of its own, whether or not a file lists it.
 fn name_of(target: &Target) -> (TargetId, &str) {
-    if target.model.listed {
-        (target.id.clone(), target.model.name.as_str())
-    } else {
+    if target.model.is_made_up {
         (TargetId::new(format!("{}/{UNLISTED}", target.endpoint.id)), UNLISTED)
+    } else {
+        (target.id.clone(), target.model.name.as_str())
     }
 }

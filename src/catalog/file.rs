@@ -218,6 +218,7 @@ pub fn models(
             prices,
             source: model.source.clone().unwrap_or_else(|| fallback.0.to_owned()),
             listed: true,
+            is_made_up: false,
             as_of: model.as_of.clone().unwrap_or_else(|| fallback.1.to_owned()),
         }));
     }

@@ -157,7 +157,9 @@ fn target_plan(
     };
     let model = match enabled.provider.model(name) {
         Some(model) => Arc::clone(model),
-        None if enabled.provider.open_models && !name.is_empty() => Arc::new(Model::unlisted(name)),
+        None if enabled.provider.open_models && !name.is_empty() => {
+            Arc::new(Model { is_made_up: false, ..Model::unlisted(name) })
+        }
         None => {
             let known = enabled.provider.models.iter().map(|model| model.name.as_str());
             let hint = nearest(name, known).map_or_else(

@@ -72,6 +72,9 @@ pub(super) struct Lost {
 pub(super) struct Terms {
     pub(super) conduct: Conduct,
     pub(super) deadline: Instant,
+    /// What the route gives a target until its first token. Who had less, because the caller gave
+    /// less or others used it up, is not to blame for its end.
+    pub(super) fair_share: Duration,
     /// Seconds since 1970, for answers that do not say when they were made.
     pub(super) created: u64,
 }

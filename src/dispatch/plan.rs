@@ -231,6 +231,11 @@ impl Plan {
         self.attempts.on(position) == 1
     }
 
+    /// The positions of the targets that were asked.
+    pub(super) fn tried(&self) -> Few<usize> {
+        (0..self.group.len()).filter(|position| self.attempts.on(*position) > 0).collect()
+    }
+
     /// Counts an attempt that was begun beside the plan: the second of a race.
     pub(super) fn on_second(&mut self, position: usize) {
         let _ = self.attempts.start(position);

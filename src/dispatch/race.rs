@@ -76,7 +76,7 @@ impl Lane {
         (start, prepared): (Start, Prepared),
         account: &mut Account,
     ) -> Outcome {
-        let terms = self.terms(plan);
+        let terms = self.terms(call, plan);
         let (began, first) = (Instant::now(), start.position);
         let delay =
             plan.group.hedge_delay(first, &plan.order, &plan.demand, plan.remaining(), began);
@@ -108,10 +108,11 @@ impl Lane {
         outcome
     }
 
-    fn terms(&self, plan: &Plan) -> Terms {
+    fn terms(&self, call: &Call, plan: &Plan) -> Terms {
         Terms {
             conduct: plan.route().conduct,
             deadline: plan.deadline(),
+            fair_share: fair_share(call, plan),
             created: self.ledger.unix_seconds(),
         }
     }
@@ -151,8 +152,12 @@ impl Lane {
             waited: now.saturating_duration_since(began),
             remaining: plan.remaining(),
             has_pushback: plan.has_pushback(),
+            tried: plan.tried(),
         };
-        let second = match plan.group.second(&race, &plan.order, &plan.demand, now) {
+        // A target that cannot be told the request is no second.
+        let prepare = |target: &Target| scribe.prepare(call, target).ok();
+        let second = plan.group.second(&race, &plan.order, &plan.demand, prepare, now);
+        let (second, prepared) = match second {
             Ok(second) => second,
             Err(why) => {
                 self.ledger.metrics().hedge_refused(why.as_str());
@@ -160,8 +165,6 @@ impl Lane {
             }
         };
         let Second { position, target, ticket } = second;
-        // A target that cannot be told the request is no second.
-        let prepared = scribe.prepare(call, &target).ok()?;
         plan.on_second(position);
         account.on_hedge();
         self.ledger.metrics().hedges.inc();
@@ -221,7 +224,7 @@ impl Lane {
             account.on_waste(&target, ticket.metrics(), &said);
         }
         note_failure(call, &target, &failure, span, account);
-        let given = terms.conduct.timeouts.first_token;
+        let given = terms.fair_share;
         if failure.kind == FailureKind::SlowStart && ticket.waited(now) < given {
             ticket.out_of_time();
         } else {
@@ -277,6 +280,16 @@ fn patience(call: &Call, plan: &Plan) -> Duration {
     } else {
         remaining / plan.targets_left().saturating_add(1)
     }
+}
+
+/// What the route gives each target until its first token.
+fn fair_share(call: &Call, plan: &Plan) -> Duration {
+    let timeouts = &plan.route().conduct.timeouts;
+    if call.envelope.stream || plan.is_collected() {
+        return timeouts.first_token;
+    }
+    let targets = u32::try_from(plan.group.len()).unwrap_or(u32::MAX).max(1);
+    timeouts.first_token.min(timeouts.total / targets)
 }
 
 /// Whether a failure says that a provider has more to do than it can.

@@ -137,6 +137,13 @@ impl Budgets {
         Ok(Extra { budgets: Some(Arc::clone(self)) })
     }
 
+    /// Gives back what was paid for a hedge that did not begin.
+    pub(super) fn refund_hedge(&self, usd: f64, settings: &hedge::Settings, now: Instant) {
+        let mut state = self.state.lock();
+        state.hedges.refund(settings);
+        state.spend.refund(usd, now);
+    }
+
     /// Tokens that an answer is expected to have, at most `cap`.
     pub(super) fn expected_output(&self, cap: Option<u64>) -> f64 {
         let usual = self.state.lock().output_tokens.value().unwrap_or(DEFAULT_OUTPUT);

@@ -10,9 +10,10 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::policy::breaker::State;
 use crate::policy::hedge::{self, Candidate, Facts, Separation, Settings, Why};
+use crate::policy::rank::Few;
 
 /// What a request has seen so far, for the decision on a second attempt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Race {
     /// The position of the target that is late.
     pub first: usize,
@@ -22,6 +23,8 @@ pub struct Race {
     pub remaining: Duration,
     /// Whether any target of this request said that it has too much to do.
     pub has_pushback: bool,
+    /// The positions of all targets that were asked, the late one among them.
+    pub tried: Few<usize>,
 }
 
 /// A second attempt that may begin.
@@ -67,20 +70,21 @@ impl Group {
     /// # Errors
     ///
     /// Why there is none.
-    pub fn second(
+    pub fn second<P>(
         &self,
         race: &Race,
         order: &Order,
         demand: &Demand,
+        prepare: impl FnOnce(&Target) -> Option<P>,
         now: Instant,
-    ) -> Result<Second, Why> {
+    ) -> Result<(Second, P), Why> {
         let settings = self.hedge.as_ref().ok_or(Why::NoOther)?;
         let first = self.member(race.first).ok_or(Why::NoOther)?;
         // Another tier is another model: that is for when this one cannot serve.
         let tier = first.target.tier;
         let beside = |position: &usize| {
             let is_of_tier = self.member(*position).is_some_and(|m| m.target.tier == tier);
-            *position != race.first && is_of_tier
+            !race.tried.contains(position) && is_of_tier
         };
         let positions: Vec<usize> = order.picks.iter().copied().filter(beside).collect();
         let candidates: Vec<Candidate> = positions
@@ -122,12 +126,14 @@ impl Group {
         };
         hedge::eligible(&facts, settings)?;
         let (Some(position), Some(second)) = (position, second) else { return Err(Why::NoOther) };
+        let prepared = prepare(&second.target).ok_or(Why::NoOther)?;
         let extra = self.budgets().hedge(input_usd, settings, now)?;
-        let ticket = self
-            .admit(position, demand, Some(extra), false, now)
-            .map_err(|_exclusion| Why::NotClosed)?;
+        let Ok(ticket) = self.admit(position, demand, Some(extra), false, now) else {
+            self.budgets().refund_hedge(input_usd, settings, now);
+            return Err(Why::NotClosed);
+        };
         let target = Arc::clone(&second.target);
-        Ok(Second { position, target, ticket })
+        Ok((Second { position, target, ticket }, prepared))
     }
 
     /// Whether all targets that could serve are much slower than they use to be.

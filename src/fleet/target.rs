@@ -65,7 +65,7 @@ impl TargetLive {
         Self {
             id,
             metrics: Arc::new(metrics),
-            health: Mutex::new(Health::new(target.model.listed)),
+            health: Mutex::new(Health::new(!target.model.is_made_up)),
             gate: Gate::new(gate, rand::random(), Instant::now()),
             provider,
             chance,

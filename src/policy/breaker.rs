@@ -53,7 +53,7 @@ pub struct Settings {
     pub probe_after: Duration,
 }
 
-/// The most trials [`Settings::trials`] may ask for.
+/// The most trials that the settings may ask for.
 pub const MAX_TRIALS: u32 = 8;
 
 /// What the breaker lets through.

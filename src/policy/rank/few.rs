@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 /// How many items fit without an allocation.
 pub(super) const INLINE: usize = 16;
 
-/// A list of which the first [`INLINE`] items need no allocation. Longer ones move to the heap.
+/// A list of which the first 16 items need no allocation. Longer ones move to the heap.
 #[derive(Clone)]
 pub struct Few<T> {
     inline: [T; INLINE],
