@@ -19,7 +19,7 @@ use super::{Account, Call, Lane};
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::Dropped;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Retry};
 use crate::fleet::{Race, Second, Ticket};
 use crate::units::MicroUsd;
 
@@ -82,6 +82,7 @@ impl Lane {
             plan.group.hedge_delay(first, &plan.order, &plan.demand, plan.remaining(), began);
         let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
         let patience = patience(call, plan);
+        let mut empty: Option<(Leg<'_>, Unticketed)> = None;
         let mut legs = [Some(self.leg(call, (start, prepared), terms, patience, account)), None];
         let outcome = loop {
             match next_event(&mut legs, &mut late).await {
@@ -92,13 +93,27 @@ impl Lane {
                 Event::Ended(index, ended) => {
                     let Some(leg) = legs[index].take() else { continue };
                     let now = Instant::now();
+                    let is_last = legs.iter().all(Option::is_none);
                     match *ended {
-                        Ok(begun) => break self.won(leg, begun, &mut legs, account, now),
+                        // Nothing said is doubted while somebody else may say something.
+                        Ok(begun) if begun.is_empty() && !is_last => empty = Some((leg, begun)),
+                        Ok(begun) => {
+                            if let Some((other, said)) = empty.take() {
+                                give_up(other, said, account, now);
+                            }
+                            break self.won(leg, begun, &mut legs, account, now);
+                        }
                         Err(lost) => {
+                            let ends = lost.failure.kind.retry() == Retry::Never;
                             let failed = self.lost(leg, lost, (call, &terms), account, now);
-                            if legs.iter().all(Option::is_none) {
+                            if let Some((leg, begun)) = empty.take() {
+                                break self.won(leg, begun, &mut legs, account, now);
+                            }
+                            if is_last || ends {
+                                self.supersede(&mut legs, account);
                                 break Outcome::Lost(failed);
                             }
+                            plan.on_failure(&failed.failure, failed.position);
                         }
                     }
                 }
@@ -182,6 +197,23 @@ impl Lane {
         now: Instant,
     ) -> Outcome {
         let Leg { position, target, mut ticket, dropped, span, .. } = leg;
+        self.supersede(legs, account);
+        account.on_winner(&target, dropped.clone(), ticket.metrics());
+        if !begun.is_empty() {
+            ticket.on_first_token(now);
+            account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
+        }
+        Outcome::Won(Box::new(Won {
+            begun: begun.with(ticket, now),
+            position,
+            target,
+            dropped,
+            span,
+        }))
+    }
+
+    /// Cancels the legs that have lost, and books what their prompts have cost.
+    fn supersede(&self, legs: &mut [Option<Leg<'_>>; 2], account: &mut Account) {
         for loser in legs.iter_mut().filter_map(Option::take) {
             let Leg { ticket, span, input_usd, future, .. } = loser;
             drop(future);
@@ -196,18 +228,6 @@ impl Lane {
             self.ledger.metrics().hedge_waste.inc_by(waste.0);
             account.on_superseded(span, waste);
         }
-        account.on_winner(&target, dropped.clone(), ticket.metrics());
-        if !begun.is_empty() {
-            ticket.on_first_token(now);
-            account.on_first_token(now, matches!(begun, Unticketed::Stream(_)));
-        }
-        Outcome::Won(Box::new(Won {
-            begun: begun.with(ticket, now),
-            position,
-            target,
-            dropped,
-            span,
-        }))
     }
 
     fn lost(
@@ -232,6 +252,17 @@ impl Lane {
         }
         Failed { failure, position }
     }
+}
+
+/// Settles an answer that is complete and says nothing, where another target has something to say.
+fn give_up(leg: Leg<'_>, said: Unticketed, account: &mut Account, now: Instant) {
+    let Leg { target, ticket, span, .. } = leg;
+    let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
+    if let Unticketed::Whole { summary, .. } = &said {
+        account.on_waste(&target, ticket.metrics(), summary);
+    }
+    account.on_failure(&failure, span);
+    ticket.fail(&failure, now);
 }
 
 /// Writes down that an attempt failed.

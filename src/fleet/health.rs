@@ -144,8 +144,8 @@ impl Health {
         Ok(Admitted { pass, reservation })
     }
 
-    /// The first token came after `waited`. The breaker's verdict on the attempt falls here: what
-    /// breaks later is told as a failure of its own.
+    /// The first token came after `waited`. The breaker's verdict on the attempt falls here, and is
+    /// taken back if the answer breaks later; a trial is judged by its end.
     pub(super) fn on_first_token(
         &mut self,
         pass: Option<Pass>,
@@ -158,7 +158,7 @@ impl Health {
         self.latency.on_first_token(shape, waited, now);
         self.ejection.on_sample();
         let slow = usual.is_some_and(|usual| waited > SLOW_FROM.max(usual * SLOW_TIMES));
-        let pass = pass?;
+        let pass = pass.filter(|pass| !pass.is_trial())?;
         if slow {
             self.breaker.on_slow_success(pass, random, now)
         } else {
@@ -167,10 +167,24 @@ impl Health {
     }
 
     /// The whole answer came; `pace` is the mean time from token to token, where there were several.
-    pub(super) fn on_success(&mut self, pace: Option<Duration>, now: Instant) {
+    pub(super) fn on_success(
+        &mut self,
+        pass: Option<Pass>,
+        pace: Option<Duration>,
+        now: Instant,
+    ) -> Option<Transition> {
         self.success.add(true, now);
         if let Some(pace) = pace {
             self.pace.add(pace.as_secs_f64(), now);
+        }
+        let trial = pass.filter(Pass::is_trial)?;
+        self.breaker.on_success(trial, now)
+    }
+
+    /// The caller left within the answer, which says nothing of a target that is on trial.
+    pub(super) fn on_left(&mut self, pass: Option<Pass>) {
+        if let Some(trial) = pass.filter(Pass::is_trial) {
+            self.breaker.on_neutral(trial);
         }
     }
 
@@ -200,7 +214,11 @@ impl Health {
             let heard = failure.kind != FailureKind::SlowStart;
             self.latency.on_failure(shape, (waited, failure.retry_after), heard, now);
         }
-        self.breaker.on_failure(pass?, severity, failure.retry_after, random, now)
+        let pass = pass?;
+        if waited.is_none() && !pass.is_trial() {
+            return self.breaker.on_broken(pass, severity, failure.retry_after, random, now);
+        }
+        self.breaker.on_failure(pass, severity, failure.retry_after, random, now)
     }
 
     /// The attempt was given up after `waited` without a first token: it would have taken at least

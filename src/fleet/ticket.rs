@@ -159,9 +159,11 @@ impl Ticket {
         let streamed = self.first_token.map(|at| now.saturating_duration_since(at));
         let pace = gaps.filter(|gaps| *gaps > 0).zip(streamed).map(|(gaps, took)| took / gaps);
         let mut health = self.live.health.lock();
-        health.on_success(pace.filter(|pace| !pace.is_zero()), now);
+        let pace = pace.filter(|pace| !pace.is_zero());
+        let transition = health.on_success(self.pass, pace, now);
         health.settle(self.reservation.take(), (self.input_tokens, usage.as_ref()), now);
         drop(health);
+        self.live.on_transition(transition, now);
         self.live.metrics.succeeded();
     }
 
@@ -258,6 +260,8 @@ impl Drop for Ticket {
             drop(health);
             self.live.on_transition(transition, now);
             self.live.credential.on_neutral(self.is_trial, now);
+        } else {
+            self.live.health.lock().on_left(self.pass);
         }
     }
 }

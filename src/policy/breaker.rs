@@ -133,8 +133,8 @@ pub struct Breaker {
     phase: Phase,
     /// Of the phase; grows with every change.
     generation: u64,
-    recent: Window<10, 3>,
-    long: Window<60, 3>,
+    recent: Window<10, 4>,
+    long: Window<60, 4>,
     /// Hard failures since the last success.
     run: u32,
     /// How often it opened without being forgiven.
@@ -179,9 +179,11 @@ struct LeaseId {
 }
 
 /// The kinds in the windows.
-const OK: [u32; 3] = [1, 0, 0];
-const FAILED: [u32; 3] = [0, 1, 0];
-const SLOW: [u32; 3] = [0, 0, 1];
+const OK: [u32; 4] = [1, 0, 0, 0];
+const FAILED: [u32; 4] = [0, 1, 0, 0];
+const SLOW: [u32; 4] = [0, 0, 1, 0];
+/// A success that was told and turned out to be none.
+const TAKEN_BACK: [u32; 4] = [0, 0, 0, 1];
 
 /// Whether the provider of so many targets, of which so many are open, is itself in doubt, so that
 /// its other targets get [`Breaker::set_suspect`]: at least half of them and at least two.
@@ -251,6 +253,15 @@ impl Reason {
             Self::QuietFailed => "quiet_failed",
             Self::Trials => "trials",
         }
+    }
+}
+
+// === impl Pass ===
+
+impl Pass {
+    /// Whether it is one of the few that decide whether the target is back.
+    pub const fn is_trial(&self) -> bool {
+        self.lease.is_some()
     }
 }
 
@@ -365,6 +376,26 @@ impl Breaker {
         self.on_bad(pass, FAILED, retry_after, u, now)
     }
 
+    /// The attempt broke after its success was told: that one is taken back, and it is a failure.
+    /// Without this, a target all of whose streams break would fail by half.
+    pub fn on_broken(
+        &mut self,
+        pass: Pass,
+        severity: Severity,
+        retry_after: Option<Duration>,
+        u: f64,
+        now: Instant,
+    ) -> Option<Transition> {
+        if pass.generation == self.generation {
+            match &mut self.phase {
+                Phase::Closed { .. } => self.count(TAKEN_BACK, now),
+                Phase::HalfOpen(trials) => trials.good = trials.good.saturating_sub(1),
+                Phase::Open { .. } => {}
+            }
+        }
+        self.on_failure(pass, severity, retry_after, u, now)
+    }
+
     /// The attempt ended without saying anything of the target: cancelled, the caller's own fault, or
     /// limited by rate. A trial gives its lease back and counts neither way.
     pub fn on_neutral(&mut self, pass: Pass) {
@@ -403,7 +434,7 @@ impl Breaker {
     fn on_bad(
         &mut self,
         pass: Pass,
-        kind: [u32; 3],
+        kind: [u32; 4],
         retry_after: Option<Duration>,
         u: f64,
         now: Instant,
@@ -429,15 +460,17 @@ impl Breaker {
         Some(self.open(reason, retry_after, u, now))
     }
 
-    fn count(&mut self, kind: [u32; 3], now: Instant) {
+    fn count(&mut self, kind: [u32; 4], now: Instant) {
         self.recent.add(kind, now);
         self.long.add(kind, now);
     }
 
     fn trip_reason(&mut self, now: Instant) -> Option<Reason> {
         let settings = &self.settings;
-        let [ok, failed, slow] = self.recent.sums(now);
-        let [long_ok, long_failed, long_slow] = self.long.sums(now);
+        let [ok, failed, slow, taken_back] = self.recent.sums(now);
+        let [long_ok, long_failed, long_slow, long_taken_back] = self.long.sums(now);
+        let ok = ok.saturating_sub(taken_back);
+        let long_ok = long_ok.saturating_sub(long_taken_back);
         let (recent, long) = (ok + failed + slow, long_ok + long_failed + long_slow);
         let over = |part: u32, all: u32, share: f64| f64::from(part) >= share * f64::from(all);
 

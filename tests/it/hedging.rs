@@ -141,3 +141,26 @@ async fn what_the_loser_has_cost_is_booked() {
     let entry = rig.journal().await.pop().unwrap();
     assert_eq!(entry.cost.0, waste, "the winner costs nothing");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_does_not_win_while_another_may_say_something() {
+    let rig = Rig::instant(ROUTES);
+    warm(&rig, "raced").await;
+    let text =
+        "[[sim:on=alpha,ttft=200ms,empty_completion]] [[sim:on=beta,ttft=300ms,say=beta speaks]]";
+    let got = rig.ask(&Ask::chat("raced", text)).await;
+    assert_eq!(got.header("x-tidegate-hedged"), "true", "{got:#?}");
+    assert_eq!((got.text().as_str(), got.end()), ("beta speaks", End::Terminal), "{got:#?}");
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_own_mistake_ends_a_race() {
+    let rig = Rig::instant(ROUTES);
+    warm(&rig, "raced").await;
+    let text = "[[sim:on=alpha,ttft=200ms,status=400]] [[sim:on=beta,stall_before_head]]";
+    let got = rig.ask(&Ask::chat("raced", text)).await;
+    assert!(got.status == 400 || got.header("x-tidegate-hedged") == "false", "{got:#?}");
+    assert!(got.end_after < Duration::from_secs(1), "{got:#?}");
+    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+}

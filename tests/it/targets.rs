@@ -92,3 +92,45 @@ async fn in_a_panic_the_view_says_what_is_wrong_and_who_is_asked_all_the_same() 
     assert_eq!(target.live.breaker_reason, Some("run"));
     assert!(target.live.ready_in_seconds.unwrap() > 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn models_that_only_a_route_names_are_targets_of_their_own() {
+    let rig = Rig::instant(
+        r#"
+[providers.own]
+dialect = "openai-chat"
+base_url = "sim://own/v1"
+credentials = [{ none = true }]
+[routes.open]
+targets = [{ model = "own/one" }, { model = "own/two", tier = 1 }, { model = "own/three", tier = 2 }]
+"#,
+    );
+    for _ in 0..100 {
+        rig.ask(&Ask::chat("open", "[[sim:status=500]]")).await;
+    }
+    let now = Instant::now();
+    let seen = rig.gateway.fleet().targets(now);
+    let ids: Vec<_> = seen.iter().map(|target| target.id.as_str()).collect();
+    assert_eq!(ids, ["own/one", "own/three", "own/two"], "{seen:#?}");
+    let attempts: u64 = seen.iter().map(|target| target.attempts).sum();
+    assert!(attempts <= 130, "{attempts} for 100 requests: the route's budget holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_on_whole_answers_is_left_though_its_share_of_the_time_is_short() {
+    let rig = Rig::instant(
+        r#"
+[routes.short]
+targets = [{ model = "chat/alpha" }, { model = "chat/beta", tier = 1 }]
+timeouts = { first_token = "20s", total = "30s" }
+"#,
+    );
+    let text = "[[sim:on=alpha,stall_before_head]] [[sim:on=beta,say=beta speaks]]";
+    let mut quick = 0;
+    for _ in 0..10 {
+        let got = rig.ask(&Ask::chat("short", text).whole()).await;
+        assert_eq!(got.status, 200, "{got:#?}");
+        quick += u32::from(got.end_after < std::time::Duration::from_secs(1));
+    }
+    assert!(quick >= 4, "{quick} of 10: alpha is left after some");
+}
