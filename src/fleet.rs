@@ -25,6 +25,7 @@ mod group;
 mod health;
 mod latency;
 mod limits;
+mod member;
 mod quota;
 mod race;
 mod target;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::Demand;
-use super::group::{Group, Member, Order};
+use super::group::{Group, Order};
+use super::member::Member;
 use super::ticket::Ticket;
 use crate::clock::Instant;
 use crate::config::Target;

@@ -486,7 +486,8 @@ impl Breaker {
                 over(slow, recent, settings.max_slow).then_some(Reason::Slow)
             }
         } else {
-            let quiet = long >= settings.quiet_min_attempts;
+            // A busy target whose traffic has just begun is not quiet: ten attempts say little.
+            let quiet = long >= settings.quiet_min_attempts && long > recent;
             (quiet && over(long_failed, long, settings.max_failed)).then_some(Reason::QuietFailed)
         }
     }
