@@ -573,7 +573,9 @@ async fn a_faulty_file_keeps_the_last_good_snapshot_and_is_reported() {
             assert_eq!(problems.len(), 1);
             assert!(Arc::ptr_eq(&before, &watched.current.snapshot()));
             let status = watched.current.status();
-            assert_eq!((status.revision, status.failed_reloads), (before.revision, 1));
+            assert_eq!(status.revision, before.revision);
+            // The watcher may have read the file, too.
+            assert!((1..=2).contains(&status.failed_reloads), "{status:?}");
             assert_eq!(status.failure.unwrap().problems, problems);
 
             watched.write(ONE);
