@@ -181,6 +181,12 @@ impl Plan {
             return None;
         }
         let interactive = self.demand.is_interactive;
+        // Who has to wait for longer is told so: their client knows better what to do meanwhile.
+        let cap =
+            if interactive { retry::BACKOFF_CAP_INTERACTIVE } else { retry::BACKOFF_CAP_BATCH };
+        if retry_after.is_some_and(|after| after > cap) {
+            return None;
+        }
         retry::backoff(made, interactive, retry_after, remaining, self.group.chance())
     }
 

@@ -250,16 +250,6 @@ def a_body_over_the_limit_is_refused_with_413():
 
 
 @case
-def a_rate_limit_says_when_to_come_back():
-    for model in DIALECTS:
-        limited = ask(model, say("Hi", "status=429", "retry_after=7s"))
-        error = raises(anthropic.RateLimitError, lambda: messages.create(**limited))
-        assert body_of(error)["type"] == "rate_limit_error", error.body
-        assert 6 <= float(error.response.headers["retry-after"]) <= 7, error.response.headers
-        raises(anthropic.RateLimitError, lambda: list(messages.create(**limited, stream=True)))
-
-
-@case
 def a_providers_fault_is_a_server_error():
     kinds = (anthropic.InternalServerError, *(
         kind for kind in (
@@ -307,6 +297,17 @@ def a_caller_that_leaves_ends_the_providers_work():
         return stream.response.headers["request-id"], stream.close
 
     leave(begin)
+
+
+# Last: from here on the gateway leaves these providers alone, as they ask.
+@case
+def a_rate_limit_says_when_to_come_back():
+    for model in DIALECTS:
+        limited = ask(model, say("Hi", "status=429", "retry_after=7s"))
+        error = raises(anthropic.RateLimitError, lambda: messages.create(**limited))
+        assert body_of(error)["type"] == "rate_limit_error", error.body
+        assert 6 <= float(error.response.headers["retry-after"]) <= 7, error.response.headers
+        raises(anthropic.RateLimitError, lambda: list(messages.create(**limited, stream=True)))
 
 
 run()
