@@ -49,8 +49,6 @@ pub struct Settings {
     pub trials: u32,
     /// How long a trial may take before another may run in its place: 30 s.
     pub lease: Duration,
-    /// Half open without a trial for so long, it wants a probe: 60 s.
-    pub probe_after: Duration,
 }
 
 /// The most trials that the settings may ask for.
@@ -143,7 +141,7 @@ pub struct Breaker {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "224 bytes a target, and no allocation on opening")]
+#[expect(clippy::large_enum_variant, reason = "208 bytes a target, and no allocation on opening")]
 enum Phase {
     Closed {
         /// When it recovered; nothing if it never opened.
@@ -155,14 +153,12 @@ enum Phase {
     HalfOpen(Trials),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Trials {
     leases: [Option<Lease>; MAX_TRIALS as usize],
     issued: u32,
     good: u32,
     bad: u32,
-    /// When to probe if no trial begins before.
-    probe_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -172,11 +168,7 @@ struct Lease {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LeaseId {
-    number: u32,
-    /// It began when a probe was due: there is no traffic that would bring the next trial.
-    probe: bool,
-}
+struct LeaseId(u32);
 
 /// The kinds in the windows.
 const OK: [u32; 4] = [1, 0, 0, 0];
@@ -207,7 +199,6 @@ impl Default for Settings {
             forgiven_after: Duration::from_secs(300),
             trials: 3,
             lease: Duration::from_secs(30),
-            probe_after: Duration::from_secs(60),
         }
     }
 }
@@ -307,7 +298,7 @@ impl Breaker {
         if now < until {
             return None;
         }
-        self.enter(Phase::HalfOpen(Trials::new(until + self.settings.probe_after)));
+        self.enter(Phase::HalfOpen(Trials::default()));
         Some(Transition::HalfOpened)
     }
 
@@ -341,13 +332,8 @@ impl Breaker {
             Phase::HalfOpen(trials) => {
                 trials.end(pass);
                 trials.good += 1;
-                if trials.good >= self.settings.good_enough() {
-                    return Some(self.close(now));
-                }
-                if pass.lease.is_some_and(|lease| lease.probe) {
-                    trials.probe_at = now;
-                }
-                None
+                let enough = trials.good >= self.settings.good_enough();
+                enough.then(|| self.close(now))
             }
         }
     }
@@ -409,18 +395,6 @@ impl Breaker {
     /// Whether its provider is in doubt ([`provider_suspect`]): then one trial runs at a time.
     pub fn set_suspect(&mut self, suspect: bool) {
         self.suspect = suspect;
-    }
-
-    /// Whether it waits for a trial that no traffic brings. The probe goes through
-    /// [`Breaker::admit`] like any attempt.
-    pub fn wants_probe(&self, now: Instant) -> bool {
-        match &self.phase {
-            Phase::Closed { .. } => false,
-            Phase::Open { until } => now >= *until + self.settings.probe_after,
-            Phase::HalfOpen(trials) => {
-                now >= trials.probe_at && trials.running(now) == 0 && self.would_admit(now)
-            }
-        }
     }
 
     /// How long ago it recovered, for the slow start; nothing if it never opened or is not closed.
@@ -535,10 +509,6 @@ impl Breaker {
 // === impl Trials ===
 
 impl Trials {
-    fn new(probe_at: Instant) -> Self {
-        Self { leases: Default::default(), issued: 0, good: 0, bad: 0, probe_at }
-    }
-
     fn running(&self, now: Instant) -> u32 {
         self.leases.iter().flatten().map(|lease| u32::from(lease.expires > now)).sum()
     }
@@ -546,10 +516,9 @@ impl Trials {
     fn lease(&mut self, settings: &Settings, now: Instant) -> Option<LeaseId> {
         let free = |slot: &&mut Option<Lease>| slot.is_none_or(|lease| lease.expires <= now);
         let slot = self.leases.iter_mut().find(free)?;
-        let id = LeaseId { number: self.issued, probe: now >= self.probe_at };
+        let id = LeaseId(self.issued);
         *slot = Some(Lease { id, expires: now + settings.lease });
         self.issued = self.issued.wrapping_add(1);
-        self.probe_at = now + settings.probe_after;
         Some(id)
     }
 

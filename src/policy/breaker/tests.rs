@@ -361,44 +361,6 @@ fn any_number_of_trials_comes_to_a_decision() {
 }
 
 #[test]
-fn without_traffic_it_wants_a_probe_after_a_minute_and_the_next_after_a_good_one() {
-    let start = Instant::now();
-    let at = |seconds| start + secs(seconds);
-    let mut breaker = Breaker::new(Settings::default());
-    assert!(!breaker.wants_probe(start), "closed");
-    for _ in 0..5 {
-        let pass = breaker.admit(start).unwrap();
-        settle(&mut breaker, pass, Hard, start);
-    }
-    assert!(!breaker.wants_probe(at(89)), "30 s of cooldown and 59 s");
-    assert!(breaker.wants_probe(at(90)));
-    let probe = breaker.admit(at(90)).unwrap();
-    assert!(!breaker.wants_probe(at(90)), "one is under way");
-    assert_eq!(settle(&mut breaker, probe, Good, at(91)), None);
-    assert!(breaker.wants_probe(at(91)), "one more decides");
-    let probe = breaker.admit(at(91)).unwrap();
-    assert_eq!(settle(&mut breaker, probe, Good, at(92)), Some(Transition::Closed));
-    assert!(!breaker.wants_probe(at(1_000)));
-}
-
-#[test]
-fn traffic_that_takes_trials_puts_the_probe_off() {
-    let start = Instant::now();
-    let at = |seconds| start + secs(seconds);
-    let mut breaker = Breaker::new(Settings::default());
-    for _ in 0..5 {
-        let pass = breaker.admit(start).unwrap();
-        settle(&mut breaker, pass, Hard, start);
-    }
-    for second in [30, 80, 130, 180] {
-        let pass = breaker.admit(at(second)).unwrap();
-        settle(&mut breaker, pass, Neutral, at(second));
-        assert!(!breaker.wants_probe(at(second + 49)), "{second}");
-    }
-    assert!(breaker.wants_probe(at(240)));
-}
-
-#[test]
 fn a_provider_is_suspect_when_half_of_its_targets_and_at_least_two_are_open() {
     #[rustfmt::skip]
     let table = [
