@@ -21,38 +21,14 @@
 
 use std::time::Duration;
 
+use self::history::{Event, History};
+pub use self::settings::{MAX_TRIALS, Settings};
+use self::trials::{LeaseId, Trials};
 use crate::clock::Instant;
-use crate::policy::window::Window;
 
-/// When to stop sending to a target, and when to try it again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Hard failures in a row that open it: 5. More at high rates, see [`Breaker`].
-    pub max_run: u32,
-    /// Attempts of the last 10 s before their ratios count: 20.
-    pub min_attempts: u32,
-    /// Share of failures that opens it, 0..=1: 0.5.
-    pub max_failed: f64,
-    /// Share of slow successes in the last 10 s that opens it, 0..=1: 0.8.
-    pub max_slow: f64,
-    /// Attempts of the last 60 s before `max_failed` counts for a quiet target: 10.
-    pub quiet_min_attempts: u32,
-    /// How long it stays open the first time: 30 s. Doubles each time it opens again.
-    pub cooldown: Duration,
-    /// The longest that doubling and `retry-after` make it, before jitter: 300 s.
-    pub max_cooldown: Duration,
-    /// By which share the cooldown is drawn longer or shorter, 0..=1: 0.2.
-    pub jitter: f64,
-    /// Closed for so long, the next cooldown is the first again: 5 min.
-    pub forgiven_after: Duration,
-    /// Trials while half open, 1..=[`MAX_TRIALS`]: 3. The majority decides.
-    pub trials: u32,
-    /// How long a trial may take before another may run in its place: 30 s.
-    pub lease: Duration,
-}
-
-/// The most trials that the settings may ask for.
-pub const MAX_TRIALS: u32 = 8;
+mod history;
+mod settings;
+mod trials;
 
 /// What the breaker lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,10 +107,7 @@ pub struct Breaker {
     phase: Phase,
     /// Of the phase; grows with every change.
     generation: u64,
-    recent: Window<10, 4>,
-    long: Window<60, 4>,
-    /// Hard failures since the last success.
-    run: u32,
+    history: History,
     /// How often it opened without being forgiven.
     trips: u32,
     suspect: bool,
@@ -153,70 +126,10 @@ enum Phase {
     HalfOpen(Trials),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Trials {
-    leases: [Option<Lease>; MAX_TRIALS as usize],
-    issued: u32,
-    good: u32,
-    bad: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Lease {
-    id: LeaseId,
-    expires: Instant,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LeaseId(u32);
-
-/// The kinds in the windows.
-const OK: [u32; 4] = [1, 0, 0, 0];
-const FAILED: [u32; 4] = [0, 1, 0, 0];
-const SLOW: [u32; 4] = [0, 0, 1, 0];
-/// A success that was told and turned out to be none.
-const TAKEN_BACK: [u32; 4] = [0, 0, 0, 1];
-
 /// Whether the provider of so many targets, of which so many are open, is itself in doubt, so that
 /// its other targets get [`Breaker::set_suspect`]: at least half of them and at least two.
 pub const fn provider_suspect(open: usize, targets: usize) -> bool {
     open >= 2 && open >= targets.div_ceil(2)
-}
-
-// === impl Settings ===
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_run: 5,
-            min_attempts: 20,
-            max_failed: 0.5,
-            max_slow: 0.8,
-            quiet_min_attempts: 10,
-            cooldown: Duration::from_secs(30),
-            max_cooldown: Duration::from_secs(300),
-            jitter: 0.2,
-            forgiven_after: Duration::from_secs(300),
-            trials: 3,
-            lease: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Settings {
-    fn trials(&self) -> u32 {
-        self.trials.clamp(1, MAX_TRIALS)
-    }
-
-    /// Good trials that close it: the majority.
-    fn good_enough(&self) -> u32 {
-        self.trials() / 2 + 1
-    }
-
-    /// Bad trials that open it: as many as make a majority of good ones impossible.
-    fn bad_enough(&self) -> u32 {
-        self.trials() - self.good_enough() + 1
-    }
 }
 
 // === impl State ===
@@ -265,9 +178,7 @@ impl Breaker {
             settings,
             phase: Phase::Closed { since: None },
             generation: 0,
-            recent: Window::new(Duration::from_secs(1)),
-            long: Window::new(Duration::from_secs(1)),
-            run: 0,
+            history: History::new(),
             trips: 0,
             suspect: false,
         }
@@ -322,10 +233,9 @@ impl Breaker {
         if pass.generation != self.generation {
             return None;
         }
-        self.run = 0;
         match &mut self.phase {
             Phase::Closed { .. } => {
-                self.count(OK, now);
+                self.history.add(Event::Good, now);
                 None
             }
             Phase::Open { .. } => None,
@@ -340,10 +250,7 @@ impl Breaker {
 
     /// The attempt succeeded, but slowly. `u` is uniform in 0..1, for the jitter.
     pub fn on_slow_success(&mut self, pass: Pass, u: f64, now: Instant) -> Option<Transition> {
-        if pass.generation == self.generation {
-            self.run = 0;
-        }
-        self.on_bad(pass, SLOW, None, u, now)
+        self.on_bad(pass, Event::Slow, None, u, now)
     }
 
     /// The attempt failed. `retry_after` is what the provider asked for; `u` is uniform in 0..1, for
@@ -356,10 +263,7 @@ impl Breaker {
         u: f64,
         now: Instant,
     ) -> Option<Transition> {
-        if pass.generation == self.generation && severity == Severity::Hard {
-            self.run = self.run.saturating_add(1);
-        }
-        self.on_bad(pass, FAILED, retry_after, u, now)
+        self.on_bad(pass, Event::Failed(severity), retry_after, u, now)
     }
 
     /// The attempt broke after its success was told: that one is taken back, and it is a failure.
@@ -374,7 +278,7 @@ impl Breaker {
     ) -> Option<Transition> {
         if pass.generation == self.generation {
             match &mut self.phase {
-                Phase::Closed { .. } => self.count(TAKEN_BACK, now),
+                Phase::Closed { .. } => self.history.add(Event::TakenBack, now),
                 Phase::HalfOpen(trials) => trials.good = trials.good.saturating_sub(1),
                 Phase::Open { .. } => {}
             }
@@ -408,7 +312,7 @@ impl Breaker {
     fn on_bad(
         &mut self,
         pass: Pass,
-        kind: [u32; 4],
+        event: Event,
         retry_after: Option<Duration>,
         u: f64,
         now: Instant,
@@ -418,8 +322,8 @@ impl Breaker {
         }
         let reason = match &mut self.phase {
             Phase::Closed { .. } => {
-                self.count(kind, now);
-                self.trip_reason(now)?
+                self.history.add(event, now);
+                self.history.reason_to_open(&self.settings, now)?
             }
             Phase::Open { .. } => return None,
             Phase::HalfOpen(trials) => {
@@ -432,38 +336,6 @@ impl Breaker {
             }
         };
         Some(self.open(reason, retry_after, u, now))
-    }
-
-    fn count(&mut self, kind: [u32; 4], now: Instant) {
-        self.recent.add(kind, now);
-        self.long.add(kind, now);
-    }
-
-    fn trip_reason(&mut self, now: Instant) -> Option<Reason> {
-        let settings = &self.settings;
-        let [ok, failed, slow, taken_back] = self.recent.sums(now);
-        let [long_ok, long_failed, long_slow, long_taken_back] = self.long.sums(now);
-        let ok = ok.saturating_sub(taken_back);
-        let long_ok = long_ok.saturating_sub(long_taken_back);
-        let (recent, long) = (ok + failed + slow, long_ok + long_failed + long_slow);
-        let over = |part: u32, all: u32, share: f64| f64::from(part) >= share * f64::from(all);
-
-        let usual_in_10_s = (long_ok + long_slow) / 6;
-        let longest_run =
-            (settings.max_run + usual_in_10_s.isqrt()).saturating_sub(2).max(settings.max_run);
-        if self.run >= longest_run {
-            Some(Reason::Run)
-        } else if recent >= settings.min_attempts {
-            if over(failed, recent, settings.max_failed) {
-                Some(Reason::Failed)
-            } else {
-                over(slow, recent, settings.max_slow).then_some(Reason::Slow)
-            }
-        } else {
-            // A busy target whose traffic has just begun is not quiet: ten attempts say little.
-            let quiet = long >= settings.quiet_min_attempts && long > recent;
-            (quiet && over(long_failed, long, settings.max_failed)).then_some(Reason::QuietFailed)
-        }
     }
 
     fn open(
@@ -487,15 +359,14 @@ impl Breaker {
     }
 
     fn close(&mut self, now: Instant) -> Transition {
-        self.recent.clear();
-        self.long.clear();
+        self.history.clear();
         self.enter(Phase::Closed { since: Some(now) });
         Transition::Closed
     }
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.run = 0;
+        self.history.forget_run();
         self.generation += 1;
     }
 
@@ -503,34 +374,6 @@ impl Breaker {
     fn permits(&self, trials: &Trials) -> u32 {
         let left = self.settings.trials().saturating_sub(trials.good + trials.bad);
         if self.suspect { left.min(1) } else { left }
-    }
-}
-
-// === impl Trials ===
-
-impl Trials {
-    fn running(&self, now: Instant) -> u32 {
-        self.leases.iter().flatten().map(|lease| u32::from(lease.expires > now)).sum()
-    }
-
-    fn lease(&mut self, settings: &Settings, now: Instant) -> Option<LeaseId> {
-        let free = |slot: &&mut Option<Lease>| slot.is_none_or(|lease| lease.expires <= now);
-        let slot = self.leases.iter_mut().find(free)?;
-        let id = LeaseId(self.issued);
-        *slot = Some(Lease { id, expires: now + settings.lease });
-        self.issued = self.issued.wrapping_add(1);
-        Some(id)
-    }
-
-    /// Frees the slot of a trial, unless its lease expired and another has the slot. The verdict of
-    /// an expired trial counts all the same: were it lost, a target that always takes longer than a
-    /// lease could never recover.
-    fn end(&mut self, pass: Pass) {
-        for slot in &mut self.leases {
-            if slot.is_some_and(|lease| Some(lease.id) == pass.lease) {
-                *slot = None;
-            }
-        }
     }
 }
 

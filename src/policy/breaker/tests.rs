@@ -337,7 +337,7 @@ fn recovery_forgets_the_past_and_tells_its_age() {
         settle(&mut breaker, pass, Good, recovered);
     }
     assert_eq!(breaker.closed_since(recovered + secs(7)), Some(secs(7)));
-    let sums = (breaker.recent.sums(recovered), breaker.long.sums(recovered));
+    let sums = breaker.history.sums(recovered);
     assert_eq!(sums, ([0; 4], [0; 4]), "the window of the outage is gone");
 }
 
