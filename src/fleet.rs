@@ -171,13 +171,13 @@ impl Fleet {
         for group in groups {
             most = most.max(group.budgets().retry_ratio(now));
             for (member, score) in group.members().iter().zip(group.scores(&demand, now)) {
-                self.metrics.set_target_rank(member.live.id.as_str(), score.total_seconds);
+                self.metrics.targets.set_rank(member.live.id.as_str(), score.total_seconds);
             }
         }
-        self.metrics.retry_ratio.set(most);
+        self.metrics.requests.retry_ratio.set(most);
         for live in self.live.load().values() {
             let success = live.health.lock().success(now);
-            self.metrics.set_target_success(live.id.as_str(), success);
+            self.metrics.targets.set_success(live.id.as_str(), success);
             live.publish(now);
         }
     }
@@ -199,12 +199,12 @@ impl Fleet {
             return Arc::clone(live);
         }
         let provider = &target.endpoint.provider;
-        let metrics = self.metrics.target(provider.as_str(), model, id.as_str());
-        let metrics = (metrics, self.metrics.target_gate(id.as_str()));
+        let metrics = self.metrics.targets.of(provider.as_str(), model, id.as_str());
+        let metrics = (metrics, self.metrics.gates.of_target(id.as_str()));
         let parent = Arc::clone(owners.providers.entry(provider.clone()).or_default());
         let endpoint = &target.endpoint;
         let credential = owners.credentials.entry(endpoint.id.clone()).or_insert_with(|| {
-            let parked = self.metrics.credential_parked(endpoint.id.as_str());
+            let parked = self.metrics.targets.credential_parked(endpoint.id.as_str());
             Arc::new(CredentialLive::new(endpoint, parked, Instant::now()))
         });
         let shared = (parent, Arc::clone(credential), Arc::clone(&self.chance));

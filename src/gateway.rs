@@ -69,7 +69,7 @@ impl Gateway {
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
-        let door = Gate::new(metrics.process_gate(), rand::random(), Instant::now());
+        let door = Gate::new(metrics.gates.of_process(), rand::random(), Instant::now());
         let gateway = Self {
             snapshot,
             callers,
@@ -183,17 +183,17 @@ impl Gateway {
     fn look_up_metrics(&self) {
         for reason in DropReason::ALL {
             let lost = self.journal.dropped(reason);
-            self.metrics.set_journal_dropped(reason.as_str(), lost);
+            self.metrics.process.set_journal_dropped(reason.as_str(), lost);
         }
         self.fleet.look_up_metrics(Instant::now());
         let reloads = self.reload_status().unwrap_or_default();
-        self.metrics.set_config_reloads("ok", reloads.good_reloads);
-        self.metrics.set_config_reloads("failed", reloads.failed_reloads);
+        self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
+        self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);
         // Prometheus keeps numbers as doubles, which are exact up to 53 bits.
         let revision = self.snapshot().revision & ((1 << 53) - 1);
-        self.metrics.config_revision.set(i64::try_from(revision).unwrap_or_default());
+        self.metrics.process.config_revision.set(i64::try_from(revision).unwrap_or_default());
         for (reason, lost) in self.tracer.iter().flat_map(|tracer| tracer.dropped()) {
-            self.metrics.set_spans_dropped(reason, lost);
+            self.metrics.process.set_spans_dropped(reason, lost);
         }
     }
 }

@@ -108,7 +108,7 @@ async fn serve(
 /// such requests, as many as they like, and each would cost a row.
 fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejection {
     let (outcome, code) = (Outcome::Rejected.as_str(), rejection.face().code);
-    edge.gateway.metrics.request(kind.as_str(), outcome, code);
+    edge.gateway.metrics.requests.ended(kind.as_str(), outcome, code);
     rejection
 }
 

@@ -178,13 +178,13 @@ struct OpenConnection(Arc<Metrics>);
 
 impl OpenConnection {
     fn new(metrics: Arc<Metrics>) -> Self {
-        metrics.connections.inc();
+        metrics.process.connections.inc();
         Self(metrics)
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections.dec();
+        self.0.process.connections.dec();
     }
 }

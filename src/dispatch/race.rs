@@ -175,14 +175,14 @@ impl Lane {
         let (second, prepared) = match second {
             Ok(second) => second,
             Err(why) => {
-                self.ledger.metrics().hedge_refused(why.as_str());
+                self.ledger.metrics().requests.hedge_refused(why.as_str());
                 return None;
             }
         };
         let Second { position, target, ticket } = second;
         plan.on_second(position);
         account.on_hedge();
-        self.ledger.metrics().hedges.inc();
+        self.ledger.metrics().requests.hedges.inc();
         let input_usd = plan.group.input_usd(position, &plan.demand);
         let start = Start { position, target, ticket, input_usd };
         Some(self.leg(call, (start, prepared), terms, patience(call, plan), account))
@@ -225,7 +225,7 @@ impl Lane {
                 reason = "micro-dollars of one prompt, never below zero"
             )]
             let waste = MicroUsd((input_usd * 1e6) as u64);
-            self.ledger.metrics().hedge_waste.inc_by(waste.0);
+            self.ledger.metrics().requests.hedge_waste.inc_by(waste.0);
             account.on_superseded(span, waste);
         }
     }

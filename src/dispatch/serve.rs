@@ -101,7 +101,7 @@ impl Lane {
                 }
             };
             if account.attempts() > 0 && plan.is_first_on(start.position) {
-                self.ledger.metrics().fallbacks.inc();
+                self.ledger.metrics().requests.fallbacks.inc();
             }
             let attempt = (start, prepared);
             let outcome = self.race(call, plan, scribe, attempt, account).await;
@@ -144,7 +144,7 @@ impl Lane {
         account.on_upstream_wait(pause);
         let target = Arc::clone(plan.group.target(position)?);
         let start = plan.start(position, target, Instant::now()).ok()?;
-        self.ledger.metrics().retries.inc();
+        self.ledger.metrics().requests.retries.inc();
         Some(start)
     }
 

@@ -126,17 +126,17 @@ impl Ledger {
     /// Counts and writes an entry that is complete.
     fn close(&self, entry: Entry, trace: Option<Box<Trace>>) {
         let metrics = &self.metrics;
-        metrics.request(
+        metrics.requests.ended(
             entry.endpoint.as_str(),
             entry.outcome.as_str(),
             entry.error_code.unwrap_or(""),
         );
-        metrics.request_seconds.observe(entry.latency.as_secs_f64());
-        metrics.overhead_seconds.observe(entry.overhead.as_secs_f64());
+        metrics.requests.request_seconds.observe(entry.latency.as_secs_f64());
+        metrics.requests.overhead_seconds.observe(entry.overhead.as_secs_f64());
         if let Some(first_token) = entry.first_token {
-            metrics.first_token_seconds.observe(first_token.as_secs_f64());
+            metrics.requests.first_token_seconds.observe(first_token.as_secs_f64());
         }
-        metrics.degraded(entry.degradation);
+        metrics.requests.degraded(entry.degradation);
         tracing::debug!(
             request.id = %entry.request_id,
             caller.id = %entry.caller,
@@ -167,6 +167,6 @@ impl Ledger {
         #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
         let gap = took.as_secs_f64() / gaps as f64;
         metrics.per_token_seconds.observe(gap);
-        self.metrics.between_tokens_seconds.observe(gap);
+        self.metrics.requests.between_tokens_seconds.observe(gap);
     }
 }

@@ -191,10 +191,10 @@ impl Fleet {
                 || {
                     let fresh = unseen.entry(id.clone()).or_insert_with(|| {
                         let provider = target.endpoint.provider.as_str();
-                        let metrics = nowhere.target(provider, model, id.as_str());
-                        let metrics = (metrics, nowhere.target_gate(id.as_str()));
+                        let metrics = nowhere.targets.of(provider, model, id.as_str());
+                        let metrics = (metrics, nowhere.gates.of_target(id.as_str()));
                         let endpoint = &target.endpoint;
-                        let parked = nowhere.credential_parked(endpoint.id.as_str());
+                        let parked = nowhere.targets.credential_parked(endpoint.id.as_str());
                         let credential = CredentialLive::new(endpoint, parked, Instant::now());
                         let shared =
                             (Arc::default(), Arc::new(credential), Arc::clone(&self.chance));

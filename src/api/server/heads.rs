@@ -78,7 +78,7 @@ impl<S> Heads<S> {
             Rejection::Invalid { problem: problem.to_owned(), param: None }
         };
         // No endpoint was reached.
-        self.metrics.request("none", Outcome::Rejected.as_str(), rejection.face().code);
+        self.metrics.requests.ended("none", Outcome::Rejected.as_str(), rejection.face().code);
         let id = reply::new_request_id();
         let error = ApiError::of(rejection, self.dialect, id.as_str(), Served::default());
         let body = error.into_body();

@@ -10,7 +10,7 @@ use crate::telemetry::Metrics;
 const MS: Duration = Duration::from_millis(1);
 
 fn gate(limit: u32) -> Arc<Gate> {
-    let gate = Gate::new(Metrics::new().process_gate(), 7, Instant::now());
+    let gate = Gate::new(Metrics::new().gates.of_process(), 7, Instant::now());
     gate.set_limit(limit);
     gate
 }

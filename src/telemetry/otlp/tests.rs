@@ -142,10 +142,10 @@ fn exported(metrics: &Metrics) -> BTreeMap<String, Metric> {
 #[test]
 fn histograms_count_between_bounds_and_counters_from_the_start() {
     let metrics = Metrics::new();
-    let target = metrics.target("sim", "tide-small", "sim/tide-small");
+    let target = metrics.targets.of("sim", "tide-small", "sim/tide-small");
     target.used(&Usage { input: 3, output: 100, ..Usage::default() }, 42);
     target.used(&Usage { input: 5, output: 1 << 40, ..Usage::default() }, 0);
-    metrics.connections.set(9);
+    metrics.process.connections.set(9);
     let exported = exported(&metrics);
 
     let tokens = &exported["gen_ai.client.token.usage"];

@@ -33,7 +33,7 @@ fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estim
         text: TextSample::default(),
         known: Usage::default(),
         model: Arc::new(Model::unlisted("m")),
-        metrics: metrics.target("p", "m", "p/m").into(),
+        metrics: metrics.targets.of("p", "m", "p/m").into(),
         trace: None,
     }
 }

@@ -1,0 +1,77 @@
+//! Tests of requests and usage.
+
+use super::*;
+
+#[tokio::test]
+async fn requests_are_listed_by_page() {
+    let admin = Admin::with((1..=5).map(entry).collect()).await;
+    let mut seen = Vec::new();
+    let mut path = "/requests?caller=key_web&limit=2".to_owned();
+    loop {
+        let page = admin.get(&path).await;
+        assert_eq!(page.status, 200);
+        let requests = page.body["data"].as_array().unwrap();
+        seen.extend(requests.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page.body["next_cursor"].as_str() else { break };
+        path = format!("/requests?caller=key_web&limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, ["req_5", "req_4", "req_3", "req_2", "req_1"]);
+
+    let since = "2023-11-15T12:00:03Z";
+    let until = NOW + 4_000;
+    let found = admin.get(&format!("/requests?since={since}&until={until}")).await;
+    let expected = json!({
+        "id": "req_3",
+        "started_at": "2023-11-15T12:00:02.960Z",
+        "ended_at": "2023-11-15T12:00:03.000Z",
+        "caller": "key_web",
+        "endpoint": "messages",
+        "dialect": "anthropic",
+        "streamed": true,
+        "model": "smart",
+        "route": "smart",
+        "target": "openai/gpt-5",
+        "provider": "openai",
+        "served_model": "gpt-5",
+        "outcome": "cut",
+        "failure": "mid_stream",
+        "error_code": null,
+        "status": 200,
+        "attempts": 1,
+        "degradation": 0,
+        "tokens": {
+            "input": 10, "cached_input": 4, "cache_write": 3, "output": 20, "reasoning": 5,
+            "total": 42, "estimated": true,
+        },
+        "cost_usd": "0.001250",
+        "latency_ms": 40,
+        "first_token_ms": 7,
+        "overhead_us": 81,
+        "tags": {"team": "shop"},
+    });
+    assert_eq!(found.body, json!({ "data": [expected], "next_cursor": null }));
+}
+
+#[tokio::test]
+async fn usage_is_added_up() {
+    let admin = Admin::with((1..=4).map(entry).collect()).await;
+    let found = admin.get("/usage?group_by=day,caller&outcome=complete").await;
+    let expected = json!({
+        "data": [{
+            "group": {"day": "2023-11-15", "caller": "key_web"},
+            "requests": 3,
+            "outcomes": {"complete": 3, "failed": 0, "cut": 0, "client_gone": 0, "rejected": 0},
+            "tokens": {
+                "input": 30, "cached_input": 12, "cache_write": 9, "output": 60, "reasoning": 15,
+                "total": 126,
+            },
+            "requests_with_estimated_tokens": 0,
+            "cost_usd": "0.003750",
+        }],
+        "truncated": false,
+    });
+    assert_eq!(found.body, expected);
+    let all = admin.get("/usage").await;
+    assert_eq!(all.body["data"][0]["requests"], 4);
+    assert_eq!(all.body["data"][0]["outcomes"]["cut"], 1);
+}
