@@ -31,7 +31,7 @@ mod tests;
 pub use builtin::builtin_files;
 pub use features::{Feature, Features};
 pub use origin::{BaseUrl, Origin};
-pub use rate::{RateDimension, RateReading, RateWindow, WindowHeaders};
+pub use rate::{RateReading, RateWindow, WindowHeaders};
 
 /// All providers that are known, by id.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! Quantities with their unit in the type: durations, sizes, money, priorities.
+//! Quantities with their unit in the type: durations, sizes, money, priorities; and what limits count.
 
 use std::fmt;
 use std::ops::Add;
@@ -47,6 +47,19 @@ pub struct Ratio(f64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u8")]
 pub struct Priority(u8);
+
+/// What a provider's rate limits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    /// Requests.
+    Requests,
+    /// Tokens of prompt and answer together.
+    Tokens,
+    /// Tokens of prompts.
+    InputTokens,
+    /// Tokens of answers.
+    OutputTokens,
+}
 
 /// Why a quantity could not be read; says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -327,6 +340,24 @@ fn split_unit(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Units travel as text in files and replies.
+// === impl Dimension ===
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens];
+
+    /// The word for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InputTokens => "input_tokens",
+            Self::OutputTokens => "output_tokens",
+        }
+    }
+}
+
 macro_rules! as_text {
     ($($unit:ty, $format:literal, $example:literal, $doc:literal;)*) => {$(
         impl Serialize for $unit {

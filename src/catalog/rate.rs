@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use super::RateHeaders;
+use crate::units::Dimension;
 
 #[cfg(test)]
 mod tests;
@@ -22,19 +23,6 @@ mod tests;
 const EPOCH_SECONDS: f64 = 1e9;
 /// And this one is milliseconds since 1970.
 const EPOCH_MILLIS: f64 = 1e11;
-
-/// What is counted in a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RateDimension {
-    /// Requests.
-    Requests,
-    /// Tokens of prompt and answer together.
-    Tokens,
-    /// Tokens of prompts.
-    InputTokens,
-    /// Tokens of answers.
-    OutputTokens,
-}
 
 /// What one answer says of the provider's limits, as they were when its request was let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +34,7 @@ pub struct RateReading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateWindow {
     /// What it counts.
-    pub dimension: RateDimension,
+    pub dimension: Dimension,
     /// How much the window allows.
     pub limit: Option<u64>,
     /// How much of it is left.
@@ -105,24 +93,6 @@ static ANTHROPIC_OUTPUT: WindowHeaders = window!(
     "anthropic-ratelimit-output-tokens-reset"
 );
 
-// === impl RateDimension ===
-
-impl RateDimension {
-    /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens];
-
-    /// The word for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input_tokens",
-            Self::OutputTokens => "output_tokens",
-        }
-    }
-}
-
 // === impl RateReading ===
 
 impl RateReading {
@@ -130,7 +100,7 @@ impl RateReading {
     /// the two families. `unix_ms` is the time at which the answer came, in milliseconds since
     /// 1970. `None` where no header says what is left.
     pub fn of(headers: &HeaderMap, own: &RateHeaders, unix_ms: u64) -> Option<Self> {
-        use RateDimension as D;
+        use Dimension as D;
         let read = |dimension: D, names: &WindowHeaders| names.read(dimension, headers, unix_ms);
         let general = |dimension: D, names: &WindowHeaders, anthropic: &WindowHeaders| {
             read(dimension, names).or_else(|| read(dimension, anthropic))
@@ -157,7 +127,7 @@ impl RateReading {
     }
 
     /// The window of one dimension.
-    pub fn get(&self, dimension: RateDimension) -> Option<&RateWindow> {
+    pub fn get(&self, dimension: Dimension) -> Option<&RateWindow> {
         self.windows().find(|window| window.dimension == dimension)
     }
 }
@@ -177,12 +147,7 @@ impl WindowHeaders {
         Self { remaining, limit, reset }
     }
 
-    fn read(
-        &self,
-        dimension: RateDimension,
-        headers: &HeaderMap,
-        unix_ms: u64,
-    ) -> Option<RateWindow> {
+    fn read(&self, dimension: Dimension, headers: &HeaderMap, unix_ms: u64) -> Option<RateWindow> {
         let remaining = headers.get(&self.remaining)?.to_str().ok()?.trim();
         let text = |name: &Option<HeaderName>| -> Option<&str> {
             Some(headers.get(name.as_ref()?)?.to_str().ok()?.trim())

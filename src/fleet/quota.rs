@@ -13,11 +13,11 @@ use http::HeaderMap;
 
 use super::health::Health;
 use super::target::TargetLive;
-use crate::catalog::{RateDimension, RateHeaders, RateReading};
+use crate::catalog::{RateHeaders, RateReading};
 use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::policy::ewma::Ewma;
-use crate::policy::quota::{Amounts, Dimension, Mirror, QuotaSettings, Reading, Reservation};
+use crate::policy::quota::{Amounts, Mirror, QuotaSettings, Reading, Reservation};
 
 /// The longest that headers are believed to speak of. One request then asks again, so that a reset
 /// in a year keeps nobody away for a year.
@@ -106,7 +106,7 @@ impl Quota {
 
     fn on_reading(&mut self, reading: &RateReading, started: Instant, now: Instant) {
         for window in reading.windows() {
-            let dimension = dimension(window.dimension);
+            let dimension = window.dimension;
             let Some(remaining) = window.remaining else { continue };
             // Who does not say how much there is has at least what is left.
             let known = self.mirror.known(dimension, now).map(|(limit, _)| limit);
@@ -227,14 +227,5 @@ impl Gauge {
         let mut health = self.live.health.lock();
         let quota = health.quota.get_or_insert_with(|| Box::new(Quota::new()));
         quota.on_reading(&reading, self.started, now);
-    }
-}
-
-fn dimension(counted: RateDimension) -> Dimension {
-    match counted {
-        RateDimension::Requests => Dimension::Requests,
-        RateDimension::Tokens => Dimension::Tokens,
-        RateDimension::InputTokens => Dimension::InputTokens,
-        RateDimension::OutputTokens => Dimension::OutputTokens,
     }
 }

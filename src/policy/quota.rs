@@ -28,19 +28,7 @@ use bucket::Bucket;
 pub use parking::{ParkCause, Parking, ParkingSettings};
 
 use crate::clock::Instant;
-
-/// What a provider counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dimension {
-    /// Requests.
-    Requests,
-    /// Tokens in and out together.
-    Tokens,
-    /// Tokens of prompts.
-    InputTokens,
-    /// Tokens of answers.
-    OutputTokens,
-}
+use crate::units::Dimension;
 
 /// An amount of each dimension, in requests and tokens. A request counts as one request and in all
 /// three token dimensions; a provider limits only some.
@@ -145,24 +133,6 @@ impl Default for QuotaSettings {
             jitter: Duration::from_millis(500),
             cut: 0.8,
             recovery: 0.05,
-        }
-    }
-}
-
-// === impl Dimension ===
-
-impl Dimension {
-    /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens];
-
-    /// The word for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::InputTokens => "input_tokens",
-            Self::OutputTokens => "output_tokens",
         }
     }
 }

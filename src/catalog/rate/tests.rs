@@ -19,12 +19,7 @@ fn own(requests: Option<&'static str>, tokens: Option<&'static str>) -> RateHead
     RateHeaders { requests: requests.map(beside), tokens: tokens.map(beside) }
 }
 
-fn window(
-    dimension: RateDimension,
-    limit: u64,
-    remaining: u64,
-    reset: Option<Duration>,
-) -> RateWindow {
+fn window(dimension: Dimension, limit: u64, remaining: u64, reset: Option<Duration>) -> RateWindow {
     RateWindow { dimension, limit: Some(limit), remaining: Some(remaining), reset }
 }
 
@@ -46,8 +41,8 @@ fn both_families_are_read_without_a_word_from_the_file() {
             ("x-ratelimit-reset-tokens", "7.66s"),
         ]),
         Some(vec![
-            window(RateDimension::Requests, 1_000, 742, Some(Duration::from_millis(5_270_400))),
-            window(RateDimension::Tokens, 6_000, 1_416, Some(Duration::from_millis(7_660))),
+            window(Dimension::Requests, 1_000, 742, Some(Duration::from_millis(5_270_400))),
+            window(Dimension::Tokens, 6_000, 1_416, Some(Duration::from_millis(7_660))),
         ])
     );
     assert_eq!(
@@ -65,10 +60,10 @@ fn both_families_are_read_without_a_word_from_the_file() {
             ("anthropic-ratelimit-output-tokens-reset", "2026-11-21T04:01:30+01:00"),
         ]),
         Some(vec![
-            window(RateDimension::Requests, 4_000, 3_999, Some(Duration::from_secs(1))),
-            window(RateDimension::Tokens, 2_400_000, 2_399_000, Some(Duration::ZERO)),
-            window(RateDimension::InputTokens, 2_000_000, 1_999_000, None),
-            window(RateDimension::OutputTokens, 400_000, 0, Some(Duration::from_secs(90))),
+            window(Dimension::Requests, 4_000, 3_999, Some(Duration::from_secs(1))),
+            window(Dimension::Tokens, 2_400_000, 2_399_000, Some(Duration::ZERO)),
+            window(Dimension::InputTokens, 2_000_000, 1_999_000, None),
+            window(Dimension::OutputTokens, 400_000, 0, Some(Duration::from_secs(90))),
         ])
     );
 }
@@ -76,7 +71,7 @@ fn both_families_are_read_without_a_word_from_the_file() {
 #[test]
 #[rustfmt::skip] // A table reads best as a table.
 fn names_of_a_providers_own_come_from_its_file() {
-    use RateDimension::{Requests, Tokens};
+    use Dimension::{Requests, Tokens};
     let openrouter = own(Some("x-ratelimit-remaining"), None);
     let cerebras = own(Some("x-ratelimit-remaining-requests-day"), Some("x-ratelimit-remaining-tokens-minute"));
     let mistral = own(Some("x-ratelimit-remaining-req-minute"), Some("x-ratelimit-remaining-tokens-minute"));
@@ -107,7 +102,7 @@ fn a_window_without_figures_is_none() {
     assert_eq!(RateReading::of(&headers(&azure), &RateHeaders::default(), NOW), None);
     let odd = [("x-ratelimit-remaining-tokens", "many"), ("x-ratelimit-limit-tokens", "30")];
     let reading = RateReading::of(&headers(&odd), &RateHeaders::default(), NOW).unwrap();
-    let tokens = reading.get(RateDimension::Tokens).unwrap();
+    let tokens = reading.get(Dimension::Tokens).unwrap();
     assert_eq!((tokens.limit, tokens.remaining, tokens.reset), (Some(30), None, None));
 }
 
