@@ -8,9 +8,10 @@ run:
 	cargo build --release --locked
 	target/release/tidegate serve
 
-# Everything CI runs as a test: ours, the official SDKs against a started gateway, OpenAI's schema.
+# Everything CI runs as a test: ours, real PostgreSQL and Redis, the official SDKs against a started
+# gateway, OpenAI's schema.
 test:
-	@scripts/need rust cc python node
+	@scripts/need rust cc python node postgres redis
 	@scripts/sdk-setup
 	@scripts/test
 

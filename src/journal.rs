@@ -120,8 +120,8 @@ struct Shared {
     /// Set while writes fail.
     trouble: watch::Sender<Option<String>>,
     lost_runs: Mutex<Vec<LostRun>>,
-    /// This run's number, once the store has given it one.
-    run_id: Mutex<Option<i64>>,
+    /// This run's number, once the store has given it one, and the ids of its entries.
+    run: Mutex<Option<(i64, row::Ids)>>,
 }
 
 /// The writer is woken when this many entries have come in since the last time, so that a burst
@@ -276,6 +276,10 @@ impl Shared {
 
     fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     fn dropped_total(&self) -> u64 {

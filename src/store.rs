@@ -1,43 +1,45 @@
-//! Durable state: one SQLite file by default.
+//! Durable state: one SQLite file by default, or a PostgreSQL database that many nodes share.
 //!
-//! A store is an address and the knowledge of how to open it. It keeps no pool: the journal's
-//! writer holds one connection for as long as it lives, and everything else (making a key, a query
-//! of the admin API) is rare enough to open one, which takes about a millisecond and costs an idle
-//! gateway nothing. Because nothing is opened before it is needed, a disk that is away when the
-//! gateway starts is the same case as one that goes away later: whoever needs the store gets an
-//! error, says so, and tries again.
+//! A store is an address and the knowledge of how to open it. Nothing is opened before it is needed,
+//! so a disk or a server that is away when the gateway starts is the same case as one that goes away
+//! later: whoever needs the store gets an error, says so, and tries again. Connections are kept for
+//! the next use, and looked at before it: a server that was started again costs no caller an error.
+//!
+//! Both kinds speak one dialect of SQL, see [`migration`]: numbered parameters, 64-bit integers for
+//! numbers, times and booleans, text, and bytes. `Arc<str>` must not be bound: the driver of SQLite
+//! does not know it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqliteConnection};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::any::AnyConnectOptions;
+use sqlx::{Any, AnyConnection, ConnectOptions, Connection, Executor, Transaction};
+use tokio::sync::Semaphore;
 
 mod migration;
-/// Whether another connection holds the lock.
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "5")
-}
-
+#[cfg(test)]
+pub(crate) mod places;
+mod pool;
+mod sql;
 #[cfg(test)]
 mod tests;
+mod url;
 
-/// Where durable state lives: `sqlite:data/tidegate.db`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreUrl {
-    path: PathBuf,
+pub(crate) use pool::Leased;
+use pool::Pool;
+pub(crate) use sql::Sql;
+pub use url::{StoreUrl, StoreUrlError};
+
+/// What keeps a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One file, one gateway.
+    Sqlite,
+    /// A server, any number of gateways.
+    Postgres,
 }
-
-/// Why a store URL is refused; says what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreUrlError(String);
 
 /// Durable state. Clones are the same store. Making one opens nothing: a store that cannot be
 /// opened must not stop the gateway.
@@ -57,19 +59,19 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// The database file could not be opened.
-    #[error("cannot open the database {}", .path.display())]
+    /// The database could not be opened.
+    #[error("cannot open the database {store}")]
     Open {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the server without a password.
+        store: String,
         /// Why.
         source: sqlx::Error,
     },
     /// The tables could not be brought to what this version needs.
-    #[error("cannot migrate the database {}", .path.display())]
+    #[error("cannot migrate the database {store}")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the server without a password.
+        store: String,
         /// Why.
         source: sqlx::migrate::MigrateError,
     },
@@ -81,14 +83,6 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
-}
-
-/// A connection for one query. At most [`READERS`] exist at a time, so that a crowd of operators
-/// cannot take memory or threads from the traffic.
-#[derive(Debug)]
-pub(crate) struct Reader<'a> {
-    pub(crate) connection: SqliteConnection,
-    _permit: SemaphorePermit<'a>,
 }
 
 /// Tells one file from another that took its place under the same name.
@@ -103,81 +97,53 @@ pub(crate) struct FileId {
 #[derive(Debug)]
 struct Shared {
     url: StoreUrl,
-    readers: Semaphore,
+    readers: Pool,
+    writers: Pool,
     /// One migration at a time.
     migrating: Semaphore,
-    /// The file that has this version's tables.
-    migrated: Mutex<Option<FileId>>,
+    /// What has this version's tables.
+    migrated: Mutex<Migrated>,
 }
 
-/// Connections for queries at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Migrated {
+    Nothing,
+    File(FileId),
+    Server,
+}
+
+/// Connections for queries at one time. So few that a crowd of operators cannot take memory or
+/// threads from the traffic.
 pub(crate) const READERS: usize = 4;
+/// Connections that write, at one time, to a server. A file takes one.
+pub(crate) const WRITERS: usize = 8;
 /// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
-
+/// How long a server may take to let somebody in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often and after which pause opening is tried where several make the file at once: the change
 /// to a write-ahead log does not wait for a lock as queries do.
 const OPEN_TRIES: u32 = 5;
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
-
-// === impl StoreUrl ===
-
-impl StoreUrl {
-    /// The SQLite file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Default for StoreUrl {
-    fn default() -> Self {
-        Self { path: PathBuf::from("data/tidegate.db") }
-    }
-}
-
-impl FromStr for StoreUrl {
-    type Err = StoreUrlError;
-
-    fn from_str(url: &str) -> Result<Self, StoreUrlError> {
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Err(StoreUrlError(
-                "PostgreSQL is not supported by this version; use `sqlite:data/tidegate.db`"
-                    .to_owned(),
-            ));
-        }
-        // The URL itself is not repeated: one of another kind may hold a password.
-        let wrong = || {
-            StoreUrlError(
-                "this is no store; write a SQLite file like `sqlite:data/tidegate.db`".to_owned(),
-            )
-        };
-        let path = url.strip_prefix("sqlite:").ok_or_else(wrong)?;
-        // `sqlite:///var/lib/x.db` and `sqlite://data/x.db` are how other tools write it.
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() || path.starts_with(':') || path.ends_with('/') || path.contains('?') {
-            return Err(wrong());
-        }
-        Ok(Self { path: PathBuf::from(path) })
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sqlite:{}", self.path.display())
-    }
-}
 
 // === impl Store ===
 
 impl Store {
     /// A store at `url`. Nothing is opened yet.
     pub fn new(url: StoreUrl) -> Self {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let writers = match url.kind() {
+            Kind::Sqlite => 1,
+            Kind::Postgres => WRITERS,
+        };
         Self {
             shared: Arc::new(Shared {
                 url,
-                readers: Semaphore::new(READERS),
+                readers: Pool::new(READERS),
+                writers: Pool::new(writers),
                 migrating: Semaphore::new(1),
-                migrated: Mutex::new(None),
+                migrated: Mutex::new(Migrated::Nothing),
             }),
         }
     }
@@ -187,73 +153,132 @@ impl Store {
         &self.shared.url
     }
 
+    /// What keeps it.
+    pub fn kind(&self) -> Kind {
+        self.url().kind()
+    }
+
     /// Whether there is certainly nothing in it yet, because its file does not exist.
     pub(crate) fn is_absent(&self) -> bool {
         use std::io::ErrorKind;
         let absent = [ErrorKind::NotFound, ErrorKind::NotADirectory];
-        self.url().path().symlink_metadata().is_err_and(|error| absent.contains(&error.kind()))
+        let path = self.url().path();
+        path.is_some_and(|path| {
+            path.symlink_metadata().is_err_and(|error| absent.contains(&error.kind()))
+        })
     }
 
-    /// The file that stands at the address now, if one does.
+    /// The file that stands at the address now, if one does and the store is a file.
     pub(crate) fn file_id(&self) -> Option<FileId> {
-        FileId::of(self.url().path())
+        self.url().path().and_then(FileId::of)
     }
 
-    /// Opens a connection to tables of this version, making folder, file and tables as needed.
+    /// Opens a connection of one's own to tables of this version, making folder, file and tables as
+    /// needed. For who keeps it; others take [`Store::reader`] or [`Store::writer`].
     ///
     /// # Errors
     ///
     /// Any [`StoreError`] but `Query`.
-    pub(crate) async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        let path = self.url().path();
+    pub(crate) async fn connect(&self) -> Result<AnyConnection, StoreError> {
+        let opened = match self.url().path() {
+            Some(path) => self.open_file(path).await?,
+            None => self.open_server().await,
+        };
+        let opened = opened.inspect_err(|_| {
+            // What comes back may be another one.
+            *self.shared.migrated.lock() = Migrated::Nothing;
+        });
+        let mut connection =
+            opened.map_err(|source| StoreError::Open { store: self.name(), source })?;
+        self.migrate(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// A connection for queries. There are [`READERS`]; who comes later waits for a turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::connect`], and `Query` where no turn comes within five seconds.
+    pub(crate) async fn reader(&self) -> Result<Leased<'_>, StoreError> {
+        self.shared.readers.lease(self).await
+    }
+
+    /// A connection for changes: one at a time on SQLite, which locks the whole file, and up to
+    /// [`WRITERS`] on PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::reader`].
+    pub(crate) async fn writer(&self) -> Result<Leased<'_>, StoreError> {
+        self.shared.writers.lease(self).await
+    }
+
+    /// The store as errors name it.
+    fn name(&self) -> String {
+        match self.url().path() {
+            Some(path) => path.display().to_string(),
+            None => self.url().to_string(),
+        }
+    }
+
+    fn options(&self) -> Result<AnyConnectOptions, sqlx::Error> {
+        let options: AnyConnectOptions = self.url().for_driver().parse()?;
+        Ok(options.disable_statement_logging())
+    }
+
+    async fn open_file(
+        &self,
+        path: &Path,
+    ) -> Result<Result<AnyConnection, sqlx::Error>, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         }
         if self.is_absent() {
             // What comes to stand here is new, even where it gets the old one's number.
-            *self.shared.migrated.lock() = None;
+            *self.shared.migrated.lock() = Migrated::Nothing;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A killed process loses nothing; a power cut may lose the last transactions, never
-            // the file.
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
         let mut tries = 1;
-        let mut connection = loop {
-            match options.connect().await {
-                Ok(connection) => break connection,
+        loop {
+            match self.open_file_once().await {
                 Err(source) if tries < OPEN_TRIES && is_busy(&source) => {
                     tries += 1;
                     tokio::time::sleep(OPEN_PAUSE).await;
                 }
-                Err(source) => return Err(StoreError::Open { path: path.to_owned(), source }),
+                opened => return Ok(opened),
             }
-        };
-        self.migrate(&mut connection).await?;
+        }
+    }
+
+    async fn open_file_once(&self) -> Result<AnyConnection, sqlx::Error> {
+        let mut connection = self.options()?.connect().await?;
+        let busy_ms = BUSY_TIMEOUT.as_millis();
+        // A killed process loses nothing; a power cut may lose the last transactions, never the
+        // file.
+        let pragmas = format!(
+            "PRAGMA busy_timeout = {busy_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL"
+        );
+        connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
         Ok(connection)
     }
 
-    /// Opens a connection for one query.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::connect`].
-    pub(crate) async fn reader(&self) -> Result<Reader<'_>, StoreError> {
-        let permit = self.shared.readers.acquire().await.map_err(|_| StoreError::Query {
-            operation: "wait for a connection",
-            source: sqlx::Error::PoolClosed,
-        })?;
-        Ok(Reader { connection: self.connect().await?, _permit: permit })
+    async fn open_server(&self) -> Result<AnyConnection, sqlx::Error> {
+        let options = self.options()?;
+        match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "the server does not answer",
+            ))),
+        }
     }
 
-    async fn migrate(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let file = self.file_id();
-        let is_migrated = || file.is_some() && *self.shared.migrated.lock() == file;
+    async fn migrate(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        let goal = match self.kind() {
+            Kind::Sqlite => self.file_id().map(Migrated::File),
+            Kind::Postgres => Some(Migrated::Server),
+        };
+        let is_migrated = || goal == Some(*self.shared.migrated.lock());
         if is_migrated() {
             return Ok(());
         }
@@ -262,13 +287,40 @@ impl Store {
         if is_migrated() {
             return Ok(());
         }
-        let path = self.url().path();
-        migration::run(connection)
-            .await
-            .map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
-        *self.shared.migrated.lock() = file;
+        let mut tries = 1;
+        // SQLite knows no lock for this: who comes second, from another process, fails once.
+        while let Err(source) = migration::run(connection, self.kind()).await {
+            if tries == OPEN_TRIES || self.kind() == Kind::Postgres {
+                return Err(StoreError::Migrate { store: self.name(), source });
+            }
+            tries += 1;
+            tokio::time::sleep(OPEN_PAUSE).await;
+        }
+        *self.shared.migrated.lock() = goal.unwrap_or(Migrated::Nothing);
         Ok(())
     }
+}
+
+/// Begins a transaction that writes. SQLite is told so at once: a transaction that turns from
+/// reading to writing fails where another has written meanwhile.
+///
+/// # Errors
+///
+/// Where the database does not answer, or is locked.
+pub(crate) async fn begin(
+    connection: &mut AnyConnection,
+    kind: Kind,
+) -> Result<Transaction<'_, Any>, sqlx::Error> {
+    match kind {
+        Kind::Sqlite => connection.begin_with("BEGIN IMMEDIATE").await,
+        Kind::Postgres => connection.begin().await,
+    }
+}
+
+/// Whether another connection holds the lock.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "5")
 }
 
 // === impl StoreError ===

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use super::key::random_base62;
 use super::{Caller, CallerTable, Callers, KeyHash, SecretKey};
 use crate::ids::CallerId;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 use crate::units::Priority;
 
 /// A key as people see it: never the key itself.
@@ -88,7 +88,7 @@ impl Callers {
     pub async fn load(&self) -> Result<Option<SecretKey>, StoreError> {
         let _one = self.shared.changing.acquire().await;
         let loaded = async {
-            let mut connection = self.shared.store.connect().await?;
+            let mut connection = self.shared.store.writer().await?;
             let made = self.load_admin(&mut connection).await?;
             self.load_table(&mut connection).await?;
             Ok(made)
@@ -150,18 +150,18 @@ impl Callers {
         };
         let failed = StoreError::query("store the key");
         let _one = self.shared.changing.acquire().await;
-        let mut connection = self.shared.store.connect().await?;
+        let mut connection = self.shared.store.writer().await?;
         sqlx::query(
             "INSERT INTO keys (id, name, hash, hint, priority, version, created_at_ms)
-             VALUES (?, ?, ?, ?, ?, 1, ?)",
+             VALUES ($1, $2, $3, $4, $5, 1, $6)",
         )
         .bind(record.id.as_str())
         .bind(&record.name)
         .bind(secret.hash().as_bytes())
         .bind(&record.hint)
-        .bind(priority.level())
+        .bind(i64::from(priority.level()))
         .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
-        .execute(&mut connection)
+        .execute(&mut *connection)
         .await
         .map_err(failed)?;
         self.load_table(&mut connection).await?;
@@ -178,20 +178,21 @@ impl Callers {
         let mut reader = self.shared.store.reader().await?;
         let place: i64 = match after {
             None => i64::MAX,
-            Some(id) => sqlx::query_scalar("SELECT rowid FROM keys WHERE id = ?")
+            Some(id) => sqlx::query_scalar("SELECT created_at_ms FROM keys WHERE id = $1")
                 .bind(id)
-                .fetch_optional(&mut reader.connection)
+                .fetch_optional(&mut *reader)
                 .await
                 .map_err(&failed)?
                 .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?,
         };
         let rows = sqlx::query(
             "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
-             WHERE rowid < ? ORDER BY rowid DESC LIMIT ?",
+             WHERE (created_at_ms, id) < ($1, $2) ORDER BY created_at_ms DESC, id DESC LIMIT $3",
         )
         .bind(place)
+        .bind(after.unwrap_or_default())
         .bind(i64::from(limit))
-        .fetch_all(&mut reader.connection)
+        .fetch_all(&mut *reader)
         .await
         .map_err(&failed)?;
         let records = rows.iter().map(KeyRecord::read).collect::<Result<_, _>>();
@@ -205,7 +206,7 @@ impl Callers {
     /// [`KeyError::Unknown`] or [`KeyError::Store`].
     pub async fn find(&self, id: &str) -> Result<KeyRecord, KeyError> {
         let mut reader = self.shared.store.reader().await?;
-        find_record(&mut reader.connection, id).await
+        find_record(&mut reader, id).await
     }
 
     /// Changes a key, if it still has the version `if_version`, where that is given. The request
@@ -223,8 +224,9 @@ impl Callers {
     ) -> Result<KeyRecord, KeyError> {
         let failed = StoreError::query("change the key");
         let _one = self.shared.changing.acquire().await;
-        let mut connection = self.shared.store.connect().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let kind = self.shared.store.kind();
+        let mut connection = self.shared.store.writer().await?;
+        let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_record(&mut transaction, id).await?;
         if if_version.is_some_and(|version| version != old.version) {
             return Err(KeyError::Changed { version: old.version });
@@ -233,11 +235,10 @@ impl Callers {
         if new == old {
             return Ok(old);
         }
-        let update =
-            "UPDATE keys SET name = ?, priority = ?, version = ?, revoked_at_ms = ? WHERE id = ?";
+        let update = "UPDATE keys SET name = $1, priority = $2, version = $3, revoked_at_ms = $4 WHERE id = $5";
         sqlx::query(update)
             .bind(&new.name)
-            .bind(new.priority.level())
+            .bind(i64::from(new.priority.level()))
             .bind(i64::try_from(new.version).unwrap_or(i64::MAX))
             .bind(new.revoked_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)))
             .bind(id)
@@ -249,7 +250,7 @@ impl Callers {
         Ok(new)
     }
 
-    async fn load_table(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn load_table(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
         let failed = StoreError::query("read the keys");
         let rows = sqlx::query("SELECT id, name, hash, priority, revoked_at_ms FROM keys")
             .fetch_all(connection)
@@ -276,7 +277,7 @@ impl Callers {
     /// Reads the admin key's hash, or makes a key, unless the environment gave one.
     async fn load_admin(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
     ) -> Result<Option<SecretKey>, StoreError> {
         if self.shared.admin_is_given {
             return Ok(None);
@@ -284,13 +285,13 @@ impl Callers {
         let failed = StoreError::query("read or make the admin key");
         let fresh = SecretKey::generate_admin();
         // Whoever is first wins; both read what won.
-        sqlx::query("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(ADMIN_SETTING)
             .bind(fresh.hash().as_bytes())
             .execute(&mut *connection)
             .await
             .map_err(&failed)?;
-        let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?")
+        let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
             .bind(ADMIN_SETTING)
             .fetch_one(connection)
             .await
@@ -302,11 +303,11 @@ impl Callers {
     }
 }
 
-async fn find_record(connection: &mut SqliteConnection, id: &str) -> Result<KeyRecord, KeyError> {
+async fn find_record(connection: &mut AnyConnection, id: &str) -> Result<KeyRecord, KeyError> {
     let failed = StoreError::query("read the key");
     let row = sqlx::query(
         "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
-         WHERE id = ?",
+         WHERE id = $1",
     )
     .bind(id)
     .fetch_optional(connection)
@@ -316,7 +317,7 @@ async fn find_record(connection: &mut SqliteConnection, id: &str) -> Result<KeyR
     Ok(KeyRecord::read(&row).map_err(failed)?)
 }
 
-fn priority(row: &SqliteRow) -> Result<Priority, sqlx::Error> {
+fn priority(row: &AnyRow) -> Result<Priority, sqlx::Error> {
     let level: i64 = row.try_get("priority")?;
     Priority::try_from(level.unsigned_abs()).map_err(|error| sqlx::Error::Decode(error.into()))
 }
@@ -338,7 +339,7 @@ fn checked_name(name: &str) -> Result<&str, KeyError> {
 // === impl KeyRecord ===
 
 impl KeyRecord {
-    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let count = |number: i64| number.max(0).unsigned_abs();
         let revoked_at_ms: Option<i64> = row.try_get("revoked_at_ms")?;
         Ok(Self {

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
+use crate::store::places::places;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -13,7 +14,11 @@ fn store_in(folder: &tempfile::TempDir) -> Store {
 }
 
 async fn loaded_callers(folder: &tempfile::TempDir) -> Callers {
-    let callers = Callers::new(store_in(folder), None);
+    loaded(&store_in(folder)).await
+}
+
+async fn loaded(store: &Store) -> Callers {
+    let callers = Callers::new(store.clone(), None);
     callers.load().await.unwrap();
     callers
 }
@@ -32,40 +37,45 @@ fn revoke() -> KeyChange {
 
 #[tokio::test]
 async fn modes_decide_who_may_call() {
-    use AuthMode::{Auto, Keys, Open};
-    let folder = tempfile::tempdir().unwrap();
-    let callers = loaded_callers(&folder).await;
-    let good = Some("tg-good");
-    let anybody = "anonymous";
-    // Before the first key: mode, loopback, without a key, with an unknown one.
-    for (mode, is_loopback, without, with) in [
-        (Auto, true, anybody, anybody),
-        (Auto, false, "401", "401"),
-        (Keys, true, "401", "401"),
-        (Open, false, anybody, anybody),
-    ] {
-        assert_eq!(verdict(&callers, None, mode, is_loopback), without, "{mode:?}");
-        assert_eq!(verdict(&callers, good, mode, is_loopback), with, "{mode:?}");
-    }
+    for place in places() {
+        use AuthMode::{Auto, Keys, Open};
+        let callers = loaded(&place.store).await;
+        let good = Some("tg-good");
+        let anybody = "anonymous";
+        // Before the first key: mode, loopback, without a key, with an unknown one.
+        for (mode, is_loopback, without, with) in [
+            (Auto, true, anybody, anybody),
+            (Auto, false, "401", "401"),
+            (Keys, true, "401", "401"),
+            (Open, false, anybody, anybody),
+        ] {
+            assert_eq!(verdict(&callers, None, mode, is_loopback), without, "{mode:?}");
+            assert_eq!(verdict(&callers, good, mode, is_loopback), with, "{mode:?}");
+        }
 
-    let (record, secret) = callers.create("web", Priority::default(), NOW).await.unwrap();
-    let key = secret.reveal();
-    assert_eq!(callers.any_key_exists(), Some(true));
-    // With a key: mode, loopback, without it, with a wrong one, with it.
-    for (mode, is_loopback, without, wrong, right) in [
-        (Auto, true, "401", "401", "web"),
-        (Auto, false, "401", "401", "web"),
-        (Keys, true, "401", "401", "web"),
-        (Open, true, anybody, anybody, "web"),
-    ] {
-        assert_eq!(verdict(&callers, None, mode, is_loopback), without, "{mode:?}");
-        assert_eq!(verdict(&callers, good, mode, is_loopback), wrong, "{mode:?}");
-        assert_eq!(verdict(&callers, Some(key), mode, is_loopback), right, "{mode:?}");
-    }
+        let (record, secret) = callers.create("web", Priority::default(), NOW).await.unwrap();
+        let key = secret.reveal();
+        assert_eq!(callers.any_key_exists(), Some(true));
+        // With a key: mode, loopback, without it, with a wrong one, with it.
+        for (mode, is_loopback, without, wrong, right) in [
+            (Auto, true, "401", "401", "web"),
+            (Auto, false, "401", "401", "web"),
+            (Keys, true, "401", "401", "web"),
+            (Open, true, anybody, anybody, "web"),
+        ] {
+            assert_eq!(verdict(&callers, None, mode, is_loopback), without, "{mode:?}");
+            assert_eq!(verdict(&callers, good, mode, is_loopback), wrong, "{mode:?}");
+            assert_eq!(verdict(&callers, Some(key), mode, is_loopback), right, "{mode:?}");
+        }
 
-    callers.change(record.id.as_str(), &revoke(), None, NOW).await.unwrap();
-    assert_eq!(verdict(&callers, Some(key), Keys, true), "401");
-    assert_eq!(verdict(&callers, None, Auto, true), "401", "a revoked key does not open the gate");
+        callers.change(record.id.as_str(), &revoke(), None, NOW).await.unwrap();
+        assert_eq!(verdict(&callers, Some(key), Keys, true), "401");
+        assert_eq!(
+            verdict(&callers, None, Auto, true),
+            "401",
+            "a revoked key does not open the gate"
+        );
+    }
 }
 
 #[tokio::test]
@@ -141,14 +151,15 @@ async fn a_store_that_cannot_be_made_holds_no_key() {
 
 #[tokio::test]
 async fn the_admin_key_is_made_once_and_found_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let callers = Callers::new(store_in(&folder), None);
-    let made = callers.load().await.unwrap().expect("made at the first start");
-    assert!(callers.load().await.unwrap().is_none());
-    let again = loaded_callers(&folder).await;
-    again.authenticate_admin(Some(made.reveal())).unwrap();
-    for wrong in [None, Some(""), Some("tga-wrong")] {
-        assert_eq!(again.authenticate_admin(wrong).unwrap_err().face().status, 401);
+    for place in places() {
+        let callers = Callers::new(place.store.clone(), None);
+        let made = callers.load().await.unwrap().expect("made at the first start");
+        assert!(callers.load().await.unwrap().is_none());
+        let again = loaded(&place.store).await;
+        again.authenticate_admin(Some(made.reveal())).unwrap();
+        for wrong in [None, Some(""), Some("tga-wrong")] {
+            assert_eq!(again.authenticate_admin(wrong).unwrap_err().face().status, 401);
+        }
     }
 }
 
@@ -167,53 +178,55 @@ async fn the_admin_key_of_the_environment_comes_before_the_stored_one() {
 
 #[tokio::test]
 async fn changes_need_the_version_that_was_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let callers = loaded_callers(&folder).await;
-    let (record, _) = callers.create("web", Priority::default(), NOW).await.unwrap();
-    let id = record.id.as_str();
-    let rename = |name: &str| KeyChange { name: Some(name.to_owned()), ..KeyChange::default() };
+    for place in places() {
+        let callers = loaded(&place.store).await;
+        let (record, _) = callers.create("web", Priority::default(), NOW).await.unwrap();
+        let id = record.id.as_str();
+        let rename = |name: &str| KeyChange { name: Some(name.to_owned()), ..KeyChange::default() };
 
-    let renamed = callers.change(id, &rename("shop"), Some(1), NOW).await.unwrap();
-    assert_eq!((renamed.name.as_str(), renamed.version), ("shop", 2));
-    let stale = callers.change(id, &rename("late"), Some(1), NOW).await.unwrap_err();
-    assert!(matches!(stale, KeyError::Changed { version: 2 }), "{stale:?}");
-    let same = callers.change(id, &rename("shop"), Some(2), NOW).await.unwrap();
-    assert_eq!(same.version, 2);
+        let renamed = callers.change(id, &rename("shop"), Some(1), NOW).await.unwrap();
+        assert_eq!((renamed.name.as_str(), renamed.version), ("shop", 2));
+        let stale = callers.change(id, &rename("late"), Some(1), NOW).await.unwrap_err();
+        assert!(matches!(stale, KeyError::Changed { version: 2 }), "{stale:?}");
+        let same = callers.change(id, &rename("shop"), Some(2), NOW).await.unwrap();
+        assert_eq!(same.version, 2);
 
-    let revoked = callers.change(id, &revoke(), None, NOW + 5).await.unwrap();
-    assert_eq!(revoked.revoked_at_ms, Some(NOW + 5));
-    let again = callers.change(id, &revoke(), None, NOW + 9).await.unwrap();
-    assert_eq!(again, revoked);
-    assert_eq!(callers.find(id).await.unwrap(), revoked);
+        let revoked = callers.change(id, &revoke(), None, NOW + 5).await.unwrap();
+        assert_eq!(revoked.revoked_at_ms, Some(NOW + 5));
+        let again = callers.change(id, &revoke(), None, NOW + 9).await.unwrap();
+        assert_eq!(again, revoked);
+        assert_eq!(callers.find(id).await.unwrap(), revoked);
 
-    let unknown = callers.change("key_none", &revoke(), None, NOW).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "no key has the id `key_none`");
+        let unknown = callers.change("key_none", &revoke(), None, NOW).await.unwrap_err();
+        assert_eq!(unknown.to_string(), "no key has the id `key_none`");
+    }
 }
 
 #[tokio::test]
 async fn no_request_is_more_urgent_than_its_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let callers = loaded_callers(&folder).await;
-    let level = |level| Priority::try_from(level).unwrap();
-    let (record, secret) = callers.create("nightly", level(3), NOW).await.unwrap();
-    let priority_of = |key: Option<&str>, mode, asked: Option<u64>| {
-        let caller = callers.authenticate(key, mode, true).unwrap();
-        caller.priority_of(asked.map(level)).level()
-    };
-    let key = Some(secret.reveal());
-    // What is asked for, what a key of priority 3 gets, what somebody without a key gets.
-    for (asked, with_key, without) in
-        [(None, 3, 2), (Some(0), 3, 1), (Some(1), 3, 1), (Some(3), 3, 3), (Some(4), 4, 4)]
-    {
-        assert_eq!(priority_of(key, AuthMode::Keys, asked), with_key, "{asked:?}");
-        assert_eq!(priority_of(None, AuthMode::Open, asked), without, "{asked:?}");
-    }
+    for place in places() {
+        let callers = loaded(&place.store).await;
+        let level = |level| Priority::try_from(level).unwrap();
+        let (record, secret) = callers.create("nightly", level(3), NOW).await.unwrap();
+        let priority_of = |key: Option<&str>, mode, asked: Option<u64>| {
+            let caller = callers.authenticate(key, mode, true).unwrap();
+            caller.priority_of(asked.map(level)).level()
+        };
+        let key = Some(secret.reveal());
+        // What is asked for, what a key of priority 3 gets, what somebody without a key gets.
+        for (asked, with_key, without) in
+            [(None, 3, 2), (Some(0), 3, 1), (Some(1), 3, 1), (Some(3), 3, 3), (Some(4), 4, 4)]
+        {
+            assert_eq!(priority_of(key, AuthMode::Keys, asked), with_key, "{asked:?}");
+            assert_eq!(priority_of(None, AuthMode::Open, asked), without, "{asked:?}");
+        }
 
-    let change = KeyChange { priority: Some(Priority::HIGHEST), ..KeyChange::default() };
-    let changed = callers.change(record.id.as_str(), &change, None, NOW).await.unwrap();
-    assert_eq!((changed.priority, changed.version), (Priority::HIGHEST, 2));
-    assert_eq!(callers.find(record.id.as_str()).await.unwrap(), changed);
-    assert_eq!(priority_of(key, AuthMode::Keys, Some(0)), 0);
+        let change = KeyChange { priority: Some(Priority::HIGHEST), ..KeyChange::default() };
+        let changed = callers.change(record.id.as_str(), &change, None, NOW).await.unwrap();
+        assert_eq!((changed.priority, changed.version), (Priority::HIGHEST, 2));
+        assert_eq!(callers.find(record.id.as_str()).await.unwrap(), changed);
+        assert_eq!(priority_of(key, AuthMode::Keys, Some(0)), 0);
+    }
 }
 
 #[tokio::test]
@@ -249,17 +262,19 @@ async fn names_are_checked() {
 
 #[tokio::test]
 async fn lists_go_on_where_the_page_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let callers = loaded_callers(&folder).await;
-    for name in ["one", "two", "three"] {
-        callers.create(name, Priority::default(), NOW).await.unwrap();
+    for place in places() {
+        let callers = loaded(&place.store).await;
+        for (name, at) in [("one", NOW), ("two", NOW + 1), ("three", NOW + 2)] {
+            callers.create(name, Priority::default(), at).await.unwrap();
+        }
+        let names =
+            |page: &[KeyRecord]| -> Vec<_> { page.iter().map(|k| k.name.clone()).collect() };
+        let first = callers.list(None, 2).await.unwrap();
+        assert_eq!(names(&first), ["three", "two"]);
+        let second = callers.list(Some(first[1].id.as_str()), 2).await.unwrap();
+        assert_eq!(names(&second), ["one"]);
+        assert!(matches!(callers.list(Some("key_none"), 2).await, Err(KeyError::Unknown { .. })));
     }
-    let names = |page: &[KeyRecord]| -> Vec<_> { page.iter().map(|k| k.name.clone()).collect() };
-    let first = callers.list(None, 2).await.unwrap();
-    assert_eq!(names(&first), ["three", "two"]);
-    let second = callers.list(Some(first[1].id.as_str()), 2).await.unwrap();
-    assert_eq!(names(&second), ["one"]);
-    assert!(matches!(callers.list(Some("key_none"), 2).await, Err(KeyError::Unknown { .. })));
 }
 
 #[tokio::test]

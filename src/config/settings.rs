@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::conduct::{
     Conduct, ConductSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
 };
 use crate::callers::AuthMode;
+use crate::store::StoreUrl;
 use crate::units::{ByteCount, HumanDuration};
 
 /// Where the gateway listens and what it takes from a caller.
@@ -85,7 +86,11 @@ pub struct AuthSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// `sqlite:` and the path of the database file, relative to the working directory.
+    /// `sqlite:` and the path of the database file, relative to the working directory. Or
+    /// `postgres://user:password@host:5432/database`, which many gateways may share; `?sslmode=`,
+    /// `sslrootcert=`, `sslcert=` and `sslkey=` may follow. A password that shall not stand here
+    /// comes from the environment, `PGPASSWORD` or the file that `PGPASSFILE` names.
+    #[serde(serialize_with = "without_password")]
     pub url: String,
 }
 
@@ -112,6 +117,14 @@ pub struct DefaultsSettings {
     pub rank: RankSettings,
     /// How often a request is tried.
     pub retry: RetrySettings,
+}
+
+/// The running configuration is shown to operators.
+fn without_password<S: Serializer>(url: &str, to: S) -> Result<S::Ok, S::Error> {
+    match url.parse::<StoreUrl>() {
+        Ok(url) => to.collect_str(&url),
+        Err(_) => to.serialize_str("<wrong>"),
+    }
 }
 
 // === impl DefaultsSettings ===

@@ -2,13 +2,14 @@
 //!
 //! Both read at most a bounded number of rows into memory, however large the table is.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use jiff::civil::Date;
+use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::row::{COLUMNS, ended_at_ms, first_id_of};
 use super::{Journal, Outcome};
 use crate::chat::Usage;
-use crate::store::StoreError;
+use crate::store::{Sql, StoreError};
 use crate::units::MicroUsd;
 
 /// Which requests. Fields that are not given do not restrict.
@@ -117,16 +118,17 @@ impl Journal {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<StoredRequest>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
-        query.push(COLUMNS.join(", ")).push(" FROM requests");
+        let mut query = Sql::new("SELECT ");
+        query.push(&COLUMNS.join(", ")).push(" FROM requests");
         push_filter(&mut query, filter);
         if let Some(before) = before {
-            query.push(" AND id < ").push_bind(before);
+            query.push(" AND id < ").bind(before);
         }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit.min(Self::MAX_PAGE)));
+        query.push(" ORDER BY id DESC LIMIT ").bind(i64::from(limit.min(Self::MAX_PAGE)));
         let mut reader = self.store.reader().await?;
         let failed = StoreError::query("read requests from the journal");
-        let rows = query.build().fetch_all(&mut reader.connection).await.map_err(&failed)?;
+        let rows =
+            query.query().map_err(&failed)?.fetch_all(&mut *reader).await.map_err(&failed)?;
         rows.iter().map(StoredRequest::read).collect::<Result<_, _>>().map_err(failed)
     }
 
@@ -141,13 +143,12 @@ impl Journal {
         filter: &RequestFilter,
         keys: &[UsageKey],
     ) -> Result<Vec<UsageSum>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*)");
+        let mut query = Sql::new("SELECT count(*)");
         for outcome in Outcome::ALL {
-            query.push(", total(outcome = ").push_bind(outcome.as_str()).push(")");
+            query.push(", count(CASE WHEN outcome = ").bind(outcome.as_str()).push(" THEN 1 END)");
         }
         for column in SUMMED {
-            // `total` is a float and cannot overflow; it is exact up to 2^53.
-            query.push(", total(").push(column).push(")");
+            query.push(", ").push(&total(column));
         }
         for key in keys {
             query.push(", ").push(key.sql());
@@ -156,17 +157,16 @@ impl Journal {
         push_filter(&mut query, filter);
         if !keys.is_empty() {
             let positions = (0..keys.len()).map(|at| (at + FIRST_KEY + 1).to_string());
-            query.push(" GROUP BY ").push(positions.collect::<Vec<_>>().join(", "));
+            query.push(" GROUP BY ").push(&positions.collect::<Vec<_>>().join(", "));
         }
-        query.push(" ORDER BY total(cost_micro_usd) DESC, count(*) DESC LIMIT ");
-        query.push_bind(i64::from(Self::MAX_GROUPS));
+        let cost = total("cost_micro_usd");
+        query.push(" ORDER BY ").push(&cost).push(" DESC, count(*) DESC LIMIT ");
+        query.bind(i64::from(Self::MAX_GROUPS));
         let mut reader = self.store.reader().await?;
         let failed = StoreError::query("add up the journal");
-        let rows = query.build().fetch_all(&mut reader.connection).await.map_err(&failed)?;
-        rows.iter()
-            .map(|row| UsageSum::read(row, keys.len()))
-            .collect::<Result<_, _>>()
-            .map_err(failed)
+        let rows =
+            query.query().map_err(&failed)?.fetch_all(&mut *reader).await.map_err(&failed)?;
+        rows.iter().map(|row| UsageSum::read(row, keys)).collect::<Result<_, _>>().map_err(failed)
     }
 }
 
@@ -183,29 +183,34 @@ const SUMMED: [&str; 7] = [
 /// Where the group's values begin: after the count, the outcomes and the sums.
 const FIRST_KEY: usize = 1 + Outcome::ALL.len() + SUMMED.len();
 
-fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &RequestFilter) {
-    query.push(" WHERE id >= ").push_bind(filter.since_ms.map_or(0, first_id_of));
+/// A sum as a float, which cannot overflow and is exact up to 2^53.
+fn total(column: &str) -> String {
+    format!("coalesce(sum(CAST({column} AS DOUBLE PRECISION)), 0.0)")
+}
+
+fn push_filter(query: &mut Sql, filter: &RequestFilter) {
+    query.push(" WHERE id >= ").bind(filter.since_ms.map_or(0, first_id_of));
     if let Some(until_ms) = filter.until_ms {
-        query.push(" AND id < ").push_bind(first_id_of(until_ms));
+        query.push(" AND id < ").bind(first_id_of(until_ms));
     }
     let names = [("caller", &filter.caller), ("route", &filter.route), ("target", &filter.target)];
     for (column, value) in names {
         if let Some(value) = value {
-            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+            query.push(" AND ").push(column).push(" = ").bind(value.clone());
         }
     }
     if let Some(model) = &filter.model {
-        query.push(" AND ").push_bind(model.clone()).push(" IN (model_asked, model_served)");
+        query.push(" AND ").bind(model.clone()).push(" IN (model_asked, model_served)");
     }
     if let Some(outcome) = filter.outcome {
-        query.push(" AND outcome = ").push_bind(outcome.as_str());
+        query.push(" AND outcome = ").bind(outcome.as_str());
     }
 }
 
 // === impl StoredRequest ===
 
 impl StoredRequest {
-    fn read(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let count = |column| row.try_get::<i64, _>(column).map(|n| n.max(0).unsigned_abs());
         let place = row.try_get("id")?;
         let first_token_ms: Option<i64> = row.try_get("first_token_ms")?;
@@ -222,7 +227,7 @@ impl StoredRequest {
             target: row.try_get("target")?,
             provider: row.try_get("provider")?,
             model_served: row.try_get("model_served")?,
-            streamed: row.try_get("streamed")?,
+            streamed: count("streamed")? != 0,
             outcome: row.try_get("outcome")?,
             failure: row.try_get("failure")?,
             error_code: row.try_get("error_code")?,
@@ -236,7 +241,7 @@ impl StoredRequest {
                 output: count("output")?,
                 reasoning: count("reasoning")?,
             },
-            usage_estimated: row.try_get("usage_estimated")?,
+            usage_estimated: count("usage_estimated")? != 0,
             cost: MicroUsd(count("cost_micro_usd")?),
             latency_ms: count("latency_ms")?,
             first_token_ms: first_token_ms.map(|ms| ms.max(0).unsigned_abs()),
@@ -271,7 +276,22 @@ impl UsageKey {
             Self::Target => "target",
             Self::Model => "coalesce(model_served, model_asked)",
             // Milliseconds of the end over those of a day, as text like the others.
-            Self::Day => "date((id >> 20) / 1000, 'unixepoch')",
+            Self::Day => "CAST((id >> 20) / 86400000 AS TEXT)",
+        }
+    }
+
+    /// The group as people read it.
+    fn shown(self, value: Option<String>) -> Option<String> {
+        match self {
+            Self::Caller | Self::Route | Self::Target | Self::Model => value,
+            Self::Day => {
+                let day = value?.parse::<i32>().ok()?;
+                let epoch = Date::constant(1970, 1, 1);
+                epoch
+                    .checked_add(jiff::Span::new().try_days(day).ok()?)
+                    .ok()
+                    .map(|day| day.to_string())
+            }
         }
     }
 }
@@ -279,16 +299,19 @@ impl UsageKey {
 // === impl UsageSum ===
 
 impl UsageSum {
-    fn read(row: &SqliteRow, keys: usize) -> Result<Self, sqlx::Error> {
+    fn read(row: &AnyRow, keys: &[UsageKey]) -> Result<Self, sqlx::Error> {
         // Sums are floats that hold whole numbers.
         let sum = |at: usize| row.try_get::<f64, _>(at).map(|total| total as u64);
+        let count = |at: usize| row.try_get::<i64, _>(at).map(|n| n.max(0).unsigned_abs());
         let mut outcomes = [0; 5];
         for (at, outcome) in outcomes.iter_mut().enumerate() {
-            *outcome = sum(1 + at)?;
+            *outcome = count(1 + at)?;
         }
+        let group = keys.iter().enumerate();
+        let group = group.map(|(at, key)| Ok(key.shown(row.try_get(FIRST_KEY + at)?)));
         Ok(Self {
-            group: (0..keys).map(|at| row.try_get(FIRST_KEY + at)).collect::<Result<_, _>>()?,
-            requests: row.try_get::<i64, _>(0)?.max(0).unsigned_abs(),
+            group: group.collect::<Result<_, sqlx::Error>>()?,
+            requests: count(0)?,
             outcomes,
             usage: Usage {
                 input: sum(6)?,

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 use sqlx::Arguments;
+use sqlx::any::AnyArguments;
 use sqlx::error::BoxDynError;
-use sqlx::sqlite::SqliteArguments;
 
 use super::Entry;
+use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
 pub(super) const COLUMNS: [&str; 29] = [
@@ -40,8 +41,19 @@ pub(super) const COLUMNS: [&str; 29] = [
     "tags",
 ];
 
-/// Bits of an id below the millisecond.
-const ID_BITS: u32 = 20;
+/// Bits of an id below the millisecond: those of the run, and those that count.
+const ID_BITS: u32 = RUN_BITS + COUNT_BITS;
+const RUN_BITS: u32 = 10;
+const COUNT_BITS: u32 = 10;
+
+/// Gives the ids of one run. Runs of several nodes write to one table at once: each has its own ids
+/// within every millisecond, so that none needs to ask for one, and a batch that is written again,
+/// because nobody knows whether it was written, has the ids that it had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ids {
+    run: i64,
+    last: i64,
+}
 
 /// The smallest id of a millisecond.
 pub(super) fn first_id_of(unix_ms: u64) -> i64 {
@@ -54,23 +66,55 @@ pub(super) fn ended_at_ms(id: i64) -> u64 {
     id.max(0).unsigned_abs() >> ID_BITS
 }
 
-/// The id of an entry: the millisecond in which it ended, but above the id before it. Entries
-/// arrive nearly in order, so the difference is at most the time they waited in the queue.
-pub(super) fn id_of(entry: &Entry, last_id: i64) -> i64 {
-    let latency_ms = u64::try_from(entry.latency.as_millis()).unwrap_or(u64::MAX);
-    let ended_at_ms = entry.started_at_ms.saturating_add(latency_ms);
-    first_id_of(ended_at_ms).max(last_id.saturating_add(1))
+// === impl Ids ===
+
+impl Ids {
+    /// Ids of a run, all of them above `last`.
+    pub(super) fn new(run_id: i64, last: i64) -> Self {
+        Self { run: (run_id & ((1 << RUN_BITS) - 1)) << COUNT_BITS, last }
+    }
+
+    /// The id of an entry: the millisecond in which it ended, but above the id before it. Entries
+    /// arrive nearly in order, so the difference is at most the time they waited in the queue.
+    pub(super) fn of(&mut self, entry: &Entry) -> i64 {
+        let latency_ms = u64::try_from(entry.latency.as_millis()).unwrap_or(u64::MAX);
+        let ended_at_ms = entry.started_at_ms.saturating_add(latency_ms);
+        self.last = self.first_in(ended_at_ms).max(self.next());
+        self.last
+    }
+
+    fn first_in(self, unix_ms: u64) -> i64 {
+        first_id_of(unix_ms) | self.run
+    }
+
+    /// The smallest id of this run above the last one.
+    fn next(self) -> i64 {
+        let this_ms = ended_at_ms(self.last);
+        let next = self.last.saturating_add(1).max(self.first_in(this_ms));
+        let is_of_this_run = next >> COUNT_BITS == self.first_in(this_ms) >> COUNT_BITS;
+        if is_of_this_run { next } else { self.first_in(this_ms.saturating_add(1)) }
+    }
 }
 
-/// `INSERT` for `rows` rows.
-pub(super) fn insert_sql(rows: usize) -> String {
-    let marks = format!("({})", ["?"; COLUMNS.len()].join(","));
-    let values = vec![marks.as_str(); rows].join(",");
-    format!("INSERT INTO requests ({}) VALUES {values}", COLUMNS.join(","))
+/// `INSERT` for `rows` rows. A row that is there was written before, see [`Ids`].
+pub(super) fn insert_sql(kind: Kind, rows: usize) -> String {
+    let mut count = 0;
+    let mut value = || {
+        count += 1;
+        match kind {
+            // SQLite looks numbered ones up one by one, which costs more than the writing.
+            Kind::Sqlite => "?".to_owned(),
+            Kind::Postgres => format!("${count}"),
+        }
+    };
+    let rows: Vec<_> =
+        (0..rows).map(|_| format!("({})", COLUMNS.map(|_| value()).join(","))).collect();
+    let (columns, rows) = (COLUMNS.join(","), rows.join(","));
+    format!("INSERT INTO requests ({columns}) VALUES {rows} ON CONFLICT (id) DO NOTHING")
 }
 
 /// Gives one row's values.
-pub(super) fn bind(to: &mut SqliteArguments, id: i64, entry: &Entry) -> Result<(), BoxDynError> {
+pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), BoxDynError> {
     to.add(id)?;
     to.add(entry.request_id.as_str())?;
     to.add(int(entry.started_at_ms))?;
@@ -82,7 +126,7 @@ pub(super) fn bind(to: &mut SqliteArguments, id: i64, entry: &Entry) -> Result<(
     to.add(entry.target.as_ref().map(|name| name.as_str()))?;
     to.add(entry.provider.as_ref().map(|name| name.as_str()))?;
     to.add(entry.model_served.as_ref().map(|name| name.as_str()))?;
-    to.add(entry.streamed)?;
+    to.add(i64::from(entry.streamed))?;
     to.add(entry.outcome.as_str())?;
     to.add(entry.failure.map(|kind| kind.as_str()))?;
     to.add(entry.error_code)?;
@@ -94,7 +138,7 @@ pub(super) fn bind(to: &mut SqliteArguments, id: i64, entry: &Entry) -> Result<(
     to.add(int(entry.usage.cache_write))?;
     to.add(int(entry.usage.output))?;
     to.add(int(entry.usage.reasoning))?;
-    to.add(entry.usage_estimated)?;
+    to.add(i64::from(entry.usage_estimated))?;
     to.add(int(entry.cost.0))?;
     to.add(int(entry.latency.as_millis()))?;
     to.add(entry.first_token.map(|time| int(time.as_millis())))?;
@@ -111,7 +155,7 @@ fn tags(entry: &Entry) -> Option<String> {
     Some(Value::Object(object.collect()).to_string())
 }
 
-/// SQLite counts to 2^63 - 1.
+/// Databases count to 2^63 - 1.
 pub(super) fn int(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

@@ -1,20 +1,22 @@
 //! One connection of the writer, on one file, within one run.
 
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr, SqliteConnection};
+use parking_lot::Mutex;
+use sqlx::any::AnyArguments;
+use sqlx::{AnyConnection, Arguments, AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr};
 
-use super::row;
+use super::row::{self, Ids};
 use super::{Entry, LostRun, Shared};
-use crate::store::{FileId, Store, StoreError};
+use crate::store::{self, FileId, Kind, Sql, Store, StoreError};
 
 /// A connection that writes requests and the counts of this run.
 #[derive(Debug)]
 pub(super) struct Session {
-    connection: SqliteConnection,
+    /// Never locked. Threads may not share a connection as they may the writer that holds this.
+    connection: Mutex<AnyConnection>,
     store: Store,
     file: Option<FileId>,
     run_id: i64,
-    last_id: i64,
+    ids: Ids,
     inserts: [(usize, SqlStr); INSERT_ROWS.len()],
 }
 
@@ -34,6 +36,9 @@ const INSERT_ROWS: [usize; 4] = [100, 25, 5, 1];
 /// Rows deleted in one statement, four times a second: more than any traffic brings, and a few
 /// milliseconds of work.
 const DELETE_ROWS: i64 = 5_000;
+/// Where the numbers of runs begin among PostgreSQL's advisory locks; "tide" in ASCII. A session
+/// holds the lock of its run, so that a run whose lock is free is known to be dead.
+const LOCKS_OF_RUNS: i64 = 0x7469_6465 << 32;
 
 // === impl Session ===
 
@@ -47,25 +52,39 @@ impl Session {
         let mut connection = store.connect().await?;
         let file = store.file_id();
         let failed = StoreError::query("begin the run in the journal");
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-        let known = *shared.run_id.lock();
-        let lost = if known.is_none() {
-            find_lost_runs(&mut transaction).await.map_err(&failed)?
-        } else {
-            Vec::new()
+        let kind = store.kind();
+        let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
+        let known = *shared.run.lock();
+        let lost = match known {
+            None => find_lost_runs(&mut transaction, kind).await.map_err(&failed)?,
+            Some(_) => Vec::new(),
         };
-        let run_id = begin_run(&mut transaction, known, now_ms).await.map_err(&failed)?;
-        let last_id = sqlx::query_scalar::<_, Option<i64>>("SELECT max(id) FROM requests")
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(&failed)?
-            .unwrap_or(0);
+        let (run_id, ids) = match known {
+            None => {
+                let run_id = begin_run(&mut transaction, now_ms).await.map_err(&failed)?;
+                let last = last_id(&mut transaction, kind).await.map_err(&failed)?;
+                (run_id, Ids::new(run_id, last))
+            }
+            Some((run_id, ids)) => {
+                go_on_with(&mut transaction, run_id, now_ms).await.map_err(&failed)?;
+                (run_id, ids)
+            }
+        };
         transaction.commit().await.map_err(&failed)?;
-        *shared.run_id.lock() = Some(run_id);
+        if kind == Kind::Postgres {
+            lock_run(&mut connection, run_id).await.map_err(&failed)?;
+        }
+        *shared.run.lock() = Some((run_id, ids));
         shared.on_lost_runs(lost);
-        let inserts =
-            INSERT_ROWS.map(|rows| (rows, AssertSqlSafe(row::insert_sql(rows)).into_sql_str()));
-        Ok(Self { connection, store: store.clone(), file, run_id, last_id, inserts })
+        let inserts = INSERT_ROWS
+            .map(|rows| (rows, AssertSqlSafe(row::insert_sql(kind, rows)).into_sql_str()));
+        let connection = Mutex::new(connection);
+        Ok(Self { connection, store: store.clone(), file, run_id, ids, inserts })
+    }
+
+    /// The ids that come next.
+    pub(super) fn ids(&self) -> (i64, Ids) {
+        (self.run_id, self.ids)
     }
 
     /// Whether the file it writes to is still the one that others would open. SQLite goes on
@@ -81,18 +100,18 @@ impl Session {
         counts: Counts,
     ) -> Result<(), StoreError> {
         let failed = StoreError::query("write requests to the journal");
-        let mut last_id = self.last_id;
+        let mut ids = self.ids;
+        let kind = self.store.kind();
         let mut transaction =
-            self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+            store::begin(self.connection.get_mut(), kind).await.map_err(&failed)?;
         let mut rest = batch;
         for (rows, sql) in &self.inserts {
             while let Some((chunk, after)) = rest.split_at_checked(*rows) {
                 rest = after;
-                let mut values = SqliteArguments::default();
+                let mut values = AnyArguments::default();
                 values.reserve(rows * row::COLUMNS.len(), 0);
                 for entry in chunk {
-                    last_id = row::id_of(entry, last_id);
-                    row::bind(&mut values, last_id, entry)
+                    row::bind(&mut values, ids.of(entry), entry)
                         .map_err(|error| failed(sqlx::Error::Encode(error)))?;
                 }
                 sqlx::query_with(sql.clone(), values)
@@ -102,7 +121,8 @@ impl Session {
             }
         }
         sqlx::query(
-            "UPDATE runs SET flushed_at_ms = ?, accepted = ?, written = ?, dropped = ? WHERE id = ?",
+            "UPDATE runs SET flushed_at_ms = $1, accepted = $2, written = $3, dropped = $4,
+             unknown = NULL WHERE id = $5",
         )
         .bind(row::int(counts.now_ms))
         .bind(row::int(counts.accepted))
@@ -113,7 +133,7 @@ impl Session {
         .await
         .map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
-        self.last_id = last_id;
+        self.ids = ids;
         Ok(())
     }
 
@@ -121,11 +141,11 @@ impl Session {
     pub(super) async fn delete_before(&mut self, before_ms: u64) -> Result<bool, StoreError> {
         let deleted = sqlx::query(
             "DELETE FROM requests WHERE id <= (SELECT max(id) FROM
-             (SELECT id FROM requests WHERE id < ? ORDER BY id LIMIT ?))",
+             (SELECT id FROM requests WHERE id < $1 ORDER BY id LIMIT $2) AS oldest)",
         )
         .bind(row::first_id_of(before_ms))
         .bind(DELETE_ROWS)
-        .execute(&mut self.connection)
+        .execute(self.connection.get_mut())
         .await
         .map_err(StoreError::query("delete old requests from the journal"))?
         .rows_affected();
@@ -135,26 +155,36 @@ impl Session {
     /// Marks the run as ended and closes the connection.
     pub(super) async fn end(mut self, now_ms: u64) -> Result<(), StoreError> {
         let failed = StoreError::query("end the run in the journal");
-        sqlx::query("UPDATE runs SET ended_at_ms = ? WHERE id = ?")
+        sqlx::query("UPDATE runs SET ended_at_ms = $1 WHERE id = $2")
             .bind(row::int(now_ms))
             .bind(self.run_id)
-            .execute(&mut self.connection)
+            .execute(self.connection.get_mut())
             .await
             .map_err(&failed)?;
-        self.connection.close().await.map_err(&failed)
+        self.connection.into_inner().close().await.map_err(&failed)
     }
 }
 
 /// Finds runs that neither ended nor were looked after, and notes what each leaves unknown. A file
-/// belongs to one gateway: a second one would take the first for dead.
-async fn find_lost_runs(connection: &mut SqliteConnection) -> Result<Vec<LostRun>, sqlx::Error> {
-    let rows = sqlx::query(
-        "UPDATE runs SET unknown = max(0, accepted - written - dropped)
-         WHERE ended_at_ms IS NULL AND unknown IS NULL
-         RETURNING id, started_at_ms, flushed_at_ms, unknown",
-    )
-    .fetch_all(connection)
-    .await?;
+/// belongs to one gateway, so that any other run in it is over; at a server it is over when nobody
+/// holds its lock. A node that was cut off and taken for dead says otherwise with its next write.
+async fn find_lost_runs(
+    connection: &mut AnyConnection,
+    kind: Kind,
+) -> Result<Vec<LostRun>, sqlx::Error> {
+    let mut update = Sql::new(
+        "UPDATE runs SET unknown = CASE WHEN accepted > written + dropped
+             THEN accepted - written - dropped ELSE 0 END
+         WHERE ended_at_ms IS NULL AND unknown IS NULL",
+    );
+    match kind {
+        Kind::Sqlite => {}
+        Kind::Postgres => {
+            update.push(" AND pg_try_advisory_xact_lock(id + ").bind(LOCKS_OF_RUNS).push(")");
+        }
+    }
+    update.push(" RETURNING id, started_at_ms, flushed_at_ms, unknown");
+    let rows = update.query()?.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             let count = |column| row.try_get::<i64, _>(column).map(|n| n.max(0).unsigned_abs());
@@ -168,20 +198,58 @@ async fn find_lost_runs(connection: &mut SqliteConnection) -> Result<Vec<LostRun
         .collect()
 }
 
-/// Makes sure that this run has its row: a new one at the start, or again where the file was
-/// replaced while the gateway ran.
-async fn begin_run(
-    connection: &mut SqliteConnection,
-    known: Option<i64>,
+/// Makes this run's row.
+async fn begin_run(connection: &mut AnyConnection, now_ms: u64) -> Result<i64, sqlx::Error> {
+    loop {
+        // Nothing comes back where another node took the number at the same moment.
+        let run_id = sqlx::query_scalar(
+            "INSERT INTO runs (id, started_at_ms, flushed_at_ms, accepted, written, dropped)
+             SELECT coalesce(max(id), 0) + 1, $1, $1, 0, 0, 0 FROM runs WHERE true
+             ON CONFLICT (id) DO NOTHING RETURNING id",
+        )
+        .bind(row::int(now_ms))
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(run_id) = run_id {
+            return Ok(run_id);
+        }
+    }
+}
+
+/// Makes sure that this run has its row, where the store was replaced while the gateway ran.
+async fn go_on_with(
+    connection: &mut AnyConnection,
+    run_id: i64,
     now_ms: u64,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
         "INSERT INTO runs (id, started_at_ms, flushed_at_ms, accepted, written, dropped)
-         VALUES (?1, ?2, ?2, 0, 0, 0)
-         ON CONFLICT (id) DO UPDATE SET flushed_at_ms = ?2 RETURNING id",
+         VALUES ($1, $2, $2, 0, 0, 0)
+         ON CONFLICT (id) DO UPDATE SET flushed_at_ms = excluded.flushed_at_ms, unknown = NULL",
     )
-    .bind(known)
+    .bind(run_id)
     .bind(row::int(now_ms))
-    .fetch_one(connection)
+    .execute(connection)
     .await
+    .map(drop)
+}
+
+/// The newest id, where this gateway is the only one that gives them: pages stay in order even
+/// where the clock went back between two runs.
+async fn last_id(connection: &mut AnyConnection, kind: Kind) -> Result<i64, sqlx::Error> {
+    match kind {
+        Kind::Sqlite => {
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT max(id) FROM requests").fetch_one(connection).await?;
+            Ok(last.unwrap_or(0))
+        }
+        Kind::Postgres => Ok(0),
+    }
+}
+
+/// Shows other nodes that this run lives, for as long as the session does. Where the server has not
+/// yet noticed that the session before is gone, its lock still shows it.
+async fn lock_run(connection: &mut AnyConnection, run_id: i64) -> Result<(), sqlx::Error> {
+    let lock = sqlx::query("SELECT pg_try_advisory_lock($1)");
+    lock.bind(LOCKS_OF_RUNS + run_id).execute(connection).await.map(drop)
 }

@@ -9,6 +9,7 @@ use crate::clock::FixedWallClock;
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, RequestId};
+use crate::store::places::places;
 use crate::units::{HumanDuration, MicroUsd};
 use given::{entry, journal_at, store_in};
 
@@ -98,7 +99,8 @@ fn record(journal: &Journal, entry: Entry) {
 /// What the store holds of `entry(1)`.
 fn stored_1() -> StoredRequest {
     StoredRequest {
-        place: row::first_id_of(NOON + 1),
+        // The first run's own part of the millisecond.
+        place: row::first_id_of(NOON + 1) | 1 << 10,
         ended_at_ms: NOON + 1,
         request_id: "req_1".to_owned(),
         started_at_ms: NOON - 39,
@@ -129,172 +131,182 @@ fn stored_1() -> StoredRequest {
 
 #[tokio::test]
 async fn every_field_of_a_request_is_found_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let found = while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        record(&journal, entry(1));
-        let refused = Entry {
+    for place in places() {
+        let found = while_writing(journal_at(&place.store, NOON), async |journal| {
+            record(&journal, entry(1));
+            let refused = Entry {
+                model_asked: None,
+                route: None,
+                target: None,
+                provider: None,
+                model_served: None,
+                outcome: Outcome::Cut,
+                failure: Some(FailureKind::MidStream),
+                error_code: Some("upstream_disconnected"),
+                usage_estimated: true,
+                first_token: None,
+                tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
+                ..entry(2)
+            };
+            record(&journal, refused);
+            journal.flush().await;
+            all(&journal).await
+        })
+        .await;
+
+        let whole = stored_1();
+        let bare = StoredRequest {
+            place: row::first_id_of(NOON + 2) | 1 << 10,
+            ended_at_ms: NOON + 2,
+            request_id: "req_2".to_owned(),
+            started_at_ms: NOON - 38,
+            caller: "key_even".to_owned(),
             model_asked: None,
             route: None,
             target: None,
             provider: None,
             model_served: None,
-            outcome: Outcome::Cut,
-            failure: Some(FailureKind::MidStream),
-            error_code: Some("upstream_disconnected"),
+            outcome: "cut".to_owned(),
+            failure: Some("mid_stream".to_owned()),
+            error_code: Some("upstream_disconnected".to_owned()),
             usage_estimated: true,
-            first_token: None,
-            tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
-            ..entry(2)
+            first_token_ms: None,
+            tags: Some(r#"{"team":"a \"b\""}"#.to_owned()),
+            ..whole.clone()
         };
-        record(&journal, refused);
-        journal.flush().await;
-        all(&journal).await
-    })
-    .await;
-
-    let whole = stored_1();
-    let bare = StoredRequest {
-        place: row::first_id_of(NOON + 2),
-        ended_at_ms: NOON + 2,
-        request_id: "req_2".to_owned(),
-        started_at_ms: NOON - 38,
-        caller: "key_even".to_owned(),
-        model_asked: None,
-        route: None,
-        target: None,
-        provider: None,
-        model_served: None,
-        outcome: "cut".to_owned(),
-        failure: Some("mid_stream".to_owned()),
-        error_code: Some("upstream_disconnected".to_owned()),
-        usage_estimated: true,
-        first_token_ms: None,
-        tags: Some(r#"{"team":"a \"b\""}"#.to_owned()),
-        ..whole.clone()
-    };
-    assert_eq!(found, [bare, whole]);
+        assert_eq!(found, [bare, whole]);
+    }
 }
 
 #[tokio::test]
 async fn pages_go_back_in_time_without_gap_or_repetition() {
-    let folder = tempfile::tempdir().unwrap();
-    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        // More than one batch, several in each millisecond, and every size of insert.
-        for n in 0..2_345 {
-            record(&journal, Entry { request_id: RequestId::new(n.to_string()), ..entry(n / 7) });
-        }
-        journal.flush().await;
-        let mut seen = Vec::new();
-        let mut before = None;
-        loop {
-            let page = journal.requests(&RequestFilter::default(), before, 1_000).await.unwrap();
-            let Some(last) = page.last() else { break };
-            before = Some(last.place);
-            seen.extend(page.into_iter().map(|request| request.request_id));
-        }
-        let expected: Vec<_> = (0..2_345).rev().map(|n: i32| n.to_string()).collect();
-        assert_eq!(seen, expected);
-    })
-    .await;
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            // More than one batch, several in each millisecond, and every size of insert.
+            for n in 0..2_345 {
+                record(
+                    &journal,
+                    Entry { request_id: RequestId::new(n.to_string()), ..entry(n / 7) },
+                );
+            }
+            journal.flush().await;
+            let mut seen = Vec::new();
+            let mut before = None;
+            loop {
+                let page =
+                    journal.requests(&RequestFilter::default(), before, 1_000).await.unwrap();
+                let Some(last) = page.last() else { break };
+                before = Some(last.place);
+                seen.extend(page.into_iter().map(|request| request.request_id));
+            }
+            let expected: Vec<_> = (0..2_345).rev().map(|n: i32| n.to_string()).collect();
+            assert_eq!(seen, expected);
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn filters_restrict_and_combine() {
-    let folder = tempfile::tempdir().unwrap();
-    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        for n in 0..10 {
-            let outcome = if n < 3 { Outcome::Failed } else { Outcome::Complete };
-            record(&journal, Entry { outcome, ..entry(n) });
-        }
-        let other = Entry {
-            route: Some("cheap".into()),
-            target: Some("groq/llama".into()),
-            model_asked: Some("cheap".into()),
-            model_served: Some("llama".into()),
-            ..entry(10)
-        };
-        record(&journal, other);
-        journal.flush().await;
-        let any = RequestFilter::default();
-        let cases = [
-            (RequestFilter { caller: Some("key_odd".into()), ..any.clone() }, "9 7 5 3 1"),
-            (RequestFilter { route: Some("cheap".into()), ..any.clone() }, "10"),
-            (RequestFilter { target: Some("groq/llama".into()), ..any.clone() }, "10"),
-            (RequestFilter { model: Some("llama".into()), ..any.clone() }, "10"),
-            (RequestFilter { model: Some("cheap".into()), ..any.clone() }, "10"),
-            (RequestFilter { outcome: Some(Outcome::Failed), ..any.clone() }, "2 1 0"),
-            (RequestFilter { since_ms: Some(NOON + 8), ..any.clone() }, "10 9 8"),
-            (RequestFilter { until_ms: Some(NOON + 2), ..any.clone() }, "1 0"),
-            (
-                RequestFilter {
-                    outcome: Some(Outcome::Failed),
-                    caller: Some("key_even".into()),
-                    since_ms: Some(NOON + 1),
-                    ..any.clone()
-                },
-                "2",
-            ),
-            (RequestFilter { caller: Some("' OR 1=1 --".into()), ..any }, ""),
-        ];
-        for (filter, expected) in cases {
-            let found = journal.requests(&filter, None, 100).await.unwrap();
-            let found: Vec<_> =
-                found.iter().filter_map(|r| r.request_id.strip_prefix("req_")).collect();
-            assert_eq!(found.join(" "), expected, "{filter:?}");
-        }
-    })
-    .await;
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            for n in 0..10 {
+                let outcome = if n < 3 { Outcome::Failed } else { Outcome::Complete };
+                record(&journal, Entry { outcome, ..entry(n) });
+            }
+            let other = Entry {
+                route: Some("cheap".into()),
+                target: Some("groq/llama".into()),
+                model_asked: Some("cheap".into()),
+                model_served: Some("llama".into()),
+                ..entry(10)
+            };
+            record(&journal, other);
+            journal.flush().await;
+            let any = RequestFilter::default();
+            let cases = [
+                (RequestFilter { caller: Some("key_odd".into()), ..any.clone() }, "9 7 5 3 1"),
+                (RequestFilter { route: Some("cheap".into()), ..any.clone() }, "10"),
+                (RequestFilter { target: Some("groq/llama".into()), ..any.clone() }, "10"),
+                (RequestFilter { model: Some("llama".into()), ..any.clone() }, "10"),
+                (RequestFilter { model: Some("cheap".into()), ..any.clone() }, "10"),
+                (RequestFilter { outcome: Some(Outcome::Failed), ..any.clone() }, "2 1 0"),
+                (RequestFilter { since_ms: Some(NOON + 8), ..any.clone() }, "10 9 8"),
+                (RequestFilter { until_ms: Some(NOON + 2), ..any.clone() }, "1 0"),
+                (
+                    RequestFilter {
+                        outcome: Some(Outcome::Failed),
+                        caller: Some("key_even".into()),
+                        since_ms: Some(NOON + 1),
+                        ..any.clone()
+                    },
+                    "2",
+                ),
+                (RequestFilter { caller: Some("' OR 1=1 --".into()), ..any }, ""),
+            ];
+            for (filter, expected) in cases {
+                let found = journal.requests(&filter, None, 100).await.unwrap();
+                let found: Vec<_> =
+                    found.iter().filter_map(|r| r.request_id.strip_prefix("req_")).collect();
+                assert_eq!(found.join(" "), expected, "{filter:?}");
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn usage_adds_up_by_the_keys_that_are_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    while_writing(journal_at(&store_in(&folder), NOON), async |journal| {
-        for n in 0..3 {
-            record(&journal, entry(n));
-        }
-        let next_day = Entry {
-            started_at_ms: NOON + 86_400_000,
-            outcome: Outcome::ClientGone,
-            usage_estimated: true,
-            ..entry(1)
-        };
-        record(&journal, next_day);
-        journal.flush().await;
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            for n in 0..3 {
+                record(&journal, entry(n));
+            }
+            let next_day = Entry {
+                started_at_ms: NOON + 86_400_000,
+                outcome: Outcome::ClientGone,
+                usage_estimated: true,
+                ..entry(1)
+            };
+            record(&journal, next_day);
+            journal.flush().await;
 
-        let any = RequestFilter::default();
-        let whole = UsageSum {
-            group: Vec::new(),
-            requests: 4,
-            outcomes: [3, 0, 0, 1, 0],
-            usage: Usage {
-                input: 40,
-                cached_input: 16,
-                cache_write: 12,
-                output: 80,
-                reasoning: 20,
-            },
-            estimated: 1,
-            cost: MicroUsd(5_000),
-        };
-        assert_eq!(journal.usage(&any, &[]).await.unwrap(), [whole]);
+            let any = RequestFilter::default();
+            let whole = UsageSum {
+                group: Vec::new(),
+                requests: 4,
+                outcomes: [3, 0, 0, 1, 0],
+                usage: Usage {
+                    input: 40,
+                    cached_input: 16,
+                    cache_write: 12,
+                    output: 80,
+                    reasoning: 20,
+                },
+                estimated: 1,
+                cost: MicroUsd(5_000),
+            };
+            assert_eq!(journal.usage(&any, &[]).await.unwrap(), [whole]);
 
-        let found = journal.usage(&any, &[UsageKey::Day, UsageKey::Caller]).await.unwrap();
-        let mut found: Vec<_> = found
-            .iter()
-            .map(|sum| {
-                let group: Vec<_> = sum.group.iter().map(|name| name.as_deref().unwrap()).collect();
-                format!("{}: {}", group.join(" "), sum.requests)
-            })
-            .collect();
-        found.sort();
-        let expected = ["2023-11-15 key_even: 2", "2023-11-15 key_odd: 1", "2023-11-16 key_odd: 1"];
-        assert_eq!(found, expected);
+            let found = journal.usage(&any, &[UsageKey::Day, UsageKey::Caller]).await.unwrap();
+            let mut found: Vec<_> = found
+                .iter()
+                .map(|sum| {
+                    let group: Vec<_> =
+                        sum.group.iter().map(|name| name.as_deref().unwrap()).collect();
+                    format!("{}: {}", group.join(" "), sum.requests)
+                })
+                .collect();
+            found.sort();
+            let expected =
+                ["2023-11-15 key_even: 2", "2023-11-15 key_odd: 1", "2023-11-16 key_odd: 1"];
+            assert_eq!(found, expected);
 
-        let none = RequestFilter { caller: Some("nobody".into()), ..any };
-        assert_eq!(journal.usage(&none, &[UsageKey::Model]).await.unwrap(), []);
-    })
-    .await;
+            let none = RequestFilter { caller: Some("nobody".into()), ..any };
+            assert_eq!(journal.usage(&none, &[UsageKey::Model]).await.unwrap(), []);
+        })
+        .await;
+    }
 }
 
 #[test]
@@ -349,33 +361,54 @@ async fn an_orderly_end_writes_what_waits() {
 
 #[tokio::test]
 async fn requests_beyond_their_retention_are_deleted() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(&folder);
-    while_writing(journal_at(&store, NOON), async |journal| {
-        (0..20).for_each(|n| record(&journal, entry(n)));
-        journal.flush().await;
-    })
-    .await;
-    let settings =
-        JournalSettings { retention: HumanDuration::secs(3_600), ..JournalSettings::default() };
-    let clock = Arc::new(FixedWallClock(NOON + 3_600_000 + 15));
-    let journal = Journal::new(&settings, store, clock);
-    let reader = journal.0.clone();
-    while_writing(journal, async |journal| {
-        record(&journal, entry(3_600_000));
-        journal.flush().await;
-    })
-    .await;
-    let kept: Vec<_> = all(&reader).await.into_iter().map(|r| r.ended_at_ms - NOON).collect();
-    assert_eq!(kept, [3_600_000, 19, 18, 17, 16, 15]);
+    for place in places() {
+        let store = place.store.clone();
+        while_writing(journal_at(&store, NOON), async |journal| {
+            (0..20).for_each(|n| record(&journal, entry(n)));
+            journal.flush().await;
+        })
+        .await;
+        let settings =
+            JournalSettings { retention: HumanDuration::secs(3_600), ..JournalSettings::default() };
+        let clock = Arc::new(FixedWallClock(NOON + 3_600_000 + 15));
+        let journal = Journal::new(&settings, store, clock);
+        let reader = journal.0.clone();
+        while_writing(journal, async |journal| {
+            record(&journal, entry(3_600_000));
+            journal.flush().await;
+        })
+        .await;
+        let kept: Vec<_> = all(&reader).await.into_iter().map(|r| r.ended_at_ms - NOON).collect();
+        assert_eq!(kept, [3_600_000, 19, 18, 17, 16, 15]);
+    }
 }
 
 #[test]
 fn ids_rise_even_when_the_clock_goes_back() {
-    let first = row::id_of(&entry(500), 0);
-    let second = row::id_of(&entry(3), first);
+    let mut ids = row::Ids::new(3, 0);
+    let first = ids.of(&entry(500));
+    let second = ids.of(&entry(3));
     assert_eq!(second, first + 1);
     assert_eq!(row::ended_at_ms(second), NOON + 500);
     let far = Entry { started_at_ms: u64::MAX, ..entry(1) };
-    assert!(row::id_of(&far, second) > second);
+    assert!(ids.of(&far) > second);
+    // A file that another run wrote to, at a time that has not come yet.
+    let mut ids = row::Ids::new(7, first);
+    assert!(ids.of(&entry(3)) > first);
+}
+
+#[test]
+fn runs_that_write_at_once_have_ids_of_their_own() {
+    let mut runs = [row::Ids::new(1, 0), row::Ids::new(2, 0), row::Ids::new(1_023, 0)];
+    let mut seen = std::collections::HashSet::new();
+    for ids in &mut runs {
+        let mut last = 0;
+        // More than fit into a millisecond, of a clock that stands still.
+        for _ in 0..5_000 {
+            let id = ids.of(&entry(7));
+            assert!(id > last && seen.insert(id), "{id} after {last}");
+            last = id;
+        }
+        assert_eq!(row::ended_at_ms(last), NOON + 7 + 4);
+    }
 }

@@ -76,7 +76,7 @@ impl JournalWriter {
     }
 
     fn is_closing(&self) -> bool {
-        self.shared.closing.load(std::sync::atomic::Ordering::Acquire) || self.entries.is_closed()
+        self.shared.is_closing() || self.entries.is_closed()
     }
 
     /// Writes what waits, until less than a batch of it is left, or the gateway ends. What comes in
@@ -146,6 +146,7 @@ impl JournalWriter {
             now_ms: self.clock.unix_ms(),
         };
         session.write(&self.batch, counts).await?;
+        *self.shared.run.lock() = Some(session.ids());
         self.session = Some(session);
         self.accepted_written = accepted;
         Ok(())

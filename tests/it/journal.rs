@@ -16,6 +16,8 @@ use tidegate::journal::{
 use tidegate::store::{Store, StoreUrl};
 use tidegate::units::MicroUsd;
 
+use crate::servers::postgres::PostgresServer;
+
 /// How the test tells the child where the store is.
 const STORE_URL: &str = "TIDEGATE_TEST_STORE_URL";
 /// The largest file the child with the full disk may write, in blocks of the shell: 512 or 1,024
@@ -82,11 +84,20 @@ async fn settles_requests_until_it_is_killed() {
 #[tokio::test]
 async fn a_killed_gateway_has_every_request_that_ended_a_second_before() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+    killed_with_its_journal_at(&format!("sqlite:{}/tidegate.db", folder.path().display())).await;
+}
+
+#[tokio::test]
+async fn a_killed_gateway_has_every_request_at_a_server_too() {
+    let Some(server) = PostgresServer::start() else { return };
+    killed_with_its_journal_at(&server.url()).await;
+}
+
+async fn killed_with_its_journal_at(url: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "journal::settles_requests_until_it_is_killed"])
         .args(["--ignored", "--nocapture"])
-        .env(STORE_URL, &url)
+        .env(STORE_URL, url)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

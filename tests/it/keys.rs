@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use clap::Parser;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tidegate::admin::{self, AdminState};
 use tidegate::callers::{AuthMode, Callers, SecretKey};
 use tidegate::cli::explain::{self, ExplainArgs};
@@ -18,6 +19,7 @@ use tidegate::store::Store;
 use tidegate::units::Priority;
 
 use crate::config::assert_golden;
+use crate::servers::postgres::PostgresServer;
 use crate::support::package;
 
 const ADMIN: &str = "the-admin-key";
@@ -52,6 +54,14 @@ async fn keys(line: &str) -> Answer {
 async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+    beside_a_gateway_with(&url, folder, work).await;
+}
+
+async fn beside_a_gateway_with(
+    url: &str,
+    folder: TempDir,
+    work: impl AsyncFnOnce(String, Callers),
+) {
     let store = Store::new(url.parse().unwrap());
     let clock = Arc::new(SystemWallClock);
     let (journal, _writer) =
@@ -92,54 +102,56 @@ async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
 
 #[tokio::test]
 async fn keys_are_made_listed_and_revoked_from_a_terminal() {
-    beside_a_gateway(async |to, callers| {
-        let empty = keys(&format!("{to} list")).await;
-        assert_eq!(
-            (empty.code, empty.out.as_str()),
-            (0, "no keys; `tidegate keys create NAME` makes one\n")
-        );
+    beside_a_gateway(make_list_and_revoke).await;
+    let Some(server) = PostgresServer::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    beside_a_gateway_with(&server.url(), folder, make_list_and_revoke).await;
+}
 
-        // Options may stand before the command or behind it.
-        let made = keys(&format!("create web {to}")).await;
-        assert_eq!((made.code, made.err.as_str()), (0, ""));
-        let secret = made.out.lines().next().unwrap();
-        let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
-        assert!(made.out.contains(&format!("This is key {} (web).", caller.id)), "{}", made.out);
+async fn make_list_and_revoke(to: String, callers: Callers) {
+    let empty = keys(&format!("{to} list")).await;
+    assert_eq!(
+        (empty.code, empty.out.as_str()),
+        (0, "no keys; `tidegate keys create NAME` makes one\n")
+    );
 
-        let listed = keys(&format!("{to} list")).await.out;
-        let hint = &secret[secret.len() - 4..];
-        let row = listed.lines().nth(1).unwrap();
-        assert!(
-            row.starts_with(&format!("{}  web   tg-...{hint}  2         20", caller.id)),
-            "{listed}"
-        );
-        assert!(row.ends_with("  -"), "{listed}");
+    // Options may stand before the command or behind it.
+    let made = keys(&format!("create web {to}")).await;
+    assert_eq!((made.code, made.err.as_str()), (0, ""));
+    let secret = made.out.lines().next().unwrap();
+    let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
+    assert!(made.out.contains(&format!("This is key {} (web).", caller.id)), "{}", made.out);
 
-        let made = keys(&format!("{to} create nightly --priority 4 --json")).await;
-        let made: Value = serde_json::from_str(&made.out).unwrap();
-        assert_eq!(made["priority"], 4);
-        let caller_of_it =
-            callers.authenticate(made["key"].as_str(), AuthMode::Keys, false).unwrap();
-        assert_eq!(caller_of_it.priority, Priority::LOWEST);
-        let listed = keys(&format!("{to} list")).await.out;
-        assert!(listed.lines().nth(1).unwrap().contains("  4         20"), "{listed}");
+    let listed = keys(&format!("{to} list")).await.out;
+    let hint = &secret[secret.len() - 4..];
+    let row = listed.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with(&format!("{}  web   tg-...{hint}  2         20", caller.id)),
+        "{listed}"
+    );
+    assert!(row.ends_with("  -"), "{listed}");
 
-        let revoked = keys(&format!("{to} revoke {}", caller.id)).await;
-        assert_eq!((revoked.code, revoked.out), (0, format!("{} is revoked\n", caller.id)));
-        assert!(callers.authenticate(Some(secret), AuthMode::Keys, false).is_err());
-        let list: Value =
-            serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
-        assert_eq!(list[1]["id"], caller.id.as_str());
-        assert!(list[1]["revoked_at"].is_string(), "{list}");
-    })
-    .await;
+    let made = keys(&format!("{to} create nightly --priority 4 --json")).await;
+    let made: Value = serde_json::from_str(&made.out).unwrap();
+    assert_eq!(made["priority"], 4);
+    let caller_of_it = callers.authenticate(made["key"].as_str(), AuthMode::Keys, false).unwrap();
+    assert_eq!(caller_of_it.priority, Priority::LOWEST);
+    let listed = keys(&format!("{to} list")).await.out;
+    assert!(listed.lines().nth(1).unwrap().contains("  4         20"), "{listed}");
+
+    let revoked = keys(&format!("{to} revoke {}", caller.id)).await;
+    assert_eq!((revoked.code, revoked.out), (0, format!("{} is revoked\n", caller.id)));
+    assert!(callers.authenticate(Some(secret), AuthMode::Keys, false).is_err());
+    let list: Value = serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
+    assert_eq!(list[1]["id"], caller.id.as_str());
+    assert!(list[1]["revoked_at"].is_string(), "{list}");
 }
 
 #[tokio::test]
 async fn a_list_longer_than_a_page_is_whole() {
     beside_a_gateway(async |to, callers| {
         for n in 0..103 {
-            callers.create(&format!("caller-{n}"), Priority::default(), 0).await.unwrap();
+            callers.create(&format!("caller-{n}"), Priority::default(), n).await.unwrap();
         }
         let list: Value =
             serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();

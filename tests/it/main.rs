@@ -31,6 +31,7 @@ mod rig;
 mod scenarios;
 mod scripted;
 mod sdk;
+mod servers;
 mod shedding;
 mod sim;
 mod spec;

@@ -1,0 +1,113 @@
+//! Connections that are kept between uses.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::{AnyConnection, Connection};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{FileId, Kind, Store, StoreError};
+
+/// So many connections at one time, and those of them that nobody uses.
+#[derive(Debug)]
+pub(super) struct Pool {
+    permits: Semaphore,
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: AnyConnection,
+    /// The SQLite file it is on.
+    file: Option<FileId>,
+}
+
+/// A connection for one piece of work; it goes back when this is dropped. A transaction that was
+/// begun and not committed is rolled back.
+#[derive(Debug)]
+pub(crate) struct Leased<'a> {
+    /// `None` only while it is dropped.
+    connection: Option<AnyConnection>,
+    file: Option<FileId>,
+    pool: &'a Pool,
+    _permit: SemaphorePermit<'a>,
+}
+
+/// How long a turn is waited for: longer than any work that may be going on should take.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long a server that was fine may take to say that it still is.
+const PING: Duration = Duration::from_secs(1);
+
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn new(connections: usize) -> Self {
+        Self { permits: Semaphore::new(connections), idle: Mutex::default() }
+    }
+
+    /// Waits for a turn and gives a connection that works.
+    pub(super) async fn lease<'a>(&'a self, store: &Store) -> Result<Leased<'a>, StoreError> {
+        let turn = tokio::time::timeout(WAIT, self.permits.acquire()).await;
+        let permit = turn
+            .map_err(|_| sqlx::Error::PoolTimedOut)
+            .and_then(|permit| permit.map_err(|_| sqlx::Error::PoolClosed))
+            .map_err(StoreError::query("wait for a connection"))?;
+        let idle = match self.take_working(store).await {
+            Some(idle) => idle,
+            None => {
+                let connection = store.connect().await?;
+                Idle { connection, file: store.file_id() }
+            }
+        };
+        let Idle { connection, file } = idle;
+        Ok(Leased { connection: Some(connection), file, pool: self, _permit: permit })
+    }
+
+    async fn take_working(&self, store: &Store) -> Option<Idle> {
+        loop {
+            let mut idle = self.idle.lock().pop()?;
+            let works = match store.kind() {
+                Kind::Sqlite => idle.file.is_some() && idle.file == store.file_id(),
+                Kind::Postgres => {
+                    let ping = tokio::time::timeout(PING, idle.connection.ping()).await;
+                    ping.is_ok_and(|ping| ping.is_ok())
+                }
+            };
+            if works {
+                return Some(idle);
+            }
+        }
+    }
+}
+
+// === impl Leased ===
+
+impl Deref for Leased<'_> {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match &self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a lease is not used while it is dropped"),
+        }
+    }
+}
+
+impl DerefMut for Leased<'_> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        match &mut self.connection {
+            Some(connection) => connection,
+            None => unreachable!("a lease is not used while it is dropped"),
+        }
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        let file = self.file;
+        // One whose transaction is still being rolled back is not worth waiting for.
+        let connection = self.connection.take().filter(|it| !it.is_in_transaction());
+        self.pool.idle.lock().extend(connection.map(|connection| Idle { connection, file }));
+    }
+}

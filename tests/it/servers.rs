@@ -1,0 +1,3 @@
+//! Real servers that tests start for themselves.
+
+pub(crate) mod postgres;
