@@ -1,4 +1,4 @@
-//! What it costs to choose a target, for people: `cargo bench --bench decision`.
+//! What it costs to choose a target and to decide on limits, for people: `cargo bench --bench decision`.
 //!
 //! Criterion reports means; after them, the 99th percentile of 100,000 decisions timed one by one.
 
@@ -13,6 +13,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tidegate::clock::Instant;
 use tidegate::policy::rank::{Admission, Pool, Prices, Settings, Standing, pick, plan, score};
+use tidegate::quota::{
+    Allowance, Amounts, Bucket, Counted, Dimension, Meter, Moment, Period, Rate, Slots, Verdict,
+    Window, reserve,
+};
 
 fn targets(count: u32) -> Vec<Standing> {
     (0..count)
@@ -88,5 +92,52 @@ fn percentiles(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decisions, percentiles);
+/// Four buckets, slots and a budget.
+fn allowance(at: Moment) -> Allowance {
+    let flows = [Counted::Requests, Counted::Tokens, Counted::InputTokens, Counted::OutputTokens];
+    let bucket = |counted| {
+        let bucket = Bucket::new(Rate::per_minute(1_000_000_000_000), 500_000_000_000, at.now);
+        (Dimension::of(counted, Period::Minute), Meter::Bucket(bucket))
+    };
+    let mut meters: Vec<_> = flows.map(bucket).into();
+    meters.push((Dimension::CONCURRENT, Meter::Slots(Slots::new(64))));
+    let day = Window::new(Period::Day, 1 << 50, at.unix_ms);
+    meters.push((Dimension::of(Counted::Money, Period::Day), Meter::Window(day)));
+    Allowance::new(meters, 100)
+}
+
+fn moment() -> Moment {
+    Moment { now: Instant::now(), unix_ms: 1_795_239_900_000, alone_of: None }
+}
+
+/// One request: decided, and settled.
+fn limit(allowance: &mut Allowance, at: Moment) {
+    let expected =
+        Amounts { input_tokens: 1_200, cached_tokens: 0, output_tokens: 300, micro_usd: 500 };
+    let used = Amounts { output_tokens: 280, cached_tokens: 100, ..expected };
+    assert_eq!(reserve(&mut [&mut *allowance], &expected, at), Verdict::Admitted);
+    black_box(allowance.settle(&expected, Some(&used), at, at));
+}
+
+fn limits(c: &mut Criterion) {
+    const DECISIONS: usize = 100_000;
+    let mut all = allowance(moment());
+    let mut group = c.benchmark_group("limits");
+    group.bench_function("reserve and settle 6 dimensions", |b| {
+        b.iter(|| limit(black_box(&mut all), moment()));
+    });
+    group.finish();
+    let mut nanos: Vec<u128> = (0..DECISIONS)
+        .map(|_| {
+            let start = Instant::now();
+            limit(black_box(&mut all), moment());
+            start.elapsed().as_nanos()
+        })
+        .collect();
+    nanos.sort_unstable();
+    let at = |share: f64| nanos[(share * DECISIONS as f64) as usize];
+    println!("reserve and settle 6 dimensions: p50 {} ns, p99 {} ns", at(0.5), at(0.99));
+}
+
+criterion_group!(benches, decisions, percentiles, limits);
 criterion_main!(benches);

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod journal;
 pub mod policy;
 pub mod problems;
+pub mod quota;
 pub mod rehearse;
 pub mod rejection;
 pub mod sim;

@@ -29,6 +29,11 @@ pub struct UsdPerMillion {
     pico_usd_per_token: u64,
 }
 
+/// An amount of money as people write it: US dollars as a decimal string such as `"50"` or `"0.25"`,
+/// which keeps it exact. At most `"1000000000"`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsdAmount(pub MicroUsd);
+
 /// A part of a whole as people write it: `5%`, `0.5%`. From 0 to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
 pub struct Ratio(f64);
@@ -333,6 +338,39 @@ impl FromStr for UsdPerMillion {
     }
 }
 
+// === impl UsdAmount ===
+
+impl UsdAmount {
+    /// A thousand million dollars.
+    const MAX_MICRO_USD: u64 = 1_000_000_000_000_000;
+}
+
+impl fmt::Display for UsdAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_usd_string();
+        let text = text.trim_end_matches('0');
+        f.write_str(text.strip_suffix('.').unwrap_or(text))
+    }
+}
+
+impl FromStr for UsdAmount {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || {
+            UnitError(format!(
+                "`{text}` is no amount of money; write US dollars like \"50\" or \"0.25\", with at most six decimals"
+            ))
+        };
+        // A price per million tokens is written the same way.
+        let price: UsdPerMillion = text.parse().map_err(|_| wrong())?;
+        if price.pico_usd_per_token > Self::MAX_MICRO_USD {
+            return Err(UnitError(format!("`{text}` is more than 1000000000 dollars")));
+        }
+        Ok(Self(MicroUsd(price.pico_usd_per_token)))
+    }
+}
+
 fn split_unit(text: &str) -> Option<(&str, &str)> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(at)?;
@@ -392,5 +430,6 @@ as_text! {
     HumanDuration, "human-duration", "20s", "a duration such as 500ms, 20s, 15m, 1h or 7d";
     ByteCount, "byte-count", "20MB", "a size such as 512KB, 20MB or 1GiB";
     Ratio, "ratio", "5%", "a share such as 5% or 0.5%";
+    UsdAmount, "usd-amount", "50", "US dollars as a decimal string";
     UsdPerMillion, "usd-per-million", "0.59", "US dollars per million tokens as a decimal string";
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value};
 
 use super::{KeyPath, nearest};
-use crate::units::{ByteCount, HumanDuration, Ratio, UsdPerMillion};
+use crate::units::{ByteCount, HumanDuration, Ratio, UsdAmount, UsdPerMillion};
 
 /// Says something better than "unknown key" or "wrong type" about a value, where there is
 /// something better to say: that a feature comes later, or that a secret does not belong there.
@@ -199,6 +199,7 @@ fn spoken(schema: &Value) -> &'static str {
         (_, "human-duration") => "a duration in quotes such as \"20s\"",
         (_, "ratio") => "a share in quotes such as \"5%\"",
         (_, "byte-count") => "a size in quotes such as \"20MB\"",
+        (_, "usd-amount") => "US dollars in quotes such as \"50\"",
         (_, "usd-per-million") => "a price in quotes such as \"0.59\"",
         (_, "socket-address") => "an address in quotes such as \"127.0.0.1:8080\"",
         ("object", _) => "a table",
@@ -230,6 +231,7 @@ fn format_problem(format: &str, text: &str) -> Option<String> {
         "human-duration" => text.parse::<HumanDuration>().err().map(|error| error.to_string()),
         "ratio" => text.parse::<Ratio>().err().map(|error| error.to_string()),
         "byte-count" => text.parse::<ByteCount>().err().map(|error| error.to_string()),
+        "usd-amount" => text.parse::<UsdAmount>().err().map(|error| error.to_string()),
         "usd-per-million" => text.parse::<UsdPerMillion>().err().map(|error| error.to_string()),
         "socket-address" => text.parse::<SocketAddr>().err().map(|_| {
             format!(

@@ -11,14 +11,14 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy"],
+    &["dialect", "catalog", "tokens", "policy", "quota"],
     &["telemetry", "config", "upstream", "store", "journal", "callers"],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
 /// Who may use whom inside a layer. Without a circle, as the first test checks.
-const BESIDE: [(&str, &str); 19] = [
+const BESIDE: [(&str, &str); 20] = [
     ("callers", "store"),
     ("catalog", "dialect"),
     ("cli", "admin"),
@@ -34,6 +34,7 @@ const BESIDE: [(&str, &str); 19] = [
     ("gateway", "fleet"),
     ("journal", "store"),
     ("problems", "units"),
+    ("quota", "policy"),
     ("rehearse", "api"),
     ("rehearse", "sim"),
     ("rejection", "failure"),

@@ -1,0 +1,140 @@
+//! One dimension of one allowance, whatever it is kept by.
+
+use std::time::Duration;
+
+use super::Moment;
+use super::bucket::Bucket;
+use super::pool::Shared;
+use super::slots::Slots;
+use super::window::{Full, Window};
+
+/// When to ask again where nobody can tell: others hold what is wanted, and may give it back.
+const HELD_BY_OTHERS: Duration = Duration::from_secs(1);
+
+/// What one dimension is kept by.
+#[derive(Debug, Clone)]
+pub enum Meter {
+    /// It flows.
+    Bucket(Bucket),
+    /// It begins anew.
+    Window(Window),
+    /// It is given back.
+    Slots(Slots),
+    /// Other nodes use it, too.
+    Shared(Box<Shared>),
+}
+
+/// Why an amount cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// It is not there now.
+    For(Duration),
+    /// It is more than there ever is.
+    TooLarge,
+    /// Nobody knows before the other nodes' part is asked for.
+    Unasked,
+}
+
+// === impl Meter ===
+
+impl Meter {
+    /// Why `amount` cannot be taken; `None` where it can.
+    pub fn lacks(&self, amount: u64, moment: Moment) -> Option<Lack> {
+        match self {
+            Self::Bucket(bucket) => bucket.wait(amount, moment.now).map(Lack::For),
+            Self::Window(window) => Some(match window.lacks(amount, moment.unix_ms)? {
+                Full::Spent { wait } => Lack::For(wait),
+                Full::Reserved => Lack::For(window.ends_in(moment.unix_ms).min(HELD_BY_OTHERS)),
+                Full::TooLarge => Lack::TooLarge,
+            }),
+            Self::Slots(slots) => (!slots.has_room(amount)).then_some(Lack::For(HELD_BY_OTHERS)),
+            Self::Shared(shared) => shared.lacks(amount, moment),
+        }
+    }
+
+    /// A request for `amount` was decided, one way or the other.
+    pub fn on_request(&mut self, amount: u64, moment: Moment) {
+        match self {
+            Self::Shared(shared) => shared.pool_mut().on_request(amount, moment.now),
+            Self::Bucket(_) | Self::Window(_) | Self::Slots(_) => {}
+        }
+    }
+
+    /// Takes `amount`, whether or not it is there: see [`Self::lacks`] before.
+    pub fn take(&mut self, amount: u64, moment: Moment) {
+        match self {
+            Self::Bucket(bucket) => bucket.take(amount, moment.now),
+            Self::Window(window) => window.reserve(amount, moment.unix_ms),
+            Self::Slots(slots) => slots.take(amount),
+            Self::Shared(shared) => shared.take(amount, moment),
+        }
+    }
+
+    /// Takes `amount` more for what was admitted at `since`, as far as the limit lets a running
+    /// answer go. Whether it was taken.
+    pub fn top_up(&mut self, amount: u64, since: Moment, moment: Moment) -> bool {
+        match self {
+            Self::Bucket(bucket) => bucket.top_up(amount, moment.now),
+            Self::Window(window) => window.top_up(amount, since.unix_ms, moment.unix_ms),
+            Self::Slots(_) => true,
+            Self::Shared(shared) => shared.top_up(amount, since, moment),
+        }
+    }
+
+    /// Takes `amount` more for what was admitted at `since`, whether or not it is there.
+    pub fn book(&mut self, amount: u64, since: Moment, moment: Moment) {
+        match self {
+            Self::Bucket(bucket) => bucket.take(amount, moment.now),
+            Self::Window(window) => window.book(amount, since.unix_ms, moment.unix_ms),
+            Self::Slots(_) => {}
+            Self::Shared(shared) => shared.book(amount, since, moment),
+        }
+    }
+
+    /// Puts `actual` in the place of what was `taken` since `since`. Slots are given back whole.
+    pub fn settle(&mut self, taken: u64, actual: u64, since: Moment, moment: Moment) {
+        match self {
+            Self::Bucket(bucket) => bucket.settle(taken, actual, moment.now),
+            Self::Window(window) => {
+                window.settle(taken, actual, since.unix_ms, moment.unix_ms);
+            }
+            Self::Slots(slots) => slots.give_back(taken),
+            Self::Shared(shared) => shared.settle(taken, actual, since, moment),
+        }
+    }
+
+    /// The window that counts what was used, where there is one.
+    pub fn window_mut(&mut self) -> Option<&mut Window> {
+        match self {
+            Self::Window(window) => Some(window),
+            Self::Shared(shared) => shared.window_mut(),
+            Self::Bucket(_) | Self::Slots(_) => None,
+        }
+    }
+
+    /// The most that can be there, what is there, and how long until all of it is.
+    pub fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
+        match self {
+            Self::Bucket(bucket) => {
+                let left = u64::try_from(bucket.level(moment.now)).unwrap_or_default();
+                (bucket.rate().units(), left, bucket.full_in(moment.now))
+            }
+            Self::Window(window) => {
+                let unix_ms = moment.unix_ms;
+                (window.limit(), window.remaining(unix_ms), window.ends_in(unix_ms))
+            }
+            Self::Slots(slots) => (slots.limit(), slots.free(), Duration::ZERO),
+            Self::Shared(shared) => shared.standing(moment),
+        }
+    }
+
+    /// Whether it is as a new one would be, so that nothing is lost with it.
+    pub fn is_unused(&self, moment: Moment) -> bool {
+        match self {
+            Self::Bucket(bucket) => bucket.is_rested(moment.now),
+            Self::Window(window) => window.is_unused(moment.unix_ms),
+            Self::Slots(slots) => slots.in_use() == 0,
+            Self::Shared(shared) => shared.is_unused(moment),
+        }
+    }
+}
