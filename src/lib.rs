@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod chat;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dialect;

@@ -6,8 +6,7 @@ use serde_json::Value;
 use crate::problems::KeyPath;
 
 /// Keys of later versions. Nothing that cannot take effect is accepted silently.
-const LATER: [(&str, &str); 10] = [
-    ("cluster", "nodes share no state yet"),
+const LATER: [(&str, &str); 9] = [
     ("limits", "callers are not limited yet"),
     ("prompts", "there is no prompt registry yet"),
     ("rollouts", "there are no rollouts yet"),

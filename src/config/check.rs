@@ -14,7 +14,8 @@ use super::routes::{self, RoutePlan};
 use super::settings::{AdmissionSettings, KeepAliveSettings, ServerSettings, TelemetrySettings};
 use super::snapshot::Settings;
 use crate::callers::AuthMode;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, placeholder};
+use crate::cluster::{ClusterSettings, RedisUrl};
 use crate::ids::ProviderId;
 use crate::journal::JournalSettings;
 use crate::problems::{Document, KeyPath, Problems, nearest};
@@ -67,6 +68,7 @@ impl Config {
             auth: file.auth.clone(),
             admission: file.admission.clone(),
             store: file.store.clone(),
+            cluster: checking.cluster(&file.cluster),
             telemetry: file.telemetry.clone(),
             journal: file.journal.clone(),
         };
@@ -141,6 +143,30 @@ impl Checking<'_> {
     fn store(&mut self, url: &str, at: KeyPath) {
         if let Err(error) = url.parse::<StoreUrl>() {
             self.report(at, error.to_string());
+        }
+    }
+
+    /// The section with its placeholders filled.
+    fn cluster(&mut self, cluster: &ClusterSettings) -> ClusterSettings {
+        let at = KeyPath::root().key("cluster");
+        let environment = &self.source.environment;
+        let filled = cluster.url.as_ref().map(|url| {
+            placeholder::fill(url.reveal(), |name| {
+                environment.get(name).ok_or_else(|| name.to_owned())
+            })
+        });
+        match filled.transpose() {
+            Ok(url) => {
+                let settings = ClusterSettings { url: url.map(RedisUrl::new), ..cluster.clone() };
+                for (key, message) in settings.problems() {
+                    self.report(at.key(key), message);
+                }
+                settings
+            }
+            Err(error) => {
+                self.report(at.key("url"), error.to_string());
+                cluster.clone()
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::settings::{
     StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
+use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, Quirks};
 use crate::journal::JournalSettings;
 
@@ -32,6 +33,9 @@ pub(super) struct FileSettings {
     pub(super) admission: AdmissionSettings,
     /// Where keys and the journal are kept. Takes effect at the next start.
     pub(super) store: StoreSettings,
+    /// Where the gateway shares limits and what it knows of providers with other nodes. Takes effect
+    /// at the next start.
+    pub(super) cluster: ClusterSettings,
     /// What holds for models that are asked for without a route, and for routes that do not say
     /// otherwise.
     pub(super) defaults: DefaultsSettings,

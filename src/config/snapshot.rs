@@ -14,6 +14,7 @@ use super::settings::{
     TelemetrySettings, TimeoutSettings,
 };
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
+use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::journal::JournalSettings;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub admission: AdmissionSettings,
     /// `[store]`. Takes effect at start only.
     pub store: StoreSettings,
+    /// `[cluster]`. Takes effect at start only.
+    pub cluster: ClusterSettings,
     /// `[telemetry]`. Takes effect at start only.
     pub telemetry: TelemetrySettings,
     /// `[journal]`. Takes effect at start only.

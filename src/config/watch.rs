@@ -243,6 +243,7 @@ impl Watcher {
             ("server.drain_timeout", a.drain_timeout != b.drain_timeout),
             ("server.worker_threads", a.worker_threads != b.worker_threads),
             ("store", started.store != now.store),
+            ("cluster", started.cluster != now.cluster),
             ("telemetry", started.telemetry != now.telemetry),
             ("journal", started.journal != now.journal),
         ];

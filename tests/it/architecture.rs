@@ -12,7 +12,7 @@ use crate::support::package;
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
     &["dialect", "catalog", "tokens", "policy", "quota"],
-    &["telemetry", "config", "upstream", "store", "journal", "callers"],
+    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers"],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
@@ -26,6 +26,7 @@ const BESIDE: [(&str, &str); 20] = [
     ("cli", "rehearse"),
     ("cli", "sim"),
     ("config", "callers"),
+    ("config", "cluster"),
     ("config", "journal"),
     ("config", "store"),
     ("dispatch", "fleet"),

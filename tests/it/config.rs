@@ -93,7 +93,7 @@ fn no_message_repeats_a_key() {
     let file = root().join("tests/golden/config/secrets.toml");
     for json in [false, true] {
         let (_, said) = checked(&file, json);
-        for secret in ["aaaa", "bbbb", "cccc", "dddd", "eeee", "key-one"] {
+        for secret in ["aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff", "key-one"] {
             assert!(!said.contains(secret), "{secret} in {said}");
         }
     }

@@ -13,6 +13,7 @@
 mod abuse;
 mod architecture;
 mod cli;
+mod cluster;
 mod config;
 mod crash;
 mod degradation;

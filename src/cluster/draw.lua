@@ -1,0 +1,196 @@
+-- Answers many questions about limits that nodes share, at once. See draw.rs for what each means.
+--
+-- KEYS: one for each question.
+-- ARGV: "all" or "each", this node, and then seven for each question:
+--   source, three numbers of it, want, its number, the least that is of use.
+-- Returns three integers for each question: granted, left, microseconds until asking again is of use.
+--
+-- Numbers are doubles here, whole ones up to 2^53 are exact. Times are the server's, in microseconds.
+
+local all_or_nothing = ARGV[1] == 'all'
+local node = ARGV[2]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+
+local MAX_WAIT = 9e15
+local MAX_TTL_MS = 400 * 86400 * 1000
+-- Settlements may come after the end of a window.
+local WINDOW_GRACE_MS = 60000
+-- When a slot will be free nobody knows.
+local SLOT_WAIT = 100000
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function expire_ms(us)
+  return whole(math.min(math.max(math.ceil(us / 1000) + 1, 1), MAX_TTL_MS))
+end
+
+local bucket, window, slots = {}, {}, {}
+
+function bucket.load(key, rate, burst, max_debt)
+  local state = { key = key, level = burst, from = now }
+  local level, from = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  if tonumber(level) and tonumber(from) then
+    state.level, state.from = tonumber(level), tonumber(from)
+  end
+  return state
+end
+
+function bucket.refresh(state, rate, burst, max_debt)
+  state.rate, state.burst, state.max_debt = rate, burst, max_debt
+  state.full_us = burst * 1e12 / rate
+  state.from = math.min(state.from, now + state.full_us)
+  if now > state.from then
+    state.level = math.min(burst, state.level + (now - state.from) * rate / 1e12)
+    state.from = now
+  end
+  state.level = math.min(state.level, burst)
+end
+
+function bucket.left(state) return math.floor(state.level) end
+
+function bucket.has(state, least) return state.level >= math.min(least, state.burst) end
+
+function bucket.wait(state, least)
+  local missing = math.min(math.max(least, 1), state.burst) - state.level
+  return math.max(0, state.from - now) + math.max(0, missing) * 1e12 / state.rate
+end
+
+function bucket.take(state, amount)
+  if state.level >= state.burst and amount > 0 then state.from = now + state.full_us end
+  state.level = math.max(state.level - amount, -state.max_debt)
+end
+
+function bucket.give(state, amount) state.level = math.min(state.burst, state.level + amount) end
+
+-- A full bucket is as one that nobody has asked about.
+function bucket.store(state)
+  if state.level >= state.burst then
+    redis.call('DEL', state.key)
+    return
+  end
+  local full_in = math.max(state.from - now, 0) + (state.burst - state.level) * 1e12 / state.rate
+  local text = string.format('%.17g %.17g', state.level, state.from)
+  redis.call('SET', state.key, text, 'PX', expire_ms(full_in))
+end
+
+function window.load(key)
+  return { key = key, used = tonumber(redis.call('GET', key) or '') or 0 }
+end
+
+function window.refresh(state, limit, ends_ms, used)
+  state.limit, state.ends = limit, ends_ms * 1000
+  state.used = math.max(state.used, used)
+end
+
+function window.left(state) return state.limit - state.used end
+
+function window.has(state, least) return window.left(state) >= least end
+
+function window.wait(state) return math.max(0, state.ends - now) end
+
+function window.take(state, amount) state.used = state.used + amount end
+
+function window.give(state, amount) state.used = math.max(0, state.used - amount) end
+
+function window.store(state)
+  local ttl = expire_ms(math.max(0, state.ends - now) + WINDOW_GRACE_MS * 1000)
+  redis.call('SET', state.key, whole(state.used), 'PX', ttl)
+end
+
+function slots.load(key)
+  local state = { key = key, others = 0, dead = {} }
+  local entries = redis.call('HGETALL', key)
+  for i = 1, #entries, 2 do
+    local count, expires = string.match(entries[i + 1], '^(%S+) (%S+)$')
+    count, expires = tonumber(count), tonumber(expires)
+    if not count or not expires or expires <= now then
+      state.dead[#state.dead + 1] = entries[i]
+    elseif entries[i] == node then
+      state.own = count
+    else
+      state.others = state.others + count
+    end
+  end
+  return state
+end
+
+function slots.refresh(state, limit, lease_us, held)
+  state.limit, state.lease = limit, lease_us
+  if not state.own then state.own = held end
+end
+
+function slots.left(state) return state.limit - state.others - state.own end
+
+function slots.has(state, least) return slots.left(state) >= least end
+
+function slots.wait(state) return math.min(SLOT_WAIT, state.lease) end
+
+function slots.take(state, amount) state.own = state.own + amount end
+
+function slots.give(state, amount) state.own = math.max(0, state.own - amount) end
+
+function slots.hold(state, amount) state.own = amount end
+
+function slots.store(state)
+  for _, dead in ipairs(state.dead) do redis.call('HDEL', state.key, dead) end
+  if state.own > 0 then
+    redis.call('HSET', state.key, node, whole(state.own) .. ' ' .. whole(now + state.lease))
+    local ttl = math.max(redis.call('PTTL', state.key), tonumber(expire_ms(state.lease)))
+    redis.call('PEXPIRE', state.key, whole(ttl))
+  else
+    redis.call('HDEL', state.key, node)
+  end
+end
+
+local sources = { bucket = bucket, window = window, slots = slots }
+-- What the questions so far have made of each key; a key may be asked about twice.
+local states, order = {}, {}
+local answers, refused = {}, false
+
+for i, key in ipairs(KEYS) do
+  local at = 2 + (i - 1) * 7
+  local source = sources[ARGV[at + 1]]
+  local a, b, c = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local want, amount, least = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local state = states[key]
+  if not state then
+    state = source.load(key, a, b, c)
+    state.source = source
+    states[key] = state
+    order[#order + 1] = state
+  end
+  source.refresh(state, a, b, c)
+  local granted, wait = 0, 0
+  if want == 'take' then
+    if amount > 0 and not source.has(state, least) then
+      refused = true
+    else
+      granted = math.max(0, math.min(amount, math.max(least, source.left(state))))
+    end
+    if amount > 0 and granted == 0 then
+      wait = math.min(math.ceil(source.wait(state, least)), MAX_WAIT)
+    end
+    source.take(state, granted)
+  elseif want == 'book' then
+    granted = amount
+    source.take(state, amount)
+  elseif want == 'return' then
+    source.give(state, amount)
+  elseif want == 'hold' and source.hold then
+    source.hold(state, amount)
+  end
+  answers[#answers + 1] = granted
+  answers[#answers + 1] = source.left(state)
+  answers[#answers + 1] = wait
+end
+
+if all_or_nothing and refused then
+  for i = 1, #answers, 3 do
+    answers[i + 1] = answers[i + 1] + answers[i]
+    answers[i] = 0
+  end
+  return answers
+end
+for _, state in ipairs(order) do state.source.store(state) end
+return answers
