@@ -1,0 +1,96 @@
+//! Jobs: requests that are answered later, kept in the store until then and for a while after.
+//!
+//! A job is a row that workers of any node take, see [`queue`]; what becomes of it is decided by
+//! [`policy::job`](crate::policy::job). It ends in one transaction that writes its state, its
+//! result and the webhook that tells of it, so that none of the three is ever without the others.
+//!
+//! What is promised: a job that was accepted ends, and ends once. What is not: that its provider is
+//! asked once. Between a provider's answer and our commit a node may be killed, and the job is then
+//! run again: at most one call more for each job that the node had in hand.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rand::RngExt;
+use tokio::sync::Notify;
+
+use crate::store::Store;
+
+mod caller;
+pub(crate) mod outbox;
+pub(crate) mod queue;
+mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use caller::{Found, NewJob, NewWebhook, SubmitError, Submitted};
+pub use outbox::{Delivery, DeliveryPage, Outgoing, Receivers, StoredReceiver};
+pub use record::{Job, JobError, JobResult, Particulars};
+pub use settings::{JobSettings, WebhookSettings};
+pub use worker::{End, Held, Lost, Taken};
+
+use queue::Queue;
+
+/// All jobs and the webhooks that tell of them. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    jobs: Queue,
+    deliveries: Queue,
+    /// A job has come in here.
+    job_waits: Notify,
+    /// A webhook has.
+    webhook_waits: Notify,
+    /// A job has been cancelled here.
+    cancelled: Notify,
+}
+
+// === impl Jobs ===
+
+impl Jobs {
+    /// Jobs in `store`. Nothing is opened yet.
+    pub fn new(store: Store) -> Self {
+        let kind = store.kind();
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                jobs: Queue::new("jobs", kind),
+                deliveries: Queue::new("webhook_deliveries", kind),
+                job_waits: Notify::new(),
+                webhook_waits: Notify::new(),
+                cancelled: Notify::new(),
+            }),
+        }
+    }
+
+    /// Waits until a job comes in through this process. Others are found by looking.
+    pub async fn job_waits(&self) {
+        self.shared.job_waits.notified().await;
+    }
+
+    /// Waits until a webhook is to be sent of a job that ended in this process.
+    pub async fn webhook_waits(&self) {
+        self.shared.webhook_waits.notified().await;
+    }
+
+    /// Waits until a job is cancelled through this process.
+    pub async fn cancelled(&self) {
+        self.shared.cancelled.notified().await;
+    }
+}
+
+/// An id that sorts by the time it was made: `prefix`, the millisecond, 80 random bits.
+fn new_id(prefix: &str, now_ms: u64) -> String {
+    let mut id = String::with_capacity(prefix.len() + 32);
+    let random: u128 = rand::rng().random::<u128>() >> 48;
+    // Writing to a string cannot fail.
+    let _ = write!(id, "{prefix}{:012x}{random:020x}", now_ms & ((1 << 48) - 1));
+    id
+}

@@ -1,0 +1,188 @@
+//! Tests of jobs, in a file and at a server.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::CallerId;
+use crate::policy::job::JobState;
+use crate::policy::turns::Turns;
+use crate::store::places::places;
+use crate::units::Priority;
+
+mod taking;
+mod webhooks;
+
+const NOW_MS: u64 = 1_795_000_000_000;
+const LEASE_MS: i64 = 60_000;
+const MANY: u32 = 1_000;
+
+fn alice() -> CallerId {
+    CallerId::new("key_alice")
+}
+
+fn new_job(caller: &str) -> NewJob {
+    NewJob {
+        caller: CallerId::new(caller),
+        endpoint: "/v1/chat/completions",
+        priority: Priority::try_from(3).unwrap(),
+        expires_in_ms: 3_600_000,
+        particulars: Particulars { sticky: Some("u".to_owned()), ..Particulars::default() },
+        metadata: r#"{"k":"v"}"#.to_owned(),
+        body: Bytes::from_static(b"{\"model\":\"m\"}"),
+        webhook: None,
+    }
+}
+
+fn result() -> JobResult {
+    JobResult {
+        status: 200,
+        headers: vec![("x-request-id".to_owned(), "req_1".to_owned())],
+        body: Bytes::from_static(b"{\"ok\":true}"),
+    }
+}
+
+fn success() -> End {
+    End { state: JobState::Succeeded, result: Some(result()), error: None }
+}
+
+async fn submit(jobs: &Jobs, new: NewJob) -> Job {
+    jobs.submit(new, MANY, NOW_MS).await.unwrap().job
+}
+
+/// Takes as much as there is.
+async fn take(jobs: &Jobs, worker: &str) -> Vec<Taken> {
+    jobs.take(&mut Turns::default(), 100, 100, worker, LEASE_MS).await.unwrap()
+}
+
+/// Runs a statement that stands for the passing of time.
+async fn execute(store: &Store, sql: &'static str) {
+    let mut connection = store.writer().await.unwrap();
+    sqlx::query(sql).execute(&mut *connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_is_taken_answered_and_kept_with_its_result() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let job = submit(&jobs, new_job("key_alice")).await;
+        assert!(job.id.starts_with("job_") && job.id.len() == 36, "{}", job.id);
+        assert_eq!(job.state, JobState::Queued);
+        assert_eq!(job.deadline_ms - job.created_at_ms, 3_600_000);
+
+        let taken = take(&jobs, "w").await.pop().unwrap();
+        assert_eq!(taken.job.state, JobState::Running);
+        assert_eq!((taken.job.attempts, taken.losses), (1, 0));
+        assert_eq!(taken.particulars.sticky.as_deref(), Some("u"));
+        assert!((3_590_000..=3_600_000).contains(&taken.left_ms), "{}", taken.left_ms);
+        assert_eq!(&*jobs.request(&job.id).await.unwrap().unwrap(), b"{\"model\":\"m\"}");
+        assert!(take(&jobs, "other").await.is_empty());
+
+        assert!(jobs.end(&taken.held, &success()).await.unwrap());
+        let found = jobs.find(&alice(), &job.id).await.unwrap().unwrap();
+        assert_eq!(found.job.state, JobState::Succeeded);
+        assert_eq!(found.result, Some(result()));
+        assert_eq!(found.job.metadata, r#"{"k":"v"}"#);
+        assert!(found.job.started_at_ms <= found.job.ended_at_ms);
+        assert!(jobs.request(&job.id).await.unwrap().is_none(), "nobody needs it any more");
+    }
+}
+
+#[tokio::test]
+async fn only_its_caller_sees_a_job() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let job = submit(&jobs, new_job("key_alice")).await;
+        let mallory = CallerId::new("key_mallory");
+        assert!(jobs.find(&mallory, &job.id).await.unwrap().is_none());
+        assert!(jobs.cancel(&mallory, &job.id).await.unwrap().is_none());
+        assert!(jobs.list(&mallory, None, None, 10).await.unwrap().is_empty());
+        assert_eq!(jobs.find(&alice(), &job.id).await.unwrap().unwrap().job.state, JobState::Queued);
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_listed_newest_first_page_by_page_and_by_state() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            let new = new_job("key_alice");
+            ids.push(jobs.submit(new, MANY, NOW_MS + number).await.unwrap().job.id);
+        }
+        ids.reverse();
+        let ids_of = |page: Vec<Job>| page.into_iter().map(|job| job.id).collect::<Vec<_>>();
+        let first = ids_of(jobs.list(&alice(), None, None, 3).await.unwrap());
+        assert_eq!(first, ids[..3]);
+        let rest = ids_of(jobs.list(&alice(), None, Some(&first[2]), 3).await.unwrap());
+        assert_eq!(rest, ids[3..]);
+        jobs.cancel(&alice(), &ids[1]).await.unwrap().unwrap();
+        let cancelled = jobs.list(&alice(), Some(JobState::Cancelled), None, 9).await.unwrap();
+        assert_eq!(ids_of(cancelled), ids[1..2]);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_may_have_so_many_waiting_and_others_are_not_concerned() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        for _ in 0..2 {
+            jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap();
+        }
+        let refused = jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap_err();
+        assert!(matches!(refused, SubmitError::Full { limit: 2 }), "{refused}");
+        jobs.submit(new_job("key_bob"), 2, NOW_MS).await.unwrap();
+        assert_eq!(take(&jobs, "w").await.len(), 3);
+        jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_job_is_over_at_once_and_its_worker_finds_out() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let (waiting, running) =
+            (submit(&jobs, new_job("key_alice")).await, submit(&jobs, new_job("key_bob")).await);
+        let taken = take(&jobs, "w").await;
+        assert_eq!(taken.len(), 2);
+        let taken = taken.into_iter().find(|taken| taken.job.id == running.id).unwrap();
+        let bob = CallerId::new("key_bob");
+        let cancelled = jobs.cancel(&bob, &running.id).await.unwrap().unwrap();
+        assert_eq!(cancelled.state, JobState::Cancelled);
+        let held = jobs.held("w").await.unwrap();
+        assert_eq!(held.len(), 1);
+        assert!(!held.contains(&taken.held));
+        assert!(!jobs.end(&taken.held, &success()).await.unwrap(), "the answer is not wanted");
+        assert!(!jobs.again(&taken.held, 0, true).await.unwrap());
+        let found = jobs.find(&bob, &running.id).await.unwrap().unwrap();
+        assert_eq!((found.job.state, found.result), (JobState::Cancelled, None));
+        // Again, and one that is over otherwise: it stays as it is.
+        let again = jobs.cancel(&bob, &running.id).await.unwrap().unwrap();
+        assert_eq!(again, cancelled);
+        let held = jobs.held("w").await.unwrap().pop().unwrap();
+        assert!(jobs.end(&held, &success()).await.unwrap());
+        let over = jobs.cancel(&alice(), &waiting.id).await.unwrap().unwrap();
+        assert_eq!(over.state, JobState::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn jobs_expire_and_are_deleted_when_their_time_has_come() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let short = NewJob { expires_in_ms: 0, ..new_job("key_alice") };
+        let late = submit(&jobs, short).await;
+        let other = submit(&jobs, new_job("key_alice")).await;
+        assert_eq!(jobs.expire().await.unwrap(), 1);
+        assert_eq!(jobs.expire().await.unwrap(), 0);
+        let found = jobs.find(&alice(), &late.id).await.unwrap().unwrap();
+        assert_eq!(found.job.state, JobState::Expired);
+        assert_eq!(found.job.error.unwrap().code, "deadline_passed");
+        assert_eq!(take(&jobs, "w").await.len(), 1, "the other one");
+
+        assert_eq!(jobs.sweep(60_000).await.unwrap(), 0);
+        execute(&place.store, "UPDATE jobs SET ended_at_ms = ended_at_ms - 60001").await;
+        assert_eq!(jobs.sweep(60_000).await.unwrap(), 1);
+        assert!(jobs.find(&alice(), &late.id).await.unwrap().is_none());
+        assert!(jobs.find(&alice(), &other.id).await.unwrap().is_some());
+    }
+}
