@@ -95,6 +95,28 @@ pub enum Retry {
     Never,
 }
 
+/// How much a failure says of the target's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The target does not work: counts in runs and ratios.
+    Hard,
+    /// The target has too much to do or answers badly: counts in ratios only.
+    Soft,
+}
+
+/// What there was too much of. Whatever it is, a shorter prompt makes it less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Excess {
+    /// Nothing that is known of.
+    Nothing,
+    /// Requests or tokens within a time: the provider pushes back.
+    Requests,
+    /// Time to the first token.
+    Time,
+    /// Prompt.
+    Prompt,
+}
+
 // === impl FailureKind ===
 
 impl FailureKind {
@@ -115,23 +137,26 @@ impl FailureKind {
         Self::Degenerate,
     ];
 
-    /// The table: who is to blame, whether to try again, and the word for logs and metrics.
+    /// The table: who is to blame, whether to try again, what it says of the target's health, what
+    /// there was too much of, and the word for logs and metrics.
     #[rustfmt::skip] // A table reads best as a table.
-    pub const fn row(self) -> (Blame, Retry, &'static str) {
+    const fn row(self) -> (Blame, Retry, Option<Severity>, Excess, &'static str) {
+        const HARD: Option<Severity> = Some(Severity::Hard);
+        const SOFT: Option<Severity> = Some(Severity::Soft);
         match self {
-            Self::Transport   => (Blame::Provider,   Retry::Other,       "transport"),
-            Self::SlowStart   => (Blame::Provider,   Retry::Other,       "slow_start"),
-            Self::ServerFault => (Blame::Provider,   Retry::SameOrOther, "server_fault"),
-            Self::Overloaded  => (Blame::Provider,   Retry::Other,       "overloaded"),
-            Self::RateLimited => (Blame::Credential, Retry::SameOrOther, "rate_limited"),
-            Self::HardQuota   => (Blame::Credential, Retry::Other,       "hard_quota"),
-            Self::AuthFault   => (Blame::Credential, Retry::Other,       "auth_fault"),
-            Self::NotServed   => (Blame::Provider,   Retry::Other,       "not_served"),
-            Self::CallerFault => (Blame::Caller,     Retry::Never,       "caller_fault"),
-            Self::ContextTooLong => (Blame::Caller,  Retry::Other,       "context_too_long"),
-            Self::Policy      => (Blame::Caller,     Retry::Never,       "policy"),
-            Self::MidStream   => (Blame::Provider,   Retry::Other,       "mid_stream"),
-            Self::Degenerate  => (Blame::Provider,   Retry::Other,       "degenerate"),
+            Self::Transport   => (Blame::Provider,   Retry::Other,       HARD, Excess::Nothing,  "transport"),
+            Self::SlowStart   => (Blame::Provider,   Retry::Other,       HARD, Excess::Time,     "slow_start"),
+            Self::ServerFault => (Blame::Provider,   Retry::SameOrOther, HARD, Excess::Nothing,  "server_fault"),
+            Self::Overloaded  => (Blame::Provider,   Retry::Other,       SOFT, Excess::Requests, "overloaded"),
+            Self::RateLimited => (Blame::Credential, Retry::SameOrOther, None, Excess::Requests, "rate_limited"),
+            Self::HardQuota   => (Blame::Credential, Retry::Other,       None, Excess::Nothing,  "hard_quota"),
+            Self::AuthFault   => (Blame::Credential, Retry::Other,       None, Excess::Nothing,  "auth_fault"),
+            Self::NotServed   => (Blame::Provider,   Retry::Other,       SOFT, Excess::Nothing,  "not_served"),
+            Self::CallerFault => (Blame::Caller,     Retry::Never,       None, Excess::Nothing,  "caller_fault"),
+            Self::ContextTooLong => (Blame::Caller,  Retry::Other,       None, Excess::Prompt,   "context_too_long"),
+            Self::Policy      => (Blame::Caller,     Retry::Never,       None, Excess::Nothing,  "policy"),
+            Self::MidStream   => (Blame::Provider,   Retry::Other,       HARD, Excess::Nothing,  "mid_stream"),
+            Self::Degenerate  => (Blame::Provider,   Retry::Other,       SOFT, Excess::Nothing,  "degenerate"),
         }
     }
 
@@ -145,9 +170,30 @@ impl FailureKind {
         self.row().1
     }
 
+    /// How much it says of the target's health. `None` where it says nothing: a limit or a key is a
+    /// matter of the credential, a wrong request one of the caller.
+    pub const fn severity(self) -> Option<Severity> {
+        self.row().2
+    }
+
+    /// What there was too much of.
+    pub const fn excess(self) -> Excess {
+        self.row().3
+    }
+
     /// The word for logs, metrics and the journal.
     pub const fn as_str(self) -> &'static str {
-        self.row().2
+        self.row().4
+    }
+
+    /// Whether the credential itself was turned away, so that no pause helps.
+    pub fn is_refused_credential(self) -> bool {
+        self.blame() == Blame::Credential && self.retry() == Retry::Other
+    }
+
+    /// Whether the provider says that it is asked for more than it can or will serve now.
+    pub fn is_pushback(self) -> bool {
+        self.excess() == Excess::Requests
     }
 
     /// The kind that an HTTP status alone stands for. Codecs refine it by the body's code.
@@ -186,6 +232,29 @@ impl Failure {
         self
     }
 
+    /// Whether it says that too much runs at once on the target.
+    pub fn is_for_load(&self) -> bool {
+        match self.kind.excess() {
+            Excess::Time => true,
+            Excess::Requests => self.kind.blame() == Blame::Provider || self.is_for_concurrency(),
+            // Some say it with a bare 503; one that is down says that too, and gets less then.
+            Excess::Nothing => {
+                self.kind == FailureKind::ServerFault
+                    && self.status == Some(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Excess::Prompt => false,
+        }
+    }
+
+    /// Whether a rate limit is about what runs at once and not about a rate. Providers have one
+    /// status for both and say it in words.
+    pub fn is_for_concurrency(&self) -> bool {
+        let says = |text: &str| {
+            text.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"concurren"))
+        };
+        says(&self.message) || self.code.as_deref().is_some_and(says)
+    }
+
     /// The words for the log. What a provider says of the caller's own request may quote it, and
     /// prompts are not logged.
     pub fn loggable(&self) -> String {
@@ -194,9 +263,7 @@ impl Failure {
         }
         self.to_string()
     }
-}
 
-impl Failure {
     /// What a caller may read of a failure that is not the caller's own: the kind and the status. A
     /// provider's words can name its accounts, addresses and keys; they are for the log.
     pub fn in_public(&self) -> String {

@@ -226,26 +226,22 @@ impl Rejection {
         Face { status, kind, code, level }
     }
 
+    /// Whether its status is one that clients try again, although that ends the same way.
+    pub fn is_hopeless(&self) -> bool {
+        if let Self::AttemptsFailed { failure, is_futile, .. } = self {
+            return *is_futile || failure.kind.is_refused_credential();
+        }
+        matches!(self, Self::Internal { .. } | Self::NobodyReady { why: NobodyWhy::Credential, .. })
+    }
+
     /// When to try again, if trying again can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::AttemptsFailed { failure, .. } => match failure.kind {
-                // Many providers do not say when. A client that knows nothing tries too soon.
-                FailureKind::Overloaded | FailureKind::RateLimited => {
-                    Some(failure.retry_after.unwrap_or(Duration::from_secs(1)))
-                }
-                FailureKind::Transport
-                | FailureKind::SlowStart
-                | FailureKind::ServerFault
-                | FailureKind::HardQuota
-                | FailureKind::AuthFault
-                | FailureKind::NotServed
-                | FailureKind::CallerFault
-                | FailureKind::ContextTooLong
-                | FailureKind::Policy
-                | FailureKind::MidStream
-                | FailureKind::Degenerate => failure.retry_after,
-            },
+            // Many providers do not say when. A client that knows nothing tries too soon.
+            Self::AttemptsFailed { failure, .. } if failure.kind.is_pushback() => {
+                Some(failure.retry_after.unwrap_or(Duration::from_secs(1)))
+            }
+            Self::AttemptsFailed { failure, .. } => failure.retry_after,
             Self::NobodyReady { why: NobodyWhy::Credential, .. } => None,
             Self::NobodyReady { retry_after, .. } => {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))

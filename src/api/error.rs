@@ -8,9 +8,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::dialect::Dialect;
 use crate::dispatch::Served;
-use crate::failure::FailureKind;
 use crate::ids::TargetId;
-use crate::rejection::{NobodyWhy, Rejection};
+use crate::rejection::Rejection;
 
 use super::reply;
 
@@ -69,39 +68,10 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
         }
-        if is_hopeless(&rejection) {
+        if rejection.is_hopeless() {
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
-    }
-}
-
-/// Whether the reply has a status that clients retry, although a retry will end the same way.
-fn is_hopeless(rejection: &Rejection) -> bool {
-    match rejection {
-        Rejection::AttemptsFailed { failure, is_futile, .. } => {
-            *is_futile || matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
-        }
-        Rejection::Internal { .. } | Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => {
-            true
-        }
-        Rejection::Invalid { .. }
-        | Rejection::Unsupported { .. }
-        | Rejection::Unauthorized { .. }
-        | Rejection::Unavailable { .. }
-        | Rejection::Forbidden { .. }
-        | Rejection::UnknownModel { .. }
-        | Rejection::UnknownPath { .. }
-        | Rejection::TooLarge { .. }
-        | Rejection::HeadTooLarge { .. }
-        | Rejection::RequestTimeout { .. }
-        | Rejection::DeadlinePassed { .. }
-        | Rejection::NobodyReady { .. }
-        | Rejection::Overloaded { .. }
-        | Rejection::StreamFailed { .. }
-        | Rejection::StreamPast { .. }
-        | Rejection::StreamCancelled
-        | Rejection::Draining => false,
     }
 }
 

@@ -47,10 +47,8 @@ impl StreamBreak<'_> {
         if let Rejection::StreamFailed { failure } | Rejection::AttemptsFailed { failure, .. } =
             self.rejection
         {
-            let is_hopeless = matches!(
-                failure.kind,
-                FailureKind::HardQuota | FailureKind::AuthFault | FailureKind::NotServed
-            );
+            let kind = failure.kind;
+            let is_hopeless = kind.is_refused_credential() || kind == FailureKind::NotServed;
             return failure.kind.blame() != Blame::Caller && !is_hopeless;
         }
         // Busy, too late, or about to be away.

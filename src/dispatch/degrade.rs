@@ -15,7 +15,7 @@ use crate::chat::{
 use crate::clock::Instant;
 use crate::config::DegradeSettings;
 use crate::dialect::{self, ReplyContext};
-use crate::failure::FailureKind;
+use crate::failure::{Excess, FailureKind};
 use crate::journal::EndpointKind;
 use crate::policy::degrade::{Facts, Ladder, Level, Trouble};
 use crate::rejection::Rejection;
@@ -94,20 +94,9 @@ impl Lane {
 /// Why nobody answered; nothing where the request itself is to blame.
 fn trouble(rejection: &Rejection) -> Option<Trouble> {
     match rejection {
-        Rejection::AttemptsFailed { failure, .. } => Some(match failure.kind {
-            FailureKind::ContextTooLong => Trouble::ContextOverflow,
-            kind @ (FailureKind::Transport
-            | FailureKind::SlowStart
-            | FailureKind::ServerFault
-            | FailureKind::Overloaded
-            | FailureKind::RateLimited
-            | FailureKind::HardQuota
-            | FailureKind::AuthFault
-            | FailureKind::NotServed
-            | FailureKind::CallerFault
-            | FailureKind::Policy
-            | FailureKind::MidStream
-            | FailureKind::Degenerate) => Trouble::Failed(kind),
+        Rejection::AttemptsFailed { failure, .. } => Some(match failure.kind.excess() {
+            Excess::Prompt => Trouble::ContextOverflow,
+            Excess::Nothing | Excess::Requests | Excess::Time => Trouble::Failed(failure.kind),
         }),
         Rejection::DeadlinePassed { .. } => Some(Trouble::Failed(FailureKind::SlowStart)),
         Rejection::NobodyReady { .. } | Rejection::Overloaded { .. } => Some(Trouble::NoTarget),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::Call;
 use super::collect;
-use super::race::is_pushback;
 use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
@@ -249,7 +248,7 @@ impl Plan {
 
     /// Notes that an attempt failed.
     pub(super) fn on_failure(&mut self, failure: &Failure, position: usize) {
-        self.pushback |= is_pushback(failure);
+        self.pushback |= failure.kind.is_pushback();
         if failure.kind == FailureKind::ContextTooLong {
             self.on_overflow(position);
         }

@@ -322,21 +322,3 @@ fn fair_share(call: &Call, plan: &Plan) -> Duration {
     let targets = u32::try_from(plan.group.len()).unwrap_or(u32::MAX).max(1);
     timeouts.first_token.min(timeouts.total / targets)
 }
-
-/// Whether a failure says that a provider has more to do than it can.
-pub(super) fn is_pushback(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::RateLimited | FailureKind::Overloaded => true,
-        FailureKind::Transport
-        | FailureKind::SlowStart
-        | FailureKind::ServerFault
-        | FailureKind::HardQuota
-        | FailureKind::AuthFault
-        | FailureKind::NotServed
-        | FailureKind::CallerFault
-        | FailureKind::ContextTooLong
-        | FailureKind::Policy
-        | FailureKind::MidStream
-        | FailureKind::Degenerate => false,
-    }
-}

@@ -225,21 +225,11 @@ impl Health {
 
 /// What a failure says of the credential; nothing where it says nothing.
 pub(super) fn cause(failure: &Failure) -> Option<ParkCause> {
-    match failure.kind {
-        FailureKind::AuthFault => Some(ParkCause::AuthFault),
-        FailureKind::HardQuota => Some(ParkCause::HardQuota),
-        FailureKind::Transport
-        | FailureKind::SlowStart
-        | FailureKind::ServerFault
-        | FailureKind::Overloaded
-        | FailureKind::RateLimited
-        | FailureKind::NotServed
-        | FailureKind::CallerFault
-        | FailureKind::ContextTooLong
-        | FailureKind::Policy
-        | FailureKind::MidStream
-        | FailureKind::Degenerate => None,
-    }
+    let causes = [
+        (FailureKind::AuthFault, ParkCause::AuthFault),
+        (FailureKind::HardQuota, ParkCause::HardQuota),
+    ];
+    causes.into_iter().find(|(kind, _)| *kind == failure.kind).map(|(_, cause)| cause)
 }
 
 fn park(parking: &mut Parking, cause: ParkCause, now: Instant) {

@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::quota::Quota;
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
-use crate::policy::breaker::{self, Breaker, Pass, Severity, State, Transition};
+use crate::policy::breaker::{self, Breaker, Pass, State, Transition};
 use crate::policy::eject::Ejection;
 use crate::policy::ewma::{Decayed, Ewma};
 use crate::policy::quota::Reservation;
@@ -197,7 +197,7 @@ impl Health {
         random: f64,
         now: Instant,
     ) -> Option<Transition> {
-        let known = severity(failure.kind);
+        let known = failure.kind.severity();
         // A model that a caller made up and nobody has says nothing of those that exist.
         let made_up = failure.kind == FailureKind::NotServed && !self.listed;
         let Some(severity) = known.filter(|_| !made_up) else {
@@ -238,25 +238,5 @@ impl Health {
         }
         self.breaker.on_neutral(pass?);
         None
-    }
-}
-
-/// How much a failure says of the target's health; `None` where it says nothing: a limit or a key
-/// is a matter of the credential, a wrong request one of the caller.
-fn severity(kind: FailureKind) -> Option<Severity> {
-    match kind {
-        FailureKind::Transport
-        | FailureKind::SlowStart
-        | FailureKind::ServerFault
-        | FailureKind::MidStream => Some(Severity::Hard),
-        FailureKind::Overloaded | FailureKind::NotServed | FailureKind::Degenerate => {
-            Some(Severity::Soft)
-        }
-        FailureKind::RateLimited
-        | FailureKind::HardQuota
-        | FailureKind::AuthFault
-        | FailureKind::CallerFault
-        | FailureKind::ContextTooLong
-        | FailureKind::Policy => None,
     }
 }

@@ -5,11 +5,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-
 use super::health::Health;
 use crate::clock::Instant;
-use crate::failure::{Failure, FailureKind};
 use crate::policy::limit::{AimdSettings, ConcurrencyLimit, Throttle, ThrottleSettings};
 
 /// Rejections before requests are turned away in the target's stead. A few are better borne than
@@ -102,31 +99,4 @@ impl Health {
         limits.throttle.on_reject(now);
         limits.rejected_at = now;
     }
-}
-
-/// Whether a failure says that too much runs at once on the target.
-pub(super) fn is_for_load(failure: &Failure) -> bool {
-    match failure.kind {
-        FailureKind::Overloaded | FailureKind::SlowStart => true,
-        FailureKind::RateLimited => is_for_concurrency(failure),
-        // Some say it with a bare 503; one that is down says that too, and gets less then.
-        FailureKind::ServerFault => failure.status == Some(StatusCode::SERVICE_UNAVAILABLE),
-        FailureKind::Transport
-        | FailureKind::HardQuota
-        | FailureKind::AuthFault
-        | FailureKind::NotServed
-        | FailureKind::CallerFault
-        | FailureKind::ContextTooLong
-        | FailureKind::Policy
-        | FailureKind::MidStream
-        | FailureKind::Degenerate => false,
-    }
-}
-
-/// Whether a rate limit is about what runs at once and not about a rate. Providers have one status
-/// for both and say it in words.
-pub(super) fn is_for_concurrency(failure: &Failure) -> bool {
-    let says =
-        |text: &str| text.as_bytes().windows(9).any(|word| word.eq_ignore_ascii_case(b"concurren"));
-    says(&failure.message) || failure.code.as_deref().is_some_and(says)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::budget::{Budgets, Extra};
+use super::credential;
 use super::demand::Demand;
 use super::gate::Slot;
 use super::health::{Admitted, Health};
@@ -12,7 +13,6 @@ use super::latency::Shape;
 use super::member::Member;
 use super::quota::Gauge;
 use super::target::TargetLive;
-use super::{credential, limits};
 use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::config::Target;
@@ -186,16 +186,14 @@ impl Ticket {
     /// Tells what learns of load and rates how the attempt failed.
     fn tell_limits(&mut self, health: &mut Health, failure: &Failure, random: f64, now: Instant) {
         let is_begun = self.first_token.is_some();
-        if limits::is_for_load(failure) {
+        if failure.is_for_load() {
             let usual = health.latency.quantiles(self.shape, now).1.p50;
             health.on_load_rejected(self.live.in_flight(), usual, now);
         } else if !is_begun {
             health.on_load_neutral(self.started, now);
         }
         let is_rate_limited = failure.kind == FailureKind::RateLimited;
-        if is_rate_limited
-            && (failure.retry_after.is_some() || !limits::is_for_concurrency(failure))
-        {
+        if is_rate_limited && (failure.retry_after.is_some() || !failure.is_for_concurrency()) {
             health.on_rate_limited(failure.retry_after, random, now);
         }
         // What broke off later has used about what it was expected to.

@@ -25,6 +25,7 @@ use self::history::{Event, History};
 pub use self::settings::{MAX_TRIALS, Settings};
 use self::trials::{LeaseId, Trials};
 use crate::clock::Instant;
+use crate::failure::Severity;
 
 mod history;
 mod settings;
@@ -42,15 +43,6 @@ pub enum State {
     },
     /// A few trials.
     HalfOpen,
-}
-
-/// How much a failure says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// The target does not work: counts in runs and ratios.
-    Hard,
-    /// The target has too much to do or answers badly: counts in ratios only.
-    Soft,
 }
 
 /// Why it opened.

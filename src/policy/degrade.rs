@@ -4,7 +4,7 @@
 //! Nothing is degraded once a part of an answer has been sent, nor for a request that is itself
 //! wrong or refused: a lesser answer would only hide that.
 
-use crate::failure::{FailureKind, Retry};
+use crate::failure::{Excess, FailureKind, Retry};
 
 /// How far an answer was degraded: the value of `x-tidegate-degradation`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,21 +136,7 @@ impl Trouble {
         match self {
             Self::ContextOverflow => true,
             Self::NoTarget => false,
-            Self::Failed(kind) => match kind {
-                FailureKind::SlowStart
-                | FailureKind::Overloaded
-                | FailureKind::RateLimited
-                | FailureKind::ContextTooLong => true,
-                FailureKind::Transport
-                | FailureKind::ServerFault
-                | FailureKind::HardQuota
-                | FailureKind::AuthFault
-                | FailureKind::NotServed
-                | FailureKind::CallerFault
-                | FailureKind::Policy
-                | FailureKind::MidStream
-                | FailureKind::Degenerate => false,
-            },
+            Self::Failed(kind) => kind.excess() != Excess::Nothing,
         }
     }
 }

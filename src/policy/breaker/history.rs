@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Reason, Settings, Severity};
+use super::{Reason, Settings};
 use crate::clock::Instant;
+use crate::failure::Severity;
 use crate::policy::window::Window;
 
 /// The attempts of the last 60 s.
