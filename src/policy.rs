@@ -9,7 +9,6 @@ pub mod ewma;
 pub mod hedge;
 pub mod limit;
 pub mod midstream;
-pub mod order;
 pub mod quota;
 pub mod rank;
 pub mod retry;

@@ -16,8 +16,7 @@ use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::policy::eject::{self, Comparison};
 use crate::policy::hedge;
-use crate::policy::order::Place;
-use crate::policy::rank::{self, Admission, Exclusion, Few, Pool, Score, Standing};
+use crate::policy::rank::{self, Admission, Exclusion, Few, Place, Pool, Score, Standing};
 use crate::rejection::NobodyWhy;
 
 /// How often the targets of a route are compared with each other.

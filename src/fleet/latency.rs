@@ -45,6 +45,15 @@ struct Samples {
     recent: FirstTokens,
     sketch: SketchRing,
     quantiles: Refreshed<Quantiles>,
+    late: Late,
+}
+
+/// The time after which a first token is late. Routes that share a target nearly always agree on
+/// the quantile; where they do not, each pays for reading it.
+#[derive(Debug, Default)]
+struct Late {
+    quantile: f64,
+    value: Refreshed<Quantile>,
 }
 
 /// Quantiles of the time to a first token over the last five minutes.
@@ -84,6 +93,20 @@ impl Latencies {
         let own = kind.sizes.get_mut(shape.size.index()).and_then(Option::as_mut);
         let own = own.map(|own| own.quantiles(now)).unwrap_or_default();
         (own, kind.all.quantiles(now))
+    }
+
+    /// When a first token is late, as a quantile from 0 to 1: for this shape, and for answers of its
+    /// kind to prompts of any size.
+    pub(super) fn late(
+        &mut self,
+        shape: Shape,
+        quantile: f64,
+        now: Instant,
+    ) -> (Quantile, Quantile) {
+        let kind = self.of_kind_mut(shape.streamed);
+        let own = kind.sizes.get_mut(shape.size.index()).and_then(Option::as_mut);
+        let own = own.map(|own| own.late(quantile, now)).unwrap_or_default();
+        (own, kind.all.late(quantile, now))
     }
 
     /// How many times its usual time to a first token it takes now; 1 where that is not known.
@@ -195,14 +218,16 @@ impl Samples {
             samples: sketch.count(now),
         })
     }
-}
 
-// === impl Quantiles ===
-
-impl Quantiles {
-    /// The one that hedges wait for.
-    pub(super) fn for_hedge(&self) -> Quantile {
-        Quantile { value: self.p95, samples: self.samples }
+    fn late(&mut self, quantile: f64, now: Instant) -> Quantile {
+        if self.late.quantile.to_bits() != quantile.to_bits() {
+            self.late = Late { quantile, value: Refreshed::default() };
+        }
+        let sketch = &self.sketch;
+        self.late.value.get(now, || Quantile {
+            value: sketch.quantile(quantile, now),
+            samples: sketch.count(now),
+        })
     }
 }
 
@@ -266,6 +291,24 @@ mod tests {
         latencies.on_first_token(whole, ms(9_000), now + ms(9_000));
         assert_eq!(latencies.expected(SHAPE, now).0, Some(0.5));
         assert_eq!(latencies.expected(whole, now).0, Some(9.0));
+    }
+
+    #[test]
+    fn routes_with_other_budgets_wait_for_other_quantiles_of_the_same_target() {
+        let now = Instant::now();
+        let mut latencies = Latencies::default();
+        for n in 1..=100 {
+            latencies.on_start(true, now);
+            latencies.on_first_token(SHAPE, ms(10 * n), now);
+        }
+        for (quantile, expected) in [(0.95, 950.0), (0.5, 500.0), (0.99, 990.0), (0.95, 950.0)] {
+            let (own, all) = latencies.late(SHAPE, quantile, now);
+            let late = own.value.unwrap().as_secs_f64() * 1e3;
+            assert!((late / expected - 1.0).abs() < 0.03, "{quantile}: {late} ms");
+            assert_eq!((own, own.samples), (all, 100));
+        }
+        let unseen = Shape { size: SizeBucket::Above64k, ..SHAPE };
+        assert_eq!(latencies.late(unseen, 0.95, now).0, Quantile::default());
     }
 
     #[test]

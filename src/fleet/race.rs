@@ -57,8 +57,9 @@ impl Group {
             return None;
         }
         let member = self.member(position)?;
-        let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
-        Some(hedge::delay(own.for_hedge(), all.for_hedge(), remaining, settings))
+        let (shape, quantile) = (demand.shape(), settings.quantile());
+        let (own, all) = member.live.health.lock().latency.late(shape, quantile, now);
+        Some(hedge::delay(own, all, remaining, settings))
     }
 
     /// What the prompt alone costs at a target, in US dollars.

@@ -1,8 +1,8 @@
 //! When to ask a second target because the first one's first token is late, and whether to pay for it.
 //!
 //! Dean and Barroso, "The tail at scale", 2013: a second request after the 95th percentile of the
-//! expected latency costs about 5 % more requests and takes most of the tail away. The percentile is
-//! that of the first *semantic* token, for this target and prompts of this size. What keeps hedging
+//! expected latency costs about 5 % more requests and takes most of the tail away. The percentile
+//! follows the budget (Finagle's `BackupRequestFilter` does so too) and is that of the first *semantic* token, for this target and prompts of this size. What keeps hedging
 //! from making an outage worse are two budgets, because with a stale delay a general slowdown would
 //! send nearly every request twice: extra requests (a token bucket fed by first attempts) and extra
 //! money (a share of what the last five minutes cost).
@@ -24,8 +24,8 @@ use super::rank::Prices;
 /// How and when to hedge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Extra requests, as a share of first attempts. The delay should be the quantile `1 −` this; what
-    /// `fleet` keeps is the 95th percentile, whatever is set here.
+    /// Extra requests, as a share of first attempts, from 0 to 1. The delay is the quantile `1 −`
+    /// this, so that about as many first attempts are late as may be raced.
     pub max_extra_requests: f64,
     /// How many unused extra requests are kept.
     pub burst: f64,
@@ -229,7 +229,7 @@ impl Default for Settings {
 impl Settings {
     /// Which quantile of the time to a first token is the delay.
     pub fn quantile(&self) -> f64 {
-        1.0 - self.max_extra_requests
+        (1.0 - self.max_extra_requests).clamp(0.0, 1.0)
     }
 }
 

@@ -172,6 +172,15 @@ pub enum Exclusion {
     Drained,
 }
 
+/// A place in the tiers of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The tier, from 0.
+    pub tier: usize,
+    /// The target within the tier, from 0.
+    pub index: usize,
+}
+
 /// What the pool says of a target that says nothing itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pool {

@@ -1,7 +1,6 @@
 //! From scores to an order of attempts.
 
-use super::{Exclusion, Few, Pool, Score, Settings, Standing, score};
-use crate::policy::order::Place;
+use super::{Exclusion, Few, Place, Pool, Score, Settings, Standing, score};
 
 /// In which order to try the targets of a route.
 #[derive(Debug, Clone, Default)]
