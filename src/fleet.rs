@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
-use crate::telemetry::Metrics;
+use crate::telemetry::{GateMetrics, Metrics};
 
 mod budget;
 mod chance;
@@ -92,6 +92,11 @@ impl Fleet {
     /// Makes decisions the same in every run, for rehearsals. Only the first call counts.
     pub fn seed(&self, seed: u64) {
         self.chance.seed(seed);
+    }
+
+    /// A gate of another place than a target, with the chances that targets have.
+    pub fn gate(&self, metrics: GateMetrics) -> Arc<Gate> {
+        Gate::new(metrics, Arc::clone(&self.chance), Instant::now())
     }
 
     /// The targets of a route with what is known of them. Budgets of a route outlive its

@@ -69,7 +69,7 @@ impl Gateway {
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
-        let door = Gate::new(metrics.gates.of_process(), rand::random(), Instant::now());
+        let door = fleet.gate(metrics.gates.of_process());
         let gateway = Self {
             snapshot,
             callers,
@@ -90,6 +90,12 @@ impl Gateway {
     pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         Lane { fleet, ledger, transport }
+    }
+
+    /// Makes decisions the same in every run, for rehearsals; to be called before the first request.
+    pub fn seed(&self, seed: u64) {
+        self.fleet.seed(seed);
+        self.door.resalt();
     }
 
     /// The configuration as of now; a request keeps the one it got.

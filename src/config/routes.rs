@@ -85,8 +85,8 @@ fn route_plan(
     }
     let conduct = conduct(route, file, &at, checking);
     if conduct.hedge.is_some() && !has_two_domains(&targets, providers) && !targets.is_empty() {
-        let message =
-            "a race needs two targets of one tier with different keys; add one or leave it out";
+        let message = "a race needs two targets of one tier that do not fail together: of two providers, \
+             or of one that has two keys; add one or leave it out";
         let own = at.key("hedge");
         let defaults = KeyPath::root().key("defaults").key("hedge");
         checking.report(if route.hedge.is_empty() { defaults } else { own }, message);

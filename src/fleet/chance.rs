@@ -9,7 +9,15 @@ use rand::{RngExt, SeedableRng};
 /// Numbers uniform in 0..1: unpredictable, or the same in every run where a rehearsal wants that.
 #[derive(Debug, Default)]
 pub(super) struct Chance {
-    seeded: OnceLock<Mutex<StdRng>>,
+    seeded: OnceLock<Seeded>,
+}
+
+/// Gates have numbers of their own, so that how full they are does not change what is drawn of
+/// targets.
+#[derive(Debug)]
+struct Seeded {
+    targets: Mutex<StdRng>,
+    gates: Mutex<StdRng>,
 }
 
 // === impl Chance ===
@@ -17,14 +25,31 @@ pub(super) struct Chance {
 impl Chance {
     /// From now on the numbers are those of this seed. Only the first call counts.
     pub(super) fn seed(&self, seed: u64) {
-        let _ = self.seeded.set(Mutex::new(StdRng::seed_from_u64(seed)));
+        let of = |seed| Mutex::new(StdRng::seed_from_u64(seed));
+        let _ = self.seeded.set(Seeded { targets: of(seed), gates: of(!seed) });
     }
 
     /// The next number.
     pub(super) fn draw(&self) -> f64 {
         match self.seeded.get() {
             None => rand::random(),
-            Some(seeded) => seeded.lock().random(),
+            Some(seeded) => seeded.targets.lock().random(),
+        }
+    }
+
+    /// The next number of gates.
+    pub(super) fn draw_at_gate(&self) -> f64 {
+        match self.seeded.get() {
+            None => rand::random(),
+            Some(seeded) => seeded.gates.lock().random(),
+        }
+    }
+
+    /// What callers' slots at a gate are mixed with.
+    pub(super) fn salt(&self) -> u64 {
+        match self.seeded.get() {
+            None => rand::random(),
+            Some(seeded) => seeded.gates.lock().random(),
         }
     }
 }

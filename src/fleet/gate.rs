@@ -25,6 +25,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::chance::Chance;
 use crate::clock::Instant;
 use crate::policy::shed::{Shed, ShedSettings, Ticket, Verdict};
 use crate::telemetry::GateMetrics;
@@ -60,6 +61,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct Line {
     shed: Shed,
+    chance: Arc<Chance>,
     /// Where those who wait are told; each has its receiver as long as it stands here.
     waiting: HashMap<u64, oneshot::Sender<Result<Slot, Duration>>>,
     next_id: u64,
@@ -99,11 +101,11 @@ enum Offered {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate without a limit. `salt` is random, see [`Shed::new`].
-    pub fn new(metrics: GateMetrics, salt: u64, now: Instant) -> Arc<Self> {
+    /// A gate without a limit.
+    pub(super) fn new(metrics: GateMetrics, chance: Arc<Chance>, now: Instant) -> Arc<Self> {
         let settings = ShedSettings::default();
-        let line =
-            Line { shed: Shed::new(settings, 0, salt, now), waiting: HashMap::new(), next_id: 0 };
+        let shed = Shed::new(settings, 0, chance.salt(), now);
+        let line = Line { shed, chance, waiting: HashMap::new(), next_id: 0 };
         Arc::new(Self {
             limit: AtomicUsize::new(0),
             is_fixed: AtomicBool::new(false),
@@ -114,6 +116,13 @@ impl Gate {
             line: Mutex::new(line),
             metrics,
         })
+    }
+
+    /// Draws the salt anew, after the chances were seeded and before anybody came.
+    pub(crate) fn resalt(&self) {
+        let mut line = self.line.lock();
+        let salt = line.chance.salt();
+        line.shed.set_salt(salt);
     }
 
     /// Changes how many requests may be here; 0 is no limit. Those beyond it stay until they leave.
@@ -284,7 +293,7 @@ impl Gate {
     /// Gives free slots to those who wait.
     fn pump(self: &Arc<Self>, line: &mut Line, now: Instant) {
         self.catch_up(line, now);
-        while let Some((id, retry_after)) = line.shed.expire(rand::random(), now) {
+        while let Some((id, retry_after)) = line.shed.expire(line.chance.draw_at_gate(), now) {
             line.tell(id, Err(retry_after));
         }
         while line.shed.queued() > 0
@@ -360,10 +369,10 @@ impl Line {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let ticket = Ticket { id, priority: ask.priority, caller: ask.caller, cost: ask.cost };
-        match self.shed.offer(ticket, rand::random(), now) {
+        match self.shed.offer(ticket, self.chance.draw_at_gate(), now) {
             Verdict::Queued { displaced } => {
                 if let Some(displaced) = displaced {
-                    let retry_after = self.shed.retry_after(rand::random());
+                    let retry_after = self.shed.retry_after(self.chance.draw_at_gate());
                     self.tell(displaced, Err(retry_after));
                 }
                 let (tell, told) = oneshot::channel();

@@ -66,7 +66,7 @@ impl TargetLive {
             id,
             metrics: Arc::new(metrics),
             health: Mutex::new(Health::new(!target.model.is_made_up)),
-            gate: Gate::new(gate, rand::random(), Instant::now()),
+            gate: Gate::new(gate, Arc::clone(&chance), Instant::now()),
             provider,
             chance,
             credential,

@@ -121,6 +121,11 @@ impl Shed {
         }
     }
 
+    /// Changes the salt; for a place where nobody has been yet.
+    pub fn set_salt(&mut self, salt: u64) {
+        self.cursor.set_salt(salt);
+    }
+
     /// Changes the number of slots. What is in progress goes on; call [`Shed::next`] afterwards.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;

@@ -118,7 +118,7 @@ async fn play(
     }
     let wall: Arc<dyn WallClock> = Arc::new(RunClock(Instant::now()));
     let stage = Stage::new(open(snapshot), callers, store, wall);
-    stage.gateway.fleet().seed(rehearsal.providers.seed);
+    stage.gateway.seed(rehearsal.providers.seed);
     let sim = SimTransport::starting_at(rehearsal.providers.clone(), VIRTUAL_START_MS);
     let sim = sim.with_arrivals();
     let gateway = Arc::clone(&stage.gateway);

@@ -491,3 +491,27 @@ async fn a_model_is_asked_only_for_what_it_can_do() {
     }
     assert!(rig.gateway.fleet().targets(Instant::now()).is_empty(), "somebody was asked");
 }
+
+/// Each of the two can be zero, and then the first token goes out alone: what breaks after it is a cut
+/// answer and no longer another target's.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_back_beyond_the_first_token_where_tokens_or_time_are_zero() {
+    const FAULT: &str = "gap=50ms,cut_after=2,say=one two three";
+    let say = format!("[[sim:on=alpha,{FAULT}]] [[sim:on=beta,say=beta speaks]]");
+    for (held_back, served_by, end) in [
+        ("", "chat/beta", End::Terminal),
+        ("hold_back = { tokens = 0 }", "chat/alpha", End::Error),
+        ("hold_back = { tokens = 1 }", "chat/alpha", End::Error),
+        ("hold_back = { time = \"0s\" }", "chat/alpha", End::Error),
+    ] {
+        let rig = Rig::instant(&format!(
+            "[routes.held]\ntargets = [{{ model = \"chat/alpha\" }}, \
+             {{ model = \"chat/beta\", tier = 1 }}]\n{held_back}"
+        ));
+        let got = rig.ask(&Ask::chat("held", &say)).await;
+        assert_eq!(got.status, 200, "{held_back}: {got:#?}");
+        assert_eq!(got.header("x-tidegate-served-by"), served_by, "{held_back}: {got:#?}");
+        assert_eq!(got.end(), end, "{held_back}: {got:#?}");
+        assert_eq!(got.text().starts_with("one"), served_by == "chat/alpha", "{held_back}");
+    }
+}

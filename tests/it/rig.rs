@@ -115,7 +115,7 @@ impl Rig {
         let callers = Callers::new(store.clone(), None);
         let stage = Stage::new(snapshot, callers, store, clock);
         // The same choices in every run.
-        stage.gateway.fleet().seed(1);
+        stage.gateway.seed(1);
         let sim = SimTransport::starting_at(scenario, 1_700_000_000_000);
         let transport: Arc<dyn Transport> = Arc::new(sim.clone());
         let router = stage.router(transport);

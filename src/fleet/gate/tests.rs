@@ -9,8 +9,14 @@ use crate::telemetry::Metrics;
 
 const MS: Duration = Duration::from_millis(1);
 
+fn chance() -> Arc<Chance> {
+    let chance = Chance::default();
+    chance.seed(7);
+    Arc::new(chance)
+}
+
 fn gate(limit: u32) -> Arc<Gate> {
-    let gate = Gate::new(Metrics::new().gates.of_process(), 7, Instant::now());
+    let gate = Gate::new(Metrics::new().gates.of_process(), chance(), Instant::now());
     gate.set_limit(limit);
     gate
 }

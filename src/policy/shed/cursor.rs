@@ -183,6 +183,10 @@ impl Cursor {
         }
     }
 
+    pub(super) fn set_salt(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
     fn resalt(&mut self, now: Instant) {
         self.salt = mix(self.salt);
         self.salted_at = now;
