@@ -377,7 +377,6 @@ fn split_unit(text: &str) -> Option<(&str, &str)> {
     (!number.is_empty()).then_some((number, unit.trim()))
 }
 
-/// Units travel as text in files and replies.
 // === impl Dimension ===
 
 impl Dimension {
@@ -396,6 +395,7 @@ impl Dimension {
     }
 }
 
+/// Units travel as text in files and replies.
 macro_rules! as_text {
     ($($unit:ty, $format:literal, $example:literal, $doc:literal;)*) => {$(
         impl Serialize for $unit {

@@ -106,7 +106,6 @@ pub struct Breaker {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "208 bytes a target, and no allocation on opening")]
 enum Phase {
     Closed {
         /// When it recovered; nothing if it never opened.
