@@ -256,9 +256,10 @@ impl Watcher {
         if folders.is_empty() {
             return None;
         }
+        let store = self.started_with.store.url.clone();
         let on_event = move |event: notify::Result<notify::Event>| {
             // Reading a file is an event, too; reacting to it would go on for ever.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| !event.kind.is_access() && !is_of_store(&event, &store)) {
                 let _ = notice.try_send(());
             }
         };
@@ -282,6 +283,21 @@ impl Watcher {
         });
         of_file.into_iter().chain(self.source.providers.clone()).collect()
     }
+}
+
+/// Whether only the store's database changed. It may lie beside the files, and under load it is
+/// written all the time.
+fn is_of_store(event: &notify::Event, url: &str) -> bool {
+    let Some(database) = url.strip_prefix("sqlite:").and_then(|path| path.rsplit('/').next())
+    else {
+        return false;
+    };
+    let is_its = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // What SQLite keeps beside a database is called so.
+        matches!(name.strip_prefix(database), Some("" | "-wal" | "-shm" | "-journal"))
+    };
+    !event.paths.is_empty() && event.paths.iter().all(is_its)
 }
 
 fn say_notes(snapshot: &Snapshot) {
@@ -326,5 +342,32 @@ impl Hangups {
             return;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::EventKind;
+
+    use super::*;
+
+    #[test]
+    fn what_the_store_writes_beside_the_files_is_no_change_of_theirs() {
+        let is_of_store = |names: &[&str], url| {
+            let event = notify::Event::new(EventKind::Any);
+            let paths = names.iter().map(|name| PathBuf::from("/etc/tidegate").join(name));
+            super::is_of_store(&paths.fold(event, notify::Event::add_path), url)
+        };
+        let url = "sqlite:/etc/tidegate/state.db";
+        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db-journal"] {
+            assert!(is_of_store(&[name], url), "{name}");
+            assert!(is_of_store(&[name], "sqlite:state.db"), "{name}");
+        }
+        for name in ["tidegate.toml", "..data", "state.db-prod.toml", "state", "x-state.db"] {
+            assert!(!is_of_store(&[name], url), "{name}");
+        }
+        assert!(!is_of_store(&["state.db-wal", "tidegate.toml"], url), "one of two is enough");
+        assert!(!is_of_store(&[], url), "a queue that overflowed names nothing");
+        assert!(!is_of_store(&["tidegate"], "postgres://host/tidegate"), "it is elsewhere");
     }
 }
