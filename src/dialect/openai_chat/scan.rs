@@ -18,12 +18,15 @@ use crate::failure::{Failure, FailureKind};
 mod tests;
 
 mod choices;
+mod members;
 mod reply;
 mod text;
 
 use choices::Choices;
+use members::is_empty;
+pub(super) use members::{member, members};
 pub(super) use reply::scan_reply;
-use text::{is_empty, push_calls, push_texts, text_of};
+use text::{push_calls, push_text, text_of};
 
 /// Looks at the frames of one stream.
 #[derive(Debug, Default)]
@@ -196,8 +199,7 @@ impl ChatScanner {
         if raw.first() != Some(&b'{') {
             return false;
         }
-        let value: Value = serde_json::from_slice(raw).unwrap_or_default();
-        if let Some(counted) = WireUsage::read(&value) {
+        if let Some(counted) = WireUsage::scan(raw) {
             let usage = self.usage.get_or_insert_default();
             usage.merge(counted);
             self.summary.usage = Some(usage.disjoint());
@@ -277,7 +279,7 @@ impl ChatScanner {
                 has_calls = self.walk_delta(data, message, found)?.1;
             }
             (None, Some(text)) => {
-                found.has_content |= self.take_text(text);
+                found.has_content |= push_text(&mut self.summary.text, text);
                 // What completes a text may well be nothing, before a suffix for instance.
                 self.summary.has_other |= text.first() == Some(&b'"');
             }
@@ -313,12 +315,12 @@ impl ChatScanner {
                 continue;
             }
             match key {
-                b"content" | b"refusal" => found.has_content |= self.take_text(raw),
+                b"content" | b"refusal" => found.has_content |= push_text(&mut self.summary.text, raw),
                 // One provider sends both, with the same text.
                 b"reasoning_content" | b"reasoning" => {
                     thinking = thinking.or(Some(raw).filter(|raw| !is_empty(raw)));
                 }
-                b"tool_calls" | b"function_call" => has_calls |= self.take_calls(raw),
+                b"tool_calls" | b"function_call" => has_calls |= push_calls(&mut self.summary.text, raw),
                 b"reasoning_details" | b"audio" | b"images" => {
                     let has_other = !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
                     self.summary.has_other |= has_other;
@@ -328,72 +330,12 @@ impl ChatScanner {
             }
         }
         if let Some(raw) = thinking {
-            found.has_content |= self.take_text(raw);
+            found.has_content |= push_text(&mut self.summary.text, raw);
         }
         self.summary.has_tool_calls |= has_calls;
         found.has_content |= has_calls;
         Ok((json::skip_space(data, at) + 1, has_calls))
     }
-
-    /// Samples a text, or a list of parts with texts in them; whether there was any.
-    fn take_text(&mut self, raw: &[u8]) -> bool {
-        match raw.first() {
-            Some(b'"') => {
-                let text = text_of(raw).unwrap_or_default();
-                self.summary.text.push(&text);
-                !text.is_empty()
-            }
-            Some(b'[') => {
-                let parts: Vec<Value> = serde_json::from_slice(raw).unwrap_or_default();
-                push_texts(&mut self.summary.text, &parts);
-                !is_empty(raw)
-            }
-            _ => false,
-        }
-    }
-
-    /// Samples the arguments of tool calls; whether there was any call.
-    fn take_calls(&mut self, raw: &[u8]) -> bool {
-        match raw.first() {
-            // One legacy call.
-            Some(b'{') => {
-                let call = serde_json::from_slice(raw).unwrap_or_default();
-                return push_calls(&mut self.summary.text, &call);
-            }
-            Some(b'[') => {
-                let mut at = json::skip_space(raw, 1);
-                while let Ok(end) = json::skip_value(raw, at, 0) {
-                    let call = raw.get(at..end).unwrap_or_default();
-                    if let Some(function) = member(call, b"function") {
-                        self.take_arguments(function);
-                    }
-                    // Behind the comma, or at the end.
-                    at = json::skip_space(raw, json::skip_space(raw, end) + 1);
-                }
-            }
-            _ => return false,
-        }
-        !is_empty(raw)
-    }
-
-    fn take_arguments(&mut self, function: &[u8]) {
-        if let Some(text) = member(function, b"arguments").and_then(text_of) {
-            self.summary.text.push(&text);
-        }
-    }
-}
-
-/// The value of an object's member.
-fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut at = 1;
-    object.strip_prefix(b"{")?;
-    while let Ok(Some((key, value))) = next_member(object, at) {
-        at = json::skip_value(object, value, 0).ok()?;
-        if key == name {
-            return object.get(value..at);
-        }
-    }
-    None
 }
 
 /// The key and the position of the value of the object's next member; `None` at its end. `at` is

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::wire;
+use super::{scan, wire};
 use crate::chat::Usage;
 
 #[cfg(test)]
@@ -37,10 +37,33 @@ impl WireUsage {
     /// Reads a `usage` object; `None` where it counts nothing.
     pub(super) fn read(value: &Value) -> Option<Self> {
         let fields = value.as_object()?;
-        let get = |key: &str| fields.get(key).and_then(counter);
-        let detail = |groups: [&str; 2], key: &str| {
-            groups.iter().find_map(|group| counter(fields.get(*group)?.get(key)?))
+        Self::of(
+            |key| counter(fields.get(key)?),
+            |group, key| counter(fields.get(group)?.get(key)?),
+        )
+    }
+
+    /// As [`Self::read`], from the object's text, whose grammar was checked.
+    pub(super) fn scan(object: &[u8]) -> Option<Self> {
+        let fields: Vec<_> = scan::members(object).collect();
+        let field = |name: &str| {
+            fields.iter().rev().find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| *value)
         };
+        let counter = |raw: &[u8]| counter(&serde_json::from_slice(raw).ok()?);
+        Self::of(
+            |key| counter(field(key)?),
+            |group, key| counter(scan::member(field(group)?, key.as_bytes())?),
+        )
+    }
+
+    /// What a usage object counts: `get` looks a counter up by its name, and `get_in` one of a
+    /// group of counters.
+    fn of(
+        get: impl Fn(&str) -> Option<u64>,
+        get_in: impl Fn(&str, &str) -> Option<u64>,
+    ) -> Option<Self> {
+        let detail =
+            |groups: [&str; 2], key: &str| groups.iter().find_map(|group| get_in(group, key));
         let own_cached = detail(PROMPT_DETAILS, "cached_tokens")
             .or_else(|| get("prompt_cache_hit_tokens"))
             .or_else(|| get("cached_tokens"));

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::wire::{self, settle_finish};
+use super::super::wire::settle_finish;
+use super::members::{items, whole_number};
 use super::*;
 use crate::chat::FinishReason;
 
@@ -13,6 +14,28 @@ struct Members<'a> {
     usage: Option<&'a [u8]>,
     data: Option<&'a [u8]>,
     model: Option<&'a [u8]>,
+}
+
+/// The members of an alternative that matter.
+#[derive(Debug, Default)]
+struct Choice<'a> {
+    index: Option<&'a [u8]>,
+    finish_reason: Option<&'a [u8]>,
+    message: Option<&'a [u8]>,
+    text: Option<&'a [u8]>,
+}
+
+/// The members of a message that matter.
+#[derive(Debug, Default)]
+struct Message<'a> {
+    content: Option<&'a [u8]>,
+    refusal: Option<&'a [u8]>,
+    reasoning_content: Option<&'a [u8]>,
+    reasoning: Option<&'a [u8]>,
+    tool_calls: Option<&'a [u8]>,
+    function_call: Option<&'a [u8]>,
+    /// Whether there is content of a kind that is not sampled.
+    has_other: bool,
 }
 
 /// Looks at the body of an answer with HTTP 200.
@@ -33,14 +56,13 @@ pub(in super::super) fn scan_reply(body: &[u8]) -> Result<StreamSummary, Failure
             return Err(failure::failure_from_error_value(&value, FailureKind::Degenerate));
         }
     }
-    let parse = |raw: &[u8]| serde_json::from_slice(raw).unwrap_or(Value::Null);
     let mut summary = StreamSummary {
-        usage: members.usage.and_then(|raw| WireUsage::read(&parse(raw))).map(WireUsage::disjoint),
+        usage: members.usage.and_then(WireUsage::scan).map(WireUsage::disjoint),
         model: members.model.and_then(text_of).unwrap_or_default().into_owned(),
         ..StreamSummary::default()
     };
     if let Some(raw) = members.choices {
-        take_choices(&parse(raw), &mut summary)?;
+        take_choices(raw, &mut summary)?;
     } else if members.data.is_none_or(is_empty) {
         return Err(degenerate("the answer holds nothing".to_owned()));
     }
@@ -72,24 +94,25 @@ fn has_error(body: &[u8]) -> bool {
     memchr::memmem::find(body, b"\"error\"").is_some()
 }
 
-fn take_choices(choices: &Value, summary: &mut StreamSummary) -> Result<(), Failure> {
-    let choices = choices.as_array().map(Vec::as_slice).unwrap_or_default();
-    if choices.is_empty() {
-        return Err(degenerate("the answer has no choices".to_owned()));
-    }
+fn take_choices(choices: &[u8], summary: &mut StreamSummary) -> Result<(), Failure> {
     let mut has_content = false;
     // The alternative with the lowest index so far.
-    let mut first = u64::MAX;
-    for (choice, position) in choices.iter().zip(0..) {
-        let (is_filled, has_calls) = take_choice(choice, summary);
+    let mut first = None;
+    for (choice, position) in items(choices).zip(0..) {
+        let choice = Choice::of(choice);
+        let (is_filled, has_calls) = choice.take(summary);
         has_content |= is_filled;
         summary.has_tool_calls |= has_calls;
-        let index = choice.get("index").and_then(wire::count).unwrap_or(position);
-        if index < first {
-            first = index;
-            let finish = choice.get("finish_reason").and_then(Value::as_str);
-            summary.finish = settle_finish(finish.and_then(finish_reason), has_calls);
+        let index = choice.index.and_then(whole_number).unwrap_or(position);
+        if first.is_none_or(|first| index < first) {
+            first = Some(index);
+            let finish = choice.finish_reason.and_then(text_of);
+            summary.finish =
+                settle_finish(finish.and_then(|finish| finish_reason(&finish)), has_calls);
         }
+    }
+    if first.is_none() {
+        return Err(degenerate("the answer has no choices".to_owned()));
     }
     match summary.finish {
         // An answer may be cut, or taken away, before it began.
@@ -99,41 +122,70 @@ fn take_choices(choices: &Value, summary: &mut StreamSummary) -> Result<(), Fail
     }
 }
 
-/// Samples one alternative; whether there is anything in it, and whether it calls tools.
-fn take_choice(choice: &Value, summary: &mut StreamSummary) -> (bool, bool) {
-    let Some(message) = choice.get("message").filter(|message| message.is_object()) else {
-        // What completes a text may well be nothing, before a suffix for instance.
-        let text = choice.get("text");
-        return (take_part(text, summary) || text.is_some_and(Value::is_string), false);
-    };
-    let mut has_content = take_part(message.get("content"), summary);
-    has_content |= take_part(message.get("refusal"), summary);
-    let thinking = ["reasoning_content", "reasoning"].map(|key| message.get(key));
-    has_content |= take_part(thinking.into_iter().flatten().find(|text| text.is_string()), summary);
-    let mut has_calls = false;
-    for key in ["tool_calls", "function_call"] {
-        has_calls |= message.get(key).is_some_and(|calls| push_calls(&mut summary.text, calls));
+// === impl Choice ===
+
+impl<'a> Choice<'a> {
+    fn of(choice: &'a [u8]) -> Self {
+        let mut found = Self::default();
+        for (key, value) in members(choice) {
+            match key {
+                b"index" => found.index = Some(value),
+                b"finish_reason" => found.finish_reason = Some(value),
+                b"message" => found.message = Some(value),
+                b"text" => found.text = Some(value),
+                _ => {}
+            }
+        }
+        found
     }
-    let others = ["reasoning_details", "audio", "images"].map(|key| message.get(key));
-    let has_other = others.into_iter().flatten().any(|other| match other {
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => !members.is_empty(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    });
-    (has_content || has_calls || has_other, has_calls)
+
+    /// Samples the alternative; whether there is anything in it, and whether it calls tools.
+    fn take(&self, summary: &mut StreamSummary) -> (bool, bool) {
+        if let Some(message) = self.message.filter(|message| message.starts_with(b"{")) {
+            return Message::of(message).take(summary);
+        }
+        let Some(text) = self.text else { return (false, false) };
+        // What completes a text may well be nothing, before a suffix for instance.
+        (push_text(&mut summary.text, text) || text.starts_with(b"\""), false)
+    }
 }
 
-fn take_part(content: Option<&Value>, summary: &mut StreamSummary) -> bool {
-    match content {
-        Some(Value::String(text)) => {
-            summary.text.push(text);
-            !text.is_empty()
+// === impl Message ===
+
+impl<'a> Message<'a> {
+    fn of(message: &'a [u8]) -> Self {
+        let mut found = Self::default();
+        for (key, value) in members(message) {
+            match key {
+                b"content" => found.content = Some(value),
+                b"refusal" => found.refusal = Some(value),
+                b"reasoning_content" => found.reasoning_content = Some(value),
+                b"reasoning" => found.reasoning = Some(value),
+                b"tool_calls" => found.tool_calls = Some(value),
+                b"function_call" => found.function_call = Some(value),
+                b"reasoning_details" | b"audio" | b"images" => {
+                    found.has_other |= matches!(value.first(), Some(b'[' | b'{')) && !is_empty(value);
+                }
+                _ => {}
+            }
         }
-        Some(Value::Array(parts)) => {
-            push_texts(&mut summary.text, parts);
-            !parts.is_empty()
+        found
+    }
+
+    fn take(&self, summary: &mut StreamSummary) -> (bool, bool) {
+        let text = &mut summary.text;
+        // One provider sends both, with the same text.
+        let thinking = [self.reasoning_content, self.reasoning].into_iter().flatten();
+        let thinking = { thinking }.find(|thinking| thinking.starts_with(b"\""));
+        let mut has_content = false;
+        for part in [self.content, self.refusal, thinking].into_iter().flatten() {
+            has_content |= push_text(text, part);
         }
-        _ => false,
+        let mut has_calls = false;
+        for calls in [self.tool_calls, self.function_call].into_iter().flatten() {
+            has_calls |= push_calls(text, calls);
+        }
+        (has_content || has_calls || self.has_other, has_calls)
     }
 }
 

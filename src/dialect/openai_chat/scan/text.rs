@@ -1,12 +1,12 @@
-//! Pieces of an answer's text, for the sample.
+//! Pieces of an answer's text, for the sample, from JSON that was stepped over.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::super::wire;
+use super::members::{is_empty, items, member};
 use crate::dialect::TextSample;
-use crate::dialect::envelope::json;
 
 /// The text of a JSON string. Where it is not text (a lone surrogate), as it is written.
 pub(super) fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
@@ -19,16 +19,25 @@ pub(super) fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
     Some(String::from_utf8_lossy(inner))
 }
 
-/// Whether a text, an array or an object has nothing in it.
-pub(super) fn is_empty(raw: &[u8]) -> bool {
+/// Samples a text, or a list of parts with texts in them; whether there was any.
+pub(super) fn push_text(sample: &mut TextSample, raw: &[u8]) -> bool {
     match raw.first() {
-        Some(b'"') => raw.len() <= 2,
-        _ => matches!(raw.get(json::skip_space(raw, 1)), Some(b']' | b'}')),
+        Some(b'"') => {
+            let text = text_of(raw).unwrap_or_default();
+            sample.push(&text);
+            !text.is_empty()
+        }
+        Some(b'[') => {
+            let parts: Vec<Value> = serde_json::from_slice(raw).unwrap_or_default();
+            push_parts(sample, &parts);
+            !is_empty(raw)
+        }
+        _ => false,
     }
 }
 
-/// Samples the texts in a list of parts; Mistral nests thinking one level deeper.
-pub(super) fn push_texts(sample: &mut TextSample, parts: &[Value]) {
+/// Mistral nests thinking one level deeper.
+fn push_parts(sample: &mut TextSample, parts: &[Value]) {
     for part in parts {
         if let Some(text) = part.as_str().or_else(|| part.get("text")?.as_str()) {
             sample.push(text);
@@ -41,22 +50,22 @@ pub(super) fn push_texts(sample: &mut TextSample, parts: &[Value]) {
 }
 
 /// Samples the arguments of tool calls, or of one legacy function call; whether there was any.
-pub(super) fn push_calls(sample: &mut TextSample, calls: &Value) -> bool {
-    let mut push = |function: Option<&Value>| {
-        if let Some(text) = function.and_then(|function| function.get("arguments")?.as_str()) {
-            sample.push(text);
+pub(super) fn push_calls(sample: &mut TextSample, raw: &[u8]) -> bool {
+    let mut push = |function: &[u8]| {
+        if let Some(text) = member(function, b"arguments").and_then(text_of) {
+            sample.push(&text);
         }
     };
-    match calls {
-        Value::Array(calls) => {
-            calls.iter().for_each(|call| push(call.get("function")));
-            !calls.is_empty()
-        }
-        Value::Object(_) => {
-            push(Some(calls));
+    match raw.first() {
+        Some(b'{') => {
+            push(raw);
             // One provider sends a call with nothing in it with every answer.
-            !wire::is_blank(calls)
+            serde_json::from_slice(raw).is_ok_and(|call| !wire::is_blank(&call))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Some(b'[') => {
+            items(raw).filter_map(|call| member(call, b"function")).for_each(push);
+            !is_empty(raw)
+        }
+        _ => false,
     }
 }
