@@ -1,7 +1,7 @@
 //! The endpoints that models answer: chat completions, completions, embeddings, messages.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -38,7 +38,8 @@ pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled
     move |State(edge), request| {
         Box::pin(async move {
             let request_id = reply::new_request_id();
-            let served = serve(kind, edge, request, &request_id);
+            // Pinned here: moved into another future it would take its room twice.
+            let served = pin!(serve(kind, edge, request, &request_id));
             panics::isolate(served, dialect(kind), &request_id).await
         })
     }
