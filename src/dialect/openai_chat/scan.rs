@@ -1,9 +1,12 @@
 //! Looks at chat completion chunks, and at legacy text completions, as they pass.
 //!
 //! A scanner steps over the JSON of a frame without building anything and stops only at what
-//! counts. The frames of one stream begin alike (id, model, time), so it remembers how the last one
-//! began, up to the value of `choices`, and where the next one begins with the same bytes it starts
-//! there: the same bytes lead to the same place.
+//! counts. The frames of one stream are alike, and the same bytes lead to the same place. So it
+//! remembers what stood around the last text, see [`Mold`], and how the last frame began (id, model,
+//! time), up to the value of `choices`: where the next one begins with the same bytes it starts
+//! there.
+
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -19,12 +22,14 @@ mod tests;
 
 mod choices;
 mod members;
+mod mold;
 mod reply;
 mod text;
 
 use choices::Choices;
 use members::is_empty;
 pub(super) use members::{member, members};
+use mold::Mold;
 pub(super) use reply::scan_reply;
 use text::{push_calls, push_text, text_of};
 
@@ -41,6 +46,7 @@ pub(super) struct ChatScanner {
     /// How the last frame's data began, up to the value of `choices`, with nothing in it that
     /// counts.
     opening: Vec<u8>,
+    mold: Mold,
 }
 
 /// What one frame holds.
@@ -50,6 +56,34 @@ struct Found {
     has_content: bool,
     has_usage: bool,
     has_error: bool,
+    counts: Counts,
+}
+
+/// What of a frame counts.
+#[derive(Debug, Default)]
+enum Counts {
+    #[default]
+    Nothing,
+    /// One piece of text, in quotes, and nothing else.
+    Text(Range<usize>),
+    More,
+}
+
+// === impl Found ===
+
+impl Found {
+    /// Notes that the string at `at` counts.
+    fn count_text(&mut self, at: Range<usize>) {
+        self.counts = match self.counts {
+            Counts::Nothing => Counts::Text(at),
+            Counts::Text(_) | Counts::More => Counts::More,
+        };
+    }
+
+    /// Notes that something else counts.
+    fn count_more(&mut self) {
+        self.counts = Counts::More;
+    }
 }
 
 // === impl ChatScanner ===
@@ -109,6 +143,10 @@ impl ChatScanner {
         if data.first() != Some(&b'{') {
             return Err(unreadable("it is no JSON object"));
         }
+        if let Some(text) = self.mold.text_in(data) {
+            let has_content = push_text(&mut self.summary.text, text);
+            return Ok(if has_content { FrameKind::Semantic } else { FrameKind::Preamble });
+        }
         let found = self.walk(data).map_err(|broken| unreadable(broken.expected))?;
         if found.has_error || (!found.has_choices && !found.has_usage && is_flat_error(data)) {
             return Err(failure_of(data));
@@ -116,6 +154,9 @@ impl ChatScanner {
         self.is_headed |= found.has_choices;
         if found.has_usage && !found.has_choices {
             self.choices.see_usage();
+        }
+        if let Counts::Text(text) = &found.counts {
+            self.mold.cast(data, text.clone());
         }
         Ok(match found {
             Found { has_content: true, .. } => FrameKind::Semantic,
@@ -149,7 +190,9 @@ impl ChatScanner {
                     let end = json::skip_value(data, value, 1)?;
                     let raw = data.get(value..end).unwrap_or_default();
                     let usage = if key == b"usage" { Some(raw) } else { member(raw, b"usage") };
-                    found.has_usage |= usage.is_some_and(|raw| self.take_usage(raw));
+                    if let Some(usage) = usage {
+                        self.take_usage(usage, &mut found);
+                    }
                     end
                 }
                 b"id" | b"model" | b"created" if !self.is_headed => {
@@ -159,7 +202,10 @@ impl ChatScanner {
                 }
                 b"error" => {
                     let end = json::skip_value(data, value, 1)?;
-                    found.has_error |= data.get(value..end) != Some(b"null");
+                    if data.get(value..end) != Some(b"null") {
+                        found.has_error = true;
+                        found.count_more();
+                    }
                     end
                 }
                 _ => json::skip_value(data, value, 1)?,
@@ -194,17 +240,18 @@ impl ChatScanner {
         }
     }
 
-    /// Adds what a usage object counts; whether it is one.
-    fn take_usage(&mut self, raw: &[u8]) -> bool {
+    /// Adds what a usage object counts, if it is one.
+    fn take_usage(&mut self, raw: &[u8], found: &mut Found) {
         if raw.first() != Some(&b'{') {
-            return false;
+            return;
         }
+        found.has_usage = true;
+        found.count_more();
         if let Some(counted) = WireUsage::scan(raw) {
             let usage = self.usage.get_or_insert_default();
             usage.merge(counted);
             self.summary.usage = Some(usage.disjoint());
         }
-        true
     }
 
     fn walk_choices(
@@ -266,7 +313,7 @@ impl ChatScanner {
                     self.choices.see_field();
                     finish = text_of(raw).and_then(|word| finish_reason(&word));
                 }
-                b"usage" => found.has_usage |= self.take_usage(raw),
+                b"usage" => self.take_usage(raw, found),
                 b"message" if raw.first() == Some(&b'{') => message = Some(value),
                 b"text" => text = Some(raw),
                 _ => {}
@@ -276,9 +323,11 @@ impl ChatScanner {
         match (message, text) {
             _ if has_delta => {}
             (Some(message), _) => {
+                found.count_more();
                 has_calls = self.walk_delta(data, message, found)?.1;
             }
             (None, Some(text)) => {
+                found.count_more();
                 found.has_content |= push_text(&mut self.summary.text, text);
                 // What completes a text may well be nothing, before a suffix for instance.
                 self.summary.has_other |= text.first() == Some(&b'"');
@@ -289,6 +338,7 @@ impl ChatScanner {
         let mut is_news = has_calls && self.summary.finish.is_some();
         if let Some(reason) = finish {
             self.choices.end(index, reason);
+            found.count_more();
             found.has_content = true;
             is_news = true;
         }
@@ -314,20 +364,27 @@ impl ChatScanner {
             if !matches!(raw.first(), Some(b'"' | b'[' | b'{')) {
                 continue;
             }
+            let text = &mut self.summary.text;
             match key {
-                b"content" | b"refusal" => found.has_content |= push_text(&mut self.summary.text, raw),
+                b"content" if raw.starts_with(b"\"") => {
+                    found.has_content |= push_text(text, raw);
+                    found.count_text(value..at);
+                    continue;
+                }
+                b"content" | b"refusal" => found.has_content |= push_text(text, raw),
                 // One provider sends both, with the same text.
                 b"reasoning_content" | b"reasoning" => {
                     thinking = thinking.or(Some(raw).filter(|raw| !is_empty(raw)));
                 }
-                b"tool_calls" | b"function_call" => has_calls |= push_calls(&mut self.summary.text, raw),
+                b"tool_calls" | b"function_call" => has_calls |= push_calls(text, raw),
                 b"reasoning_details" | b"audio" | b"images" => {
-                    let has_other = !matches!(raw.first(), Some(b'"')) && !is_empty(raw);
+                    let has_other = !raw.starts_with(b"\"") && !is_empty(raw);
                     self.summary.has_other |= has_other;
                     found.has_content |= has_other;
                 }
-                _ => {}
+                _ => continue,
             }
+            found.count_more();
         }
         if let Some(raw) = thinking {
             found.has_content |= push_text(&mut self.summary.text, raw);

@@ -164,7 +164,8 @@ impl<'a> Message<'a> {
                 b"tool_calls" => found.tool_calls = Some(value),
                 b"function_call" => found.function_call = Some(value),
                 b"reasoning_details" | b"audio" | b"images" => {
-                    found.has_other |= matches!(value.first(), Some(b'[' | b'{')) && !is_empty(value);
+                    found.has_other |=
+                        matches!(value.first(), Some(b'[' | b'{')) && !is_empty(value);
                 }
                 _ => {}
             }

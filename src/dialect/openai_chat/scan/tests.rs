@@ -29,6 +29,44 @@ fn a_plain_stream_is_understood() {
 }
 
 #[test]
+fn an_event_like_the_last_one_says_the_same_with_another_text() {
+    let event = |text: &str, end: &str| {
+        format!(
+            r#"data: {{"id":"a","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]{end}}}"#
+        ) + "\n\n"
+    };
+    let usage = r#","usage":{"prompt_tokens":3,"completion_tokens":2}"#;
+    let mut scanner = ChatScanner::default();
+    for (text, end, expected) in [
+        ("one", "", Ok(FrameKind::Semantic)),
+        (" two", "", Ok(FrameKind::Semantic)),
+        ("", "", Ok(FrameKind::Preamble)),
+        (r#" \"thr\u00e9e\""#, "", Ok(FrameKind::Semantic)),
+        (" four", usage, Ok(FrameKind::Semantic)),
+        (" five", usage, Ok(FrameKind::Semantic)),
+        (
+            r#" six"},"finish_reason":null},{"index":1,"delta":{"content":"!"#,
+            "",
+            Ok(FrameKind::Semantic),
+        ),
+        (" a\u{1}b", "", Err(FailureKind::MidStream)),
+        (r" \x", "", Err(FailureKind::MidStream)),
+    ] {
+        let kind = scanner.scan(event(text, end).as_bytes()).map_err(|failure| failure.kind);
+        assert_eq!(kind, expected, "{text}");
+    }
+    assert_eq!(scanner.summary().text.head(), "one two \"thrée\" four five six!");
+    assert_eq!(scanner.summary().usage.map(|usage| usage.output), Some(2));
+    let end = |index: u32| {
+        format!("data: {{\"choices\":[{{\"index\":{index},\"finish_reason\":\"stop\"}}]}}\n\n")
+    };
+    scanner.scan(end(0).as_bytes()).unwrap();
+    assert!(!scanner.is_complete(), "a second alternative came up within what looked like a text");
+    scanner.scan(end(1).as_bytes()).unwrap();
+    assert!(scanner.is_complete());
+}
+
+#[test]
 fn an_empty_answer_is_none() {
     let kind = |body: &str| scan_reply(body.as_bytes()).map_err(|failure| failure.kind);
     let empty = Err(FailureKind::Degenerate);
