@@ -27,8 +27,8 @@ mod reply;
 mod text;
 
 use choices::Choices;
-use members::is_empty;
-pub(super) use members::{member, members};
+pub(super) use members::members;
+use members::{is_empty, member, walk_array};
 use mold::Mold;
 pub(super) use reply::scan_reply;
 use text::{push_calls, push_text, text_of};
@@ -263,21 +263,13 @@ impl ChatScanner {
         if data.get(value) != Some(&b'[') {
             return json::skip_value(data, value, 1);
         }
-        let mut at = json::skip_space(data, value + 1);
-        if data.get(at) == Some(&b']') {
-            return Ok(at + 1);
-        }
-        for position in 0.. {
+        let mut position = 0;
+        walk_array(data, value, |at| {
             found.has_choices = true;
-            at = self.walk_choice(data, at, position, found)?;
-            at = json::skip_space(data, at);
-            match data.get(at) {
-                Some(b',') => at = json::skip_space(data, at + 1),
-                Some(b']') => return Ok(at + 1),
-                _ => break,
-            }
-        }
-        Err(Broken { at, expected: "`,` or `]`" })
+            let end = self.walk_choice(data, at, position, found)?;
+            position += 1;
+            Ok(end)
+        })
     }
 
     fn walk_choice(

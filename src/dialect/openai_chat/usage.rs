@@ -45,15 +45,20 @@ impl WireUsage {
 
     /// As [`Self::read`], from the object's text, whose grammar was checked.
     pub(super) fn scan(object: &[u8]) -> Option<Self> {
-        let fields: Vec<_> = scan::members(object).collect();
-        let field = |name: &str| {
-            fields.iter().rev().find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| *value)
+        // Group, name and value; those of the object itself are in a group without a name.
+        let mut fields: Vec<(&[u8], &[u8], &[u8])> = Vec::with_capacity(16);
+        for (key, value) in scan::members(object) {
+            match value.first() {
+                Some(b'{') => fields.extend(scan::members(value).map(|(k, v)| (key, k, v))),
+                _ => fields.push((b"", key, value)),
+            }
+        }
+        let get = |group: &str, key: &str| {
+            let (group, key) = (group.as_bytes(), key.as_bytes());
+            let found = fields.iter().rev().find(|(g, k, _)| (*g, *k) == (group, key));
+            found.and_then(|(_, _, value)| counter_in(value))
         };
-        let counter = |raw: &[u8]| counter(&serde_json::from_slice(raw).ok()?);
-        Self::of(
-            |key| counter(field(key)?),
-            |group, key| counter(scan::member(field(group)?, key.as_bytes())?),
-        )
+        Self::of(|key| get("", key), get)
     }
 
     /// What a usage object counts: `get` looks a counter up by its name, and `get_in` one of a
@@ -137,6 +142,11 @@ impl WireUsage {
 /// A counter; some write it as a float. What is beyond all counting is no count.
 fn counter(value: &Value) -> Option<u64> {
     wire::count(value).or_else(|| wire::count(&value.as_f64()?.trunc().into()))
+}
+
+fn counter_in(raw: &[u8]) -> Option<u64> {
+    let plain = std::str::from_utf8(raw).ok()?.parse().ok();
+    plain.or_else(|| counter(&serde_json::from_slice(raw).ok()?))
 }
 
 /// Writes a `usage` object in this wire's overlapping convention.
