@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::clock::Instant;
-use crate::config::{Route, Target};
+use crate::config::{Endpoint, Route, Snapshot, Target};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::telemetry::{GateMetrics, Metrics};
 
@@ -45,7 +45,6 @@ pub use view::{QuantilesView, RankView, Readiness, RouteView, TargetView};
 use budget::Budgets;
 use chance::Chance;
 use credential::CredentialLive;
-use gate::Recent;
 use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
@@ -59,7 +58,6 @@ pub struct Fleet {
     /// One for each route that was asked for, of the configuration that was last asked for.
     groups: ArcSwap<HashMap<RouteName, Arc<Group>>>,
     owners: Mutex<Owners>,
-    recent: Recent,
     /// The budgets of all models that callers made up.
     made_up: OnceLock<Arc<Budgets>>,
     metrics: Arc<Metrics>,
@@ -82,7 +80,6 @@ impl Fleet {
             live: ArcSwap::default(),
             groups: ArcSwap::default(),
             owners: Mutex::default(),
-            recent: Recent::default(),
             made_up: OnceLock::new(),
             metrics,
             chance: Arc::default(),
@@ -149,15 +146,25 @@ impl Fleet {
         self.live_of(target)
     }
 
-    /// Whether a request is turned away by what its headers tell, and when to try again: where
-    /// every target that its caller's requests of the last seconds could have gone to would.
-    pub fn turns_away(&self, ask: &Ask, now: Instant) -> Option<Duration> {
-        self.recent.turns_away(ask, now)
-    }
-
-    /// Notes where a request could be served.
-    pub fn note_use(&self, ask: &Ask, group: &Group, order: &Order, now: Instant) {
-        self.recent.note(ask.caller, group.serving(order), now);
+    /// Whether a request is turned away by what its headers tell, and when to try again. They do
+    /// not say which targets it is for, so it is only where every target that it could be for would:
+    /// an overloaded provider costs nothing to requests for another.
+    pub fn turns_away(&self, ask: &Ask, snapshot: &Snapshot, now: Instant) -> Option<Duration> {
+        let live = self.live.load();
+        let named = snapshot.targets().map(|target| live.get(name_of(target).0.as_str()));
+        let unlisted = snapshot.open_endpoints().map(|at| live.get(unlisted_at(at).as_str()));
+        let mut soonest: Option<(Duration, &Arc<TargetLive>)> = None;
+        for target in named.chain(unlisted) {
+            // What was never asked is idle.
+            let target = target?;
+            let after = target.gate.would_turn_away(ask, now)?;
+            if soonest.is_none_or(|(soonest, _)| after < soonest) {
+                soonest = Some((after, target));
+            }
+        }
+        let (after, target) = soonest?;
+        target.gate.count_turned_away(ask, now);
+        Some(after)
     }
 
     /// Attempts under way on all targets.
@@ -228,8 +235,13 @@ impl Fleet {
 /// A model that a route names is one of its own, whether or not a file lists it.
 fn name_of(target: &Target) -> (TargetId, &str) {
     if target.model.is_made_up {
-        (TargetId::new(format!("{}/{UNLISTED}", target.endpoint.id)), UNLISTED)
+        (unlisted_at(&target.endpoint), UNLISTED)
     } else {
         (target.id.clone(), target.model.name.as_str())
     }
+}
+
+/// The target that stands for all models that an endpoint serves without listing them.
+fn unlisted_at(endpoint: &Endpoint) -> TargetId {
+    TargetId::new(format!("{}/{UNLISTED}", endpoint.id))
 }

@@ -125,7 +125,7 @@ impl Gateway {
     /// # Errors
     ///
     /// [`Rejection::Overloaded`] where there are too many requests, in this process or at every
-    /// target that the caller's last requests were for; [`Rejection::DeadlinePassed`] where the
+    /// target; [`Rejection::DeadlinePassed`] where the
     /// request's own time ran out first.
     ///
     /// # Cancel safety
@@ -139,7 +139,8 @@ impl Gateway {
     ) -> Result<Slot, Rejection> {
         self.door.set_limit(settings.max_in_flight);
         self.door.set_max_wait(settings.max_wait.0);
-        if let Some(retry_after) = self.fleet.turns_away(ask, Instant::now()) {
+        if let Some(retry_after) = self.fleet.turns_away(ask, &self.snapshot.load(), Instant::now())
+        {
             return Err(Rejection::Overloaded { retry_after });
         }
         self.door.enter(ask, within).await.map_err(|no_slot| match no_slot {

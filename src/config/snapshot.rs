@@ -209,6 +209,16 @@ impl Snapshot {
         self.listed.iter().filter_map(|listed| Some((listed, self.by_name.get(&*listed.id)?)))
     }
 
+    /// The targets of all routes. One that is of several comes several times.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.by_name.values().flat_map(|route| route.tiers.iter().flatten())
+    }
+
+    /// The endpoints of providers that serve models beyond their lists.
+    pub fn open_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.open.values().flatten()
+    }
+
     /// A model that a provider serves though its file does not list it.
     fn resolve_open(&self, model: &str) -> Option<Route> {
         let (provider, name) = model.split_once('/')?;

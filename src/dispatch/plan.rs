@@ -76,7 +76,6 @@ impl Plan {
         let demand = demand(call, &route, group.len());
         group.on_request(now);
         let order = group.order(&demand, now);
-        fleet.note_use(&demand.ask, &group, &order, now);
         let is_full = |(position, why): (usize, &Option<Exclusion>)| {
             (*why == Some(Exclusion::Full)).then_some(position)
         };

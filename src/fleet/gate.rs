@@ -31,12 +31,10 @@ use crate::policy::shed::{Shed, ShedSettings, Ticket, Verdict};
 use crate::telemetry::GateMetrics;
 
 mod ask;
-mod recent;
 #[cfg(test)]
 mod tests;
 
 pub use ask::Ask;
-pub(super) use recent::Recent;
 
 /// Longer than any request may take.
 const A_DAY: Duration = Duration::from_secs(86_400);

@@ -279,18 +279,6 @@ impl Group {
         member.live.gate.enter(&Ask { cost, ..demand.ask }, within).await
     }
 
-    /// The targets that could serve a request now, or could if they were not full.
-    pub(super) fn serving<'a>(
-        &'a self,
-        order: &'a Order,
-    ) -> impl Iterator<Item = &'a Arc<TargetLive>> {
-        let members = self.members.iter().zip(order.excluded.iter());
-        let serving = members.filter(|(_, excluded)| {
-            excluded.is_none_or(|why| why == Exclusion::Full || order.is_panic && why.is_health())
-        });
-        serving.map(|(member, _)| &member.live)
-    }
-
     /// Pays for an attempt beyond the first, if the route's budget has anything left.
     pub fn extra(&self, now: Instant) -> Option<Extra> {
         self.budgets.extra(now)

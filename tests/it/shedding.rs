@@ -200,26 +200,34 @@ async fn a_full_target_delays_nobody_who_can_be_served_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_is_turned_away_unread_only_where_all_it_uses_is_overloaded() {
+async fn a_caller_is_turned_away_unread_only_where_every_target_is_overloaded() {
     let rig = Rig::instant(ROUTES);
     let router = router(&rig);
-    read(&router, &chat("slow", 2)).await;
-    let live = rig.gateway.fleet().target("chat/beta").unwrap();
-    live.gate().fix_limit(1);
-    // As many as one caller may have in the queue.
-    let many: Vec<_> = (0..600).map(|_| spawn(&router, chat("slow", 4))).collect();
-    settle().await;
-    assert!(live.gate().queued() > 400, "{}", live.gate().queued());
+    let mut many = Vec::new();
+    let mut overload = async |model: &str, target: &str| {
+        read(&router, &chat(model, 2)).await;
+        let live = rig.gateway.fleet().target(target).unwrap();
+        live.gate().fix_limit(1);
+        // As many as one caller may have in the queue.
+        many.extend((0..600).map(|_| spawn(&router, chat(model, 4))));
+        settle().await;
+        assert!(live.gate().queued() > 400, "{}", live.gate().queued());
+        live
+    };
+    let beta = overload("slow", "chat/beta").await;
+    assert_eq!(unread(&router, 4).await, (400, true), "it may be for a target nobody has asked");
+    assert_eq!(read(&router, &chat("quick", 4)).await.status, 200, "and this one is");
+    assert_eq!(unread(&router, 4).await, (400, true), "it may be for the idle one");
+    let alpha = overload("quick", "chat/alpha").await;
     assert_eq!(unread(&router, 4).await, (503, false));
     assert_eq!(unread(&router, 3).await, (400, true), "there is room for what matters more");
-    // One request for another provider, and its next ones are read.
-    assert_eq!(read(&router, &chat("quick", 1)).await.status, 200);
-    assert_eq!(unread(&router, 4).await, (400, true));
     for one in many {
         one.abort();
     }
     settle().await;
-    assert_eq!((live.gate().in_use(), live.gate().queued()), (0, 0));
+    for live in [alpha, beta] {
+        assert_eq!((live.gate().in_use(), live.gate().queued()), (0, 0));
+    }
 }
 
 /// The whole of it: routing, key, account, journal entry, reply. Not optimised, so an upper bound.
