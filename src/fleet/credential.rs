@@ -47,6 +47,8 @@ pub(super) struct Refusal {
     epoch: u32,
     parking: Parking,
     at: Instant,
+    /// When the attempt began that tries the model again.
+    tried_at: Option<Instant>,
 }
 
 // === impl CredentialLive ===
@@ -196,11 +198,15 @@ impl Health {
         Some(until.saturating_duration_since(now))
     }
 
-    /// An attempt begins: the first after the time of a refusal tries the model again.
-    pub(super) fn on_refused_start(&mut self, now: Instant) {
-        if let Some(refusal) = &mut self.refused {
-            let _is_trial = refusal.parking.on_start(now);
+    /// An attempt begins: the first after the time of a refusal tries the model again. Returns
+    /// whether this one does.
+    pub(super) fn on_refused_start(&mut self, now: Instant) -> bool {
+        let Some(refusal) = &mut self.refused else { return false };
+        let is_trial = refusal.parking.on_start(now);
+        if is_trial {
+            refusal.tried_at = Some(now);
         }
+        is_trial
     }
 
     /// An attempt that began at `started` was answered.
@@ -208,9 +214,12 @@ impl Health {
         self.refused.take_if(|refusal| refusal.at <= started);
     }
 
-    /// An attempt ended and proved nothing.
-    pub(super) fn on_refused_neutral(&mut self, now: Instant) {
-        if let Some(refusal) = &mut self.refused {
+    /// The attempt that began at `started` and tried the model again proved nothing. One that took
+    /// too long has had its place taken by another.
+    pub(super) fn on_refused_neutral(&mut self, started: Instant, now: Instant) {
+        if let Some(refusal) = &mut self.refused
+            && refusal.tried_at == Some(started)
+        {
             refusal.parking.on_neutral(now);
         }
     }
@@ -219,7 +228,7 @@ impl Health {
     pub(super) fn on_refused(&mut self, cause: ParkCause, epoch: u32, now: Instant) {
         let mut parking = Parking::new(ParkingSettings::default());
         park(&mut parking, cause, now);
-        self.refused = Some(Refusal { epoch, parking, at: now });
+        self.refused = Some(Refusal { epoch, parking, at: now, tried_at: None });
     }
 }
 
@@ -243,5 +252,31 @@ fn exclusion(cause: ParkCause) -> Exclusion {
     match cause {
         ParkCause::AuthFault => Exclusion::Unauthorized,
         ParkCause::HardQuota => Exclusion::QuotaUsedUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_attempt_that_tries_a_refused_model_again_may_leave_that_to_another() {
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let mut health = Health::new(true);
+        health.on_refused(ParkCause::AuthFault, 0, began);
+        assert!(!health.on_refused_start(at(1)), "it is benched");
+        assert!(health.on_refused_start(at(300)));
+        assert!(!health.on_refused_start(at(301)), "it is being tried");
+        for older in [began, at(1), at(301)] {
+            health.on_refused_neutral(older, at(302));
+            assert_eq!(health.refusal(0, at(302)), Some(Exclusion::Unauthorized));
+        }
+        assert!(health.on_refused_start(at(360)), "the first has had its minute");
+        health.on_refused_neutral(at(300), at(361));
+        assert_eq!(health.refusal(0, at(361)), Some(Exclusion::Unauthorized));
+        health.on_refused_neutral(at(360), at(362));
+        assert_eq!(health.refusal(0, at(362)), None, "the next one tries it");
+        assert!(health.on_refused_start(at(362)));
     }
 }

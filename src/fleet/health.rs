@@ -55,6 +55,8 @@ pub(super) struct Admitted {
     pub(super) pass: Option<Pass>,
     /// What was taken of the provider's rate limits; none where none is known.
     pub(super) reservation: Option<Reservation>,
+    /// Whether it tries the model again, which the credential was refused for.
+    pub(super) is_model_trial: bool,
 }
 
 // === impl Health ===
@@ -140,8 +142,8 @@ impl Health {
         self.minute.add([1, 0], now);
         self.latency.on_start(shape.streamed, now);
         self.on_load_sent(now);
-        self.on_refused_start(now);
-        Ok(Admitted { pass, reservation })
+        let is_model_trial = self.on_refused_start(now);
+        Ok(Admitted { pass, reservation, is_model_trial })
     }
 
     /// The first token came after `waited`. The breaker's verdict on the attempt falls here, and is

@@ -38,6 +38,8 @@ pub struct Ticket {
     reservation: Option<Reservation>,
     /// Whether it tries a parked credential again.
     is_trial: bool,
+    /// Whether it tries a model again that the credential was refused for.
+    is_model_trial: bool,
     is_sent: bool,
     shape: Shape,
     /// Tokens of the prompt, estimated.
@@ -85,7 +87,7 @@ impl Ticket {
         drop(health);
         live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
-        let Admitted { pass, reservation } = admitted?;
+        let Admitted { pass, reservation, is_model_trial } = admitted?;
         live.metrics.in_flight.inc();
         budgets.on_start();
         Ok(Self {
@@ -95,6 +97,7 @@ impl Ticket {
             pass,
             reservation,
             is_trial: live.credential.on_start(now),
+            is_model_trial,
             is_sent: false,
             shape: demand.shape(),
             input_tokens: demand.input_tokens,
@@ -208,7 +211,10 @@ impl Ticket {
         let is_trial = std::mem::take(&mut self.is_trial);
         let Some(cause) = credential::cause(failure) else {
             credential.on_neutral(is_trial, now);
-            return self.live.health.lock().on_refused_neutral(now);
+            if self.is_model_trial {
+                self.live.health.lock().on_refused_neutral(self.started, now);
+            }
+            return;
         };
         if credential.on_refusal(&self.target.endpoint, (cause, failure), is_trial, now) {
             let epoch = credential.epoch();
@@ -253,7 +259,9 @@ impl Drop for Ticket {
             let mut health = self.live.health.lock();
             let transition = health.on_given_up(self.pass, self.shape, waited, now);
             health.on_load_neutral(self.started, now);
-            health.on_refused_neutral(now);
+            if self.is_model_trial {
+                health.on_refused_neutral(self.started, now);
+            }
             health.give_back(self.reservation.take(), (self.input_tokens, self.is_sent), now);
             drop(health);
             self.live.on_transition(transition, now);
