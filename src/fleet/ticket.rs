@@ -165,7 +165,9 @@ impl Ticket {
         let pace = pace.filter(|pace| !pace.is_zero());
         let transition = health.on_success(self.pass, pace, now);
         health.settle(self.reservation.take(), (self.input_tokens, usage.as_ref()), now);
+        let limit = health.limit();
         drop(health);
+        self.live.gate.learn_limit(limit);
         self.live.on_transition(transition, now);
         self.live.metrics.succeeded();
     }
@@ -181,7 +183,9 @@ impl Ticket {
         let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
         self.tell_limits(&mut health, failure, random, now);
+        let limit = health.limit();
         drop(health);
+        live.gate.learn_limit(limit);
         self.live.on_transition(transition, now);
         self.tell_credential(failure, now);
     }
@@ -245,8 +249,6 @@ impl Drop for Ticket {
         self.live.metrics.in_flight.dec();
         self.live.attempts.fetch_add(1, Ordering::Relaxed);
         self.budgets.on_end();
-        let limit = self.live.health.lock().limit();
-        self.live.gate.learn_limit(limit);
         let reason = match self.end {
             End::Succeeded => return,
             End::Failed(kind) => return self.live.metrics.ended(kind),
