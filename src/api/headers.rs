@@ -19,6 +19,13 @@ const FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("openai-beta"),
 ];
+static TIMEOUT_MS: HeaderName = HeaderName::from_static("x-tidegate-timeout-ms");
+static PRIORITY: HeaderName = HeaderName::from_static("x-tidegate-priority");
+static MIDSTREAM: HeaderName = HeaderName::from_static("x-tidegate-midstream");
+static USER: HeaderName = HeaderName::from_static("x-tidegate-user");
+static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+static RESUMABLE: HeaderName = HeaderName::from_static("x-resumable");
+static TAGS: HeaderName = HeaderName::from_static("x-tidegate-tags");
 /// The longest name of whoever is behind a request.
 const MAX_USER_BYTES: usize = 256;
 
@@ -63,38 +70,31 @@ impl Wishes {
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Rejection> {
         let timeout = read(
             headers,
-            "x-tidegate-timeout-ms",
+            &TIMEOUT_MS,
             "be a whole number of milliseconds from 1 to 86400000",
             |value| {
                 let ms = value.parse().ok().filter(|ms| (1..=86_400_000).contains(ms))?;
                 Some(Duration::from_millis(ms))
             },
         )?;
-        let priority = read(
-            headers,
-            "x-tidegate-priority",
-            "be a whole number from 0 (highest) to 4",
-            |value| value.parse().ok(),
-        )?;
-        let midstream =
-            read(headers, "x-tidegate-midstream", "be `terminate` or `continue`", |value| {
-                match value {
-                    "terminate" => Some(Midstream::Terminate),
-                    "continue" => Some(Midstream::Continue),
-                    _ => None,
-                }
-            })?;
-        let sticky =
-            read(headers, "x-tidegate-user", "have 1 to 256 characters of ASCII", |value| {
-                (1..=MAX_USER_BYTES).contains(&value.len()).then(|| value.to_owned())
-            })?;
-        let client_retries =
-            read(headers, "x-stainless-retry-count", "be a whole number", |value| {
+        let priority =
+            read(headers, &PRIORITY, "be a whole number from 0 (highest) to 4", |value| {
                 value.parse().ok()
             })?;
+        let midstream =
+            read(headers, &MIDSTREAM, "be `terminate` or `continue`", |value| match value {
+                "terminate" => Some(Midstream::Terminate),
+                "continue" => Some(Midstream::Continue),
+                _ => None,
+            })?;
+        let sticky = read(headers, &USER, "have 1 to 256 characters of ASCII", |value| {
+            (1..=MAX_USER_BYTES).contains(&value.len()).then(|| value.to_owned())
+        })?;
+        let client_retries =
+            read(headers, &RETRY_COUNT, "be a whole number", |value| value.parse().ok())?;
         let resumable =
-            read(headers, "x-resumable", "be `true` or `false`", |value| value.parse().ok())?;
-        let tags = read(headers, "x-tidegate-tags", "look like `team=search,env=prod`", tags)?;
+            read(headers, &RESUMABLE, "be `true` or `false`", |value| value.parse().ok())?;
+        let tags = read(headers, &TAGS, "look like `team=search,env=prod`", tags)?;
         Ok(Self {
             timeout,
             priority,
@@ -110,14 +110,14 @@ impl Wishes {
 /// One header, if it is there; `rule` says what it must do to be read.
 fn read<T>(
     headers: &HeaderMap,
-    name: &str,
+    name: &HeaderName,
     rule: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, Rejection> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     match value.to_str().ok().and_then(|value| parse(value.trim())) {
         Some(read) => Ok(Some(read)),
-        None => Err(Rejection::invalid(name, format!("the header `{name}` must {rule}"))),
+        None => Err(Rejection::invalid(name.as_str(), format!("the header `{name}` must {rule}"))),
     }
 }
 

@@ -25,6 +25,8 @@ const OVERHEAD_US: HeaderName = HeaderName::from_static("x-tidegate-overhead-us"
 const COST_USD: HeaderName = HeaderName::from_static("x-tidegate-cost-usd");
 /// Tells nginx and its kin not to collect a stream before they pass it on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// How many headers a reply has, about; growing means to place them all again.
+const USUAL_HEADERS: usize = 16;
 
 /// A fresh id, unlike any other.
 pub(super) fn new_request_id() -> RequestId {
@@ -38,6 +40,7 @@ pub(super) fn new_request_id() -> RequestId {
 pub(super) fn whole(body: Bytes, request_id: &RequestId, served: &Served) -> Response {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
+    headers.reserve(USUAL_HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     describe(headers, request_id.as_str(), served);
     if let Some(cost) = served.cost {
@@ -50,6 +53,7 @@ pub(super) fn whole(body: Bytes, request_id: &RequestId, served: &Served) -> Res
 pub(super) fn stream(stream: Body, request_id: &RequestId, served: &Served) -> Response {
     let mut response = Response::new(stream);
     let headers = response.headers_mut();
+    headers.reserve(USUAL_HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
