@@ -90,10 +90,10 @@ impl Lane {
         call: &Call,
         target: Arc<Target>,
         sent: (Prepared, Gauge),
-        terms: Terms,
+        terms: &Terms,
         patience: Duration,
     ) -> Result<Unticketed, Lost> {
-        let answering = self.begin(call, &target, sent, &terms);
+        let answering = self.begin(call, &target, sent, terms);
         match tokio::time::timeout(patience, answering).await {
             Ok(begun) => begun,
             Err(_elapsed) => {

@@ -12,6 +12,10 @@ use crate::dialect::{self, Dialect, Dropped, Envelope, RequestTarget};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
 
+/// How many headers a request has beside those of its endpoint, about; growing means to place them
+/// all again.
+const USUAL_HEADERS: usize = 8;
+
 /// A call as one target wants it.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -91,6 +95,7 @@ impl Scribe {
             && !self.is_rewritten;
         let envelope = self.collected.as_ref().unwrap_or(&call.envelope);
         let mut headers = endpoint.headers.clone();
+        headers.reserve(USUAL_HEADERS);
         let (path, body, dropped, carriage) = if same_wire {
             let (body, dropped) = match call.dialect {
                 Dialect::Anthropic => envelope.for_anthropic(model, quirks),

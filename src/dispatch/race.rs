@@ -83,12 +83,12 @@ impl Lane {
         let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
         let patience = patience(call, plan);
         let mut empty: Option<(Leg<'_>, Unticketed)> = None;
-        let mut legs = [Some(self.leg(call, (start, prepared), terms, patience, account)), None];
+        let mut legs = [Some(self.leg(call, (start, prepared), &terms, patience, account)), None];
         let outcome = loop {
             match next_event(&mut legs, &mut late).await {
                 Event::Late => {
                     late = None;
-                    legs[1] = self.second(call, plan, scribe, (first, began, terms), account);
+                    legs[1] = self.second(call, plan, scribe, (first, began, &terms), account);
                 }
                 Event::Ended(index, ended) => {
                     let Some(leg) = legs[index].take() else { continue };
@@ -136,7 +136,7 @@ impl Lane {
         &'a self,
         call: &'a Call,
         (start, mut prepared): (Start, Prepared),
-        terms: Terms,
+        terms: &'a Terms,
         patience: Duration,
         account: &mut Account,
     ) -> Leg<'a> {
@@ -158,7 +158,7 @@ impl Lane {
         call: &'a Call,
         plan: &mut Plan,
         scribe: &mut Scribe,
-        (first, began, terms): (usize, Instant, Terms),
+        (first, began, terms): (usize, Instant, &'a Terms),
         account: &mut Account,
     ) -> Option<Leg<'a>> {
         let now = Instant::now();

@@ -1,6 +1,7 @@
 //! The head of a message: writing a request's, reading an answer's.
 
 use std::io;
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
@@ -74,9 +75,14 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(usize, Head)>> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut answer = httparse::Response::new(&mut lines);
-    let length = match answer.parse(bytes).map_err(io::Error::other)? {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut answer = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut answer,
+        bytes,
+        &mut lines,
+    );
+    let length = match parsed.map_err(io::Error::other)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return Ok(None),
     };
