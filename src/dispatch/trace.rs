@@ -154,7 +154,7 @@ impl Finished {
     fn describe_answer(&self, span: &mut Span) {
         let Self { trace, entry } = self;
         let usage = &entry.usage;
-        let answered = matches!(entry.outcome, Outcome::Complete | Outcome::Cut);
+        let answered = matches!(entry.outcome, Outcome::Complete | Outcome::Spliced | Outcome::Cut);
         if let Some(model) = entry.model_served.as_ref().filter(|_| answered) {
             let reported = Some(trace.model.as_str()).filter(|model| !model.is_empty());
             span.text("gen_ai.response.model", reported.unwrap_or(model.as_str()));
