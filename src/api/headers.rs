@@ -29,7 +29,8 @@ pub(super) struct Wishes {
     pub(super) timeout: Option<Duration>,
     /// `x-tidegate-priority`: from 0 (highest) to 4.
     pub(super) priority: Option<Priority>,
-    /// `x-tidegate-midstream: terminate` or `continue`.
+    /// `x-tidegate-midstream: terminate` or `continue`, and whether another model may, by
+    /// `x-tidegate-midstream-allow-model-change: true`.
     pub(super) midstream: Midstream,
     /// `x-tidegate-user`: who is behind the request.
     pub(super) sticky: Option<String>,
@@ -84,6 +85,12 @@ impl Wishes {
                     _ => None,
                 }
             })?;
+        let allow = "x-tidegate-midstream-allow-model-change";
+        let allows_other = read(headers, allow, "be `true` or `false`", |value| value.parse().ok())?;
+        let midstream = match (midstream.unwrap_or_default(), allows_other.unwrap_or_default()) {
+            (Midstream::Continue, true) => Midstream::ContinueAnyModel,
+            (midstream, _) => midstream,
+        };
         let sticky =
             read(headers, "x-tidegate-user", "have 1 to 256 characters of ASCII", |value| {
                 (1..=MAX_USER_BYTES).contains(&value.len()).then(|| value.to_owned())
@@ -98,7 +105,7 @@ impl Wishes {
         Ok(Self {
             timeout,
             priority,
-            midstream: midstream.unwrap_or_default(),
+            midstream,
             sticky,
             client_retries: client_retries.unwrap_or_default(),
             resumable: resumable.unwrap_or_default(),

@@ -8,11 +8,13 @@ use http::HeaderMap;
 
 use super::Ledger;
 use super::estimate::Estimate;
+use super::seam::SeamAccount;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::dialect::{Dropped, StreamBreak, StreamSummary};
 use crate::dispatch::attempt::Whole;
 use crate::dispatch::trace::Trace;
+use crate::dispatch::wire::delivered_once;
 use crate::dispatch::{Call, Served};
 use crate::failure::Failure;
 use crate::fleet::Slot;
@@ -56,14 +58,28 @@ pub(super) struct Open {
     held: Duration,
     /// Whether the oldest turns of the conversation were left out.
     is_reduced: bool,
-    /// Whether the caller wants a broken stream continued, which is not done.
-    wants_more: bool,
+    /// Whether the caller wants a broken stream continued, which cannot be done.
+    is_refused_more: bool,
+    /// The attempt that broke within its answer, while another is looked for.
+    broken: Option<Box<Broken>>,
+    /// The attempt that broke within its answer, once another continues that.
+    seam: Option<SeamAccount>,
     /// Whether the answer comes token by token.
     flows: bool,
     /// `None` where the request leaves no span.
     trace: Option<Box<Trace>>,
     /// Its place among those that the process serves at a time.
     slot: Option<Slot>,
+}
+
+/// An attempt that broke within its answer.
+#[derive(Debug)]
+struct Broken {
+    target: Arc<Target>,
+    metrics: Arc<TargetMetrics>,
+    degradation: u8,
+    dropped: Dropped,
+    summary: StreamSummary,
 }
 
 // === impl Account ===
@@ -83,7 +99,9 @@ impl Account {
             hedged: false,
             held: Duration::ZERO,
             is_reduced: false,
-            wants_more: false,
+            is_refused_more: false,
+            broken: None,
+            seam: None,
             flows: false,
             trace: None,
             slot: None,
@@ -112,7 +130,7 @@ impl Account {
             open.prompt = call.envelope.body().clone();
             open.entry.model_asked = Some(ModelName::new(&call.envelope.model));
             open.entry.streamed = call.envelope.stream;
-            open.wants_more = call.wants_more();
+            open.is_refused_more = call.wants_more() && !call.is_continued();
             open.entry.tags = tags;
         }
     }
@@ -239,7 +257,8 @@ impl Account {
     }
 
     pub(in crate::dispatch) fn on_upstream_wait(&mut self, waited: Duration) {
-        if let Some(open) = &mut self.open {
+        // What is waited for within an answer is no part of the time to its first token.
+        if let Some(open) = self.open.as_mut().filter(|open| open.first_token.is_none()) {
             open.upstream_wait += waited;
         }
     }
@@ -253,9 +272,61 @@ impl Account {
 
     /// Notes the first token, and whether others follow it one by one.
     pub(in crate::dispatch) fn on_first_token(&mut self, now: Instant, flows: bool) {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open.as_mut().filter(|open| open.broken.is_none()) {
             open.first_token = Some(now);
             open.flows = flows;
+        }
+    }
+
+    /// Notes that the answer broke off which the caller was getting, and that another attempt is to
+    /// continue it.
+    pub(in crate::dispatch) fn on_break(&mut self, failure: &Failure, summary: &StreamSummary) {
+        let Some(open) = &mut self.open else { return };
+        open.entry.failure = Some(failure.kind);
+        if let Some(trace) = &mut open.trace {
+            trace.on_break(failure);
+        }
+        if let Some((target, metrics)) = open.tried.clone() {
+            let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
+            let summary = summary.clone();
+            open.broken =
+                Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
+        }
+    }
+
+    /// Notes that the last attempt continues the one that broke, which has delivered so many tokens.
+    pub(in crate::dispatch) fn on_joined(&mut self, delivered_tokens: u64) {
+        let Some(open) = &mut self.open else { return };
+        if let Some(broken) = open.broken.take() {
+            let Broken { target, metrics, .. } = *broken;
+            open.seam = Some(SeamAccount { target, metrics, delivered_tokens });
+        }
+    }
+
+    /// Notes that nobody continues the attempt that broke: it is all there is of the answer. Returns
+    /// what that is.
+    pub(in crate::dispatch) fn on_not_joined(&mut self) -> Option<StreamSummary> {
+        let open = self.open.as_mut()?;
+        let Broken { target, metrics, degradation, dropped, summary } = *open.broken.take()?;
+        open.entry.target = Some(target.id.clone());
+        open.entry.provider = Some(target.endpoint.provider.clone());
+        open.entry.model_served = Some(target.model.name.clone());
+        open.entry.degradation = degradation;
+        open.dropped = dropped;
+        open.tried = Some((target, metrics));
+        Some(summary)
+    }
+
+    /// Whether the answer is one that another attempt continues.
+    pub(in crate::dispatch) fn is_joined(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.seam.is_some())
+    }
+
+    /// Counts what came of a stream that broke and was to be continued.
+    pub(in crate::dispatch) fn on_midstream(&mut self, result: &'static str) {
+        self.ledger.metrics().midstream(result);
+        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
+            trace.on_midstream(result);
         }
     }
 
@@ -272,7 +343,7 @@ impl Account {
     pub fn served(&self) -> Served {
         let Some(open) = &self.open else { return Served::default() };
         let mut dropped = open.dropped.clone();
-        if open.wants_more {
+        if open.is_refused_more {
             dropped.add(MIDSTREAM);
         }
         Served {
@@ -307,7 +378,9 @@ impl Account {
     /// Settles a request whose whole answer was sent, or is about to be.
     pub(in crate::dispatch) fn complete(mut self, summary: &StreamSummary) -> Served {
         let served = self.served();
-        let cost = self.settle(Outcome::Complete, 200, Some(summary));
+        let is_spliced = self.open.as_ref().is_some_and(|open| open.seam.is_some());
+        let outcome = if is_spliced { Outcome::Spliced } else { Outcome::Complete };
+        let cost = self.settle(outcome, 200, Some(summary));
         Served { cost, ..served }
     }
 
@@ -364,7 +437,7 @@ impl Account {
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_booked) = (open.flows, open.is_booked);
+        let (flows, is_booked, seam) = (open.flows, open.is_booked, open.seam);
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
@@ -382,7 +455,24 @@ impl Account {
             self.ledger.close(entry, trace);
             return Some(MicroUsd::default());
         }
-        let known = summary.and_then(|summary| summary.usage);
+        let said = summary.and_then(|summary| summary.usage);
+        let known = match &seam {
+            Some(seam) => said.map(|second| delivered_once(second, seam.delivered_tokens)),
+            None => said,
+        };
+        if let (Some(second), Some(usage), Some(seam), Outcome::Spliced) =
+            (said, known, &seam, outcome)
+        {
+            entry.usage = usage;
+            // What the first attempt delivered was counted by us.
+            entry.usage_estimated = true;
+            entry.cost = entry.cost + target.model.cost(&usage);
+            metrics.used(&second, target.model.cost(&second).0);
+            seam.book_waste(&usage, self.ledger.metrics());
+            let cost = entry.cost;
+            self.ledger.close(entry, trace);
+            return Some(cost);
+        }
         if let (Some(usage), Outcome::Complete) = (known, outcome) {
             entry.usage = usage;
             if !is_booked {
@@ -409,6 +499,7 @@ impl Account {
             model: Arc::clone(&target.model),
             metrics,
             trace,
+            seam,
         });
         None
     }
@@ -424,7 +515,11 @@ impl Drop for Account {
             }
             self.settle(Outcome::Failed, face.status.as_u16(), None);
         }
-        self.settle(Outcome::ClientGone, 499, None);
+        match self.on_not_joined() {
+            // The caller left while the rest of its answer was looked for.
+            Some(told) => self.settle(Outcome::ClientGone, 200, Some(&told)),
+            None => self.settle(Outcome::ClientGone, 499, None),
+        };
     }
 }
 
