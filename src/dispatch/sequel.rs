@@ -24,10 +24,14 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{StreamEncoder, StreamSummary};
 use crate::failure::Midstream;
+use crate::tokens;
 use crate::policy::midstream::{Facts, Why, may_continue, prefill};
 
 /// Text is counted in pieces of this length, so that none is taken for a picture.
 const COUNTED_CHARS: usize = 1_000;
+
+/// How long the count is waited for.
+const COUNTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// A continuation under way, with the account it is charged to.
 pub(super) type Joining =
@@ -95,7 +99,7 @@ impl Sequel {
         let Broken { target: from, heard, encoder, summary } = broken;
         let Self { lane, call, left: Left { plan, scribe } } = self;
         let chat = scribe.chat(call).map_err(|_unreadable| "unreadable")?.clone();
-        let delivered_tokens = lane.ledger.count_tokens(&as_json(&heard.text)).await;
+        let delivered_tokens = count(lane, &heard.text).await;
         let facts = facts(call, &chat, (&heard, &summary), delivered_tokens);
         plan.go_on(delivered_tokens, facts.tokens_left, Instant::now());
         plan.retain(|plan, position, target| {
@@ -185,6 +189,13 @@ fn with_beginning(mut chat: ChatRequest, text: &str, delivered_tokens: u64) -> C
     }
     chat.max_tokens = chat.max_tokens.map(|most| most.saturating_sub(delivered_tokens));
     chat
+}
+
+/// Tokens of a text, guessed by its length where counting would keep the caller waiting.
+async fn count(lane: &Lane, text: &str) -> u64 {
+    let request = as_json(text);
+    let counted = tokio::time::timeout(COUNTED_WITHIN, lane.ledger.count_tokens(&request)).await;
+    counted.unwrap_or_else(|_elapsed| tokens::guess(text.len() as u64))
 }
 
 /// A text as a request that has nothing else in it.

@@ -34,6 +34,7 @@ mod sdk;
 mod shedding;
 mod sim;
 mod spec;
+mod splicing;
 mod streaming;
 mod support;
 mod targets;
