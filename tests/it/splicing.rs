@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tidegate::dialect::Dialect;
 use tidegate::journal::StoredRequest;
 
-use crate::rig::{Ask, End, Got, Rig, events, read};
+use crate::process::{Program, post};
+use crate::rig::{Ask, End, Got, Rig, end_of, events, read};
 use crate::scripted::{CHAT_FINISH, DONE, Reply, scripted};
 
 const CALLERS: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::Anthropic];
@@ -326,4 +327,39 @@ async fn a_caller_who_leaves_while_the_rest_is_looked_for_leaves_nothing_behind(
     let [entry] = journal(rig).await.try_into().unwrap();
     assert_eq!((entry.outcome.as_str(), entry.target.as_deref()), ("client_gone", Some("chat/alpha")));
     assert!(entry.usage.output > 10, "what was delivered is counted: {entry:?}");
+}
+
+#[tokio::test]
+async fn on_real_sockets_a_broken_stream_is_continued() {
+    let sim = Program::sim("");
+    let provider = |id: &str, dialect: &str, more: &str| {
+        format!(
+            "[providers.{id}]\ndialect = \"{dialect}\"\nbase_url = \"http://{}/v1\"\n{more}\
+             credentials = [{{ none = true }}]\nmodels = [{{ id = \"alpha\" }}]\n",
+            sim.address
+        )
+    };
+    let prefill = "quirks = { native_prefill = \"trailing_turn\" }\n";
+    let gate = Program::serve(&format!(
+        "{}{}[routes.smart]\ntargets = [{{ model = \"chat/alpha\" }}, {{ model = \"on/alpha\", tier = 1 }}]\n",
+        provider("chat", "openai-chat", ""),
+        provider("on", "anthropic", prefill),
+    ));
+    // A reset, and no clean end: the provider's connection breaks.
+    let text =
+        format!("[[sim:first=1,reset_after=60]][[sim:ttft=1ms,gap=1ms]][[sim:say={}]]", words());
+    let ask = Ask::chat("smart", &text);
+    let request = String::from_utf8(post(ask.path(), ask.body().to_string().as_bytes())).unwrap();
+    let request = request.replacen("\r\n\r\n", "\r\nx-tidegate-midstream: continue\r\n\r\n", 1);
+    let answer = gate.send(request).await;
+    assert!(answer.is_whole, "{answer:?}");
+    let said = events(&answer.body).into_iter().filter_map(|(_, data)| {
+        let data: Value = serde_json::from_str(&data).ok()?;
+        data["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+    });
+    assert_eq!(said.collect::<String>(), words());
+    assert_eq!(end_of(&answer.body), End::Terminal, "{answer:?}");
+    assert_eq!(answer.body.matches(": tidegate spliced from=chat/alpha to=on/alpha").count(), 1);
+    let spliced = "tidegate_midstream_total{result=\"spliced\"}";
+    assert_eq!(gate.metric(spliced).await, 1.0);
 }
