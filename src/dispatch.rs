@@ -44,9 +44,9 @@ mod trace;
 mod wire;
 
 pub use expiry::Expiry;
+use sequel::Sequel;
 pub use settle::{Account, Ledger};
 pub use stream::AnswerStream;
-use sequel::Sequel;
 
 /// The request path of one data thread: the shared state, and the thread's own connections.
 #[derive(Debug, Clone)]

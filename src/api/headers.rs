@@ -86,7 +86,8 @@ impl Wishes {
                 }
             })?;
         let allow = "x-tidegate-midstream-allow-model-change";
-        let allows_other = read(headers, allow, "be `true` or `false`", |value| value.parse().ok())?;
+        let allows_other =
+            read(headers, allow, "be `true` or `false`", |value| value.parse().ok())?;
         let midstream = match (midstream.unwrap_or_default(), allows_other.unwrap_or_default()) {
             (Midstream::Continue, true) => Midstream::ContinueAnyModel,
             (midstream, _) => midstream,

@@ -12,8 +12,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::collect::Collector;
-use super::prepare::{Carriage, Prepared};
 use super::live::Live;
+use super::prepare::{Carriage, Prepared};
 use super::wire::{self, Wire};
 use super::{Call, Lane};
 use crate::chat::Completion;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempt::Begun;
+use super::live::Live;
 use super::plan::Plan;
 use super::prepare::Scribe;
-use super::live::Live;
 use super::stream::Named;
 use super::wire::{Heard, Seam};
 use super::{Account, Call, Lane};
@@ -24,8 +24,8 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{StreamEncoder, StreamSummary};
 use crate::failure::Midstream;
-use crate::tokens;
 use crate::policy::midstream::{Facts, Why, may_continue, prefill};
+use crate::tokens;
 
 /// Text is counted in pieces of this length, so that none is taken for a picture.
 const COUNTED_CHARS: usize = 1_000;

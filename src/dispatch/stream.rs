@@ -165,8 +165,7 @@ impl AnswerStream {
     /// for more of it, so that it is not polled. Its provider is not to blame.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
         let Some(until) = self.expiry.get() else { return Poll::Pending };
-        let overdue =
-            self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         std::task::ready!(overdue.as_mut().poll(cx));
         self.expiry.clear();
         let message = "the deadline passed within the answer, which nobody read";

@@ -148,14 +148,8 @@ impl EndpointKind {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 6] = [
-        Self::Complete,
-        Self::Spliced,
-        Self::Failed,
-        Self::Cut,
-        Self::ClientGone,
-        Self::Rejected,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Complete, Self::Spliced, Self::Failed, Self::Cut, Self::ClientGone, Self::Rejected];
 
     /// The word for logs, metrics and the journal.
     pub const fn as_str(self) -> &'static str {

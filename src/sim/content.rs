@@ -219,8 +219,7 @@ fn begun(chat: &ChatRequest) -> Option<&str> {
 }
 
 /// What is said first.
-const GREETINGS: [&str; 4] =
-    ["Hello! 🌊", "Good to hear from you.", "Ahoy! ⛵", "Hi there."];
+const GREETINGS: [&str; 4] = ["Hello! 🌊", "Good to hear from you.", "Ahoy! ⛵", "Hi there."];
 
 /// What is said, beginning with `begun` where that is possible.
 fn prose(chat: &ChatRequest, begun: &str, dice: &mut Dice) -> String {

@@ -182,9 +182,18 @@ async fn whatever_stands_in_the_way_ends_the_stream_with_an_error_event() {
     let plain = |route: &str| continued(Dialect::OpenAiChat, route, &cut(20));
     let long = |ask: Ask| ask.having("response_format", json!({ "type": "json_object" }));
     let cases = [
-        ("structured", Ask { text: "[[sim:first=1,cut_after=5]] go on".repeat(40), ..long(plain("chat-go")) }),
-        ("tool_call", Ask { text: "[[sim:first=1,cut_after=1]][[sim:call=f]]".to_owned(), ..plain("chat-go") }
-            .having("tools", tool)),
+        (
+            "structured",
+            Ask { text: "[[sim:first=1,cut_after=5]] go on".repeat(40), ..long(plain("chat-go")) },
+        ),
+        (
+            "tool_call",
+            Ask {
+                text: "[[sim:first=1,cut_after=1]][[sim:call=f]]".to_owned(),
+                ..plain("chat-go")
+            }
+            .having("tools", tool),
+        ),
         ("alternatives", plain("chat-go").having("n", 2.into())),
         ("logprobs", plain("chat-go").having("logprobs", true.into())),
         ("reasoning", plain("chat-go").having("reasoning_effort", "low".into())),
@@ -194,7 +203,8 @@ async fn whatever_stands_in_the_way_ends_the_stream_with_an_error_event() {
         ("no_prefill", plain("half")),
     ];
     for (why, ask) in cases {
-        let routes = format!("{ROUTES}\n[defaults]\nhold_back = {{ tokens = 0, time = \"0ms\" }}\n");
+        let routes =
+            format!("{ROUTES}\n[defaults]\nhold_back = {{ tokens = 0, time = \"0ms\" }}\n");
         let rig = Rig::instant(&routes);
         let got = rig.ask(&ask).await;
         assert_eq!((got.end(), comments(&got).len()), (End::Error, 0), "{why} {got:#?}");
@@ -323,9 +333,18 @@ async fn a_caller_who_leaves_while_the_rest_is_looked_for_leaves_nothing_behind(
     drop(body);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(rig.sim.stats().total.in_flight, 0);
-    assert!(rig.gateway.fleet().targets(tidegate::clock::Instant::now()).iter().all(|t| t.in_flight == 0));
+    assert!(
+        rig.gateway
+            .fleet()
+            .targets(tidegate::clock::Instant::now())
+            .iter()
+            .all(|t| t.in_flight == 0)
+    );
     let [entry] = journal(rig).await.try_into().unwrap();
-    assert_eq!((entry.outcome.as_str(), entry.target.as_deref()), ("client_gone", Some("chat/alpha")));
+    assert_eq!(
+        (entry.outcome.as_str(), entry.target.as_deref()),
+        ("client_gone", Some("chat/alpha"))
+    );
     assert!(entry.usage.output > 10, "what was delivered is counted: {entry:?}");
 }
 

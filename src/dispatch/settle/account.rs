@@ -289,8 +289,7 @@ impl Account {
         if let Some((target, metrics)) = open.tried.clone() {
             let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
             let summary = summary.clone();
-            open.broken =
-                Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
+            open.broken = Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
         }
     }
 

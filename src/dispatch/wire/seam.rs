@@ -40,12 +40,7 @@ impl Seam {
         );
         let label =
             json!({ "from": from, "to": to, "at_char": at_char, "model_changed": model_changed });
-        Self {
-            splice: Splice::new(text),
-            delivered_tokens,
-            label,
-            comment: Some(comment.into()),
-        }
+        Self { splice: Splice::new(text), delivered_tokens, label, comment: Some(comment.into()) }
     }
 
     /// What rides in the usage event.
