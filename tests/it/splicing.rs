@@ -299,7 +299,8 @@ async fn what_the_second_target_says_again_is_left_out_and_a_new_beginning_is_re
     assert_eq!((got.text(), got.end()), (whole, End::Terminal), "{got:#?}");
     assert_eq!((results, outcome.as_str()), (vec!["{result=\"spliced\"} 1".to_owned()], "spliced"));
     // It begins again.
-    let (got, _, outcome) = joined(&beginning, ends(Reply::stream().says(&beginning[..300]))).await;
+    let again: String = (0..20).map(boat).collect();
+    let (got, _, outcome) = joined(&beginning, ends(Reply::stream().says(&again))).await;
     assert_eq!((got.text(), got.end()), (beginning.clone(), End::Error), "{got:#?}");
     assert_eq!((comments(&got).len(), outcome.as_str()), (0, "cut"), "{got:#?}");
     // It has nothing to add.

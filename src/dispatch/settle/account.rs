@@ -14,7 +14,6 @@ use crate::config::{Route, Target};
 use crate::dialect::{Dropped, StreamBreak, StreamSummary};
 use crate::dispatch::attempt::Whole;
 use crate::dispatch::trace::Trace;
-use crate::dispatch::wire::delivered_once;
 use crate::dispatch::{Call, Served};
 use crate::failure::Failure;
 use crate::fleet::Slot;
@@ -25,6 +24,10 @@ use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
 use crate::telemetry::{TargetMetrics, TraceContext};
 use crate::units::MicroUsd;
+
+mod broken;
+
+use broken::Broken;
 
 /// What `x-tidegate-dropped` says where a broken stream was to be continued.
 const MIDSTREAM: &str = "midstream";
@@ -70,16 +73,6 @@ pub(super) struct Open {
     trace: Option<Box<Trace>>,
     /// Its place among those that the process serves at a time.
     slot: Option<Slot>,
-}
-
-/// An attempt that broke within its answer.
-#[derive(Debug)]
-struct Broken {
-    target: Arc<Target>,
-    metrics: Arc<TargetMetrics>,
-    degradation: u8,
-    dropped: Dropped,
-    summary: StreamSummary,
 }
 
 // === impl Account ===
@@ -278,57 +271,6 @@ impl Account {
         }
     }
 
-    /// Notes that the answer broke off which the caller was getting, and that another attempt is to
-    /// continue it.
-    pub(in crate::dispatch) fn on_break(&mut self, failure: &Failure, summary: &StreamSummary) {
-        let Some(open) = &mut self.open else { return };
-        open.entry.failure = Some(failure.kind);
-        if let Some(trace) = &mut open.trace {
-            trace.on_break(failure);
-        }
-        if let Some((target, metrics)) = open.tried.clone() {
-            let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
-            let summary = summary.clone();
-            open.broken = Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
-        }
-    }
-
-    /// Notes that the last attempt continues the one that broke, which has delivered so many tokens.
-    pub(in crate::dispatch) fn on_joined(&mut self, delivered_tokens: u64) {
-        let Some(open) = &mut self.open else { return };
-        if let Some(broken) = open.broken.take() {
-            let Broken { target, metrics, .. } = *broken;
-            open.seam = Some(SeamAccount { target, metrics, delivered_tokens });
-        }
-    }
-
-    /// Notes that nobody continues the attempt that broke: it is all there is of the answer. Returns
-    /// what that is.
-    pub(in crate::dispatch) fn on_not_joined(&mut self) -> Option<StreamSummary> {
-        let open = self.open.as_mut()?;
-        let Broken { target, metrics, degradation, dropped, summary } = *open.broken.take()?;
-        open.entry.target = Some(target.id.clone());
-        open.entry.provider = Some(target.endpoint.provider.clone());
-        open.entry.model_served = Some(target.model.name.clone());
-        open.entry.degradation = degradation;
-        open.dropped = dropped;
-        open.tried = Some((target, metrics));
-        Some(summary)
-    }
-
-    /// Whether the answer is one that another attempt continues.
-    pub(in crate::dispatch) fn is_joined(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.seam.is_some())
-    }
-
-    /// Counts what came of a stream that broke and was to be continued.
-    pub(in crate::dispatch) fn on_midstream(&mut self, result: &'static str) {
-        self.ledger.metrics().midstream(result);
-        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
-            trace.on_midstream(result);
-        }
-    }
-
     pub(in crate::dispatch) fn attempts(&self) -> u32 {
         self.open.as_ref().map_or(0, |open| open.entry.attempts)
     }
@@ -455,23 +397,13 @@ impl Account {
             return Some(MicroUsd::default());
         }
         let said = summary.and_then(|summary| summary.usage);
-        let known = match &seam {
-            Some(seam) => said.map(|second| delivered_once(second, seam.delivered_tokens)),
-            None => said,
-        };
-        if let (Some(second), Some(usage), Some(seam), Outcome::Spliced) =
-            (said, known, &seam, outcome)
-        {
-            entry.usage = usage;
-            // What the first attempt delivered was counted by us.
-            entry.usage_estimated = true;
-            entry.cost = entry.cost + target.model.cost(&usage);
-            metrics.used(&second, target.model.cost(&second).0);
-            seam.book_waste(&usage, self.ledger.metrics());
+        if let (Some(second), Some(seam), Outcome::Spliced) = (said, &seam, outcome) {
+            seam.settle(&mut entry, &second, (&target.model, &metrics), self.ledger.metrics());
             let cost = entry.cost;
             self.ledger.close(entry, trace);
             return Some(cost);
         }
+        let known = said.map(|said| seam.as_ref().map_or(said, |seam| seam.delivered(said)));
         if let (Some(usage), Outcome::Complete) = (known, outcome) {
             entry.usage = usage;
             if !is_booked {

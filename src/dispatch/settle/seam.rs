@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
+use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::config::Target;
+use crate::dispatch::wire::delivered_once;
+use crate::journal::Entry;
 use crate::telemetry::{Metrics, TargetMetrics};
 
 /// The attempt that broke, of an answer that another one continued.
@@ -21,6 +24,27 @@ pub(super) struct SeamAccount {
 // === impl SeamAccount ===
 
 impl SeamAccount {
+    /// What both delivered, by what the second attempt took.
+    pub(super) fn delivered(&self, second: Usage) -> Usage {
+        delivered_once(second, self.delivered_tokens)
+    }
+
+    /// Fills in what a continued answer took, by what the second attempt did.
+    pub(super) fn settle(
+        &self,
+        entry: &mut Entry,
+        second: &Usage,
+        (model, target): (&Model, &TargetMetrics),
+        metrics: &Metrics,
+    ) {
+        entry.usage = self.delivered(*second);
+        // What the first attempt delivered was counted by us.
+        entry.usage_estimated = true;
+        entry.cost = entry.cost + model.cost(&entry.usage);
+        target.used(second, model.cost(second).0);
+        self.book_waste(&entry.usage, metrics);
+    }
+
     /// What the second attempt took, of what both delivered.
     pub(super) fn of_second(&self, delivered: &Usage) -> Usage {
         Usage {

@@ -81,11 +81,10 @@ impl Seam {
                 if !rest.is_empty() {
                     out.push(Delta::Text { choice: 0, text: rest });
                 }
-                out.push(match delta {
-                    Delta::Usage { usage } => {
-                        Delta::Usage { usage: delivered_once(usage, self.delivered_tokens) }
-                    }
-                    other => other,
+                out.push(if let Delta::Usage { usage } = delta {
+                    Delta::Usage { usage: delivered_once(usage, self.delivered_tokens) }
+                } else {
+                    delta
                 });
             }
         }
