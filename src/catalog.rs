@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Usage;
-use crate::dialect::{Dialect, Quirks};
+use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{ModelName, ProviderId};
 use crate::problems::Problems;
 use crate::units::{MicroUsd, UsdPerMillion};
@@ -107,6 +107,8 @@ pub struct Model {
     pub output_tokens: Option<u64>,
     /// What it can do.
     pub features: Features,
+    /// How it goes on from an answer that was begun, where that is not as the provider's quirks say.
+    pub native_prefill: Option<NativePrefill>,
     /// What it costs, where known.
     pub prices: Option<Prices>,
     /// Where the facts come from.
@@ -218,6 +220,7 @@ impl Model {
             context_tokens: None,
             output_tokens: None,
             features: Features::ALL,
+            native_prefill: None,
             prices: None,
             source: String::new(),
             as_of: String::new(),

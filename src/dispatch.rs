@@ -31,15 +31,20 @@ use crate::upstream::Transport;
 mod attempt;
 mod collect;
 mod degrade;
+mod expiry;
+mod live;
 mod plan;
 mod prepare;
 mod race;
+mod sequel;
 mod serve;
 pub mod settle;
 mod stream;
 mod trace;
 mod wire;
 
+pub use expiry::Expiry;
+use sequel::Sequel;
 pub use settle::{Account, Ledger};
 pub use stream::AnswerStream;
 
@@ -144,7 +149,7 @@ impl Lane {
         if call.envelope.stream {
             return self.complete_stream(call, account).await;
         }
-        let result = self.serve(&call, &mut account).await;
+        let result = self.serve(&call, &mut None, &mut account).await;
         match result {
             Ok(attempt::Begun::Whole(whole)) => {
                 whole.ticket.succeed(whole.summary.usage, whole.ended);
@@ -152,7 +157,7 @@ impl Lane {
                 Ok(Answer::Whole(whole.body, served))
             }
             // Only streams begin without being whole.
-            Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account)),
+            Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account, None)),
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Err(rejection) => Err(refuse(account, rejection)),
         }
@@ -168,8 +173,9 @@ impl Lane {
         let so_far = account.served();
         let lane = self.clone();
         let mut opening: stream::Opening = Box::pin(async move {
-            let begun = lane.serve(&call, &mut account).await;
-            (begun, account)
+            let mut left = None;
+            let begun = lane.serve(&call, &mut left, &mut account).await;
+            (begun, account, Sequel::of(lane, call, left))
         });
         let opened = match early {
             None => opening.await,
@@ -181,8 +187,8 @@ impl Lane {
             },
         };
         match opened {
-            (Ok(begun), account) => Ok(AnswerStream::begin(begun, account)),
-            (Err(rejection), account) => Err(refuse(account, rejection)),
+            (Ok(begun), account, sequel) => Ok(AnswerStream::begin(begun, account, sequel)),
+            (Err(rejection), account, _) => Err(refuse(account, rejection)),
         }
     }
 }
@@ -198,12 +204,30 @@ impl Call {
         })
     }
 
-    /// Whether the caller wants a broken stream continued. No stream is: it ends with an error event.
+    /// Whether the caller wants a broken stream continued.
     fn wants_more(&self) -> bool {
         match self.midstream {
             Midstream::Terminate => false,
-            Midstream::Continue => self.envelope.stream,
+            Midstream::Continue | Midstream::ContinueAnyModel => self.envelope.stream,
         }
+    }
+
+    /// Whether the stream is continued if it breaks, as far as that can be known beforehand: its
+    /// endpoint is one of conversations, and its route has two targets of which one goes on from an
+    /// answer that was begun.
+    fn is_continued(&self) -> bool {
+        let is_conversation = match self.kind {
+            EndpointKind::Chat | EndpointKind::Messages => true,
+            EndpointKind::Completions | EndpointKind::Embeddings | EndpointKind::CountTokens => {
+                false
+            }
+        };
+        self.wants_more()
+            && is_conversation
+            && self.snapshot.resolve(&self.envelope.model).is_ok_and(|route| {
+                let targets = || route.tiers.iter().flatten();
+                targets().count() > 1 && targets().any(|target| target.native_prefill().is_known())
+            })
     }
 
     /// After how long a silent model commits the reply, where that was asked for.

@@ -69,8 +69,10 @@ pub enum Midstream {
     /// The stream ends with an error event and without its terminal event.
     #[default]
     Terminate,
-    /// Another target may go on where the first one stopped.
+    /// Another target that serves the same model may go on where the first one stopped.
     Continue,
+    /// Any other target may.
+    ContinueAnyModel,
 }
 
 /// Who can mend it.

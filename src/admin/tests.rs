@@ -225,7 +225,7 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/requests?limit=ten", "", "400 invalid_request", "invalid digit"),
         ("GET", "/requests?since=friday", "", "400 invalid_request", "since: `friday` is no time"),
         ("GET", "/requests?cursor=x", "", "400 invalid_request", "`next_cursor`"),
-        ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, failed"),
+        ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, spliced"),
         ("GET", "/usage?group_by=day,moon", "", "400 invalid_request", "`moon` is none of caller"),
         ("GET", "/usage?group_by=day,day", "", "400 invalid_request", "named twice"),
         ("GET", "/targets?route=smrt", "", "404 unknown_route", "did you mean `smart`?"),

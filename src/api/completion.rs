@@ -121,7 +121,12 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     match edge.lane.complete(call, account).await {
         Ok(Answer::Whole(body, served)) => reply::whole(body, &request_id, &served),
         Ok(Answer::Stream(stream, served)) => match resumable {
-            None => reply::stream(Body::new(*stream), &request_id, &served),
+            None => {
+                let expiry = stream.expiry();
+                let mut response = reply::stream(Body::new(*stream), &request_id, &served);
+                response.extensions_mut().insert(expiry);
+                response
+            }
             Some(owner) => {
                 streams::open(edge, stream, Opened { id: request_id, owner, dialect, served })
             }

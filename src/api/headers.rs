@@ -22,6 +22,8 @@ const FORWARDED: [HeaderName; 5] = [
 static TIMEOUT_MS: HeaderName = HeaderName::from_static("x-tidegate-timeout-ms");
 static PRIORITY: HeaderName = HeaderName::from_static("x-tidegate-priority");
 static MIDSTREAM: HeaderName = HeaderName::from_static("x-tidegate-midstream");
+static ALLOW_MODEL_CHANGE: HeaderName =
+    HeaderName::from_static("x-tidegate-midstream-allow-model-change");
 static USER: HeaderName = HeaderName::from_static("x-tidegate-user");
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 static RESUMABLE: HeaderName = HeaderName::from_static("x-resumable");
@@ -36,7 +38,8 @@ pub(super) struct Wishes {
     pub(super) timeout: Option<Duration>,
     /// `x-tidegate-priority`: from 0 (highest) to 4.
     pub(super) priority: Option<Priority>,
-    /// `x-tidegate-midstream: terminate` or `continue`.
+    /// `x-tidegate-midstream: terminate` or `continue`, and whether another model may, by
+    /// `x-tidegate-midstream-allow-model-change: true`.
     pub(super) midstream: Midstream,
     /// `x-tidegate-user`: who is behind the request.
     pub(super) sticky: Option<String>,
@@ -87,6 +90,12 @@ impl Wishes {
                 "continue" => Some(Midstream::Continue),
                 _ => None,
             })?;
+        let allows_other =
+            read(headers, &ALLOW_MODEL_CHANGE, "be `true` or `false`", |value| value.parse().ok())?;
+        let midstream = match (midstream.unwrap_or_default(), allows_other.unwrap_or_default()) {
+            (Midstream::Continue, true) => Midstream::ContinueAnyModel,
+            (midstream, _) => midstream,
+        };
         let sticky = read(headers, &USER, "have 1 to 256 characters of ASCII", |value| {
             (1..=MAX_USER_BYTES).contains(&value.len()).then(|| value.to_owned())
         })?;
@@ -98,7 +107,7 @@ impl Wishes {
         Ok(Self {
             timeout,
             priority,
-            midstream: midstream.unwrap_or_default(),
+            midstream,
             sticky,
             client_retries: client_retries.unwrap_or_default(),
             resumable: resumable.unwrap_or_default(),

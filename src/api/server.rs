@@ -3,13 +3,17 @@
 //! Each data thread has a listener of its own on the same address (`SO_REUSEPORT`), so that the
 //! kernel spreads connections and a request never crosses threads.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::control::tasks::Tasks;
+use crate::dispatch::Expiry;
 use crate::telemetry::Metrics;
 
 mod heads;
@@ -28,7 +33,7 @@ mod unread;
 
 use heads::Heads;
 use idle::HeadTimer;
-use unread::Unread;
+use unread::{Answer, Unread};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
@@ -133,14 +138,24 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     metrics: Arc<Metrics>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let socket = Heads::new(Unread::new(socket, limits.unread_for), limits.head_bytes, metrics);
+    let answer = Answer::default();
+    let socket = Unread::new(socket, limits.unread_for, answer.clone());
+    let socket = Heads::new(socket, limits.head_bytes, metrics);
     let timer = HeadTimer::new(limits.head_within, limits.idle_for, socket.reads());
     let mut builder = http1::Builder::new();
     builder.timer(timer);
     builder.header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes);
     // The buffer alone would let a larger head pass that comes in one piece.
     builder.max_header_size(limits.head_bytes);
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (reply, answer) = (router.call(request), answer.clone());
+        async move {
+            let reply = reply.await?;
+            answer.set(reply.extensions().get::<Expiry>().cloned());
+            Ok::<_, Infallible>(reply)
+        }
+    });
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

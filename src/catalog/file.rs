@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AuthScheme, BaseUrl, Feature, Features, Model, ModelKind, Prices, Provider};
 use super::{RateHeaders, WindowHeaders, placeholder};
-use crate::dialect::{Dialect, Quirks};
+use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{ModelName, ProviderId};
 use crate::problems::{Document, KeyPath, Problems};
 use crate::units::UsdPerMillion;
@@ -61,6 +61,10 @@ pub struct ModelSettings {
     #[serde(default)]
     #[schemars(extend("examples" = [["stream", "tools"]]))]
     pub features: Option<Vec<Feature>>,
+    /// How it goes on from an answer that was begun. Absent: as the provider's quirks say.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["trailing_turn"]))]
+    pub native_prefill: Option<NativePrefill>,
     /// What tokens cost. Absent: not known, requests are counted as free.
     #[serde(default)]
     #[schemars(extend("examples" = [{"input": "0.10", "output": "0.30"}]))]
@@ -215,6 +219,7 @@ pub fn models(
                 .features
                 .as_ref()
                 .map_or(Features::ALL, |features| features.iter().copied().collect()),
+            native_prefill: model.native_prefill,
             prices,
             source: model.source.clone().unwrap_or_else(|| fallback.0.to_owned()),
             listed: true,

@@ -15,7 +15,7 @@ use super::settings::{
 };
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::cluster::ClusterSettings;
-use crate::dialect::{Dialect, Quirks};
+use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::journal::JournalSettings;
 use crate::rejection::Rejection;
@@ -277,6 +277,11 @@ impl Target {
             None => TargetId::new(format!("{provider}/{}", model.name)),
         };
         Self { id, endpoint: Arc::clone(endpoint), model: Arc::clone(model), weight, tier }
+    }
+
+    /// How it goes on from an answer that was begun.
+    pub fn native_prefill(&self) -> NativePrefill {
+        self.model.native_prefill.unwrap_or(self.endpoint.quirks.native_prefill)
     }
 }
 

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::NativePrefill;
+
 /// Departures of one provider from its dialect. The default is no departure.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +26,9 @@ pub struct Quirks {
     /// The path of completions below the base URL, where it is not the dialect's own. `{model}`
     /// stands for the model.
     pub path: Option<String>,
+    /// How its models go on from an answer that was begun, which is what continuing a broken stream
+    /// takes. A model may say otherwise.
+    pub native_prefill: NativePrefill,
 }
 
 /// What the token limit is called on `openai-chat`.

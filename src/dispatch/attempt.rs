@@ -12,8 +12,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
 use super::collect::Collector;
+use super::live::Live;
 use super::prepare::{Carriage, Prepared};
-use super::stream::Live;
 use super::wire::{self, Wire};
 use super::{Call, Lane};
 use crate::chat::Completion;
@@ -120,7 +120,7 @@ impl Lane {
         if !reply.status.is_success() {
             return Err(refusal(target, reply).await.into());
         }
-        let context = reply_context(call, target, terms);
+        let context = reply_context(call, target, terms.created);
         if !call.envelope.stream && !is_collected {
             let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
             return Ok(whole(call, target, &carriage, body, &context)?);
@@ -135,22 +135,29 @@ impl Lane {
             if is_collected {
                 return Ok(whole(call, target, &carriage, body.into(), &context)?);
             }
+            if matches!(carriage, Carriage::Onward) {
+                let message = "the rest of the answer did not come as a stream";
+                return Err(Failure::new(FailureKind::Degenerate, message).into());
+            }
             return Ok(whole_as_stream(call, target, &body, &carriage, context)?);
         }
         let wire = match is_collected {
             true => collecting(call, target, context),
             false => wire_of(&carriage, call, target, context),
         };
+        let is_onward = matches!(carriage, Carriage::Onward);
         let mut held = HeldBack { wire, bytes: Bytes::new(), tokens: 0 };
-        match held.until_first_token(&mut *reply.body, first).await? {
-            Told::Something => {
+        let told = held.until_first_token(&mut *reply.body, first).await?;
+        match told {
+            Told::Nothing if !is_onward => {
+                let summary = Box::new(held.wire.summary().clone());
+                Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
+            }
+            // Where an answer is continued, nothing may be all that was missing.
+            Told::Something | Told::Nothing => {
                 let HeldBack { wire, bytes, tokens } = held;
                 let live = Live::new(reply.body, wire, (bytes, tokens), terms, target);
                 Ok(Unticketed::Stream(Box::new(live)))
-            }
-            Told::Nothing => {
-                let summary = Box::new(held.wire.summary().clone());
-                Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
             }
             Told::NoAnswer(message) => {
                 let failure = Failure::new(FailureKind::Degenerate, message);
@@ -207,11 +214,11 @@ impl Unticketed {
 }
 
 /// What the writer of a translated answer has to know.
-fn reply_context(call: &Call, target: &Target, terms: &Terms) -> ReplyContext {
+pub(super) fn reply_context(call: &Call, target: &Target, created: u64) -> ReplyContext {
     ReplyContext {
         request_id: call.request_id.to_string(),
         model: target.model.name.to_string(),
-        created: terms.created,
+        created,
         include_usage: call.envelope.include_usage,
     }
 }
@@ -294,14 +301,16 @@ impl HeldBack {
 
 /// The way of a stream.
 fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyContext) -> Wire {
-    match carriage {
+    let wire = match carriage {
         Carriage::Pass => Wire::same(call.dialect.codec(), target, &call.envelope),
         // There are no streams of vectors.
         Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
             let encoder = encoder_of(carriage, call, context);
             Wire::translated(target.endpoint.dialect, encoder, target, call.envelope.n)
         }
-    }
+        Carriage::Onward => return Wire::kept(target.endpoint.dialect, target),
+    };
+    if call.is_continued() { wire.remembering(target.endpoint.dialect) } else { wire }
 }
 
 /// The way of a stream that the caller gets whole.
@@ -313,7 +322,7 @@ fn collecting(call: &Call, target: &Target, context: ReplyContext) -> Wire {
 fn encoder_of(carriage: &Carriage, call: &Call, context: ReplyContext) -> Box<dyn StreamEncoder> {
     match carriage {
         Carriage::Text => dialect::text_stream_encoder(context),
-        Carriage::Pass | Carriage::Chat | Carriage::Vectors(_) => {
+        Carriage::Pass | Carriage::Chat | Carriage::Vectors(_) | Carriage::Onward => {
             call.dialect.codec().stream_encoder(context)
         }
     }
@@ -340,7 +349,7 @@ fn whole(
             let vectors = gemini::decode_embeddings(&body, request, &context.model)?;
             (vectors.to_string().into(), StreamSummary::default())
         }
-        Carriage::Chat | Carriage::Text => {
+        Carriage::Chat | Carriage::Text | Carriage::Onward => {
             let completion = decode(codec, &body)?;
             let encoded = if matches!(carriage, Carriage::Text) {
                 dialect::encode_text_reply(&completion, context)

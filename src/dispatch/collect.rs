@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Call;
 use super::attempt::{Begun, MAX_REPLY_BYTES, Whole};
-use super::stream::Live;
+use super::live::Live;
 use super::wire;
 use crate::chat::{Assembler, Delta};
 use crate::clock::Instant;

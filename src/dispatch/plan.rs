@@ -12,6 +12,7 @@ use crate::config::{Route, Target};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::{Ask, Demand, Fleet, Group, NoSlot, Order, Slot, Ticket};
 use crate::journal::EndpointKind;
+use crate::policy::midstream::Why;
 use crate::policy::rank::{self, Exclusion, Few};
 use crate::policy::retry::{self, AttemptLimits, Attempts};
 use crate::rejection::Rejection;
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     limits: AttemptLimits,
     /// Whether all targets were tried before, with more to read.
     is_again: bool,
+    /// Whether it is to continue a stream that broke.
+    is_onward: bool,
     /// Whether answers come as streams that are collected, because the caller wants them whole.
     is_collected: bool,
     /// Whether a further attempt was refused because the route has made too many.
@@ -74,12 +77,9 @@ impl Plan {
         }
         let group = fleet.group(&route);
         let demand = demand(call, &route, group.len());
-        group.on_request(now);
+        group.on_request(call.envelope.stream, now);
         let order = group.order(&demand, now);
-        let is_full = |(position, why): (usize, &Option<Exclusion>)| {
-            (*why == Some(Exclusion::Full)).then_some(position)
-        };
-        let full = order.excluded.iter().enumerate().filter_map(is_full).collect();
+        let full = full(&order);
         let total = usize::try_from(route.conduct.attempts).unwrap_or(usize::MAX);
         let limits = AttemptLimits { total, ..AttemptLimits::default() };
         let limits = if call.client_retries > 0 { limits.for_retrying_caller() } else { limits };
@@ -97,6 +97,7 @@ impl Plan {
             turned_away: None,
             limits,
             is_again: false,
+            is_onward: false,
             is_collected,
             out_of_budget: false,
             pushback: false,
@@ -302,6 +303,52 @@ impl Plan {
         self.next = 0;
     }
 
+    /// Begins again to continue a stream that broke, of which the caller has so many tokens and wants
+    /// at most so many more. Targets that were tried are not asked again.
+    pub(super) fn go_on(&mut self, delivered: u64, tokens_left: Option<u64>, now: Instant) {
+        self.demand.input_tokens = self.demand.input_tokens.saturating_add(delivered);
+        self.demand.max_output = tokens_left;
+        self.order = self.group.order(&self.demand, now);
+        self.full = full(&self.order);
+        self.next = 0;
+        self.is_onward = true;
+        self.out_of_budget = false;
+        self.turned_away = None;
+    }
+
+    /// Leaves out the targets that are unfit, and those that were tried.
+    ///
+    /// # Errors
+    ///
+    /// Why the last one is, where none is left.
+    pub(super) fn retain(
+        &mut self,
+        is_fit: impl Fn(&Self, usize, &Target) -> Result<(), Why>,
+    ) -> Result<(), Why> {
+        let mut why = Why::NoTarget;
+        let mut fit = |position: &usize| {
+            let target = self.group.target(*position)?;
+            let is_new = self.attempts.on(*position) == 0;
+            let fit = if is_new { is_fit(self, *position, target) } else { return None };
+            fit.inspect_err(|unfit| why = *unfit).ok()
+        };
+        let picks: Few<usize> =
+            self.order.picks.iter().copied().filter(|p| fit(p).is_some()).collect();
+        let full: Vec<usize> = self.full.iter().copied().filter(|p| fit(p).is_some()).collect();
+        if picks.is_empty() && full.is_empty() {
+            return Err(why);
+        }
+        self.order.picks = picks;
+        self.full = full;
+        Ok(())
+    }
+
+    /// The median time to a target's first token; nothing known is no time at all.
+    pub(super) fn median_first_token(&self, position: usize) -> Duration {
+        let median = self.group.median_first_token(position, &self.demand, Instant::now());
+        median.unwrap_or_default()
+    }
+
     /// Whether answers come as streams that are collected.
     pub(super) fn is_collected(&self) -> bool {
         self.is_collected
@@ -319,9 +366,10 @@ impl Plan {
         u32::try_from(ahead).unwrap_or(u32::MAX)
     }
 
-    /// Whether another attempt may follow the one at hand.
+    /// Whether another attempt may follow the one at hand. The rest of an answer may be empty, and
+    /// is not doubted.
     pub(super) fn may_fail_over(&self) -> bool {
-        self.targets_left() > 0 && !self.attempts.exhausted()
+        !self.is_onward && self.targets_left() > 0 && !self.attempts.exhausted()
     }
 
     /// Whether the route has made so many further attempts that there are none for this request.
@@ -359,6 +407,14 @@ impl Plan {
         let why = self.order.why();
         Rejection::NobodyReady { route: self.route.name.to_string(), targets, why, retry_after }
     }
+}
+
+/// The positions of the targets that have no free slot.
+fn full(order: &Order) -> Vec<usize> {
+    let is_full = |(position, why): (usize, &Option<Exclusion>)| {
+        (*why == Some(Exclusion::Full)).then_some(position)
+    };
+    order.excluded.iter().enumerate().filter_map(is_full).collect()
 }
 
 /// What the call asks of a target. Where there is only one target, nothing hangs on most of it.

@@ -40,6 +40,8 @@ pub(super) enum Carriage {
     Text,
     /// It is vectors from Gemini, wanted in this way.
     Vectors(EmbeddingsRequest),
+    /// It is decoded and kept, to be joined to the beginning of an answer that broke off.
+    Onward,
 }
 
 /// Writes one call for one target after the other.
@@ -51,6 +53,8 @@ pub(super) struct Scribe {
     is_rewritten: bool,
     /// The call as it is asked for where the caller wants an answer whole that comes as a stream.
     collected: Option<Envelope>,
+    /// Whether its last turn is the beginning of an answer that broke off.
+    is_onward: bool,
 }
 
 // === impl Scribe ===
@@ -84,6 +88,12 @@ impl Scribe {
         self.is_rewritten = true;
     }
 
+    /// Puts a call in the place of the caller's whose last turn is the beginning of the answer.
+    pub(super) fn go_on(&mut self, chat: ChatRequest) {
+        self.rewrite(chat);
+        self.is_onward = true;
+    }
+
     /// Writes the call for `target`.
     pub(super) fn prepare(&mut self, call: &Call, target: &Target) -> Result<Prepared, Rejection> {
         let endpoint = &target.endpoint;
@@ -96,7 +106,7 @@ impl Scribe {
         let envelope = self.collected.as_ref().unwrap_or(&call.envelope);
         let mut headers = endpoint.headers.clone();
         headers.reserve(USUAL_HEADERS);
-        let (path, body, dropped, carriage) = if same_wire {
+        let (mut path, mut body, dropped, mut carriage) = if same_wire {
             let (body, dropped) = match call.dialect {
                 Dialect::Anthropic => envelope.for_anthropic(model, quirks),
                 Dialect::OpenAiChat | Dialect::Gemini => {
@@ -107,6 +117,10 @@ impl Scribe {
         } else {
             self.translate(call, target, &mut headers)?
         };
+        if self.is_onward {
+            target.native_prefill().mark(&mut path, &mut body);
+            carriage = Carriage::Onward;
+        }
         self.add_headers(call, target, &mut headers);
         Ok(Prepared {
             path: format!("{}{path}", endpoint.base.path),

@@ -7,6 +7,7 @@ use super::degrade::Step;
 use super::plan::{Plan, Start};
 use super::prepare::Scribe;
 use super::race::{Failed, Outcome, Won, note_failure};
+use super::sequel::Left;
 use super::{Account, Call, Lane};
 use crate::clock::Instant;
 use crate::config::Target;
@@ -44,10 +45,11 @@ enum Then {
 }
 
 impl Lane {
-    /// Tries targets, in the order of the plan, until one answers.
+    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
     pub(super) async fn serve(
         &self,
         call: &Call,
+        left: &mut Option<Left>,
         account: &mut Account,
     ) -> Result<Begun, Rejection> {
         let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
@@ -58,7 +60,10 @@ impl Lane {
         loop {
             let made = account.attempts();
             let rejection = match self.try_targets(call, &mut plan, &mut scribe, account).await {
-                Ok(begun) => return Ok(begun),
+                Ok(begun) => {
+                    *left = call.wants_more().then(|| Left { plan, scribe });
+                    return Ok(begun);
+                }
                 // What was said when there was more to read says more than that nobody can be asked.
                 Err(again) => match refused.take().filter(|_| account.attempts() == made) {
                     Some(first) => first,
@@ -83,7 +88,8 @@ impl Lane {
         }
     }
 
-    async fn try_targets(
+    /// Tries targets until one answers, or none is left.
+    pub(super) async fn try_targets(
         &self,
         call: &Call,
         plan: &mut Plan,

@@ -22,6 +22,7 @@ use crate::units::MicroUsd;
 
 mod account;
 mod estimate;
+mod seam;
 mod shorten;
 
 pub use account::Account;

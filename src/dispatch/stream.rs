@@ -4,7 +4,7 @@
 //! wires. It ends in one of four ways, and the account is settled in each: the provider's own end
 //! was seen; the answer broke, and the caller got an error event and no terminal marker; the caller
 //! left, and the body was dropped; or no target answered although the reply had been committed
-//! early.
+//! early. An answer that broke may be continued by another attempt before it comes to that.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,25 +19,24 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-use super::attempt::Terms;
 use super::attempt::{Begun, Whole};
-use super::wire::{Progress, Wire};
+use super::expiry::Expiry;
+use super::live::{Live, Step};
+use super::sequel::{Broken, Joining, Sequel};
 use super::{Account, Answer, Served};
 use crate::clock::Instant;
-use crate::config::{HoldBack, KeepAlive, Target, Timeouts};
+use crate::config::Target;
 use crate::dialect::{Dialect, StreamBreak, StreamSummary};
 use crate::failure::{Failure, FailureKind};
-use crate::fleet::Ticket;
 use crate::ids::RequestId;
+use crate::policy::midstream::Why;
 use crate::rejection::Rejection;
-use crate::upstream::UpstreamBody;
 
 /// The search for a target that answers, with the account it is charged to.
-pub(super) type Opening = Pin<Box<dyn Future<Output = (Result<Begun, Rejection>, Account)> + Send>>;
+pub(super) type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
 
-/// How long a provider may keep its connection open after its terminal event. The caller has its
-/// whole answer; what is waited for is only the connection's reuse.
-const GRACE: Duration = Duration::from_millis(200);
+/// What came of it, and what a stream can be continued with.
+pub(super) type Opened = (Result<Begun, Rejection>, Account, Option<Box<Sequel>>);
 
 /// A comment: what a silent stream says to keep proxies and clients from giving up.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -53,6 +52,12 @@ pub struct AnswerStream {
     /// When the caller last heard something.
     last_sent: Instant,
     keep_alive: Option<Duration>,
+    /// What the stream is continued with if it breaks; nothing where it is not to be, or was.
+    sequel: Option<Box<Sequel>>,
+    /// For whoever has to end the stream while nobody polls it.
+    expiry: Expiry,
+    /// Runs while a pump has no room for what comes.
+    overdue: Option<Pin<Box<Sleep>>>,
 }
 
 enum State {
@@ -60,9 +65,28 @@ enum State {
     Opening(Opening, Named),
     /// Carrying tokens.
     Live(Box<Live>),
+    /// Looking for an attempt that continues an answer that broke.
+    Joining(Box<Pausing>),
     /// Something still to be said, then the end.
     Last(Bytes),
     Done,
+}
+
+/// How an answer broke.
+struct Break {
+    target: Arc<Target>,
+    failure: Failure,
+    /// What the caller has of it.
+    summary: StreamSummary,
+    /// What the caller is still to get of it.
+    rest: Bytes,
+}
+
+/// An answer that broke, while another attempt is looked for that continues it.
+struct Pausing {
+    joining: Joining,
+    broken: Break,
+    named: Named,
 }
 
 /// What the caller of an [`Opening`] must be told even if the opening cannot say it.
@@ -71,162 +95,26 @@ pub(super) struct Named {
     pub(super) dialect: Dialect,
 }
 
-/// An answer whose first token is here.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub(super) body: Box<dyn UpstreamBody>,
-    pub(super) wire: Wire,
-    /// Bytes not sent yet: at first those held back.
-    pub(super) held: Bytes,
-    /// Pieces of the answer among them.
-    pub(super) held_tokens: u32,
-    /// Whether the body has ended while it was held back.
-    pub(super) is_over: bool,
-    pub(super) ticket: Option<Ticket>,
-    timeouts: Timeouts,
-    keep_alive: KeepAlive,
-    deadline: Instant,
-    /// When the answer last came nearer to its end. Pings and comments do not count: a provider
-    /// may send them for as long as it likes.
-    pub(super) last_token: Instant,
-    /// For the log.
-    target: Arc<Target>,
-}
+// === impl Named ===
 
-// === impl Live ===
-
-impl Live {
-    pub(super) fn new(
-        body: Box<dyn UpstreamBody>,
-        wire: Wire,
-        (held, held_tokens): (Bytes, u32),
-        terms: &Terms,
-        target: &Arc<Target>,
-    ) -> Self {
-        Self {
-            body,
-            wire,
-            held,
-            held_tokens,
-            is_over: false,
-            ticket: None,
-            timeouts: terms.conduct.timeouts,
-            keep_alive: terms.conduct.keep_alive,
-            deadline: terms.deadline,
-            last_token: Instant::now(),
-            target: Arc::clone(target),
-        }
+impl Named {
+    /// The end of a stream whose account is gone. `summary` is what the caller has of the answer.
+    fn tell(&self, rejection: &Rejection, summary: Option<&StreamSummary>) -> State {
+        let Self { request_id, dialect } = self;
+        tracing::error!(request.id = %request_id, "request failed after its reply had begun: panic");
+        let request_id = request_id.as_str();
+        let broken = StreamBreak { rejection, request_id, provider: None, summary };
+        State::Last(dialect.codec().encode_stream_error(&broken).into())
     }
-
-    /// Holds more of the answer back while another target could still take over: a provider that
-    /// fails within its first words has then failed before anybody heard them.
-    pub(super) async fn hold_back(&mut self, hold_back: HoldBack) -> Result<(), Failure> {
-        let until = self.last_token + hold_back.time;
-        while self.held_tokens < hold_back.tokens && !self.is_told() {
-            if self.read_on(until).await?.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether nothing of the answer is to come.
-    pub(super) fn is_told(&self) -> bool {
-        self.is_over || self.wire.saw_terminal()
-    }
-
-    /// What was counted so far.
-    pub(super) fn summary(&self) -> &StreamSummary {
-        self.wire.summary()
-    }
-
-    /// The next bytes for the caller, or how the answer ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if !self.held.is_empty() {
-            return Poll::Ready(Step::Send(std::mem::take(&mut self.held)));
-        }
-        if self.is_over {
-            return Poll::Ready(Step::End(Bytes::new()));
-        }
-        loop {
-            let progress = match self.body.poll_chunk(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(chunk))) => {
-                    // After the end the wire sees nothing more, however much is said.
-                    let progress = self.wire.push(chunk);
-                    if progress.advanced {
-                        self.last_token = Instant::now();
-                    }
-                    progress
-                }
-                // A connection that breaks after the terminal event has broken nothing.
-                Poll::Ready(Some(Err(_))) if self.wire.saw_terminal() => {
-                    return Poll::Ready(Step::End(Bytes::new()));
-                }
-                Poll::Ready(Some(Err(failure))) => {
-                    return Poll::Ready(Step::Break(Bytes::new(), failure));
-                }
-                Poll::Ready(None) => return Poll::Ready(self.finish()),
-            };
-            if let Some(failure) = progress.failure {
-                return Poll::Ready(Step::Break(progress.bytes, failure));
-            }
-            if !progress.bytes.is_empty() {
-                return Poll::Ready(Step::Send(progress.bytes));
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Step {
-        let Progress { bytes, failure, .. } = self.wire.finish();
-        match failure {
-            None => Step::End(bytes),
-            Some(failure) => Step::Break(bytes, failure),
-        }
-    }
-
-    /// When the clock has to be looked at next, seen from the provider's side.
-    pub(super) fn next_limit(&self) -> Instant {
-        let patience = if self.wire.saw_terminal() { GRACE } else { self.timeouts.between_tokens };
-        (self.last_token + patience).min(self.deadline)
-    }
-
-    /// What the clock says: nothing, or the end.
-    fn on_alarm(&mut self, now: Instant) -> Option<Step> {
-        if now < self.next_limit() {
-            return None;
-        }
-        if self.wire.is_complete() {
-            return Some(self.finish());
-        }
-        Some(Step::Break(Bytes::new(), self.late(now)))
-    }
-
-    /// The failure of an answer that did not go on in time.
-    pub(super) fn late(&self, now: Instant) -> Failure {
-        let message = if now >= self.deadline {
-            "the deadline passed within the answer".to_owned()
-        } else {
-            format!("no token within {:?}", self.timeouts.between_tokens)
-        };
-        Failure::new(FailureKind::MidStream, message)
-    }
-}
-
-/// What comes next.
-enum Step {
-    Send(Bytes),
-    End(Bytes),
-    Break(Bytes, Failure),
 }
 
 // === impl AnswerStream ===
 
 impl AnswerStream {
     /// An answer that has begun in time.
-    pub(super) fn begin(begun: Begun, account: Account) -> Answer {
+    pub(super) fn begin(begun: Begun, account: Account, sequel: Option<Box<Sequel>>) -> Answer {
         match begun {
-            Begun::Stream(live) => Self::answer(*live, account),
+            Begun::Stream(live) => Self::answer(*live, account, sequel),
             Begun::Whole(Whole { body, summary, ticket, ended, .. }) => {
                 ticket.succeed(summary.usage, ended);
                 let served = account.complete(&summary);
@@ -239,10 +127,14 @@ impl AnswerStream {
         }
     }
 
-    pub(super) fn answer(live: Live, account: Account) -> Answer {
+    /// An answer whose tokens are still coming, and what it can be continued with.
+    pub(super) fn answer(live: Live, account: Account, sequel: Option<Box<Sequel>>) -> Answer {
         let served = account.served();
         let keep_alive = live.keep_alive.every;
-        let stream = Self::new(State::Live(Box::new(live)), Some(account), keep_alive);
+        let deadline = live.deadline;
+        let mut stream = Self::new(State::Live(Box::new(live)), Some(account), keep_alive);
+        stream.expiry.set(deadline);
+        stream.sequel = sequel;
         Answer::Stream(Box::new(stream), served)
     }
 
@@ -258,16 +150,52 @@ impl AnswerStream {
     pub fn has_told_its_end(&self) -> bool {
         match &self.state {
             State::Live(live) => live.wire.saw_terminal() && live.held.is_empty(),
-            State::Opening(..) | State::Last(_) => false,
+            State::Opening(..) | State::Joining(..) | State::Last(_) => false,
             State::Done => true,
         }
+    }
+
+    /// When the stream has to be over, for whoever writes it: while nobody reads it is not polled, and
+    /// cannot see to that itself.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry.clone()
+    }
+
+    /// Ends the stream when it has to be over, and says with what. To be asked where there is no room
+    /// for more of it, so that it is not polled. Its provider is not to blame.
+    pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let Some(until) = self.expiry.get() else { return Poll::Pending };
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        std::task::ready!(overdue.as_mut().poll(cx));
+        self.expiry.clear();
+        let message = "the deadline passed within the answer, which nobody read";
+        let failure = Failure::new(FailureKind::MidStream, message);
+        let rejection = Rejection::StreamFailed { failure };
+        if let (State::Live(live), Some(account)) =
+            (std::mem::replace(&mut self.state, State::Done), self.account.take())
+        {
+            if let Some(ticket) = live.ticket {
+                ticket.out_of_time();
+            }
+            account.cut(&rejection, live.wire.summary());
+        }
+        Poll::Ready(rejection)
     }
 
     fn new(state: State, account: Option<Account>, keep_alive: Option<Duration>) -> Self {
         let now = Instant::now();
         // The first look at the clock arms it properly.
         let alarm = Box::pin(tokio::time::sleep_until(now));
-        Self { state, account, alarm, last_sent: now, keep_alive }
+        Self {
+            state,
+            account,
+            alarm,
+            last_sent: now,
+            keep_alive,
+            sequel: None,
+            expiry: Expiry::never(),
+            overdue: None,
+        }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -280,8 +208,20 @@ impl AnswerStream {
                     return Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()));
                 }
                 State::Opening(opening, _) => {
-                    if let Poll::Ready((opened, account)) = opening.as_mut().poll(cx) {
+                    if let Poll::Ready((opened, account, sequel)) = opening.as_mut().poll(cx) {
                         self.opened(opened, account);
+                        self.sequel = sequel;
+                        continue;
+                    }
+                    Poll::Pending
+                }
+                State::Joining(pausing) if !pausing.broken.rest.is_empty() => {
+                    Poll::Ready(Step::Send(std::mem::take(&mut pausing.broken.rest)))
+                }
+                State::Joining(pausing) => {
+                    let joining = pausing.joining.as_mut();
+                    if let Poll::Ready((joined, account)) = joining.poll(cx) {
+                        self.joined(joined, account);
                         continue;
                     }
                     Poll::Pending
@@ -332,6 +272,7 @@ impl AnswerStream {
         match opened {
             Ok(Begun::Stream(live)) => {
                 self.keep_alive = live.keep_alive.every;
+                self.expiry.set(live.deadline);
                 self.state = State::Live(live);
                 self.account = Some(account);
             }
@@ -360,6 +301,7 @@ impl AnswerStream {
     }
 
     fn end(&mut self, bytes: Bytes) {
+        self.expiry.clear();
         let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
             return;
         };
@@ -372,26 +314,79 @@ impl AnswerStream {
         }
     }
 
-    fn break_off(&mut self, bytes: Bytes, failure: Failure) {
+    /// The answer broke: another attempt is to continue it, or it ends here.
+    fn break_off(&mut self, rest: Bytes, failure: Failure) {
         let State::Live(live) = std::mem::replace(&mut self.state, State::Done) else {
             return;
         };
-        let Live { wire, ticket, target, .. } = *live;
+        let Live { wire, ticket, target, body, .. } = *live;
+        drop(body);
         if let Some(ticket) = ticket {
             ticket.fail(&failure, Instant::now());
         }
-        let Some(account) = self.account.take() else { return };
+        let Some(mut account) = self.account.take() else { return };
+        let summary = wire.summary().clone();
+        let broken = Break { target: Arc::clone(&target), failure, summary, rest };
+        let Some(sequel) = self.sequel.take() else {
+            let why = account.is_joined().then_some(Why::AlreadySpliced.as_str());
+            return self.give_up(broken, why, account);
+        };
+        let Some((heard, encoder)) = wire.into_heard(|| sequel.encoder(&target)) else {
+            return self.give_up(broken, None, account);
+        };
+        account.on_break(&broken.failure, &broken.summary);
+        let summary = broken.summary.clone();
+        let named = sequel.named();
+        let joining = sequel.join(Broken { target, heard, encoder, summary }, account);
+        self.state = State::Joining(Box::new(Pausing { joining, broken, named }));
+    }
+
+    /// Another attempt continues the answer, or none does.
+    fn joined(&mut self, joined: Result<Box<Live>, &'static str>, mut account: Account) {
+        let State::Joining(pausing) = std::mem::replace(&mut self.state, State::Done) else {
+            return;
+        };
+        let broken = pausing.broken;
+        match joined {
+            Ok(live) => {
+                account.on_midstream("spliced");
+                tracing::info!(
+                    request.id = %account.request_id(),
+                    from = %broken.target.id,
+                    to = %live.target.id,
+                    failure.kind = broken.failure.kind.as_str(),
+                    "stream broke and is continued: {}",
+                    broken.failure.loggable()
+                );
+                self.state = State::Live(live);
+                self.account = Some(account);
+            }
+            Err(why) => {
+                account.on_not_joined();
+                self.give_up(broken, Some(why), account);
+            }
+        }
+    }
+
+    /// Ends a broken answer with an error event. `why` it is not continued is told where it was to be.
+    fn give_up(&mut self, broken: Break, why: Option<&'static str>, mut account: Account) {
+        self.expiry.clear();
+        let Break { target, failure, summary, rest } = broken;
+        if let Some(why) = why {
+            account.on_midstream(why);
+        }
         tracing::warn!(
             request.id = %account.request_id(),
             target.id = %target.id,
             failure.kind = failure.kind.as_str(),
+            midstream = why,
             "stream broke: {}",
             failure.loggable()
         );
         let rejection = Rejection::StreamFailed { failure };
-        let event = account.error_event(&rejection, Some(wire.summary()));
-        account.cut(&rejection, wire.summary());
-        self.state = State::Last([bytes, event].concat().into());
+        let event = account.error_event(&rejection, Some(&summary));
+        account.cut(&rejection, &summary);
+        self.state = State::Last([rest, event].concat().into());
     }
 }
 
@@ -407,18 +402,10 @@ impl AnswerStream {
                     State::Last(account.error_event(&rejection, Some(live.wire.summary())));
                 account.cut(&rejection, live.wire.summary());
             }
-            // The account was in the opening, and settled itself as the panic dropped it.
-            (State::Opening(_, Named { request_id, dialect }), _) => {
-                tracing::error!(request.id = %request_id, "request failed after its reply had begun: panic");
-                let request_id = request_id.as_str();
-                let broken = StreamBreak {
-                    rejection: &rejection,
-                    request_id,
-                    provider: None,
-                    summary: None,
-                };
-                let event = dialect.codec().encode_stream_error(&broken);
-                self.state = State::Last(event.into());
+            // The account was in the future, and settled itself as the panic dropped it.
+            (State::Opening(_, named), _) => self.state = named.tell(&rejection, None),
+            (State::Joining(pausing), _) => {
+                self.state = pausing.named.tell(&rejection, Some(&pausing.broken.summary));
             }
             (State::Live(_) | State::Last(_) | State::Done, _) => {}
         }

@@ -30,6 +30,8 @@ pub(super) struct Trace {
     /// The model as the provider reports it; may be empty.
     model: String,
     finish: Option<FinishReason>,
+    /// What came of a stream that broke and was to be continued.
+    midstream: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl Trace {
             attempts: Vec::new(),
             model: String::new(),
             finish: None,
+            midstream: None,
         }
     }
 
@@ -97,6 +100,18 @@ impl Trace {
             let Failure { kind, status, .. } = *failure;
             attempt.ended = Some(Ended { at: Instant::now(), kind: Some(kind), status });
         }
+    }
+
+    /// Notes that the attempt broke whose answer the caller was getting.
+    pub(super) fn on_break(&mut self, failure: &Failure) {
+        if let Some(number) = self.attempts.iter().rposition(|attempt| attempt.ended.is_none()) {
+            self.on_failure(failure, number);
+        }
+    }
+
+    /// Notes what came of a stream that broke and was to be continued.
+    pub(super) fn on_midstream(&mut self, result: &'static str) {
+        self.midstream = Some(result);
     }
 
     /// Notes that an attempt lost a race.
@@ -154,7 +169,7 @@ impl Finished {
     fn describe_answer(&self, span: &mut Span) {
         let Self { trace, entry } = self;
         let usage = &entry.usage;
-        let answered = matches!(entry.outcome, Outcome::Complete | Outcome::Cut);
+        let answered = matches!(entry.outcome, Outcome::Complete | Outcome::Spliced | Outcome::Cut);
         if let Some(model) = entry.model_served.as_ref().filter(|_| answered) {
             let reported = Some(trace.model.as_str()).filter(|model| !model.is_empty());
             span.text("gen_ai.response.model", reported.unwrap_or(model.as_str()));
@@ -194,6 +209,9 @@ impl Finished {
         span.int("tidegate.degradation", entry.degradation.into());
         span.flag("tidegate.stream", entry.streamed);
         span.int("tidegate.overhead_us", micros(entry.overhead));
+        if let Some(midstream) = self.trace.midstream {
+            span.text("tidegate.midstream", midstream);
+        }
         if let Some(route) = &entry.route {
             span.text("tidegate.route", route.as_str());
         }

@@ -11,7 +11,14 @@ use crate::dialect::{
     Codec, Dialect, Envelope, Expected, FrameKind, Scanner, StreamDecoder, StreamEncoder,
     StreamSummary, merge_usage,
 };
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
+use crate::policy::midstream::Restarted;
+
+mod heard;
+mod seam;
+
+pub(super) use heard::Heard;
+pub(super) use seam::{Seam, delivered_once};
 
 /// One streamed answer on its way.
 #[derive(Debug)]
@@ -26,17 +33,36 @@ pub(super) struct Wire {
 
 #[derive(Debug)]
 enum Path {
-    Same { scanner: Box<dyn Scanner>, keep_usage: bool, missing_terminal: &'static [u8] },
+    Same {
+        scanner: Box<dyn Scanner>,
+        keep_usage: bool,
+        missing_terminal: &'static [u8],
+        /// What the caller has of it, where it may be continued.
+        heard: Option<Box<Heard>>,
+    },
     Translated(Box<Translated>),
 }
 
 #[derive(Debug)]
 struct Translated {
     decoder: Box<dyn StreamDecoder>,
-    encoder: Box<dyn StreamEncoder>,
+    part: Part,
     summary: StreamSummary,
     deltas: Vec<Delta>,
     complete: bool,
+    /// What the caller has of it, where it may be continued.
+    heard: Option<Box<Heard>>,
+}
+
+/// Which part of an answer a stream is.
+#[derive(Debug)]
+enum Part {
+    /// All of it, or its beginning.
+    First(Box<dyn StreamEncoder>),
+    /// The rest of one that broke, kept until it is joined to its beginning.
+    Kept(Vec<Delta>),
+    /// The rest of one that broke, joined to its beginning.
+    Second(Box<dyn StreamEncoder>, Box<Seam>),
 }
 
 /// The gateway's own words in the usage event.
@@ -71,6 +97,7 @@ impl Wire {
             scanner,
             keep_usage: envelope.include_usage,
             missing_terminal: codec.missing_terminal(),
+            heard: None,
         };
         Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }
     }
@@ -82,16 +109,78 @@ impl Wire {
         target: &Target,
         choices: Option<u64>,
     ) -> Self {
+        Self::decoded(from, Part::First(encoder), target, choices)
+    }
+
+    /// A stream that is to be [joined](Wire::join) to the beginning of its answer.
+    pub(super) fn kept(from: Dialect, target: &Target) -> Self {
+        Self::decoded(from, Part::Kept(Vec::new()), target, Some(1))
+    }
+
+    fn decoded(from: Dialect, part: Part, target: &Target, choices: Option<u64>) -> Self {
         let mut decoder = from.codec().stream_decoder();
         decoder.expect(Expected::of(&target.endpoint.quirks, choices));
         let lane = Path::Translated(Box::new(Translated {
             decoder,
-            encoder,
+            part,
             summary: StreamSummary::default(),
             deltas: Vec::new(),
             complete: false,
+            heard: None,
         }));
         Self { frames: FrameBuffer::new(), lane, ended: false, notes: Notes::of(target) }
+    }
+
+    /// The same, remembering what the caller has, so that the stream can be continued.
+    pub(super) fn remembering(mut self, from: Dialect) -> Self {
+        match &mut self.lane {
+            Path::Same { heard, .. } => {
+                *heard = Some(Box::new(Heard::new(Some(from.codec().stream_decoder()))));
+            }
+            Path::Translated(translated) => translated.heard = Some(Box::new(Heard::new(None))),
+        }
+        self
+    }
+
+    /// What the caller has of a stream that broke, and the encoder that writes on, which is `fresh`
+    /// where there was none. Nothing where the stream was not remembered.
+    pub(super) fn into_heard(
+        self,
+        fresh: impl FnOnce() -> Box<dyn StreamEncoder>,
+    ) -> Option<(Heard, Box<dyn StreamEncoder>)> {
+        match self.lane {
+            Path::Same { heard, .. } => {
+                let heard = *heard?;
+                let mut encoder = fresh();
+                heard.tell(encoder.as_mut());
+                Some((heard, encoder))
+            }
+            Path::Translated(translated) => match translated.part {
+                Part::First(encoder) => Some((*translated.heard?, encoder)),
+                Part::Kept(_) | Part::Second(..) => None,
+            },
+        }
+    }
+
+    /// Joins a [kept](Wire::kept) stream to the beginning of its answer, of which the caller has what
+    /// `told` counts. From now on its bytes continue what `encoder` wrote.
+    pub(super) fn join(
+        &mut self,
+        seam: Seam,
+        encoder: Box<dyn StreamEncoder>,
+        told: StreamSummary,
+    ) -> Progress {
+        let mut progress = Progress::default();
+        let Path::Translated(translated) = &mut self.lane else { return progress };
+        let part = Part::Second(encoder, Box::new(seam));
+        if let Part::Kept(kept) = std::mem::replace(&mut translated.part, part) {
+            let usage = translated.summary.usage;
+            let model = std::mem::take(&mut translated.summary.model);
+            translated.summary = StreamSummary { usage, model, finish: None, ..told };
+            translated.deltas = kept;
+            progress.bytes = translated.encode(&self.notes, &mut progress).into();
+        }
+        progress
     }
 
     /// Takes what has arrived.
@@ -168,8 +257,11 @@ impl Wire {
 
     fn frames_of(&mut self, whole: Bytes) -> Progress {
         match &mut self.lane {
-            Path::Same { scanner, keep_usage, .. } => {
+            Path::Same { scanner, keep_usage, heard, .. } => {
                 let progress = pass(whole, scanner.as_mut(), *keep_usage, &self.notes);
+                if let Some(heard) = heard {
+                    heard.listen(&progress.bytes);
+                }
                 self.ended = scanner.saw_terminal();
                 progress
             }
@@ -214,7 +306,7 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
             let edited =
                 edited.get_or_insert_with(|| whole.get(..start).unwrap_or_default().into());
             if keep_usage || closes {
-                let extension = notes.extension(scanner.summary().usage).to_string();
+                let extension = notes.extension(scanner.summary().usage, None).to_string();
                 let extended = sse_extension(frame, extension.as_bytes());
                 edited.extend_from_slice(extended.as_deref().unwrap_or(frame));
             }
@@ -240,7 +332,7 @@ impl Translated {
             let event = sse::parse(frame);
             let result = self.decoder.push(&event, &mut self.deltas);
             out.extend_from_slice(&self.encode(notes, &mut progress));
-            if self.complete {
+            if self.complete || progress.failure.is_some() {
                 break;
             }
             if let Err(failure) = result {
@@ -255,21 +347,73 @@ impl Translated {
     /// Writes the deltas that were decoded, and notes in `progress` what they are.
     fn encode(&mut self, notes: &Notes, progress: &mut Progress) -> Vec<u8> {
         let mut out = Vec::new();
-        for delta in self.deltas.drain(..) {
+        let Self { part, summary, deltas, complete, heard, .. } = self;
+        for delta in deltas.drain(..) {
             progress.tokens += u32::from(delta.is_semantic());
             progress.advanced |= !matches!(delta, Delta::Start { .. });
-            note(&mut self.summary, &delta);
-            if let Delta::Usage { usage } = &delta {
-                self.encoder.set_extension(notes.extension(Some(*usage)));
+            match part {
+                Part::First(encoder) => {
+                    note(summary, &delta);
+                    if let Some(heard) = heard {
+                        heard.note(&delta);
+                    }
+                    if let Delta::Usage { usage } = &delta {
+                        encoder.set_extension(notes.extension(Some(*usage), None));
+                    }
+                    encoder.push(&delta, &mut out);
+                    if let Delta::Start { .. } = &delta {
+                        summary.head = encoder.head();
+                    }
+                }
+                Part::Kept(kept) => {
+                    note(summary, &delta);
+                    kept.push(delta.clone());
+                }
+                Part::Second(encoder, seam) => {
+                    let written = write_on((encoder.as_mut(), seam), &delta, summary, notes);
+                    match written {
+                        Ok(written) => out.extend_from_slice(&written),
+                        Err(failure) => {
+                            progress.failure = Some(failure);
+                            break;
+                        }
+                    }
+                }
             }
-            self.complete |= delta == Delta::End;
-            self.encoder.push(&delta, &mut out);
-            if let Delta::Start { .. } = &delta {
-                self.summary.head = self.encoder.head();
-            }
+            *complete |= delta == Delta::End;
         }
         out
     }
+}
+
+/// Writes a piece of the second attempt's answer as one of the first's. Of both, `summary` has what
+/// the caller was told, and the second's usage.
+fn write_on(
+    (encoder, seam): (&mut dyn StreamEncoder, &mut Seam),
+    delta: &Delta,
+    summary: &mut StreamSummary,
+    notes: &Notes,
+) -> Result<Vec<u8>, Failure> {
+    if matches!(delta, Delta::Start { .. } | Delta::Usage { .. }) {
+        note(summary, delta);
+    }
+    let mut fitted = Vec::new();
+    let result = seam.fit(delta.clone(), &mut fitted);
+    let mut out = Vec::new();
+    for delta in fitted {
+        if let Some(comment) = seam.take_comment() {
+            out.extend_from_slice(&comment);
+        }
+        if let Delta::Usage { usage } = &delta {
+            encoder.set_extension(notes.extension(Some(*usage), Some(seam)));
+        } else {
+            note(summary, &delta);
+        }
+        encoder.push(&delta, &mut out);
+    }
+    let broken =
+        |restarted: Restarted| Failure::new(FailureKind::Degenerate, restarted.to_string());
+    result.map(|()| out).map_err(broken)
 }
 
 // === impl Notes ===
@@ -279,9 +423,13 @@ impl Notes {
         Self { served_by: target.id.to_string(), model: std::sync::Arc::clone(&target.model) }
     }
 
-    fn extension(&self, usage: Option<Usage>) -> Value {
+    fn extension(&self, usage: Option<Usage>, seam: Option<&Seam>) -> Value {
         let cost = self.model.cost(&usage.unwrap_or_default());
-        json!({ "served_by": self.served_by, "cost_usd": cost.to_usd_string() })
+        let mut words = json!({ "served_by": self.served_by, "cost_usd": cost.to_usd_string() });
+        if let (Some(seam), Some(words)) = (seam, words.as_object_mut()) {
+            words.insert("spliced".to_owned(), seam.label().clone());
+        }
+        words
     }
 }
 
@@ -315,7 +463,7 @@ pub(super) fn note(summary: &mut StreamSummary, delta: &Delta) {
 
 fn ended_early() -> Failure {
     let message = "the stream ended without its terminal event";
-    Failure::new(crate::failure::FailureKind::MidStream, message)
+    Failure::new(FailureKind::MidStream, message)
 }
 
 pub(super) fn join(head: Bytes, tail: &[u8]) -> Bytes {

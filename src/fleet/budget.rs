@@ -11,6 +11,7 @@ use crate::config::Route;
 use crate::ids::RouteName;
 use crate::policy::ewma::Ewma;
 use crate::policy::hedge::{self, HedgeBudget, SpendBudget};
+use crate::policy::midstream::SpliceBudget;
 use crate::policy::retry::{BudgetSettings, RetryBudget};
 use crate::policy::window::Window;
 
@@ -40,6 +41,7 @@ struct State {
     retry: RetryBudget,
     hedges: HedgeBudget,
     spend: SpendBudget,
+    splices: SpliceBudget,
     output_tokens: Ewma,
     /// Requests of the last 10 s, and the attempts that followed a failure.
     recent: Window<10, 2>,
@@ -65,6 +67,7 @@ impl Budgets {
             retry: RetryBudget::new(retry),
             hedges: HedgeBudget::new(),
             spend: SpendBudget::default(),
+            splices: SpliceBudget::new(),
             output_tokens: Ewma::new(OUTPUT_TAU),
             recent: Window::new(Duration::from_secs(1)),
             said: None,
@@ -72,9 +75,17 @@ impl Budgets {
         Self { route: route.name.clone(), state: Mutex::new(state), in_flight: AtomicU32::new(0) }
     }
 
-    /// A request came in.
-    pub(super) fn on_request(&self, hedge: Option<&hedge::Settings>, now: Instant) {
+    /// A request came in, for a stream or not.
+    pub(super) fn on_request(
+        &self,
+        hedge: Option<&hedge::Settings>,
+        is_stream: bool,
+        now: Instant,
+    ) {
         let mut state = self.state.lock();
+        if is_stream {
+            state.splices.on_stream(now);
+        }
         state.retry.deposit(now);
         state.recent.add([1, 0], now);
         if let Some(settings) = hedge {
@@ -111,6 +122,11 @@ impl Budgets {
     /// few requests to say.
     pub(super) fn retry_ratio(&self, now: Instant) -> f64 {
         self.state.lock().retry_ratio(now)
+    }
+
+    /// Pays for the continuation of a stream that broke, if the route's share allows one more.
+    pub(super) fn take_splice(&self, now: Instant) -> bool {
+        self.state.lock().splices.try_splice(now)
     }
 
     /// Pays for a hedge that may cost `usd`, or says which budget has too little.

@@ -135,9 +135,28 @@ impl Group {
         self.members.is_empty()
     }
 
-    /// A request came in: what it may cost beyond its first attempt is earned here.
-    pub fn on_request(&self, now: Instant) {
-        self.budgets.on_request(self.hedge.as_ref(), now);
+    /// A request came in, for a stream or not: what it may cost beyond its first attempt is earned
+    /// here.
+    pub fn on_request(&self, is_stream: bool, now: Instant) {
+        self.budgets.on_request(self.hedge.as_ref(), is_stream, now);
+    }
+
+    /// Pays for the continuation of a stream that broke, if the route's share allows one more.
+    pub fn take_splice(&self, now: Instant) -> bool {
+        self.budgets.take_splice(now)
+    }
+
+    /// The median time to the first token of the target at a position, for such a request; nothing
+    /// where it is not known.
+    pub fn median_first_token(
+        &self,
+        position: usize,
+        demand: &Demand,
+        now: Instant,
+    ) -> Option<Duration> {
+        let member = self.members.get(position)?;
+        let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
+        own.p50.or(all.p50)
     }
 
     /// A number uniform in 0..1.

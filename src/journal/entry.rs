@@ -85,6 +85,8 @@ pub enum EndpointKind {
 pub enum Outcome {
     /// The whole answer was sent.
     Complete,
+    /// The whole answer was sent; it broke off within, and another attempt continued it.
+    Spliced,
     /// Attempts were made and none succeeded; the caller got an error instead of an answer.
     Failed,
     /// The answer broke off after it had begun; the caller got an error event.
@@ -146,13 +148,14 @@ impl EndpointKind {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 5] =
-        [Self::Complete, Self::Failed, Self::Cut, Self::ClientGone, Self::Rejected];
+    pub const ALL: [Self; 6] =
+        [Self::Complete, Self::Spliced, Self::Failed, Self::Cut, Self::ClientGone, Self::Rejected];
 
     /// The word for logs, metrics and the journal.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::Spliced => "spliced",
             Self::Failed => "failed",
             Self::Cut => "cut",
             Self::ClientGone => "client_gone",

@@ -90,7 +90,7 @@ pub struct UsageSum {
     /// Requests.
     pub requests: u64,
     /// Requests by outcome, in the order of [`Outcome::ALL`].
-    pub outcomes: [u64; 5],
+    pub outcomes: [u64; Outcome::ALL.len()],
     /// Tokens.
     pub usage: Usage,
     /// Requests whose tokens we counted because the provider did not say.
@@ -303,7 +303,8 @@ impl UsageSum {
         // Sums are floats that hold whole numbers.
         let sum = |at: usize| row.try_get::<f64, _>(at).map(|total| total as u64);
         let count = |at: usize| row.try_get::<i64, _>(at).map(|n| n.max(0).unsigned_abs());
-        let mut outcomes = [0; 5];
+        let mut outcomes = [0; Outcome::ALL.len()];
+        let first = 1 + outcomes.len();
         for (at, outcome) in outcomes.iter_mut().enumerate() {
             *outcome = count(1 + at)?;
         }
@@ -314,14 +315,14 @@ impl UsageSum {
             requests: count(0)?,
             outcomes,
             usage: Usage {
-                input: sum(6)?,
-                cached_input: sum(7)?,
-                cache_write: sum(8)?,
-                output: sum(9)?,
-                reasoning: sum(10)?,
+                input: sum(first)?,
+                cached_input: sum(first + 1)?,
+                cache_write: sum(first + 2)?,
+                output: sum(first + 3)?,
+                reasoning: sum(first + 4)?,
             },
-            estimated: sum(11)?,
-            cost: MicroUsd(sum(12)?),
+            estimated: sum(first + 5)?,
+            cost: MicroUsd(sum(first + 6)?),
         })
     }
 }

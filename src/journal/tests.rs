@@ -275,7 +275,7 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
             let whole = UsageSum {
                 group: Vec::new(),
                 requests: 4,
-                outcomes: [3, 0, 0, 1, 0],
+                outcomes: [3, 0, 0, 0, 1, 0],
                 usage: Usage {
                     input: 40,
                     cached_input: 16,

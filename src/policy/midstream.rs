@@ -9,6 +9,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::window::Window;
+use crate::clock::Instant;
+
 /// What is the case when a stream has broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -28,8 +31,10 @@ pub struct Facts {
     pub alternatives: u32,
     /// Whether the model thought, openly or not.
     pub has_reasoning: bool,
-    /// Whether the answer cites sources.
-    pub has_citations: bool,
+    /// Whether there was more in it than text: sources, sound, a provider's state.
+    pub has_other: bool,
+    /// Whether the model had said why it ended, so that there is nothing to continue.
+    pub has_ended: bool,
     /// Whether a content filter ended the stream.
     pub was_filtered: bool,
     /// Characters delivered.
@@ -73,8 +78,10 @@ pub enum Why {
     Alternatives,
     /// The model's thoughts are lost.
     Reasoning,
-    /// It cites sources.
-    Citations,
+    /// It has more than text in it.
+    OtherContent,
+    /// The model had said why it ended.
+    Ended,
     /// Nothing was delivered, so there is nothing to go on from.
     NothingDelivered,
     /// Half of the context or more is taken by what was delivered.
@@ -83,6 +90,8 @@ pub enum Why {
     NoTokensLeft,
     /// The deadline is too near.
     NoTimeLeft,
+    /// No other target can be asked.
+    NoTarget,
     /// The target does not go on from a given beginning.
     NoPrefill,
     /// The target serves another model, and the caller does not allow that.
@@ -112,6 +121,18 @@ const MIN_OVERLAP_CHARS: usize = 12;
 /// A beginning more alike than this is the same beginning.
 const MAX_SIMILARITY: f64 = 0.9;
 
+/// The part of a route's streams of the last minute that may be continued.
+const MAX_SHARE: f64 = 0.01;
+
+/// How many streams of a route may be continued: 1 % of those of the last minute, and one a minute
+/// where there are fewer than a hundred. Where more break, something is wrong that more attempts
+/// would make worse.
+#[derive(Debug)]
+pub struct SpliceBudget {
+    /// Streams, and those that were continued.
+    recent: Window<60, 2>,
+}
+
 /// Joins a continuation to what was delivered.
 #[derive(Debug)]
 pub struct Splice {
@@ -140,7 +161,8 @@ pub fn may_continue(facts: &Facts) -> Result<(), Why> {
         (facts.has_logprobs, Why::Logprobs),
         (facts.alternatives > 1, Why::Alternatives),
         (facts.has_reasoning, Why::Reasoning),
-        (facts.has_citations, Why::Citations),
+        (facts.has_other, Why::OtherContent),
+        (facts.has_ended, Why::Ended),
         (facts.delivered_chars == 0, Why::NothingDelivered),
         (facts.delivered_tokens.saturating_mul(2) >= facts.context_tokens, Why::TooLong),
         (facts.tokens_left == Some(0), Why::NoTokensLeft),
@@ -172,14 +194,46 @@ impl Why {
             Self::Logprobs => "logprobs",
             Self::Alternatives => "alternatives",
             Self::Reasoning => "reasoning",
-            Self::Citations => "citations",
+            Self::OtherContent => "other_content",
+            Self::Ended => "ended",
             Self::NothingDelivered => "nothing_delivered",
             Self::TooLong => "too_long",
             Self::NoTokensLeft => "no_tokens_left",
             Self::NoTimeLeft => "no_time_left",
+            Self::NoTarget => "no_target",
             Self::NoPrefill => "no_prefill",
             Self::OtherModel => "other_model",
         }
+    }
+}
+
+// === impl SpliceBudget ===
+
+impl SpliceBudget {
+    /// Nothing was streamed yet.
+    pub fn new() -> Self {
+        Self { recent: Window::new(Duration::from_secs(1)) }
+    }
+
+    /// A stream was asked for.
+    pub fn on_stream(&mut self, now: Instant) {
+        self.recent.add([1, 0], now);
+    }
+
+    /// Pays for the continuation of one stream, if there is anything to pay with.
+    pub fn try_splice(&mut self, now: Instant) -> bool {
+        let [streams, spliced] = self.recent.sums(now);
+        let is_allowed = f64::from(spliced) + 1.0 <= (f64::from(streams) * MAX_SHARE).max(1.0);
+        if is_allowed {
+            self.recent.add([0, 1], now);
+        }
+        is_allowed
+    }
+}
+
+impl Default for SpliceBudget {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -181,8 +181,9 @@ fn pieces(json: &str) -> Vec<String> {
 
 fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
     let chat = question.chat;
+    let begun = begun(chat).unwrap_or_default();
     if let Some(say) = &question.wishes.say {
-        return words(say);
+        return words(say.strip_prefix(begun).unwrap_or(say));
     }
     match &chat.response_format {
         Some(ResponseFormat::Json) => {
@@ -194,28 +195,46 @@ fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
         }
         Some(ResponseFormat::Text) | None => {}
     }
-    let tokens = words(&prose(chat, dice));
+    let prose = prose(chat, begun, dice);
     let wanted =
         question.wishes.tokens.or_else(|| question.tokens.map(|(min, max)| dice.between(min, max)));
-    match wanted {
-        Some(wanted) => to_length(tokens, wanted),
+    let tokens = words(&prose);
+    let tokens = match wanted {
+        Some(wanted) => to_length(tokens, wanted.max(words(begun).len() as u64)),
         None => tokens,
+    };
+    if begun.is_empty() {
+        return tokens;
     }
+    // What somebody else began is continued where it could have been said here.
+    let whole = tokens.concat();
+    words(whole.strip_prefix(begun).unwrap_or(&whole))
 }
 
-fn prose(chat: &ChatRequest, dice: &mut Dice) -> String {
+/// The beginning of the answer that the conversation ends with, as models take it that go on from
+/// one.
+fn begun(chat: &ChatRequest) -> Option<&str> {
+    let last = chat.messages.last().filter(|last| last.role == Role::Assistant)?;
+    last.parts.last().and_then(Part::as_text)
+}
+
+/// What is said first.
+const GREETINGS: [&str; 4] = ["Hello! 🌊", "Good to hear from you.", "Ahoy! ⛵", "Hi there."];
+
+/// What is said, beginning with `begun` where that is possible.
+fn prose(chat: &ChatRequest, begun: &str, dice: &mut Dice) -> String {
     let results = last_tool_results(chat);
     if !results.is_empty() {
         let told: Vec<String> = results.iter().map(|result| shorten(result, 400)).collect();
         return format!("The tool answered: {}. That is all I need. ✅", told.join("; "));
     }
     let asked = shorten(&strip(&last_user_text(chat)), 200);
-    let greeting = match dice.between(0, 3) {
-        0 => "Hello! 🌊",
-        1 => "Good to hear from you.",
-        2 => "Ahoy! ⛵",
-        _ => "Hi there.",
+    let drawn = usize::try_from(dice.between(0, 3)).unwrap_or_default();
+    let fits = |greeting: &&&str| {
+        begun.starts_with(**greeting) || (!begun.is_empty() && greeting.starts_with(begun))
     };
+    let greeting = GREETINGS.iter().find(fits).or(GREETINGS.get(drawn)).copied();
+    let greeting = greeting.unwrap_or_default();
     let about = if asked.is_empty() {
         "You said nothing.".to_owned()
     } else {

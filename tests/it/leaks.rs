@@ -316,6 +316,21 @@ async fn a_caller_who_leaves_is_gone_upstream_within_a_tenth_of_a_second() {
 
 #[tokio::test]
 async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
+    let (outcome, _) = stalled(Duration::from_millis(300), Ask::chat("chat/alpha", "hello")).await;
+    assert_eq!(outcome, "client_gone");
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_request_ends_it_though_nobody_reads() {
+    let ask = Ask::chat("chat/alpha", "hello").with("x-tidegate-timeout-ms", 500);
+    let (outcome, took) = stalled(Duration::from_secs(60), ask).await;
+    assert_eq!(outcome, "client_gone");
+    let in_time = Duration::from_millis(500)..Duration::from_secs(5);
+    assert!(in_time.contains(&took), "{took:?}");
+}
+
+/// How the request of a caller ends who never reads, on a real socket, and after how long.
+async fn stalled(unread_for: Duration, ask: Ask) -> (String, Duration) {
     let rig = Rig::instant("");
     // Far more than the system keeps for a socket.
     let text = "x".repeat(1 << 16);
@@ -330,7 +345,7 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
             head_bytes: 65_536,
             head_within: Duration::from_secs(5),
             idle_for: Duration::from_secs(30),
-            unread_for: Duration::from_millis(300),
+            unread_for,
         },
         metrics: Arc::clone(&rig.gateway.metrics),
     };
@@ -338,9 +353,13 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
     let mut serving = JoinSet::new();
     serving.spawn(async move { server.run(&Tasks::new(), closing).await });
     let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
-    let ask = Ask::chat("chat/alpha", "hello");
     let request = crate::process::post(ask.path(), ask.body().to_string().as_bytes());
-    tokio::io::AsyncWriteExt::write_all(&mut caller, &request).await.unwrap();
+    let mut request = String::from_utf8(request).unwrap();
+    for (name, value) in &ask.headers {
+        request = request.replacen("\r\n\r\n", &format!("\r\n{name}: {value}\r\n\r\n"), 1);
+    }
+    let started = Instant::now();
+    tokio::io::AsyncWriteExt::write_all(&mut caller, request.as_bytes()).await.unwrap();
     let left = async {
         while rig.gateway.journal.health().queued == 0
             && rig.gateway.fleet().targets(Instant::now()).is_empty()
@@ -350,8 +369,10 @@ async fn a_caller_who_stops_reading_does_not_hold_its_answer_for_ever() {
         }
     };
     tokio::time::timeout(crate::process::PATIENCE, left).await.expect("the answer is let go of");
-    assert_eq!(rig.gateway.fleet().in_flight(), 0);
+    let took = started.elapsed();
+    let targets = rig.gateway.fleet().targets(Instant::now());
+    assert!(targets.iter().all(|target| target.in_flight == 0 && target.failures == 0));
     drop(caller);
     let [entry] = rig.journal_on_a_running_clock().await.try_into().unwrap();
-    assert_eq!(entry.outcome, "client_gone", "{entry:?}");
+    (entry.outcome, took)
 }

@@ -36,6 +36,7 @@ mod servers;
 mod shedding;
 mod sim;
 mod spec;
+mod splicing;
 mod streaming;
 mod support;
 mod targets;

@@ -43,6 +43,7 @@ scenarios!(
     sink_fast_failure,
     slow_neighbour,
     soak_one_hour,
+    splice,
     three_times_slower,
     twenty_percent_errors,
 );

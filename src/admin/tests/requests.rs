@@ -60,7 +60,7 @@ async fn usage_is_added_up() {
         "data": [{
             "group": {"day": "2023-11-15", "caller": "key_web"},
             "requests": 3,
-            "outcomes": {"complete": 3, "failed": 0, "cut": 0, "client_gone": 0, "rejected": 0},
+            "outcomes": {"complete": 3, "spliced": 0, "failed": 0, "cut": 0, "client_gone": 0, "rejected": 0},
             "tokens": {
                 "input": 30, "cached_input": 12, "cache_write": 9, "output": 60, "reasoning": 15,
                 "total": 126,

@@ -1,15 +1,21 @@
 //! A connection whose peer takes nothing more is given up.
 //!
 //! A body is polled only while there is room to write it, so a caller who stops reading also stops
-//! every clock of its own request, and would hold an upstream connection for as long as it likes.
+//! every clock of its own request, and would hold an upstream connection for as long as it likes. A
+//! stream therefore says when it has to be over, and here that is seen to.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::clock::Instant;
+use crate::dispatch::Expiry;
 
 /// A socket that fails when a write has waited too long.
 #[derive(Debug)]
@@ -17,12 +23,35 @@ pub(super) struct Unread<S> {
     socket: S,
     within: Duration,
     /// Runs while a write waits; a socket that is read has none.
-    overdue: Option<Pin<Box<Sleep>>>,
+    overdue: Option<Overdue>,
+    answer: Answer,
+}
+
+/// A write that waits.
+#[derive(Debug)]
+struct Overdue {
+    since: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+/// When the answer that a connection is at has to be over, if that is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answer(Arc<Mutex<Option<Expiry>>>);
+
+impl Answer {
+    /// Notes the answer that the connection is at.
+    pub(super) fn set(&self, expiry: Option<Expiry>) {
+        *self.0.lock() = expiry;
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.0.lock().as_ref().and_then(Expiry::get)
+    }
 }
 
 impl<S> Unread<S> {
-    pub(super) fn new(socket: S, within: Duration) -> Self {
-        Self { socket, within, overdue: None }
+    pub(super) fn new(socket: S, within: Duration, answer: Answer) -> Self {
+        Self { socket, within, overdue: None, answer }
     }
 
     fn check<T>(
@@ -34,9 +63,17 @@ impl<S> Unread<S> {
             self.overdue = None;
             return written;
         }
-        let within = self.within;
-        let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(within)));
-        overdue.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let overdue = self.overdue.get_or_insert_with(|| {
+            let since = Instant::now();
+            Overdue { since, alarm: Box::pin(sleep_until(since + self.within)) }
+        });
+        let deadline = self.answer.deadline();
+        let until = overdue.since + self.within;
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        if overdue.alarm.deadline() != until {
+            overdue.alarm.as_mut().reset(until);
+        }
+        overdue.alarm.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -87,12 +124,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::clock::Instant;
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_waited_for_and_one_that_does_not_is_not() {
         let (near, mut far) = tokio::io::duplex(10);
-        let mut socket = Unread::new(near, Duration::from_secs(60));
+        let mut socket = Unread::new(near, Duration::from_secs(60), Answer::default());
         let started = Instant::now();
         let slow = async {
             for _ in 0..5 {

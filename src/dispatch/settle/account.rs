@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::Ledger;
 use super::estimate::Estimate;
+use super::seam::SeamAccount;
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::dialect::{Dropped, StreamBreak, StreamSummary};
@@ -23,6 +24,10 @@ use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
 use crate::telemetry::{TargetMetrics, TraceContext};
 use crate::units::MicroUsd;
+
+mod broken;
+
+use broken::Broken;
 
 /// What `x-tidegate-dropped` says where a broken stream was to be continued.
 const MIDSTREAM: &str = "midstream";
@@ -56,8 +61,12 @@ pub(super) struct Open {
     held: Duration,
     /// Whether the oldest turns of the conversation were left out.
     is_reduced: bool,
-    /// Whether the caller wants a broken stream continued, which is not done.
-    wants_more: bool,
+    /// Whether the caller wants a broken stream continued, which cannot be done.
+    is_refused_more: bool,
+    /// The attempt that broke within its answer, while another is looked for.
+    broken: Option<Box<Broken>>,
+    /// The attempt that broke within its answer, once another continues that.
+    seam: Option<SeamAccount>,
     /// Whether the answer comes token by token.
     flows: bool,
     /// `None` where the request leaves no span.
@@ -83,7 +92,9 @@ impl Account {
             hedged: false,
             held: Duration::ZERO,
             is_reduced: false,
-            wants_more: false,
+            is_refused_more: false,
+            broken: None,
+            seam: None,
             flows: false,
             trace: None,
             slot: None,
@@ -112,7 +123,7 @@ impl Account {
             open.prompt = call.envelope.body().clone();
             open.entry.model_asked = Some(ModelName::new(&call.envelope.model));
             open.entry.streamed = call.envelope.stream;
-            open.wants_more = call.wants_more();
+            open.is_refused_more = call.wants_more() && !call.is_continued();
             open.entry.tags = tags;
         }
     }
@@ -239,7 +250,8 @@ impl Account {
     }
 
     pub(in crate::dispatch) fn on_upstream_wait(&mut self, waited: Duration) {
-        if let Some(open) = &mut self.open {
+        // What is waited for within an answer is no part of the time to its first token.
+        if let Some(open) = self.open.as_mut().filter(|open| open.first_token.is_none()) {
             open.upstream_wait += waited;
         }
     }
@@ -253,7 +265,7 @@ impl Account {
 
     /// Notes the first token, and whether others follow it one by one.
     pub(in crate::dispatch) fn on_first_token(&mut self, now: Instant, flows: bool) {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open.as_mut().filter(|open| open.broken.is_none()) {
             open.first_token = Some(now);
             open.flows = flows;
         }
@@ -272,7 +284,7 @@ impl Account {
     pub fn served(&self) -> Served {
         let Some(open) = &self.open else { return Served::default() };
         let mut dropped = open.dropped.clone();
-        if open.wants_more {
+        if open.is_refused_more {
             dropped.add(MIDSTREAM);
         }
         Served {
@@ -307,7 +319,9 @@ impl Account {
     /// Settles a request whose whole answer was sent, or is about to be.
     pub(in crate::dispatch) fn complete(mut self, summary: &StreamSummary) -> Served {
         let served = self.served();
-        let cost = self.settle(Outcome::Complete, 200, Some(summary));
+        let is_spliced = self.open.as_ref().is_some_and(|open| open.seam.is_some());
+        let outcome = if is_spliced { Outcome::Spliced } else { Outcome::Complete };
+        let cost = self.settle(outcome, 200, Some(summary));
         Served { cost, ..served }
     }
 
@@ -364,7 +378,7 @@ impl Account {
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_booked) = (open.flows, open.is_booked);
+        let (flows, is_booked, seam) = (open.flows, open.is_booked, open.seam);
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
@@ -382,7 +396,14 @@ impl Account {
             self.ledger.close(entry, trace);
             return Some(MicroUsd::default());
         }
-        let known = summary.and_then(|summary| summary.usage);
+        let said = summary.and_then(|summary| summary.usage);
+        if let (Some(second), Some(seam), Outcome::Spliced) = (said, &seam, outcome) {
+            seam.settle(&mut entry, &second, (&target.model, &metrics), self.ledger.metrics());
+            let cost = entry.cost;
+            self.ledger.close(entry, trace);
+            return Some(cost);
+        }
+        let known = said.map(|said| seam.as_ref().map_or(said, |seam| seam.delivered(said)));
         if let (Some(usage), Outcome::Complete) = (known, outcome) {
             entry.usage = usage;
             if !is_booked {
@@ -409,6 +430,7 @@ impl Account {
             model: Arc::clone(&target.model),
             metrics,
             trace,
+            seam,
         });
         None
     }
@@ -424,7 +446,11 @@ impl Drop for Account {
             }
             self.settle(Outcome::Failed, face.status.as_u16(), None);
         }
-        self.settle(Outcome::ClientGone, 499, None);
+        match self.on_not_joined() {
+            // The caller left while the rest of its answer was looked for.
+            Some(told) => self.settle(Outcome::ClientGone, 200, Some(&told)),
+            None => self.settle(Outcome::ClientGone, 499, None),
+        };
     }
 }
 

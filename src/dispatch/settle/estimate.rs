@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Ledger;
+use super::seam::SeamAccount;
 use super::shorten::TooLong;
 use crate::catalog::Model;
 use crate::chat::Usage;
@@ -62,6 +63,8 @@ pub(super) struct Estimate {
     pub(super) model: Arc<Model>,
     pub(super) metrics: Arc<TargetMetrics>,
     pub(super) trace: Option<Box<Trace>>,
+    /// The attempt that another one continued, if there was one.
+    pub(super) seam: Option<SeamAccount>,
 }
 
 // === impl Waiting ===
@@ -151,7 +154,7 @@ impl Ledger {
     /// Fills in what the provider did not say, and closes the entry.
     fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
         let estimated = tokens(&estimate);
-        let Estimate { mut entry, known, model, metrics, trace, .. } = estimate;
+        let Estimate { mut entry, known, model, metrics, trace, seam, .. } = estimate;
         let mut usage = known;
         if usage.total_input() == 0 {
             usage.input = estimated.input;
@@ -160,9 +163,15 @@ impl Ledger {
         usage.output = usage.output.max(estimated.output.saturating_sub(usage.reasoning));
         entry.usage = usage;
         entry.usage_estimated = true;
-        let cost = model.cost(&usage);
-        metrics.used(&usage, cost.0);
-        entry.cost = entry.cost + cost;
+        entry.cost = entry.cost + model.cost(&usage);
+        match seam {
+            None => metrics.used(&usage, model.cost(&usage).0),
+            Some(seam) => {
+                let second = seam.of_second(&usage);
+                metrics.used(&second, model.cost(&second).0);
+                seam.book_waste(&usage, self.metrics());
+            }
+        }
         self.close(entry, trace);
     }
 }

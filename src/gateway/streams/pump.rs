@@ -22,6 +22,10 @@ pub(super) trait Source: Unpin + Send + 'static {
     /// The next whole events; `None` at the end.
     fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
+    /// Ends the answer when it has to be over, and says with what. Asked where there is no room for
+    /// more events.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection>;
+
     /// Whether the end of the answer was among those that were given out.
     fn has_told_its_end(&self) -> bool;
 }
@@ -45,6 +49,10 @@ impl Source for Box<AnswerStream> {
         polled.map(|frame| frame?.ok()?.into_data().ok())
     }
 
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        AnswerStream::poll_overdue(self, cx)
+    }
+
     fn has_told_its_end(&self) -> bool {
         AnswerStream::has_told_its_end(self)
     }
@@ -66,6 +74,11 @@ impl<S: Source> Pump<S> {
         }
         if let Some(frame) = sse::frames(&self.rest).next() {
             if !self.stream.push(frame) {
+                // A reader that has stalled does not stop the clock of the request.
+                if let Poll::Ready(rejection) = source.poll_overdue(cx) {
+                    self.end(Some(&rejection));
+                    return Step::Over;
+                }
                 return Step::Waiting;
             }
             let taken = frame.len();

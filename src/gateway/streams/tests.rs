@@ -1,5 +1,6 @@
 //! Streams over answers that a test makes up, on a paused clock.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,11 +16,19 @@ use crate::rejection::Rejection;
 struct Fed {
     events: UnboundedReceiver<Bytes>,
     has_told_its_end: bool,
+    until: Option<Instant>,
+    alarm: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Source for Fed {
     fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.events.poll_recv(cx)
+    }
+
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let Some(until) = self.until else { return Poll::Pending };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        alarm.as_mut().poll(cx).map(|()| Rejection::DeadlinePassed { within: Duration::ZERO })
     }
 
     fn has_told_its_end(&self) -> bool {
@@ -32,7 +41,7 @@ const LIMITS: Limits =
 
 fn fed() -> (UnboundedSender<Bytes>, Fed) {
     let (feed, events) = unbounded_channel();
-    (feed, Fed { events, has_told_its_end: false })
+    (feed, Fed { events, has_told_its_end: false, until: None, alarm: None })
 }
 
 fn opened(id: &str) -> Opened {
@@ -304,4 +313,22 @@ async fn threads_do_not_miss_each_other() {
         assert!(whole.starts_with(&got), "reader {index}");
         assert!(got == whole || index == 3, "reader {index} got {} bytes", got.len());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stalls_does_not_stop_the_clock_of_the_request() {
+    let streams = Streams::new(LIMITS);
+    let (feed, mut source) = fed();
+    source.until = Some(Instant::now() + Duration::from_secs(30));
+    let stalled = streams.start(source, opened("a")).ok().expect("there is room");
+    (0..15).for_each(|n| feed.send(kilobyte(n)).unwrap());
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(streams.running(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(feed.is_closed(), "upstream is let go of");
+    assert_eq!(streams.running(), 0);
+    let read = read_on(stalled).await;
+    let events: Vec<&str> = read.split_terminator("\n\n").collect();
+    assert!((9..15).contains(&events.len()), "{}", events.len());
+    assert!(events.last().unwrap().contains("deadline_passed"), "{read}");
 }

@@ -12,7 +12,8 @@ const GOOD: Facts = Facts {
     has_logprobs: false,
     alternatives: 1,
     has_reasoning: false,
-    has_citations: false,
+    has_other: false,
+    has_ended: false,
     was_filtered: false,
     delivered_chars: 1,
     delivered_tokens: 499,
@@ -41,7 +42,8 @@ fn every_condition_counts() {
         (Facts { has_logprobs: true, ..GOOD }, Why::Logprobs),
         (Facts { alternatives: 2, ..GOOD }, Why::Alternatives),
         (Facts { has_reasoning: true, ..GOOD }, Why::Reasoning),
-        (Facts { has_citations: true, ..GOOD }, Why::Citations),
+        (Facts { has_other: true, ..GOOD }, Why::OtherContent),
+        (Facts { has_ended: true, ..GOOD }, Why::Ended),
         (Facts { delivered_chars: 0, ..GOOD }, Why::NothingDelivered),
         (Facts { delivered_tokens: 500, ..GOOD }, Why::TooLong),
         (Facts { tokens_left: Some(0), ..GOOD }, Why::NoTokensLeft),
@@ -151,4 +153,17 @@ proptest! {
             prop_assert!(delivered.ends_with(&cut) || cut.trim().is_empty());
         }
     }
+}
+
+#[test]
+fn one_stream_in_a_hundred_is_continued_and_one_a_minute_in_any_case() {
+    let mut budget = SpliceBudget::new();
+    let start = Instant::now();
+    budget.on_stream(start);
+    assert!(budget.try_splice(start));
+    assert!(!budget.try_splice(start + Duration::from_secs(30)));
+    (0..299).for_each(|_| budget.on_stream(start + Duration::from_secs(30)));
+    let spliced = (0..10).filter(|_| budget.try_splice(start + Duration::from_secs(31))).count();
+    assert_eq!(spliced, 2, "three of three hundred, one of them before");
+    assert!(budget.try_splice(start + Duration::from_secs(120)), "a minute later, one again");
 }

@@ -17,6 +17,9 @@ pub struct RequestMetrics {
     hedges_refused: IntCounterVec,
     /// What the losers of races have cost, in millionths of a US dollar.
     pub hedge_waste: IntCounter,
+    midstream: IntCounterVec,
+    /// What broken attempts have cost whose answers were continued, in millionths of a US dollar.
+    pub splice_waste: IntCounter,
     degraded: IntCounterVec,
     /// Further attempts on a target that had failed.
     pub retries: IntCounter,
@@ -65,6 +68,19 @@ impl RequestMetrics {
                 registry,
                 "tidegate_hedge_waste_micro_usd_total",
                 "What the losers of races have cost, in millionths of a US dollar, estimated.",
+            ),
+            midstream: counters(
+                registry,
+                "tidegate_midstream_total",
+                "Streams that broke and were to be continued, by what came of it: `spliced`, or why \
+                 not.",
+                &["result"],
+            ),
+            splice_waste: counter(
+                registry,
+                "tidegate_splice_waste_micro_usd_total",
+                "What broken attempts have cost whose answers others continued, in millionths of a \
+                 US dollar, estimated.",
             ),
             degraded: counters(
                 registry,
@@ -120,6 +136,11 @@ impl RequestMetrics {
     /// Counts a late first attempt that got no second one beside it.
     pub fn hedge_refused(&self, reason: &str) {
         self.hedges_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a stream that broke and was to be continued: `spliced`, or why it was not.
+    pub fn midstream(&self, result: &str) {
+        self.midstream.with_label_values(&[result]).inc();
     }
 
     /// Counts a degraded answer of a level from 1 to 4; 0 is none.

@@ -55,6 +55,29 @@ async fn an_answer_that_nobody_reads_ends_with_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_stalls_does_not_keep_its_answer_beyond_its_time() {
+    let rig = Rig::instant(ROUTES);
+    // Three megabytes; two are kept, and the reader takes nothing.
+    let said = "x".repeat(1 << 16);
+    let router =
+        rig.over(scripted(move |_| (0..48).fold(Reply::stream(), |reply, _| reply.says(&said))));
+    let ask = resumable(Dialect::OpenAiChat, "chat/alpha", "hello");
+    let asked = Request::post(ask.path()).header("x-resumable", "true");
+    let asked = asked.body(Body::from(ask.body().to_string())).unwrap();
+    let response = router.clone().oneshot(asked).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    assert_eq!((rig.gateway.streams().running(), rig.gateway.fleet().in_flight()), (1, 1));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((rig.gateway.streams().running(), rig.gateway.fleet().in_flight()), (0, 0));
+    let whole = text(response).await;
+    assert_eq!(end_of(&whole), End::Error, "it is told when it reads on");
+    let targets = rig.gateway.fleet().targets(tidegate::clock::Instant::now());
+    assert!(targets.iter().all(|target| target.failures == 0), "nobody is to blame");
+    let [entry] = rig.journal().await.try_into().unwrap();
+    assert_eq!(entry.outcome, "cut", "{entry:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_is_told_clearly() {
     let rig = Rig::instant(ROUTES);
     // Three megabytes in pieces; two are kept.

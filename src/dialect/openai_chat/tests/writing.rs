@@ -104,6 +104,7 @@ fn quirks_rename_and_drop() {
         drop_params: vec!["seed".to_owned(), "logit_bias".to_owned()],
         stream_usage: StreamUsage::Always,
         path: Some("/deployments/{model}/chat/completions?api-version=1".to_owned()),
+        native_prefill: crate::dialect::NativePrefill::None,
         finish_reason: StreamFinish::Required,
     };
     let (body, dropped, path) = write(&chat, &quirks).unwrap();

@@ -35,6 +35,7 @@ fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estim
         model: Arc::new(Model::unlisted("m")),
         metrics: metrics.targets.of("p", "m", "p/m").into(),
         trace: None,
+        seam: None,
     }
 }
 

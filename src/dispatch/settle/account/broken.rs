@@ -1,0 +1,74 @@
+//! An attempt that breaks within its answer, and what comes of that.
+
+use std::sync::Arc;
+
+use super::{Account, SeamAccount};
+use crate::config::Target;
+use crate::dialect::{Dropped, StreamSummary};
+use crate::failure::Failure;
+use crate::telemetry::TargetMetrics;
+
+/// An attempt that broke within its answer.
+#[derive(Debug)]
+pub(super) struct Broken {
+    target: Arc<Target>,
+    metrics: Arc<TargetMetrics>,
+    degradation: u8,
+    dropped: Dropped,
+    summary: StreamSummary,
+}
+
+// === impl Account ===
+
+impl Account {
+    /// Notes that the answer broke off which the caller was getting, and that another attempt is to
+    /// continue it.
+    pub(in crate::dispatch) fn on_break(&mut self, failure: &Failure, summary: &StreamSummary) {
+        let Some(open) = &mut self.open else { return };
+        open.entry.failure = Some(failure.kind);
+        if let Some(trace) = &mut open.trace {
+            trace.on_break(failure);
+        }
+        if let Some((target, metrics)) = open.tried.clone() {
+            let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
+            let summary = summary.clone();
+            open.broken = Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
+        }
+    }
+
+    /// Notes that the last attempt continues the one that broke, which has delivered so many tokens.
+    pub(in crate::dispatch) fn on_joined(&mut self, delivered_tokens: u64) {
+        let Some(open) = &mut self.open else { return };
+        if let Some(broken) = open.broken.take() {
+            let Broken { target, metrics, .. } = *broken;
+            open.seam = Some(SeamAccount { target, metrics, delivered_tokens });
+        }
+    }
+
+    /// Notes that nobody continues the attempt that broke: it is all there is of the answer. Returns
+    /// what that is.
+    pub(in crate::dispatch) fn on_not_joined(&mut self) -> Option<StreamSummary> {
+        let open = self.open.as_mut()?;
+        let Broken { target, metrics, degradation, dropped, summary } = *open.broken.take()?;
+        open.entry.target = Some(target.id.clone());
+        open.entry.provider = Some(target.endpoint.provider.clone());
+        open.entry.model_served = Some(target.model.name.clone());
+        open.entry.degradation = degradation;
+        open.dropped = dropped;
+        open.tried = Some((target, metrics));
+        Some(summary)
+    }
+
+    /// Whether the answer is one that another attempt continues.
+    pub(in crate::dispatch) fn is_joined(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.seam.is_some())
+    }
+
+    /// Counts what came of a stream that broke and was to be continued.
+    pub(in crate::dispatch) fn on_midstream(&mut self, result: &'static str) {
+        self.ledger.metrics().requests.midstream(result);
+        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
+            trace.on_midstream(result);
+        }
+    }
+}
