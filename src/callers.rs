@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::clock::{SystemWallClock, WallClock};
 use crate::ids::CallerId;
 use crate::rejection::Rejection;
 use crate::store::Store;
@@ -23,11 +25,16 @@ use crate::units::Priority;
 
 mod key;
 mod ledger;
+mod refresh;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use key::{KeyHash, SecretKey};
+use ledger::StoredKey;
 pub use ledger::{KeyChange, KeyError, KeyRecord};
+pub use refresh::{CallersHealth, CallersSource};
+use snapshot::SnapshotFile;
 
 /// When callers need a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -73,18 +80,32 @@ struct Shared {
     admin_is_given: bool,
     /// Whether the store cannot be opened because there is none, so that no key can exist.
     nothing_there: AtomicBool,
-    /// One change of keys at a time, so that an older table never replaces a newer one.
+    /// Why the store cannot be read at the moment: what is known may be behind it.
+    trouble: ArcSwapOption<String>,
+    /// One reading of the keys at a time, so that an older table never replaces a newer one.
     changing: Semaphore,
     reload: Notify,
+    /// The table is not in the snapshot yet.
+    unsaved: Notify,
+    snapshot: Option<SnapshotFile>,
+    clock: Arc<dyn WallClock>,
 }
 
 /// What the store says about keys, indexed for the request path.
-#[derive(Default)]
 pub(crate) struct CallerTable {
     by_hash: HashMap<KeyHash, Arc<Caller>>,
-    /// Whether a key was ever made. A gateway whose only key was revoked stays closed.
-    any_key: bool,
+    /// What it was made from, for the snapshot. Where it is empty no key was ever made; a gateway
+    /// whose only key was revoked stays closed.
+    keys: Vec<StoredKey>,
+    /// How many changes of callers the store had seen.
+    revision: i64,
+    /// When the store was read, in milliseconds since 1970.
+    read_at_ms: u64,
+    source: CallersSource,
 }
+
+/// Why nobody can say whose key it is.
+const STORE_IS_AWAY: Rejection = Rejection::Unavailable { what: "the store of API keys" };
 
 // === impl Callers ===
 
@@ -92,6 +113,11 @@ impl Callers {
     /// Callers as `store` knows them; nothing is read yet. `admin_key` is the one the environment
     /// gives; without it the store's is used.
     pub fn new(store: Store, admin_key: Option<&SecretKey>) -> Self {
+        Self::keeping(store, admin_key, None)
+    }
+
+    /// The same, with a file that keeps the last good state for a start without the store.
+    pub fn keeping(store: Store, admin_key: Option<&SecretKey>, snapshot: Option<PathBuf>) -> Self {
         let anonymous = Arc::new(Caller::anonymous());
         let admin = ArcSwapOption::new(admin_key.map(|key| Arc::new(key.hash())));
         Self {
@@ -102,8 +128,12 @@ impl Callers {
                 admin,
                 admin_is_given: admin_key.is_some(),
                 nothing_there: AtomicBool::new(false),
+                trouble: ArcSwapOption::empty(),
                 changing: Semaphore::new(1),
                 reload: Notify::new(),
+                unsaved: Notify::new(),
+                snapshot: snapshot.map(SnapshotFile::new),
+                clock: Arc::new(SystemWallClock),
             }),
         }
     }
@@ -114,8 +144,8 @@ impl Callers {
     /// # Errors
     ///
     /// [`Rejection::Unauthorized`] without a valid key where one is needed;
-    /// [`Rejection::Unavailable`] where the keys could not be read, which is our fault and not the
-    /// caller's.
+    /// [`Rejection::Unavailable`] where the key is not known and the store cannot be read, in which
+    /// it may stand: that is our fault and not the caller's.
     pub fn authenticate(
         &self,
         key: Option<&str>,
@@ -133,14 +163,17 @@ impl Callers {
         let open = match (mode, table.as_deref()) {
             (AuthMode::Open, _) => true,
             (AuthMode::Keys, Some(_)) => false,
-            (AuthMode::Auto, Some(table)) => is_loopback && !table.any_key,
+            (AuthMode::Auto, Some(table)) => is_loopback && !table.any_key(),
             (AuthMode::Auto, None) if is_loopback && self.nothing_there() => true,
             (AuthMode::Keys | AuthMode::Auto, None) => {
-                return Err(Rejection::Unavailable { what: "the store of API keys" });
+                return Err(STORE_IS_AWAY);
             }
         };
         if open {
             return Ok(Arc::clone(&self.shared.anonymous));
+        }
+        if key.is_some() && self.is_behind() {
+            return Err(STORE_IS_AWAY);
         }
         let problem = match key {
             None => "no API key; send `authorization: Bearer tg-...`",
@@ -172,7 +205,12 @@ impl Callers {
 
     /// Whether a key was ever made; `None` while the store has not been read.
     pub fn any_key_exists(&self) -> Option<bool> {
-        self.shared.table.load().as_deref().map(|table| table.any_key)
+        self.shared.table.load().as_deref().map(CallerTable::any_key)
+    }
+
+    /// Whether what is known may be behind the store.
+    fn is_behind(&self) -> bool {
+        self.shared.trouble.load().is_some()
     }
 
     fn nothing_there(&self) -> bool {
@@ -202,6 +240,16 @@ impl Caller {
 // === impl CallerTable ===
 
 impl CallerTable {
+    fn new(keys: Vec<StoredKey>, revision: i64, read_at_ms: u64, source: CallersSource) -> Self {
+        let valid = keys.iter().filter(|key| key.revoked_at_ms.is_none());
+        let by_hash = valid.map(|key| (key.hash, Arc::new(key.caller()))).collect();
+        Self { by_hash, keys, revision, read_at_ms, source }
+    }
+
+    fn any_key(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     fn find(&self, key: &str) -> Option<Arc<Caller>> {
         let hash = KeyHash::of(key);
         let (stored, caller) = self.by_hash.get_key_value(&hash)?;
@@ -215,7 +263,7 @@ impl fmt::Debug for CallerTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallerTable")
             .field("keys", &self.by_hash.len())
-            .field("any_key", &self.any_key)
-            .finish()
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
     }
 }

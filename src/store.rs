@@ -7,7 +7,8 @@
 //!
 //! Both kinds speak one dialect of SQL, see [`migration`]: numbered parameters, 64-bit integers for
 //! numbers, times and booleans, text, and bytes. `Arc<str>` must not be bound: the driver of SQLite
-//! does not know it.
+//! does not know it. Statements with thousands of values are better written with `?` on SQLite, which
+//! looks up numbered ones one by one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};

@@ -28,12 +28,13 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
 }
 
 /// `GET /health`: what works and what does not, in JSON: a configuration file that is faulty and so
-/// was not loaded, routes of which no target can be asked, a journal that loses entries, a run that
-/// was killed. The status is 200 as long as requests are served, because none of these is a reason to
+/// was not loaded, routes of which no target can be asked, a store of keys that is away, a journal that
+/// loses entries, a run that was killed. The status is 200 as long as requests are served, because none of these is a reason to
 /// take a gateway out of rotation.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
     let journal = gateway.journal.health();
+    let callers = gateway.callers.health();
     let draining = gateway.is_draining();
     let reloads = gateway.reload_status().unwrap_or_default();
     let problems: Vec<String> = reloads
@@ -44,8 +45,11 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         .collect();
     let targets = gateway.fleet().readiness(&gateway.snapshot(), Instant::now());
     let down: Vec<_> = targets.routes_down.iter().take(MAX_NAMED).map(RouteName::as_str).collect();
-    let degraded =
-        journal.degraded || journal.dropped > 0 || !problems.is_empty() || !down.is_empty();
+    let degraded = journal.degraded
+        || journal.dropped > 0
+        || callers.behind
+        || !problems.is_empty()
+        || !down.is_empty();
     let status = match (draining, degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
@@ -67,6 +71,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "targets": targets,
         "routes_down": down,
         "in_flight": gateway.fleet().in_flight(),
+        "callers": callers,
         "journal": journal,
     });
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use rand::RngExt;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -80,6 +82,24 @@ impl KeyHash {
     /// For the store.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Serialize for KeyHash {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0.map(|byte| format!("{byte:02x}")).concat())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHash {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = text.as_bytes().chunks_exact(2);
+        let bytes: Option<Vec<u8>> = digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        let hash = bytes.filter(|_| text.len() == 64).and_then(|bytes| Self::from_bytes(&bytes));
+        hash.ok_or_else(|| D::Error::custom("a hash is 64 hexadecimal digits"))
     }
 }
 

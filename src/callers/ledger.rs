@@ -1,15 +1,12 @@
 //! Keys in the store: making, listing, changing and revoking them, and reading them back into the
 //! table of the request path.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
+use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::key::random_base62;
-use super::{Caller, CallerTable, Callers, KeyHash, SecretKey};
+use super::{Caller, Callers, KeyHash, SecretKey};
 use crate::ids::CallerId;
 use crate::store::{self, StoreError};
 use crate::units::Priority;
@@ -31,6 +28,16 @@ pub struct KeyRecord {
     pub created_at_ms: u64,
     /// When it was revoked, if it was.
     pub revoked_at_ms: Option<u64>,
+}
+
+/// A key as the request path needs it, and as the snapshot keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    pub(super) hash: KeyHash,
+    pub(super) id: CallerId,
+    pub(super) name: String,
+    pub(super) priority: Priority,
+    pub(super) revoked_at_ms: Option<u64>,
 }
 
 /// What shall be different about a key.
@@ -71,62 +78,12 @@ pub enum KeyError {
 const MAX_NAME_CHARS: usize = 100;
 /// 12 characters of 62 tell 10^21 keys apart.
 const ID_CHARS: usize = 12;
-/// The first and the longest pause after the store could not be read.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// The name of the admin key's hash among the settings.
-const ADMIN_SETTING: &str = "admin_key_sha256";
+/// What counts the changes of callers.
+const REVISION: &str = "callers";
 
 // === impl Callers ===
 
 impl Callers {
-    /// Reads keys and admin key from the store. Where there is no admin key yet, one is made and
-    /// returned: this is the only time it can be seen.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] where the store cannot be read; what was known before stays.
-    pub async fn load(&self) -> Result<Option<SecretKey>, StoreError> {
-        let _one = self.shared.changing.acquire().await;
-        let loaded = async {
-            let mut connection = self.shared.store.writer().await?;
-            let made = self.load_admin(&mut connection).await?;
-            self.load_table(&mut connection).await?;
-            Ok(made)
-        };
-        let loaded = loaded.await;
-        let nothing_there = loaded.is_err() && self.shared.store.is_absent();
-        self.shared.nothing_there.store(nothing_there, std::sync::atomic::Ordering::Relaxed);
-        loaded
-    }
-
-    /// Reads again soon, because the store may have been changed from outside. For SIGHUP.
-    pub fn reload(&self) {
-        self.shared.reload.notify_one();
-    }
-
-    /// Keeps the table what the store says: reads it now, until it can be read, and whenever
-    /// [`Callers::reload`] asks. `announce` gets the admin key when one is made.
-    pub async fn run(self, announce: impl Fn(&SecretKey)) {
-        let mut pause = RETRY.0;
-        loop {
-            match self.load().await {
-                Ok(made) => {
-                    made.iter().for_each(&announce);
-                    pause = RETRY.0;
-                    self.shared.reload.notified().await;
-                }
-                Err(error) => {
-                    // Said once, not with every try.
-                    if pause == RETRY.0 {
-                        tracing::error!(error = %error.chain(), "cannot read the keys of callers");
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY.1);
-                }
-            }
-        }
-    }
-
     /// Makes a key. The secret is returned this once and is not kept.
     ///
     /// # Errors
@@ -149,8 +106,9 @@ impl Callers {
             revoked_at_ms: None,
         };
         let failed = StoreError::query("store the key");
-        let _one = self.shared.changing.acquire().await;
+        let kind = self.shared.store.kind();
         let mut connection = self.shared.store.writer().await?;
+        let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         sqlx::query(
             "INSERT INTO keys (id, name, hash, hint, priority, version, created_at_ms)
              VALUES ($1, $2, $3, $4, $5, 1, $6)",
@@ -161,9 +119,11 @@ impl Callers {
         .bind(&record.hint)
         .bind(i64::from(priority.level()))
         .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
-        .execute(&mut *connection)
+        .execute(&mut *transaction)
         .await
-        .map_err(failed)?;
+        .map_err(&failed)?;
+        count_change(&mut transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
         self.load_table(&mut connection).await?;
         Ok((record, secret))
     }
@@ -223,7 +183,6 @@ impl Callers {
         now_ms: u64,
     ) -> Result<KeyRecord, KeyError> {
         let failed = StoreError::query("change the key");
-        let _one = self.shared.changing.acquire().await;
         let kind = self.shared.store.kind();
         let mut connection = self.shared.store.writer().await?;
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
@@ -245,62 +204,37 @@ impl Callers {
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
+        count_change(&mut transaction).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         self.load_table(&mut connection).await?;
         Ok(new)
     }
+}
 
-    async fn load_table(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
-        let failed = StoreError::query("read the keys");
-        let rows = sqlx::query("SELECT id, name, hash, priority, revoked_at_ms FROM keys")
-            .fetch_all(connection)
-            .await
-            .map_err(&failed)?;
-        let mut by_hash = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let hash = row.try_get::<&[u8], _>("hash").map_err(&failed)?;
-            let is_revoked =
-                row.try_get::<Option<i64>, _>("revoked_at_ms").map_err(&failed)?.is_some();
-            if let Some(hash) = KeyHash::from_bytes(hash).filter(|_| !is_revoked) {
-                let id = CallerId::new(row.try_get::<&str, _>("id").map_err(&failed)?);
-                let name = row.try_get("name").map_err(&failed)?;
-                let priority = priority(row).map_err(&failed)?;
-                let caller = Caller { id, name, priority, best_priority: priority };
-                by_hash.insert(hash, Arc::new(caller));
-            }
-        }
-        let any_key = !rows.is_empty();
-        self.shared.table.store(Some(Arc::new(CallerTable { by_hash, any_key })));
-        Ok(())
-    }
+/// Reads all that the request path needs, and how many changes that has seen.
+pub(super) async fn read_all(
+    connection: &mut AnyConnection,
+) -> Result<(i64, Vec<StoredKey>), sqlx::Error> {
+    // First the count: what is changed meanwhile is read again, never missed.
+    let revision = read_revision(connection).await?;
+    let rows = sqlx::query("SELECT id, name, hash, priority, revoked_at_ms FROM keys")
+        .fetch_all(connection)
+        .await?;
+    let keys = rows.iter().map(StoredKey::read).collect::<Result<Vec<_>, _>>()?;
+    Ok((revision, keys.into_iter().flatten().collect()))
+}
 
-    /// Reads the admin key's hash, or makes a key, unless the environment gave one.
-    async fn load_admin(
-        &self,
-        connection: &mut AnyConnection,
-    ) -> Result<Option<SecretKey>, StoreError> {
-        if self.shared.admin_is_given {
-            return Ok(None);
-        }
-        let failed = StoreError::query("read or make the admin key");
-        let fresh = SecretKey::generate_admin();
-        // Whoever is first wins; both read what won.
-        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(ADMIN_SETTING)
-            .bind(fresh.hash().as_bytes())
-            .execute(&mut *connection)
-            .await
-            .map_err(&failed)?;
-        let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
-            .bind(ADMIN_SETTING)
-            .fetch_one(connection)
-            .await
-            .map_err(&failed)?;
-        let hash = KeyHash::from_bytes(&stored)
-            .ok_or_else(|| failed(sqlx::Error::Decode("the stored hash is damaged".into())))?;
-        self.shared.admin.store(Some(Arc::new(hash)));
-        Ok((hash == fresh.hash()).then_some(fresh))
-    }
+/// How many changes of callers the store has seen.
+pub(super) async fn read_revision(connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    let revision = sqlx::query_scalar("SELECT revision FROM revisions WHERE name = $1");
+    Ok(revision.bind(REVISION).fetch_optional(connection).await?.unwrap_or(0))
+}
+
+/// Tells all nodes, with the transaction, that something about callers is different.
+async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let count = "INSERT INTO revisions (name, revision) VALUES ($1, 1)
+                 ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1";
+    sqlx::query(count).bind(REVISION).execute(connection).await.map(drop)
 }
 
 async fn find_record(connection: &mut AnyConnection, id: &str) -> Result<KeyRecord, KeyError> {
@@ -334,6 +268,32 @@ fn checked_name(name: &str) -> Result<&str, KeyError> {
         return Err(KeyError::Name("the name must not hold control characters"));
     }
     Ok(name)
+}
+
+// === impl StoredKey ===
+
+impl StoredKey {
+    /// `None` where the hash is damaged, so that one such row does not lock everybody out.
+    fn read(row: &AnyRow) -> Result<Option<Self>, sqlx::Error> {
+        let Some(hash) = KeyHash::from_bytes(row.try_get::<&[u8], _>("hash")?) else {
+            return Ok(None);
+        };
+        let revoked_at_ms: Option<i64> = row.try_get("revoked_at_ms")?;
+        Ok(Some(Self {
+            hash,
+            id: CallerId::new(row.try_get::<&str, _>("id")?),
+            name: row.try_get("name")?,
+            priority: priority(row)?,
+            revoked_at_ms: revoked_at_ms.map(|ms| ms.max(0).unsigned_abs()),
+        }))
+    }
+
+    /// Who calls with it.
+    pub(super) fn caller(&self) -> Caller {
+        let Self { id, name, priority, .. } = self;
+        let (id, name) = (id.clone(), name.clone());
+        Caller { id, name, priority: *priority, best_priority: *priority }
+    }
 }
 
 // === impl KeyRecord ===

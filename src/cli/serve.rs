@@ -109,7 +109,9 @@ async fn supervise(
     let snapshot = current.snapshot();
     let settings = &snapshot.settings;
     let store = Store::new(settings.store.url.parse::<StoreUrl>()?);
-    let callers = Callers::new(store.clone(), admin_key.as_ref());
+    let snapshot_of_callers = Some(settings.store.snapshot.clone());
+    let snapshot_of_callers = snapshot_of_callers.filter(|path| !path.as_os_str().is_empty());
+    let callers = Callers::keeping(store.clone(), admin_key.as_ref(), snapshot_of_callers);
     if let Ok(Some(made)) = callers.load().await {
         announce(&made, out)?;
     }

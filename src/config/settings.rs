@@ -1,6 +1,7 @@
 //! The sections of `config/tidegate.toml`: what each key means, its unit and its default.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -92,11 +93,17 @@ pub struct StoreSettings {
     /// comes from the environment, `PGPASSWORD` or the file that `PGPASSFILE` names.
     #[serde(serialize_with = "without_password")]
     pub url: String,
+    /// Where the last good state of keys is kept, hashes only, so that a gateway that starts while
+    /// the store is away knows its callers. Empty: nowhere.
+    pub snapshot: PathBuf,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { url: "sqlite:data/tidegate.db".to_owned() }
+        Self {
+            url: "sqlite:data/tidegate.db".to_owned(),
+            snapshot: PathBuf::from("data/callers.snapshot"),
+        }
     }
 }
 

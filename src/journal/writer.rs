@@ -41,6 +41,9 @@ pub struct JournalWriter {
 const BATCH: usize = 1_000;
 /// The first and the longest pause after a failed write.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long one write may take. A server that vanished without a word is not waited for; the batch
+/// keeps its ids, so that a write that did arrive is not made twice.
+const ONE_WRITE: Duration = Duration::from_secs(20);
 /// How long the last batches may take when the gateway ends.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How often rows beyond their retention are looked for.
@@ -135,7 +138,25 @@ impl JournalWriter {
         }
         // What is taken out here is put back on success alone: a connection on which a write has
         // failed, or was cancelled half-way, is not used again.
-        let mut session = match self.session.take().filter(|_| is_open) {
+        let session = self.session.take().filter(|_| is_open);
+        let written = tokio::time::timeout(ONE_WRITE, self.write_on(session, accepted)).await;
+        let session = written.unwrap_or_else(|_| {
+            let no_answer = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer");
+            Err(StoreError::query("write requests to the journal")(sqlx::Error::Io(no_answer)))
+        })?;
+        *self.shared.run.lock() = Some(session.ids());
+        self.session = Some(session);
+        self.accepted_written = accepted;
+        Ok(())
+    }
+
+    /// Writes the batch on an open session, or on a new one, and gives it back.
+    async fn write_on(
+        &self,
+        session: Option<Session>,
+        accepted: u64,
+    ) -> Result<Session, StoreError> {
+        let mut session = match session {
             Some(session) => session,
             None => Session::open(&self.store, &self.shared, self.clock.unix_ms()).await?,
         };
@@ -146,10 +167,7 @@ impl JournalWriter {
             now_ms: self.clock.unix_ms(),
         };
         session.write(&self.batch, counts).await?;
-        *self.shared.run.lock() = Some(session.ids());
-        self.session = Some(session);
-        self.accepted_written = accepted;
-        Ok(())
+        Ok(session)
     }
 
     fn on_written(&mut self) {

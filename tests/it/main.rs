@@ -25,6 +25,7 @@ mod keys;
 mod leaks;
 mod limits_of_providers;
 mod limits_of_time;
+mod outage;
 mod process;
 mod providers;
 mod resume;
