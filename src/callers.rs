@@ -76,6 +76,8 @@ struct Shared {
     /// One change of keys at a time, so that an older table never replaces a newer one.
     changing: Semaphore,
     reload: Notify,
+    /// This node changed a key.
+    changed_here: Notify,
 }
 
 /// What the store says about keys, indexed for the request path.
@@ -104,6 +106,7 @@ impl Callers {
                 nothing_there: AtomicBool::new(false),
                 changing: Semaphore::new(1),
                 reload: Notify::new(),
+                changed_here: Notify::new(),
             }),
         }
     }
@@ -173,6 +176,16 @@ impl Callers {
     /// Whether a key was ever made; `None` while the store has not been read.
     pub fn any_key_exists(&self) -> Option<bool> {
         self.shared.table.load().as_deref().map(|table| table.any_key)
+    }
+
+    /// Waits until this node has changed keys in the store, which other nodes do not know yet. For
+    /// one listener.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: a change that came first is seen by the next call.
+    pub async fn changed_here(&self) {
+        self.shared.changed_here.notified().await;
     }
 
     fn nothing_there(&self) -> bool {

@@ -164,6 +164,7 @@ impl Callers {
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
+        self.shared.changed_here.notify_one();
         self.load_table(&mut connection).await?;
         Ok((record, secret))
     }
@@ -246,6 +247,7 @@ impl Callers {
             .await
             .map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        self.shared.changed_here.notify_one();
         self.load_table(&mut connection).await?;
         Ok(new)
     }
