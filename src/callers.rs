@@ -89,6 +89,8 @@ struct Shared {
     unsaved: Notify,
     snapshot: Option<SnapshotFile>,
     clock: Arc<dyn WallClock>,
+    /// This node changed a key.
+    changed_here: Notify,
 }
 
 /// What the store says about keys, indexed for the request path.
@@ -134,6 +136,7 @@ impl Callers {
                 unsaved: Notify::new(),
                 snapshot: snapshot.map(SnapshotFile::new),
                 clock: Arc::new(SystemWallClock),
+                changed_here: Notify::new(),
             }),
         }
     }
@@ -211,6 +214,16 @@ impl Callers {
     /// Whether what is known may be behind the store.
     fn is_behind(&self) -> bool {
         self.shared.trouble.load().is_some()
+    }
+
+    /// Waits until this node has changed keys in the store, which other nodes do not know yet. For
+    /// one listener.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: a change that came first is seen by the next call.
+    pub async fn changed_here(&self) {
+        self.shared.changed_here.notified().await;
     }
 
     fn nothing_there(&self) -> bool {

@@ -207,6 +207,11 @@ impl Cluster {
         &self.shared.node.name
     }
 
+    /// What tells this run of the node from all others.
+    pub fn node_id(&self) -> &str {
+        &self.shared.node.id
+    }
+
     /// Answers each question for itself, in their order, in one round trip.
     ///
     /// # Errors
@@ -251,10 +256,14 @@ impl Cluster {
         self.shared.presence.lock().count()
     }
 
-    /// Who is there, by name; only this node where nothing was heard yet.
+    /// Who is there, as far as is known; at least this node.
     pub fn nodes(&self) -> Vec<Node> {
-        let nodes = self.shared.presence.lock().nodes().to_vec();
-        if nodes.is_empty() { vec![self.about_me()] } else { nodes }
+        let mut nodes = self.shared.presence.lock().nodes().to_vec();
+        match nodes.iter_mut().find(|node| node.id == self.node_id()) {
+            Some(me) => *me = self.about_me(),
+            None => nodes.push(self.about_me()),
+        }
+        nodes
     }
 
     /// Lets others know which configuration runs here.

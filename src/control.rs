@@ -1,4 +1,5 @@
 //! What runs beside requests.
 
 pub mod export;
+pub mod neighbours;
 pub mod tasks;

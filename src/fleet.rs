@@ -26,6 +26,7 @@ mod health;
 mod latency;
 mod limits;
 mod member;
+mod neighbours;
 mod quota;
 mod race;
 mod target;
@@ -45,6 +46,7 @@ pub use view::{QuantilesView, RankView, Readiness, RouteView, TargetView};
 use budget::Budgets;
 use chance::Chance;
 use credential::CredentialLive;
+use neighbours::Neighbours;
 use target::ProviderLive;
 
 /// Stands for all models that a provider serves without listing them.
@@ -62,6 +64,7 @@ pub struct Fleet {
     made_up: OnceLock<Arc<Budgets>>,
     metrics: Arc<Metrics>,
     chance: Arc<Chance>,
+    neighbours: Arc<Neighbours>,
 }
 
 /// What targets have in common.
@@ -83,6 +86,7 @@ impl Fleet {
             made_up: OnceLock::new(),
             metrics,
             chance: Arc::default(),
+            neighbours: Arc::default(),
         }
     }
 
@@ -219,7 +223,8 @@ impl Fleet {
             let parked = self.metrics.targets.credential_parked(endpoint.id.as_str());
             Arc::new(CredentialLive::new(endpoint, parked, Instant::now()))
         });
-        let shared = (parent, Arc::clone(credential), Arc::clone(&self.chance));
+        let fleet_wide = (Arc::clone(&self.chance), Arc::clone(&self.neighbours));
+        let shared = (parent, Arc::clone(credential), fleet_wide);
         let fresh = Arc::new(TargetLive::new(id.clone(), target, metrics, shared));
         self.live.rcu(|live| {
             let mut live = HashMap::clone(live);

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use crate::callers::Callers;
 use crate::clock::{Instant, WallClock};
+use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What is written down.
     pub journal: Journal,
+    /// What is shared with other nodes.
+    pub cluster: Cluster,
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
     /// Who is served at a time.
@@ -54,27 +57,29 @@ impl Gateway {
         journal: Journal,
         wall: Arc<dyn WallClock>,
     ) -> (Arc<Self>, Estimator) {
-        Self::traced(snapshot, callers, journal, wall, None)
+        Self::traced(snapshot, callers, journal, wall, (None, Cluster::alone()))
     }
 
-    /// As [`Self::new`], with each request traced by `tracer`.
+    /// As [`Self::new`], with each request traced by `tracer`, as one node of a `cluster`.
     pub fn traced(
         snapshot: Arc<ArcSwap<Snapshot>>,
         callers: Callers,
         journal: Journal,
         wall: Arc<dyn WallClock>,
-        tracer: Option<Arc<Tracer>>,
+        (tracer, cluster): (Option<Arc<Tracer>>, Cluster),
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
+        fleet.share(cluster.clone());
         let door = fleet.gate(metrics.gates.of_process());
         let gateway = Self {
             snapshot,
             callers,
             metrics,
             journal,
+            cluster,
             fleet,
             ledger,
             door,
@@ -199,6 +204,10 @@ impl Gateway {
         // Prometheus keeps numbers as doubles, which are exact up to 53 bits.
         let revision = self.snapshot().revision & ((1 << 53) - 1);
         self.metrics.process.config_revision.set(i64::try_from(revision).unwrap_or_default());
+        let cluster = self.cluster.health();
+        let counts = (cluster.round_trips, cluster.errors);
+        let is_degraded = cluster.state == ClusterState::Degraded;
+        self.metrics.process.set_cluster(counts, cluster.nodes, is_degraded);
         for (reason, lost) in self.tracer.iter().flat_map(|tracer| tracer.dropped()) {
             self.metrics.process.set_spans_dropped(reason, lost);
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Edge;
 use crate::clock::Instant;
+use crate::cluster::ClusterState;
 use crate::ids::RouteName;
 
 /// So many routes are named that have nobody to ask.
@@ -29,7 +30,8 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
 
 /// `GET /health`: what works and what does not, in JSON: a configuration file that is faulty and so
 /// was not loaded, routes of which no target can be asked, a store of keys that is away, a journal that
-/// loses entries, a run that was killed. The status is 200 as long as requests are served, because none of these is a reason to
+/// loses entries, a run that was killed, a server of the cluster that is away. The status is 200 as
+/// long as requests are served, because none of these is a reason to
 /// take a gateway out of rotation.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
@@ -45,7 +47,9 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         .collect();
     let targets = gateway.fleet().readiness(&gateway.snapshot(), Instant::now());
     let down: Vec<_> = targets.routes_down.iter().take(MAX_NAMED).map(RouteName::as_str).collect();
-    let degraded = journal.degraded
+    let cluster = gateway.cluster.health();
+    let degraded = cluster.state == ClusterState::Degraded
+        || journal.degraded
         || journal.dropped > 0
         || callers.behind
         || !problems.is_empty()
@@ -73,6 +77,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "in_flight": gateway.fleet().in_flight(),
         "callers": callers,
         "journal": journal,
+        "cluster": cluster,
     });
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(body)).into_response()

@@ -124,6 +124,7 @@ impl Callers {
         .map_err(&failed)?;
         count_change(&mut transaction).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        self.shared.changed_here.notify_one();
         self.load_table(&mut connection).await?;
         Ok((record, secret))
     }
@@ -206,6 +207,7 @@ impl Callers {
             .map_err(&failed)?;
         count_change(&mut transaction).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        self.shared.changed_here.notify_one();
         self.load_table(&mut connection).await?;
         Ok(new)
     }

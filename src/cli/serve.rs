@@ -26,8 +26,10 @@ use crate::api::server::{ConnectionLimits, Server, bind};
 use crate::api::{self, Edge};
 use crate::callers::{Callers, SecretKey};
 use crate::clock::{SystemWallClock, rfc3339};
+use crate::cluster::Cluster;
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
 use crate::control::export::Exporter;
+use crate::control::neighbours::Neighbours;
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
 use crate::journal::Journal;
@@ -36,6 +38,8 @@ use crate::store::{Store, StoreUrl};
 use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 use crate::upstream::{Transport, Transports};
+
+mod node;
 
 /// Idle connections kept to each provider by each data thread.
 const MAX_IDLE_CONNECTIONS: usize = 512;
@@ -123,7 +127,8 @@ async fn supervise(
         writeln!(out, "{problem}")?;
         return Ok(2);
     }
-    let (gateway, background) = assemble(&current, &callers, store, otlp, tasks);
+    let cluster = node::join(&settings.cluster)?;
+    let (gateway, background) = assemble(&current, &callers, (store, cluster), otlp, tasks);
     tasks.spawn(callers.clone().run(|made| {
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
@@ -177,7 +182,7 @@ struct Background {
 fn assemble(
     current: &Current,
     callers: &Callers,
-    store: Store,
+    (store, cluster): (Store, Cluster),
     otlp: OtlpSettings,
     tasks: &Tasks,
 ) -> (Arc<Gateway>, Background) {
@@ -186,8 +191,15 @@ fn assemble(
     let (journal, writer) = Journal::new(&settings.journal, store, clock.clone());
     let traces = otlp.tracer();
     let tracer = traces.as_ref().map(|(tracer, _)| Arc::clone(tracer));
-    let (gateway, estimator) =
-        Gateway::traced(current.shared(), callers.clone(), journal.clone(), clock, tracer);
+    let (gateway, estimator) = Gateway::traced(
+        current.shared(),
+        callers.clone(),
+        journal.clone(),
+        clock,
+        (tracer, cluster.clone()),
+    );
+    let (fleet, current_too) = (gateway.shared_fleet(), current.clone());
+    tasks.spawn(Neighbours::new(cluster, callers.clone(), fleet, current_too).run());
     gateway.watch_reloads(current.clone());
     let (last_call, last_called) = watch::channel(false);
     let (last_export, exported) = watch::channel(false);
@@ -237,16 +249,16 @@ async fn reload_keys(callers: Callers, mut current: Current) {
 /// The admin API over this gateway.
 fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
     let show = {
-        let current = current.clone();
-        Arc::new(move || shown(&current))
+        let (current, cluster) = (current.clone(), gateway.cluster.clone());
+        Arc::new(move || shown(&current, &cluster))
     };
     let reload = {
-        let current = current.clone();
+        let (current, cluster) = (current.clone(), gateway.cluster.clone());
         move || -> Reloading {
-            let current = current.clone();
+            let (current, cluster) = (current.clone(), cluster.clone());
             Box::pin(async move {
                 current.reload().await?;
-                Ok(shown(&current))
+                Ok(shown(&current, &cluster))
             })
         }
     };
@@ -262,7 +274,7 @@ fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
 }
 
 /// The running configuration as the admin API shows it.
-fn shown(current: &Current) -> Value {
+fn shown(current: &Current, cluster: &Cluster) -> Value {
     let (snapshot, status) = (current.snapshot(), current.status());
     let failure = status.failure.as_ref().map(|failure| {
         let problems: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
@@ -273,6 +285,7 @@ fn shown(current: &Current) -> Value {
         "loaded_at": rfc3339(status.loaded_at_unix_ms),
         "last_failure": failure,
         "waiting_for_restart": status.waiting_for_restart,
+        "nodes": node::shown(cluster),
         "settings": snapshot.settings,
         "models": snapshot.models().collect::<Vec<_>>(),
     })

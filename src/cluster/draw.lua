@@ -27,24 +27,36 @@ end
 
 local bucket, window, slots = {}, {}, {}
 
-function bucket.load(key, rate, burst, max_debt)
-  local state = { key = key, level = burst, from = now }
-  local level, from = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
-  if tonumber(level) and tonumber(from) then
-    state.level, state.from = tonumber(level), tonumber(from)
+-- The same rules as quota/bucket.rs: there in whole numbers, here in doubles. `at` is up to when the
+-- refill is counted; of a full bucket, since when it is full; later than now while an advance is
+-- paid back. A bucket that nobody has asked about has been full for long.
+function bucket.load(key, rate, burst)
+  local text = redis.call('GET', key) or ''
+  local level, at, old_burst = string.match(text, '^(%S+) (%S+) (%S+)$')
+  level, at, old_burst = tonumber(level), tonumber(at), tonumber(old_burst)
+  if level and at and old_burst then
+    return { key = key, level = level, at = at, burst = old_burst }
   end
-  return state
+  return { key = key, level = burst, at = now - (burst - 1) * 1e12 / rate, burst = burst }
 end
 
-function bucket.refresh(state, rate, burst, max_debt)
-  state.rate, state.burst, state.max_debt = rate, burst, max_debt
-  state.full_us = burst * 1e12 / rate
-  state.from = math.min(state.from, now + state.full_us)
-  if now > state.from then
-    state.level = math.min(burst, state.level + (now - state.from) * rate / 1e12)
-    state.from = now
+function bucket.refresh(state, rate, burst)
+  -- What was used stays used when the limit is changed.
+  state.level = math.min(state.level + burst - state.burst, burst)
+  state.rate, state.burst = rate, burst
+  -- One unit is no advance: a single request a minute may come every minute.
+  state.advance = (burst - 1) * 1e12 / rate
+  -- The clock may have been set back.
+  state.at = math.min(state.at, now + state.advance)
+  if now <= state.at or state.level >= burst then return end
+  local until_full = (burst - state.level) * 1e12 / rate
+  if until_full <= now - state.at then
+    state.level = burst
+    state.at = state.at + until_full
+  else
+    state.level = state.level + (now - state.at) * rate / 1e12
+    state.at = now
   end
-  state.level = math.min(state.level, burst)
 end
 
 function bucket.left(state) return math.floor(state.level) end
@@ -53,25 +65,34 @@ function bucket.has(state, least) return state.level >= math.min(least, state.bu
 
 function bucket.wait(state, least)
   local missing = math.min(math.max(least, 1), state.burst) - state.level
-  return math.max(0, state.from - now) + math.max(0, missing) * 1e12 / state.rate
+  return math.max(0, state.at - now) + math.max(0, missing) * 1e12 / state.rate
 end
 
 function bucket.take(state, amount)
-  if state.level >= state.burst and amount > 0 then state.from = now + state.full_us end
-  state.level = math.max(state.level - amount, -state.max_debt)
+  if amount == 0 then return end
+  if state.level >= state.burst then
+    local rested = math.max(0, now - state.at)
+    state.at = math.max(state.at, now + math.min(rested, state.advance))
+  end
+  state.level = state.level - amount
 end
 
-function bucket.give(state, amount) state.level = math.min(state.burst, state.level + amount) end
+function bucket.give(state, amount)
+  if state.level < state.burst then
+    state.level = math.min(state.burst, state.level + amount)
+  end
+end
 
--- A full bucket is as one that nobody has asked about.
 function bucket.store(state)
-  if state.level >= state.burst then
+  local full_at = state.at + (state.burst - state.level) * 1e12 / state.rate
+  -- From then on it is as one that nobody has asked about.
+  local rested_in = full_at + state.advance - now
+  if rested_in <= 0 then
     redis.call('DEL', state.key)
     return
   end
-  local full_in = math.max(state.from - now, 0) + (state.burst - state.level) * 1e12 / state.rate
-  local text = string.format('%.17g %.17g', state.level, state.from)
-  redis.call('SET', state.key, text, 'PX', expire_ms(full_in))
+  local text = string.format('%.17g %.17g %.17g', state.level, state.at, state.burst)
+  redis.call('SET', state.key, text, 'PX', expire_ms(rested_in))
 end
 
 function window.load(key)

@@ -23,18 +23,13 @@ pub struct Draw {
 /// What is shared. Units are whole requests, tokens or micro-dollars.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A token bucket that may go into debt.
-    ///
-    /// It holds `burst` at most and begins full. A burst is an advance on the seconds to come and
-    /// not a gift: when something is taken of a full bucket, nothing flows in for the time in which
-    /// `burst` would have. So no more than `rate * time` is granted in any time since it was full.
+    /// A token bucket that may go into debt, by the rules of [`crate::quota::Bucket`]: begins full,
+    /// a burst is an advance on the seconds to come, debt is never forgiven.
     Bucket {
         /// What flows in, in millionths of a unit a second; at least 1.
         rate_micro_per_s: i64,
         /// The most it holds; at least 1.
         burst: i64,
-        /// The largest debt that is remembered.
-        max_debt: i64,
     },
     /// What may be used up until a time, such as a budget of a month.
     Window {
@@ -150,8 +145,8 @@ impl Draw {
 impl Source {
     fn arguments(&self) -> (&'static str, [i64; 3]) {
         match self {
-            Self::Bucket { rate_micro_per_s, burst, max_debt } => {
-                ("bucket", [(*rate_micro_per_s).max(1), (*burst).max(1), (*max_debt).max(0)])
+            Self::Bucket { rate_micro_per_s, burst } => {
+                ("bucket", [(*rate_micro_per_s).max(1), (*burst).max(1), 0])
             }
             Self::Window { limit, ends_at_ms, used, .. } => {
                 ("window", [*limit, i64::try_from(*ends_at_ms).unwrap_or(i64::MAX), *used])

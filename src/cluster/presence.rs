@@ -50,10 +50,9 @@ impl Presence {
         nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         self.nodes = nodes;
         let count = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).max(1);
-        if count >= self.believed {
-            self.believed = count;
-            self.fewer_since = None;
-        } else if now >= *self.fewer_since.get_or_insert(now) + BELIEVED_AFTER {
+        let is_believed =
+            count >= self.believed || now >= *self.fewer_since.get_or_insert(now) + BELIEVED_AFTER;
+        if is_believed {
             self.believed = count;
             self.fewer_since = None;
         }

@@ -79,6 +79,27 @@ impl CredentialLive {
         }
     }
 
+    /// The endpoint whose credential it is.
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.state.lock().endpoint)
+    }
+
+    /// Another node was refused with it.
+    pub(super) fn park_elsewhere(&self, cause: ParkCause, now: Instant) {
+        let mut state = self.state.lock();
+        if state.parking.is_parked(now) {
+            return;
+        }
+        state.park(cause, now);
+        self.is_troubled.store(true, Ordering::Relaxed);
+        self.parked.set(1);
+        tracing::warn!(
+            endpoint.id = %state.endpoint.id,
+            credential = &*state.endpoint.credential,
+            "credential parked: another node was refused with it; it is tried again in 5 min"
+        );
+    }
+
     /// Why it cannot be used now.
     pub(super) fn exclusion(&self, now: Instant) -> Option<Exclusion> {
         self.parked(now).map(|(cause, _)| exclusion(cause))

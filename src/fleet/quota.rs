@@ -22,6 +22,8 @@ use crate::policy::quota::{Amounts, Mirror, QuotaSettings, Reading, Reservation}
 /// The longest that headers are believed to speak of. One request then asks again, so that a reset
 /// in a year keeps nobody away for a year.
 const MAX_RESET: Duration = Duration::from_secs(300);
+/// By how much a pause must be longer than the one that is known, to be news.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// How long it is remembered how prompts are counted.
 const COUNTED_TAU: Duration = Duration::from_secs(600);
 /// A prompt is never expected to be counted as more than so many times its estimate.
@@ -96,12 +98,18 @@ impl Quota {
         self.asked_until.filter(|until| *until > now)
     }
 
-    fn on_rate_limited(&mut self, retry_after: Option<Duration>, random: f64, now: Instant) {
+    fn on_rate_limited(
+        &mut self,
+        retry_after: Option<Duration>,
+        random: f64,
+        now: Instant,
+    ) -> Option<Duration> {
         self.mirror.on_rate_limited(retry_after, random, now);
-        if let Some(hint) = retry_after {
-            let until = now + hint.min(QuotaSettings::default().max_hint);
-            self.asked_until = self.asked_until.max(Some(until));
-        }
+        let pause = retry_after?.min(QuotaSettings::default().max_hint);
+        let until = now + pause;
+        let known = self.asked(now);
+        self.asked_until = self.asked_until.max(Some(until));
+        known.is_none_or(|known| until > known + WORTH_TELLING).then_some(pause)
     }
 
     fn on_reading(&mut self, reading: &RateReading, started: Instant, now: Instant) {
@@ -201,15 +209,16 @@ impl Health {
         }
     }
 
-    /// The provider rejected an attempt for its rate.
+    /// The provider rejected an attempt for its rate. The pause that it asked for, where that is
+    /// news: of a crowd of attempts that are all rejected, the first brings it.
     pub(super) fn on_rate_limited(
         &mut self,
         retry_after: Option<Duration>,
         random: f64,
         now: Instant,
-    ) {
+    ) -> Option<Duration> {
         let quota = self.quota.get_or_insert_with(|| Box::new(Quota::new()));
-        quota.on_rate_limited(retry_after, random, now);
+        quota.on_rate_limited(retry_after, random, now)
     }
 }
 

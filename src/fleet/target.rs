@@ -10,6 +10,7 @@ use super::chance::Chance;
 use super::credential::CredentialLive;
 use super::gate::Gate;
 use super::health::Health;
+use super::neighbours::Neighbours;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
@@ -29,6 +30,8 @@ pub struct TargetLive {
     pub(super) gate: Arc<Gate>,
     pub(super) provider: Arc<ProviderLive>,
     pub(super) chance: Arc<Chance>,
+    /// Who else may have its credential.
+    pub(super) neighbours: Arc<Neighbours>,
     pub(super) credential: Arc<CredentialLive>,
     /// See [`rank::hash`].
     pub(super) hash: u64,
@@ -51,6 +54,9 @@ pub(super) struct ProviderLive {
     troubled: AtomicU32,
 }
 
+/// What all targets have in common.
+type FleetWide = (Arc<Chance>, Arc<Neighbours>);
+
 // === impl TargetLive ===
 
 impl TargetLive {
@@ -58,7 +64,11 @@ impl TargetLive {
         id: TargetId,
         target: &Target,
         (metrics, gate): (TargetMetrics, GateMetrics),
-        (provider, credential, chance): (Arc<ProviderLive>, Arc<CredentialLive>, Arc<Chance>),
+        (provider, credential, (chance, neighbours)): (
+            Arc<ProviderLive>,
+            Arc<CredentialLive>,
+            FleetWide,
+        ),
     ) -> Self {
         provider.targets.fetch_add(1, Ordering::Relaxed);
         let hash = rank::hash(id.as_str().as_bytes());
@@ -69,6 +79,7 @@ impl TargetLive {
             gate: Gate::new(gate, Arc::clone(&chance), Instant::now()),
             provider,
             chance,
+            neighbours,
             credential,
             hash,
             in_flight: AtomicU32::new(0),

@@ -182,16 +182,25 @@ impl Ticket {
         let waited = now.saturating_duration_since(self.started);
         let told = (self.shape, self.first_token.is_none().then_some(waited));
         let transition = health.on_failure(self.pass, told, failure, random, now);
-        self.tell_limits(&mut health, failure, random, now);
+        let pause = self.tell_limits(&mut health, failure, random, now);
         let limit = health.limit();
         drop(health);
         live.gate.learn_limit(limit);
         self.live.on_transition(transition, now);
         self.tell_credential(failure, now);
+        if let Some(pause) = pause {
+            live.neighbours.tell_pause(&live, &self.target.endpoint, pause);
+        }
     }
 
-    /// Tells what learns of load and rates how the attempt failed.
-    fn tell_limits(&mut self, health: &mut Health, failure: &Failure, random: f64, now: Instant) {
+    /// Tells what learns of load and rates how the attempt failed; a pause that is news.
+    fn tell_limits(
+        &mut self,
+        health: &mut Health,
+        failure: &Failure,
+        random: f64,
+        now: Instant,
+    ) -> Option<Duration> {
         let is_begun = self.first_token.is_some();
         if failure.is_for_load() {
             let usual = health.latency.quantiles(self.shape, now).1.p50;
@@ -200,14 +209,16 @@ impl Ticket {
             health.on_load_neutral(self.started, now);
         }
         let is_rate_limited = failure.kind == FailureKind::RateLimited;
+        let mut pause = None;
         if is_rate_limited && (failure.retry_after.is_some() || !failure.is_for_concurrency()) {
-            health.on_rate_limited(failure.retry_after, random, now);
+            pause = health.on_rate_limited(failure.retry_after, random, now);
         }
         // What broke off later has used about what it was expected to.
         if !is_begun {
             let is_counted = !is_rate_limited && failure.kind != FailureKind::Transport;
             health.give_back(self.reservation.take(), (self.input_tokens, is_counted), now);
         }
+        pause
     }
 
     fn tell_credential(&mut self, failure: &Failure, now: Instant) {
@@ -220,9 +231,13 @@ impl Ticket {
             }
             return;
         };
+        let was_parked = credential.exclusion(now).is_some();
         if credential.on_refusal(&self.target.endpoint, (cause, failure), is_trial, now) {
             let epoch = credential.epoch();
             self.live.health.lock().on_refused(cause, epoch, now);
+        }
+        if !was_parked && credential.exclusion(now).is_some() {
+            self.live.neighbours.tell_parked(&self.target.endpoint, cause);
         }
     }
 

@@ -196,8 +196,8 @@ impl Fleet {
                         let endpoint = &target.endpoint;
                         let parked = nowhere.targets.credential_parked(endpoint.id.as_str());
                         let credential = CredentialLive::new(endpoint, parked, Instant::now());
-                        let shared =
-                            (Arc::default(), Arc::new(credential), Arc::clone(&self.chance));
+                        let fleet_wide = (Arc::clone(&self.chance), Arc::default());
+                        let shared = (Arc::default(), Arc::new(credential), fleet_wide);
                         Arc::new(TargetLive::new(id.clone(), target, metrics, shared))
                     });
                     Arc::clone(fresh)

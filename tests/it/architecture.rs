@@ -29,6 +29,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "cluster"),
     ("config", "journal"),
     ("config", "store"),
+    ("control", "fleet"),
     ("dispatch", "fleet"),
     ("gateway", "control"),
     ("gateway", "dispatch"),

@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::servers::redis::Redis;
 
 mod model;
+mod nodes;
 mod relay;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -64,7 +65,7 @@ async fn eventually(is_so: impl Fn() -> bool) {
 
 fn bucket(key: &str, rate_per_s: i64, burst: i64, want: Want) -> Draw {
     let rate_micro_per_s = rate_per_s * 1_000_000;
-    let of = Source::Bucket { rate_micro_per_s, burst, max_debt: burst };
+    let of = Source::Bucket { rate_micro_per_s, burst };
     Draw { key: key.to_owned(), of, want }
 }
 
@@ -87,7 +88,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn fifty_clients_of_three_nodes_use_a_window_up_exactly() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let nodes =
         [Member::join(&redis).await, Member::join(&redis).await, Member::join(&redis).await];
     let granted = Arc::new(AtomicI64::new(0));
@@ -120,7 +121,7 @@ async fn fifty_clients_of_three_nodes_use_a_window_up_exactly() {
 
 #[tokio::test]
 async fn fifty_clients_of_three_nodes_get_what_a_bucket_holds_and_no_more() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let nodes =
         [Member::join(&redis).await, Member::join(&redis).await, Member::join(&redis).await];
     let granted = Arc::new(AtomicI64::new(0));
@@ -149,7 +150,7 @@ async fn fifty_clients_of_three_nodes_get_what_a_bucket_holds_and_no_more() {
 
 #[tokio::test]
 async fn slots_are_never_held_twice_and_come_back() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let nodes = [Member::join(&redis).await, Member::join(&redis).await];
     let held = Arc::new(AtomicI64::new(0));
     let mut clients = JoinSet::new();
@@ -173,7 +174,7 @@ async fn slots_are_never_held_twice_and_come_back() {
 
 #[tokio::test]
 async fn the_slots_of_a_dead_node_are_free_when_its_lease_ends() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let (dead, alive) = (Member::join(&redis).await, Member::join(&redis).await);
     let lease = Duration::from_millis(400);
     let taken = dead.one(slots("calls", 8, lease, take(5))).await.unwrap();
@@ -197,7 +198,7 @@ async fn the_slots_of_a_dead_node_are_free_when_its_lease_ends() {
 
 #[tokio::test]
 async fn a_node_puts_its_slots_right() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     node.one(slots("calls", 8, LONG, take(5))).await.unwrap();
     assert_eq!(node.one(slots("calls", 8, LONG, Want::Hold(2))).await.unwrap().left, 6);
@@ -210,7 +211,7 @@ async fn a_node_puts_its_slots_right() {
 
 #[tokio::test]
 async fn a_budget_is_never_below_what_is_known_to_be_used() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     assert_eq!(node.one(window("usd", 100, 40, take(10))).await.unwrap().left, 50);
     assert_eq!(node.one(window("usd", 100, 45, LOOK)).await.unwrap().left, 50);
@@ -221,7 +222,7 @@ async fn a_budget_is_never_below_what_is_known_to_be_used() {
 
 #[tokio::test]
 async fn all_or_nothing_takes_nothing_where_one_refuses() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     let asks =
         [bucket("requests", 1, 10, take(1)), window("usd", 3, 0, Want::Take { most: 5, least: 5 })];
@@ -240,7 +241,7 @@ async fn all_or_nothing_takes_nothing_where_one_refuses() {
 
 #[tokio::test]
 async fn many_questions_are_one_round_trip_and_every_key_expires() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     node.one(bucket("first", 1, 1, LOOK)).await.unwrap();
     let before = node.cluster.health().round_trips;
@@ -269,7 +270,7 @@ async fn many_questions_are_one_round_trip_and_every_key_expires() {
 
 #[tokio::test]
 async fn a_script_that_the_server_forgot_is_loaded_again() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     assert_eq!(node.one(window("w", 2, 0, take(1))).await.unwrap().left, 1);
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut redis.connection()).unwrap();
@@ -278,7 +279,7 @@ async fn a_script_that_the_server_forgot_is_loaded_again() {
 
 #[tokio::test]
 async fn a_server_that_dies_fails_calls_at_once_and_is_found_again_within_a_second() {
-    let mut redis = Redis::start();
+    let Some(mut redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     node.one(window("w", 9, 0, take(1))).await.unwrap();
     redis.kill();
@@ -303,7 +304,7 @@ async fn a_server_that_dies_fails_calls_at_once_and_is_found_again_within_a_seco
 
 #[tokio::test]
 async fn a_server_that_hangs_costs_one_time_out_and_is_found_again_within_a_second() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let node = Member::join(&redis).await;
     node.one(window("w", 9, 0, take(1))).await.unwrap();
     redis.pause();
@@ -330,7 +331,7 @@ async fn a_server_that_hangs_costs_one_time_out_and_is_found_again_within_a_seco
 
 #[tokio::test]
 async fn a_node_starts_without_its_server() {
-    let (port, start) = Redis::later();
+    let Some((port, start)) = Redis::later() else { return };
     let node = Member::start(&format!("redis://127.0.0.1:{port}"));
     eventually(|| node.cluster.health().last_error.is_some()).await;
     assert_eq!(node.cluster.health().state, ClusterState::Degraded);
@@ -342,7 +343,7 @@ async fn a_node_starts_without_its_server() {
 
 #[tokio::test]
 async fn nodes_know_of_each_other_until_one_is_gone() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let (a, b) = (Member::join(&redis).await, Member::join(&redis).await);
     a.cluster.set_revision(7);
     let nodes = || [&a, &b].map(|node| node.cluster.live_nodes());
@@ -360,7 +361,7 @@ async fn nodes_know_of_each_other_until_one_is_gone() {
 
 #[tokio::test]
 async fn facts_reach_the_others_and_not_oneself() {
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let (a, b) = (Member::join(&redis).await, Member::join(&redis).await);
     let (mut at_a, mut at_b) = (a.cluster.facts(), b.cluster.facts());
     a.cluster.publish(Fact::KeysChanged);
@@ -391,7 +392,7 @@ async fn heard(reader: &mut tidegate::cluster::FactReader) -> Fact {
 
 #[tokio::test]
 async fn a_password_logs_in_and_is_never_shown() {
-    let redis = Redis::with_password("hunter2");
+    let Some(redis) = Redis::with_password("hunter2") else { return };
     let node = Member::join(&redis).await;
     let wrong = Member::start(&redis.url().replace("hunter2", "hunter3"));
     eventually(|| wrong.cluster.health().last_error.is_some()).await;

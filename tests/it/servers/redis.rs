@@ -18,37 +18,47 @@ pub(crate) struct Redis {
 // === impl Redis ===
 
 impl Redis {
-    /// Starts an empty one on a free port.
-    pub(crate) fn start() -> Self {
+    /// Starts an empty one on a free port. `None` where `SERVER_TESTS=skip` says that there is none.
+    ///
+    /// # Panics
+    ///
+    /// Where Redis is missing or does not start: a test that was not run did not pass.
+    pub(crate) fn start() -> Option<Self> {
         Self::with(None)
     }
 
     /// Starts one that asks for a password.
-    pub(crate) fn with_password(password: &'static str) -> Self {
+    pub(crate) fn with_password(password: &'static str) -> Option<Self> {
         Self::with(Some(password))
     }
 
-    fn with(password: Option<&'static str>) -> Self {
+    fn with(password: Option<&'static str>) -> Option<Self> {
+        if is_skipped() {
+            return None;
+        }
         let folder = tempfile::tempdir().expect("a folder");
         // Between looking for a port and using it, another may take it.
         for _ in 0..20 {
             let port = free_port();
             if let Some(child) = spawn(&folder, port, password) {
-                return Self { child, port, password, folder };
+                return Some(Self { child, port, password, folder });
             }
         }
         panic!("redis-server does not start");
     }
 
     /// A port where none runs yet, and what starts one there.
-    pub(crate) fn later() -> (u16, impl FnOnce() -> Self) {
+    pub(crate) fn later() -> Option<(u16, impl FnOnce() -> Self)> {
+        if is_skipped() {
+            return None;
+        }
         let port = free_port();
         let start = move || {
             let folder = tempfile::tempdir().expect("a folder");
             let child = spawn(&folder, port, None).expect("the port is still free");
             Self { child, port, password: None, folder }
         };
-        (port, start)
+        Some((port, start))
     }
 
     /// Where it is, as the configuration takes it.
@@ -99,6 +109,13 @@ impl Drop for Redis {
     }
 }
 
+const MISSING: &str = "Redis is missing: `scripts/need redis` installs it, SERVER_TESTS=skip leaves \
+                       out what needs it";
+
+fn is_skipped() -> bool {
+    std::env::var_os("SERVER_TESTS").is_some_and(|tests| tests == "skip")
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
     listener.local_addr().expect("its address").port()
@@ -116,7 +133,7 @@ fn spawn(folder: &TempDir, port: u16, password: Option<&str>) -> Option<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is missing: scripts/need redis installs it");
+        .expect(MISSING);
     let mut log = BufReader::new(child.stdout.take().expect("its output"));
     let mut line = String::new();
     while log.read_line(&mut line).is_ok_and(|read| read > 0) {

@@ -1,0 +1,159 @@
+//! Gateways that are nodes of one cluster: real processes, one Redis, one store.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::{ADMIN_KEY, Answer, Program};
+use crate::servers::redis::Redis;
+
+/// What nodes share.
+struct Shared {
+    redis: Redis,
+    sim: Program,
+    folder: TempDir,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn start() -> Option<Self> {
+        let redis = Redis::start()?;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "sk-shared-by-all").unwrap();
+        Some(Self { redis, sim: Program::sim(""), folder })
+    }
+
+    fn node(&self, mode: &str) -> Program {
+        let (redis, sim, folder) = (self.redis.url(), self.sim.address, self.folder.path());
+        let folder = folder.display();
+        Program::serve(&format!(
+            r#"
+            [auth]
+            mode = "{mode}"
+            [store]
+            url = "sqlite:{folder}/shared.db"
+            [cluster]
+            url = "{redis}"
+            [providers.up]
+            dialect = "openai-chat"
+            base_url = "http://{sim}/v1"
+            credentials = [{{ file = "{folder}/key" }}]
+            models = [{{ id = "alpha" }}, {{ id = "beta" }}]
+            "#
+        ))
+    }
+}
+
+fn ask(model: &str, text: &str, key: &str) -> String {
+    let body = json!({ "model": model, "messages": [{ "role": "user", "content": text }] });
+    let body = body.to_string();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn chat(node: &Program, model: &str, text: &str) -> Answer {
+    node.send(ask(model, text, "none")).await
+}
+
+fn cluster_is(state: &'static str, nodes: u64) -> impl Fn(&Value) -> bool {
+    move |health| health["cluster"]["state"] == state && health["cluster"]["nodes"] == nodes
+}
+
+#[tokio::test]
+async fn nodes_show_each_other_and_a_lost_server_is_said_and_survived() {
+    let Some(mut shared) = Shared::start() else { return };
+    let (a, b) = (shared.node("open"), shared.node("open"));
+    for node in [&a, &b] {
+        let health = node.until("/health", cluster_is("connected", 2)).await;
+        assert_eq!(health["status"], "ok", "{health}");
+    }
+    let config = a
+        .until("/admin/v1/config", |config| {
+            let nodes = config["nodes"].as_array().unwrap();
+            nodes.len() == 2 && nodes.iter().all(|node| node["revision"] == config["revision"])
+        })
+        .await;
+    let mine = config["nodes"].as_array().unwrap().iter().filter(|node| node["is_this"] == true);
+    assert_eq!(mine.count(), 1, "{config}");
+    shared.redis.kill();
+    for node in [&a, &b] {
+        let health = node.until("/health", cluster_is("degraded", 2)).await;
+        assert_eq!(health["status"], "degraded", "{health}");
+        assert!(health["cluster"]["last_error"].is_string(), "{health}");
+        assert_eq!(node.get("/readyz").await.status, 200);
+        assert_eq!(chat(node, "up/alpha", "hello").await.status, 200);
+        assert_eq!(node.metric("tidegate_cluster_degraded").await, 1.0);
+    }
+    shared.redis.restart();
+    for node in [&a, &b] {
+        node.until("/health", cluster_is("connected", 2)).await;
+        assert_eq!(node.metric("tidegate_cluster_degraded").await, 0.0);
+        assert!(node.metric("tidegate_cluster_round_trips_total").await > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_made_or_revoked_on_one_node_is_known_to_the_others_at_once() {
+    let Some(shared) = Shared::start() else { return };
+    let (a, b) = (shared.node("keys"), shared.node("keys"));
+    for node in [&a, &b] {
+        node.until("/health", cluster_is("connected", 2)).await;
+    }
+    let admin = |method: &str, path: &str, body: &str| {
+        format!(
+            "{method} /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+             content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let made = a.send(admin("POST", "/keys", r#"{"name": "web"}"#)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let made = made.json();
+    let request = ask("up/alpha", "hello", made["key"].as_str().unwrap());
+    until_status(&b, &request, 200).await;
+    let revoked = a.send(admin("DELETE", &format!("/keys/{}", made["id"].as_str().unwrap()), ""));
+    assert_eq!(revoked.await.status, 204);
+    until_status(&b, &request, 401).await;
+}
+
+#[tokio::test]
+async fn a_pause_that_one_node_was_asked_for_is_kept_by_the_others() {
+    let Some(shared) = Shared::start() else { return };
+    let (a, b) = (shared.node("open"), shared.node("open"));
+    for node in [&a, &b] {
+        node.until("/health", cluster_is("connected", 2)).await;
+        for model in ["up/alpha", "up/beta"] {
+            assert_eq!(chat(node, model, "hello").await.status, 200);
+        }
+    }
+    let limited = chat(&a, "up/alpha", "[[sim:status=429,retry_after=120s]]").await;
+    assert_eq!(limited.status, 429, "{limited:?}");
+    // The provider would answer; the node does not ask it.
+    until_status(&b, &ask("up/alpha", "hello", "none"), 429).await;
+    assert_eq!(chat(&b, "up/beta", "hello").await.status, 200);
+    // A refused key is refused for all its models.
+    let refused = chat(&b, "up/beta", "[[sim:status=401]]").await;
+    assert!(refused.status >= 500, "{refused:?}");
+    let metric = "tidegate_credential_parked";
+    let mut looks = 0;
+    while a.metric(metric).await == 0.0 {
+        looks += 1;
+        assert!(looks < 2_000, "it is never told");
+    }
+    assert_ne!(chat(&a, "up/beta", "hello").await.status, 200);
+}
+
+/// Sends a request until it is answered with this status.
+async fn until_status(node: &Program, request: &str, status: u16) {
+    let mut last = node.send(request).await;
+    for _ in 0..2_000 {
+        if last.status == status {
+            return;
+        }
+        last = node.send(request).await;
+    }
+    panic!("it stays {last:?}");
+}
