@@ -27,6 +27,8 @@ use crate::fleet::Fleet;
 use crate::journal::Journal;
 use crate::problems::Problems;
 
+mod actor;
+mod audit;
 mod config;
 mod keys;
 mod openapi;
@@ -34,6 +36,8 @@ mod page;
 mod problem;
 mod requests;
 pub(crate) mod targets;
+mod teams;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -96,14 +100,23 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::GET, "/keys/{id}", on(M::GET, keys::show));
     add(M::PATCH, "/keys/{id}", on(M::PATCH, keys::change));
     add(M::DELETE, "/keys/{id}", on(M::DELETE, keys::revoke));
+    add(M::POST, "/keys/{id}/rotate", on(M::POST, keys::rotate));
+    add(M::POST, "/teams", on(M::POST, teams::create));
+    add(M::GET, "/teams", on(M::GET, teams::list));
+    add(M::GET, "/teams/{id}", on(M::GET, teams::show));
+    add(M::PATCH, "/teams/{id}", on(M::PATCH, teams::change));
+    add(M::DELETE, "/teams/{id}", on(M::DELETE, teams::delete));
+    add(M::GET, "/audit", on(M::GET, audit::list));
     add(M::GET, "/config", on(M::GET, config::show));
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));
     routes
 }
 
-/// Lets the admin key pass, and keeps replies out of caches.
-async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+/// Lets the admin key pass, gives each request an id, and keeps replies out of caches.
+async fn guard(State(state): State<AdminState>, mut request: Request, next: Next) -> Response {
+    let id = actor::new_request_id();
+    request.extensions_mut().insert(id.clone());
     let mut response = match state.callers.authenticate_admin(bearer(request.headers())) {
         Ok(()) => next.run(request).await,
         Err(rejection) => {
@@ -116,6 +129,9 @@ async fn guard(State(state): State<AdminState>, request: Request, next: Next) ->
         }
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert("x-request-id", id);
+    }
     response
 }
 

@@ -1,11 +1,11 @@
-//! Who may call: API keys, and the admin key.
+//! Who may call: API keys, their teams, and the admin key.
 //!
 //! A key is 40 random characters of base 62 behind `tg-`, shown once and stored as its SHA-256. A
 //! slow hash would add nothing: it protects passwords that people choose, and nobody guesses 238
 //! random bits. On the request path a key costs one SHA-256, one look into an immutable table and
 //! one comparison in constant time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::audit::Audit;
 use crate::clock::{SystemWallClock, WallClock};
-use crate::ids::CallerId;
+use crate::ids::{CallerId, TeamId};
+use crate::quota::LimitSettings;
 use crate::rejection::Rejection;
 use crate::store::Store;
 use crate::units::Priority;
@@ -26,7 +28,10 @@ use crate::units::Priority;
 mod key;
 mod ledger;
 mod refresh;
+mod row;
 mod snapshot;
+mod teams;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +40,10 @@ use ledger::StoredKey;
 pub use ledger::{KeyChange, KeyError, KeyRecord};
 pub use refresh::{CallersHealth, CallersSource};
 use snapshot::SnapshotFile;
+use teams::StoredTeam;
+pub use teams::TeamRecord;
+pub(crate) use terms::present;
+pub use terms::{Access, Terms, TermsChange};
 
 /// When callers need a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +69,27 @@ pub struct Caller {
     pub priority: Priority,
     /// The best priority that a request may ask for.
     pub best_priority: Priority,
+    /// The team the key belongs to, whose limits hold for all its keys together.
+    pub team: Option<Arc<Team>>,
+    /// How much the key may use.
+    pub limits: LimitSettings,
+    /// What the key may ask for, if its team may, too.
+    pub access: Access,
+    /// What its requests are tagged with: the key's tags, and its team's that the key does not set.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A team of callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// Its public id.
+    pub id: TeamId,
+    /// The name the operator gave it.
+    pub name: String,
+    /// How much all its keys together may use.
+    pub limits: LimitSettings,
+    /// What its keys may ask for.
+    pub access: Access,
 }
 
 /// All callers. Clones are the same callers.
@@ -88,6 +118,7 @@ struct Shared {
     /// The table is not in the snapshot yet.
     unsaved: Notify,
     snapshot: Option<SnapshotFile>,
+    audit: Audit,
     clock: Arc<dyn WallClock>,
     /// This node changed a key.
     changed_here: Notify,
@@ -95,15 +126,23 @@ struct Shared {
 
 /// What the store says about keys, indexed for the request path.
 pub(crate) struct CallerTable {
-    by_hash: HashMap<KeyHash, Arc<Caller>>,
+    by_hash: HashMap<KeyHash, Entry>,
     /// What it was made from, for the snapshot. Where it is empty no key was ever made; a gateway
     /// whose only key was revoked stays closed.
     keys: Vec<StoredKey>,
+    teams: Vec<StoredTeam>,
     /// How many changes of callers the store had seen.
     revision: i64,
     /// When the store was read, in milliseconds since 1970.
     read_at_ms: u64,
     source: CallersSource,
+}
+
+/// One secret.
+struct Entry {
+    caller: Arc<Caller>,
+    /// From when on it is not valid, in milliseconds since 1970.
+    until_ms: Option<u64>,
 }
 
 /// Why nobody can say whose key it is.
@@ -120,11 +159,22 @@ impl Callers {
 
     /// The same, with a file that keeps the last good state for a start without the store.
     pub fn keeping(store: Store, admin_key: Option<&SecretKey>, snapshot: Option<PathBuf>) -> Self {
+        Self::with_clock(store, admin_key, snapshot, Arc::new(SystemWallClock))
+    }
+
+    fn with_clock(
+        store: Store,
+        admin_key: Option<&SecretKey>,
+        snapshot: Option<PathBuf>,
+        clock: Arc<dyn WallClock>,
+    ) -> Self {
         let anonymous = Arc::new(Caller::anonymous());
         let admin = ArcSwapOption::new(admin_key.map(|key| Arc::new(key.hash())));
+        let audit = Audit::new(store.clone());
         Self {
             shared: Arc::new(Shared {
                 store,
+                audit,
                 anonymous,
                 table: ArcSwapOption::empty(),
                 admin,
@@ -135,7 +185,7 @@ impl Callers {
                 reload: Notify::new(),
                 unsaved: Notify::new(),
                 snapshot: snapshot.map(SnapshotFile::new),
-                clock: Arc::new(SystemWallClock),
+                clock,
                 changed_here: Notify::new(),
             }),
         }
@@ -160,9 +210,13 @@ impl Callers {
             (Some(key), Some(table)) => table.find(key),
             (None, _) | (_, None) => None,
         };
-        if let Some(caller) = known {
-            return Ok(caller);
-        }
+        let has_expired = match known {
+            Some(entry) if entry.is_valid(&*self.shared.clock) => {
+                return Ok(Arc::clone(&entry.caller));
+            }
+            Some(_) => true,
+            None => false,
+        };
         let open = match (mode, table.as_deref()) {
             (AuthMode::Open, _) => true,
             (AuthMode::Keys, Some(_)) => false,
@@ -175,8 +229,12 @@ impl Callers {
         if open {
             return Ok(Arc::clone(&self.shared.anonymous));
         }
+        // Where the store is away, the key may have been given more time there.
         if key.is_some() && self.is_behind() {
             return Err(STORE_IS_AWAY);
+        }
+        if has_expired {
+            return Err(Rejection::KeyExpired);
         }
         let problem = match key {
             None => "no API key; send `authorization: Bearer tg-...`",
@@ -211,6 +269,11 @@ impl Callers {
         self.shared.table.load().as_deref().map(CallerTable::any_key)
     }
 
+    /// Who changed what.
+    pub fn audit(&self) -> &Audit {
+        &self.shared.audit
+    }
+
     /// Whether what is known may be behind the store.
     fn is_behind(&self) -> bool {
         self.shared.trouble.load().is_some()
@@ -241,7 +304,57 @@ impl Caller {
             name: "anonymous".to_owned(),
             priority: Priority::default(),
             best_priority: Priority::BEST_WITHOUT_KEY,
+            team: None,
+            limits: LimitSettings::default(),
+            access: Access::default(),
+            tags: BTreeMap::new(),
         }
+    }
+
+    fn of(key: &StoredKey, teams: &HashMap<&str, (Arc<Team>, &Terms)>) -> Self {
+        let team = key.team.as_ref().and_then(|id| teams.get(id.as_str()));
+        let mut tags = team.map(|(_, terms)| terms.tags.clone()).unwrap_or_default();
+        tags.extend(key.terms.tags.clone());
+        Self {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            priority: key.priority,
+            best_priority: key.priority,
+            team: team.map(|(team, _)| Arc::clone(team)),
+            limits: key.terms.limits.clone(),
+            access: key.terms.access.clone(),
+            tags,
+        }
+    }
+
+    /// Whether everything may be asked for.
+    pub fn may_ask_for_all(&self) -> bool {
+        self.accesses().all(Access::is_open)
+    }
+
+    /// Whether a route of the configuration may be asked for.
+    pub fn may_use_route(&self, name: &str) -> bool {
+        self.accesses().all(|access| access.allows_route(name))
+    }
+
+    /// Whether a model, as `provider/model`, may be asked for by its own name.
+    pub fn may_use_model(&self, name: &str) -> bool {
+        self.accesses().all(|access| access.allows_model(name))
+    }
+
+    fn accesses(&self) -> impl Iterator<Item = &Access> {
+        std::iter::once(&self.access).chain(self.team.iter().map(|team| &team.access))
+    }
+
+    /// The tags of a request that brings these: the caller's own take their place.
+    pub fn tagged(&self, mut asked: Vec<(String, String)>) -> Vec<(String, String)> {
+        if !self.tags.is_empty() {
+            asked.retain(|(tag, _)| !self.tags.contains_key(tag));
+            let own = self.tags.iter().map(|(tag, value)| (tag.clone(), value.clone()));
+            // First, so that they stay where there are too many.
+            asked.splice(0..0, own);
+        }
+        asked
     }
 
     /// The priority of a request that asks for this one: never better than the caller may have.
@@ -253,22 +366,47 @@ impl Caller {
 // === impl CallerTable ===
 
 impl CallerTable {
-    fn new(keys: Vec<StoredKey>, revision: i64, read_at_ms: u64, source: CallersSource) -> Self {
-        let valid = keys.iter().filter(|key| key.revoked_at_ms.is_none());
-        let by_hash = valid.map(|key| (key.hash, Arc::new(key.caller()))).collect();
-        Self { by_hash, keys, revision, read_at_ms, source }
+    fn new(
+        (keys, teams): (Vec<StoredKey>, Vec<StoredTeam>),
+        revision: i64,
+        read_at_ms: u64,
+        source: CallersSource,
+    ) -> Self {
+        let by_id = teams.iter().map(|team| (team.id.as_str(), (team.shared(), &team.terms)));
+        let by_id = by_id.collect();
+        let mut by_hash = HashMap::with_capacity(keys.len());
+        for key in keys.iter().filter(|key| key.revoked_at_ms.is_none()) {
+            let caller = Arc::new(Caller::of(key, &by_id));
+            if let Some(previous) = key.previous {
+                let ends = [key.previous_until_ms, key.expires_at_ms];
+                let until_ms = ends.into_iter().flatten().min();
+                by_hash.insert(previous, Entry { caller: Arc::clone(&caller), until_ms });
+            }
+            by_hash.insert(key.hash, Entry { caller, until_ms: key.expires_at_ms });
+        }
+        Self { by_hash, keys, teams, revision, read_at_ms, source }
     }
 
     fn any_key(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    fn find(&self, key: &str) -> Option<Arc<Caller>> {
+    fn valid_keys(&self) -> usize {
+        self.keys.iter().filter(|key| key.revoked_at_ms.is_none()).count()
+    }
+
+    fn find(&self, key: &str) -> Option<&Entry> {
         let hash = KeyHash::of(key);
-        let (stored, caller) = self.by_hash.get_key_value(&hash)?;
+        let (stored, entry) = self.by_hash.get_key_value(&hash)?;
         // The lookup's own timing depends on the hash alone, which nobody can choose bit by bit;
         // the comparison that decides takes the same time whatever differs.
-        bool::from(stored.ct_eq(&hash)).then(|| Arc::clone(caller))
+        bool::from(stored.ct_eq(&hash)).then_some(entry)
+    }
+}
+
+impl Entry {
+    fn is_valid(&self, clock: &dyn WallClock) -> bool {
+        self.until_ms.is_none_or(|until_ms| clock.unix_ms() < until_ms)
     }
 }
 

@@ -17,6 +17,8 @@ mod logging;
 pub mod serve;
 pub mod sim;
 mod source;
+pub mod teams;
+mod terms;
 
 pub use source::SourceArgs;
 
@@ -36,6 +38,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
     Sim(sim::SimArgs),
+    Teams(teams::TeamsArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -51,6 +54,9 @@ pub fn run() -> ExitCode {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Sim(args) => sim::run(args, environment, &mut out),
+        Command::Teams(args) => {
+            teams::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
     };
     match result {
         Ok(code) => ExitCode::from(code),

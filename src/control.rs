@@ -2,4 +2,5 @@
 
 pub mod export;
 pub mod neighbours;
+pub mod peer;
 pub mod tasks;

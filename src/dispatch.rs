@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::callers::Caller;
-use crate::config::Snapshot;
+use crate::config::{Route, Snapshot};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
 use crate::failure::Midstream;
 use crate::fleet::Fleet;
@@ -196,9 +196,14 @@ impl Lane {
 // === impl Call ===
 
 impl Call {
+    /// Where what it asks for is answered, if the caller may ask for it.
+    fn route(&self) -> Result<Arc<Route>, Rejection> {
+        self.snapshot.resolve_for(&self.caller, &self.envelope.model)
+    }
+
     /// Whether the model exists, and none of those who serve it count tokens.
     fn nobody_counts(&self) -> bool {
-        self.snapshot.resolve(&self.envelope.model).is_ok_and(|route| {
+        self.route().is_ok_and(|route| {
             let mut targets = route.tiers.iter().flatten();
             targets.all(|target| target.endpoint.dialect != Dialect::Anthropic)
         })
@@ -232,7 +237,7 @@ impl Call {
 
     /// After how long a silent model commits the reply, where that was asked for.
     fn early_keep_alive(&self) -> Option<Duration> {
-        let route = self.snapshot.resolve(&self.envelope.model).ok()?;
+        let route = self.route().ok()?;
         route.conduct.keep_alive.every.filter(|_| route.conduct.keep_alive.before_first_token)
     }
 }

@@ -64,6 +64,8 @@ names! {
     EndpointId;
     /// Whose key a request came with; `anonymous` where no key is needed.
     CallerId;
+    /// A team of callers.
+    TeamId;
     /// One request through the gateway; returned as `x-request-id`.
     RequestId;
     /// One place to send a request: `provider/model`, with `#n` for the n-th credential when a

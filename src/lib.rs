@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod audit;
 pub mod callers;
 pub mod catalog;
 pub mod chat;

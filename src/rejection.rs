@@ -37,6 +37,9 @@ pub enum Rejection {
         /// What was wrong with it; never the key.
         problem: &'static str,
     },
+    /// The key is known and was valid once.
+    #[error("the API key has expired or was replaced; ask for a new one")]
+    KeyExpired,
     /// The key is known but not allowed to do this.
     #[error("{problem}")]
     Forbidden {
@@ -200,6 +203,7 @@ impl Rejection {
             Self::Invalid { .. }         => (S::BAD_REQUEST,           INVALID, "invalid_request",       L::DEBUG),
             Self::Unsupported { .. }     => (S::BAD_REQUEST,           INVALID, "unsupported_parameter", L::DEBUG),
             Self::Unauthorized { .. }    => (S::UNAUTHORIZED,          INVALID, "invalid_api_key",       L::INFO),
+            Self::KeyExpired             => (S::UNAUTHORIZED,          INVALID, "api_key_expired",       L::INFO),
             Self::Forbidden { .. }       => (S::FORBIDDEN,             INVALID, "forbidden",             L::INFO),
             Self::UnknownModel { .. }    => (S::NOT_FOUND,             INVALID, "model_not_found",       L::DEBUG),
             Self::UnknownPath { .. }     => (S::NOT_FOUND,             INVALID, "unknown_url",           L::DEBUG),
@@ -251,6 +255,7 @@ impl Rejection {
             Self::Invalid { .. }
             | Self::Unsupported { .. }
             | Self::Unauthorized { .. }
+            | Self::KeyExpired
             | Self::Forbidden { .. }
             | Self::UnknownModel { .. }
             | Self::UnknownPath { .. }
@@ -290,6 +295,7 @@ impl Rejection {
             Self::UnknownModel { .. } => Some("model"),
             Self::AttemptsFailed { failure, .. } => failure.param.as_deref(),
             Self::Unauthorized { .. }
+            | Self::KeyExpired
             | Self::Forbidden { .. }
             | Self::UnknownPath { .. }
             | Self::TooLarge { .. }

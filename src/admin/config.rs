@@ -2,10 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::AdminState;
+use super::actor::By;
 use super::problem::Problem;
+use crate::audit::Event;
 
 /// `GET /config`
 pub(super) async fn show(State(state): State<AdminState>) -> Json<Value> {
@@ -13,6 +15,20 @@ pub(super) async fn show(State(state): State<AdminState>) -> Json<Value> {
 }
 
 /// `POST /config/reload`
-pub(super) async fn reload(State(state): State<AdminState>) -> Result<Json<Value>, Problem> {
-    (state.reload_config)().await.map(Json).map_err(|problems| Problem::from_problems(&problems))
+pub(super) async fn reload(
+    State(state): State<AdminState>,
+    By(actor): By,
+) -> Result<Json<Value>, Problem> {
+    let revision = |shown: &Value| Some(json!({ "revision": shown["revision"] }));
+    let before = revision(&(state.show_config)());
+    let loaded = (state.reload_config)().await;
+    let shown = loaded.map_err(|problems| Problem::from_problems(&problems))?;
+    let event = Event {
+        action: "config.reload",
+        resource: "config".to_owned(),
+        before,
+        after: revision(&shown),
+    };
+    state.callers.audit().note(&actor, event, state.clock.unix_ms());
+    Ok(Json(shown))
 }

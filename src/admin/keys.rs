@@ -1,5 +1,7 @@
 //! `/admin/v1/keys`: callers' keys.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -7,31 +9,41 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ETAG, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use super::actor::By;
 use super::problem::Problem;
+use super::terms::{self, TermsView};
 use super::{AdminState, PREFIX, page};
-use crate::callers::{KeyChange, KeyRecord, SecretKey};
+use crate::callers::{KeyChange, KeyRecord, SecretKey, TermsChange, present};
 use crate::clock::rfc3339;
-use crate::units::Priority;
+use crate::ids::TeamId;
+use crate::quota::LimitSettings;
+use crate::units::{HumanDuration, Priority};
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewKey {
-    name: String,
-    #[serde(default)]
-    priority: Priority,
-    /// Later versions limit callers. Taking limits now and not applying them would be a lie.
-    #[serde(default)]
-    limits: Map<String, Value>,
+/// What a key shall be, or shall be different about one. `null` takes away what can be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KeyBody {
+    name: Option<String>,
+    priority: Option<Priority>,
+    #[serde(deserialize_with = "present")]
+    team: Option<Option<TeamId>>,
+    limits: Option<LimitSettings>,
+    #[serde(deserialize_with = "present")]
+    routes: Option<Option<Vec<String>>>,
+    #[serde(deserialize_with = "present")]
+    models: Option<Option<Vec<String>>>,
+    tags: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "present")]
+    expires_at: Option<Option<String>>,
+    revoked: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChangedKey {
-    name: Option<String>,
-    priority: Option<Priority>,
-    revoked: Option<bool>,
+struct Rotation {
+    #[serde(default = "one_day")]
+    overlap: HumanDuration,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,28 +69,49 @@ struct KeyView {
     name: String,
     hint: String,
     priority: Priority,
+    team: Option<String>,
+    #[serde(flatten)]
+    terms: TermsView,
     created_at: String,
+    expires_at: Option<String>,
+    /// Until when the secret before the last rotation is valid, or was.
+    previous_valid_until: Option<String>,
     revoked_at: Option<String>,
 }
 
 /// `POST /keys`
 pub(super) async fn create(
     State(state): State<AdminState>,
+    By(actor): By,
     body: Body,
 ) -> Result<Response, Problem> {
-    let new: NewKey = page::body(body).await?;
-    if !new.limits.is_empty() {
-        let detail = "limits: not supported by this version; leave them out";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", detail));
+    let body: KeyBody = page::body(body).await?;
+    if body.revoked.is_some() {
+        return Err(Problem::invalid("revoked: a key is made valid"));
     }
-    let now_ms = state.clock.unix_ms();
-    let (record, secret) = state.callers.create(&new.name, new.priority, now_ms).await?;
+    let change = body.change()?;
+    let (record, secret) = state.callers.create_as(&change, &actor, state.clock.unix_ms()).await?;
     let location = format!("{PREFIX}/keys/{}", record.id);
     let mut response = one(StatusCode::CREATED, &record, Some(&secret));
     if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
+}
+
+/// `POST /keys/{id}/rotate`: a new secret, and for a while the old one as well.
+pub(super) async fn rotate(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    By(actor): By,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Rotation { overlap } = page::body(body).await?;
+    let version = page::if_match(&headers)?;
+    let now_ms = state.clock.unix_ms();
+    let (record, secret) = state.callers.rotate(&id, overlap.0, version, &actor, now_ms).await?;
+    Ok(one(StatusCode::OK, &record, Some(&secret)))
 }
 
 /// `GET /keys`
@@ -107,18 +140,14 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(state): State<AdminState>,
     Path(id): Path<String>,
+    By(actor): By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let changed: ChangedKey = page::body(body).await?;
-    if changed.revoked == Some(false) {
-        let detail = "revoked: a key cannot be made valid again; make a new one";
-        return Err(Problem::invalid(detail));
-    }
-    let ChangedKey { name, priority, revoked } = changed;
-    let change = KeyChange { name, priority, revoke: revoked.is_some() };
+    let change = page::body::<KeyBody>(body).await?.change()?;
     let version = page::if_match(&headers)?;
-    let record = state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
+    let now_ms = state.clock.unix_ms();
+    let record = state.callers.change(&id, &change, version, &actor, now_ms).await?;
     Ok(one(StatusCode::OK, &record, None))
 }
 
@@ -126,12 +155,17 @@ pub(super) async fn change(
 pub(super) async fn revoke(
     State(state): State<AdminState>,
     Path(id): Path<String>,
+    By(actor): By,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let change = KeyChange { revoke: true, ..KeyChange::default() };
     let version = page::if_match(&headers)?;
-    state.callers.change(&id, &change, version, state.clock.unix_ms()).await?;
+    state.callers.change(&id, &change, version, &actor, state.clock.unix_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn one_day() -> HumanDuration {
+    HumanDuration::secs(86_400)
 }
 
 fn one(status: StatusCode, record: &KeyRecord, secret: Option<&SecretKey>) -> Response {
@@ -140,6 +174,26 @@ fn one(status: StatusCode, record: &KeyRecord, secret: Option<&SecretKey>) -> Re
         response.headers_mut().insert(ETAG, tag);
     }
     response
+}
+
+// === impl KeyBody ===
+
+impl KeyBody {
+    fn change(self) -> Result<KeyChange, Problem> {
+        if self.revoked == Some(false) {
+            let detail = "revoked: a key cannot be made valid again; make a new one";
+            return Err(Problem::invalid(detail));
+        }
+        let Self { name, priority, team, limits, routes, models, tags, expires_at, revoked } = self;
+        Ok(KeyChange {
+            name,
+            priority,
+            team,
+            terms: TermsChange { limits, routes, models, tags },
+            expires_at_ms: terms::moment("expires_at", expires_at)?,
+            revoke: revoked.is_some(),
+        })
+    }
 }
 
 // === impl KeyView ===
@@ -152,7 +206,11 @@ impl KeyView {
             name: record.name.clone(),
             hint: record.hint.clone(),
             priority: record.priority,
+            team: record.team.as_ref().map(ToString::to_string),
+            terms: TermsView::of(&record.terms),
             created_at: rfc3339(record.created_at_ms),
+            expires_at: record.expires_at_ms.map(rfc3339),
+            previous_valid_until: record.previous_until_ms.map(rfc3339),
             revoked_at: record.revoked_at_ms.map(rfc3339),
         }
     }

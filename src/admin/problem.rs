@@ -79,6 +79,12 @@ impl From<KeyError> for Problem {
         let detail = error.to_string();
         match error {
             KeyError::Unknown { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_key", detail),
+            KeyError::UnknownTeam { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_team", detail)
+            }
+            KeyError::TeamInUse { .. } => Self::new(StatusCode::CONFLICT, "team_in_use", detail),
+            KeyError::Revoked => Self::new(StatusCode::CONFLICT, "key_revoked", detail),
+            KeyError::Terms(_) => Self::invalid(detail),
             KeyError::Changed { .. } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail)
             }

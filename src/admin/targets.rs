@@ -10,9 +10,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ETAG, HeaderValue};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
+use serde_json::json;
 
+use super::actor::By;
 use super::problem::Problem;
 use super::{AdminState, page};
+use crate::audit::Event;
 use crate::catalog::Feature;
 use crate::clock::Instant;
 use crate::config::{Route, Snapshot, Target};
@@ -82,6 +85,7 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(state): State<AdminState>,
     Path(id): Path<String>,
+    By(actor): By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -90,10 +94,17 @@ pub(super) async fn change(
     let snapshot = state.snapshot.load();
     let live = live(&state, &snapshot, &id)?;
     match live.set_drained(drained, version) {
-        Ok(true) if drained => {
-            tracing::warn!(target.id = %live.id, "target drained by the admin API");
+        Ok(true) => {
+            let word = if drained { "drained" } else { "restored" };
+            tracing::warn!(target.id = %live.id, "target {word} by the admin API");
+            let event = Event {
+                action: "target.change",
+                resource: format!("targets/{}", live.id),
+                before: Some(json!({ "drained": !drained })),
+                after: Some(json!({ "drained": drained })),
+            };
+            state.callers.audit().note(&actor, event, state.clock.unix_ms());
         }
-        Ok(true) => tracing::warn!(target.id = %live.id, "target restored by the admin API"),
         Ok(false) => {}
         Err(_) => {
             let detail = format!("target `{id}` was changed meanwhile; read it again");

@@ -25,6 +25,7 @@ mod keys;
 mod openapi;
 mod requests;
 mod targets;
+mod teams;
 
 const NOW: u64 = 1_700_049_600_000;
 const ADMIN: &str = "the-admin-key";
@@ -196,12 +197,12 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
     let admin = Admin::new().await;
     let id = admin.call("POST", "/keys", r#"{"name": "web"}"#).await.body["id"].clone();
     let path = format!("/keys/{}", id.as_str().unwrap());
-    let limits = r#"{"name": "web", "limits": {"requests_per_minute": 60}}"#;
+    let limits = r#"{"name": "web", "limits": {"requests_per_week": 60}}"#;
     let large = format!(r#"{{"name": "{}"}}"#, "x".repeat(100_000));
     let cases = [
-        ("POST", "/keys", limits, "422 unsupported", "limits: not supported by this version"),
+        ("POST", "/keys", limits, "400 invalid_request", "unknown field `requests_per_week`"),
         ("POST", "/keys", "{", "400 invalid_request", "line 1 column"),
-        ("POST", "/keys", "{}", "400 invalid_request", "missing field `name`"),
+        ("POST", "/keys", "{}", "400 invalid_request", "name: the name must not be empty"),
         ("POST", "/keys", r#"{"name": 3}"#, "400 invalid_request", "expected a string"),
         ("POST", "/keys", r#"{"name": " "}"#, "400 invalid_request", "must not be empty"),
         ("POST", "/keys", r#"{"name":"a","nam":1}"#, "400 invalid_request", "unknown field `nam`"),

@@ -101,7 +101,8 @@ async fn serve(
         caller,
         snapshot,
     };
-    account.on_call(&call, wishes.tags);
+    let tags = call.caller.tagged(wishes.tags);
+    account.on_call(&call, tags);
     answer(&edge, call, account).await
 }
 

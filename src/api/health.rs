@@ -52,6 +52,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         || journal.degraded
         || journal.dropped > 0
         || callers.behind
+        || callers.unaudited > 0
         || !problems.is_empty()
         || !down.is_empty();
     let status = match (draining, degraded) {

@@ -15,11 +15,13 @@ use crate::dispatch::Served;
 /// `GET /v1/models`: routes first, then every model of every enabled provider.
 pub(super) async fn list(State(edge): State<Edge>, request: Request) -> Response {
     let dialect = caller::dialect_of(&request);
-    if let Err(rejection) = caller::authenticate(&edge, request.headers()) {
-        return ApiError::new(rejection, dialect).into_response();
-    }
+    let caller = match caller::authenticate(&edge, request.headers()) {
+        Ok(caller) => caller,
+        Err(rejection) => return ApiError::new(rejection, dialect).into_response(),
+    };
     let snapshot = edge.gateway.snapshot();
-    let models: Vec<Value> = snapshot.models().map(|model| view(model, dialect)).collect();
+    let models: Vec<Value> =
+        snapshot.models_for(&caller).map(|model| view(model, dialect)).collect();
     let body = if dialect == Dialect::Anthropic {
         let id = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
         json!({
@@ -38,12 +40,13 @@ pub(super) async fn one(
     request: Request,
 ) -> Response {
     let dialect = caller::dialect_of(&request);
-    if let Err(rejection) = caller::authenticate(&edge, request.headers()) {
-        return ApiError::new(rejection, dialect).into_response();
-    }
+    let caller = match caller::authenticate(&edge, request.headers()) {
+        Ok(caller) => caller,
+        Err(rejection) => return ApiError::new(rejection, dialect).into_response(),
+    };
     let snapshot = edge.gateway.snapshot();
-    let listed = snapshot.models().find(|model| model.id == id);
-    match (listed, snapshot.resolve(&id)) {
+    let listed = snapshot.models_for(&caller).find(|model| model.id == id);
+    match (listed, snapshot.resolve_for(&caller, &id)) {
         (Some(model), _) => ok(&view(model, dialect)),
         // A bare name, or a model that its provider serves without listing it.
         (None, Ok(route)) => {

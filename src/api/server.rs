@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::control::peer;
 use crate::control::tasks::Tasks;
 use crate::dispatch::Expiry;
 use crate::telemetry::Metrics;
@@ -96,9 +97,9 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     let connection = self.connection(socket, closing.clone());
-                    tasks.spawn(connection);
+                    tasks.spawn(peer::within(peer.ip(), connection));
                 }
                 // Out of file descriptors: the ones in use will be given back, and until then
                 // trying at once would only burn the processor.

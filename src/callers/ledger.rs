@@ -1,13 +1,19 @@
-//! Keys in the store: making, listing, changing and revoking them, and reading them back into the
-//! table of the request path.
+//! Keys in the store: making, listing, changing, rotating and revoking them, and reading them back
+//! for the table of the request path.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::key::random_base62;
-use super::{Caller, Callers, KeyHash, SecretKey};
-use crate::ids::CallerId;
+use super::row::{self, count, int};
+use super::teams::{StoredTeam, read_teams};
+use super::{Callers, KeyHash, SecretKey, Terms, TermsChange};
+use crate::audit::{self, Actor, Event};
+use crate::ids::{CallerId, TeamId};
 use crate::store::{self, StoreError};
 use crate::units::Priority;
 
@@ -22,10 +28,18 @@ pub struct KeyRecord {
     pub hint: String,
     /// The best priority of its requests, and that of requests that ask for none.
     pub priority: Priority,
+    /// The team it belongs to.
+    pub team: Option<TeamId>,
+    /// What it may do.
+    pub terms: Terms,
     /// Counts its changes, from 1.
     pub version: u64,
     /// When it was made, in milliseconds since 1970.
     pub created_at_ms: u64,
+    /// From when on it is not valid.
+    pub expires_at_ms: Option<u64>,
+    /// Until when the secret before the last rotation is valid.
+    pub previous_until_ms: Option<u64>,
     /// When it was revoked, if it was.
     pub revoked_at_ms: Option<u64>,
 }
@@ -34,24 +48,35 @@ pub struct KeyRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredKey {
     pub(super) hash: KeyHash,
+    pub(super) previous: Option<KeyHash>,
     pub(super) id: CallerId,
     pub(super) name: String,
     pub(super) priority: Priority,
+    pub(super) team: Option<TeamId>,
+    pub(super) terms: Terms,
+    pub(super) expires_at_ms: Option<u64>,
+    pub(super) previous_until_ms: Option<u64>,
     pub(super) revoked_at_ms: Option<u64>,
 }
 
-/// What shall be different about a key.
+/// What a key shall be, or shall be different about one. What is not said stays, or is as usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyChange {
-    /// Its new name.
+    /// Its name.
     pub name: Option<String>,
-    /// Its new priority.
+    /// Its priority.
     pub priority: Option<Priority>,
+    /// Its team; `Some(None)` takes it out.
+    pub team: Option<Option<TeamId>>,
+    /// What it may do.
+    pub terms: TermsChange,
+    /// From when on it is not valid, in milliseconds since 1970; `Some(None)`: always valid.
+    pub expires_at_ms: Option<Option<u64>>,
     /// Whether it is no longer valid. Revoking it again changes nothing.
     pub revoke: bool,
 }
 
-/// Why a key could not be made or changed.
+/// Why a key or a team could not be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// No key has this id.
@@ -60,15 +85,33 @@ pub enum KeyError {
         /// What was asked for.
         id: String,
     },
+    /// No team has this id.
+    #[error("no team has the id `{id}`")]
+    UnknownTeam {
+        /// What was asked for.
+        id: String,
+    },
     /// Somebody else changed it meanwhile.
-    #[error("the key was changed meanwhile: its version is {version}")]
+    #[error("it was changed meanwhile: its version is {version}")]
     Changed {
         /// Its version now.
         version: u64,
     },
+    /// Keys belong to the team.
+    #[error("{keys} valid keys belong to the team; revoke them or take them out first")]
+    TeamInUse {
+        /// How many.
+        keys: u64,
+    },
+    /// A revoked key has no secret to rotate.
+    #[error("the key was revoked; make a new one")]
+    Revoked,
     /// The name is no name.
     #[error("{0}")]
     Name(&'static str),
+    /// Limits, names, tags or times make no sense.
+    #[error("{0}")]
+    Terms(String),
     /// The store failed.
     #[error("the store of API keys cannot be reached: {}", .0.chain())]
     Store(#[from] StoreError),
@@ -77,55 +120,77 @@ pub enum KeyError {
 /// The longest name of a key.
 const MAX_NAME_CHARS: usize = 100;
 /// 12 characters of 62 tell 10^21 keys apart.
-const ID_CHARS: usize = 12;
+pub(super) const ID_CHARS: usize = 12;
 /// What counts the changes of callers.
 const REVISION: &str = "callers";
+/// The longest time for which two secrets of a key are valid.
+const MAX_OVERLAP: Duration = Duration::from_secs(30 * 86_400);
+/// Every column that a [`KeyRecord`] is read from.
+macro_rules! columns {
+    () => {
+        "id, name, hint, priority, team, terms, version, created_at_ms, expires_at_ms, \
+         previous_until_ms, revoked_at_ms"
+    };
+}
 
 // === impl Callers ===
 
 impl Callers {
-    /// Makes a key. The secret is returned this once and is not kept.
+    /// Makes a key with nothing but a name and a priority, as the program itself does.
     ///
     /// # Errors
     ///
-    /// [`KeyError::Name`] or [`KeyError::Store`].
+    /// As [`Callers::create_as`].
     pub async fn create(
         &self,
         name: &str,
         priority: Priority,
         now_ms: u64,
     ) -> Result<(KeyRecord, SecretKey), KeyError> {
+        let priority = Some(priority);
+        let change = KeyChange { name: Some(name.to_owned()), priority, ..KeyChange::default() };
+        self.create_as(&change, &Actor::gateway(), now_ms).await
+    }
+
+    /// Makes a key. The secret is returned this once and is not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Name`], [`KeyError::Terms`], [`KeyError::UnknownTeam`] or [`KeyError::Store`].
+    pub async fn create_as(
+        &self,
+        new: &KeyChange,
+        by: &Actor,
+        now_ms: u64,
+    ) -> Result<(KeyRecord, SecretKey), KeyError> {
         let secret = SecretKey::generate();
-        let record = KeyRecord {
-            id: CallerId::new(format!("key_{}", random_base62(ID_CHARS))),
-            name: checked_name(name)?.to_owned(),
-            hint: secret.hint(),
-            priority,
-            version: 1,
-            created_at_ms: now_ms,
-            revoked_at_ms: None,
-        };
+        let record = KeyRecord::new(new, &secret, now_ms)?;
         let failed = StoreError::query("store the key");
         let kind = self.shared.store.kind();
         let mut connection = self.shared.store.writer().await?;
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
+        hold_team(&mut transaction, record.team.as_ref()).await?;
         sqlx::query(
-            "INSERT INTO keys (id, name, hash, hint, priority, version, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, 1, $6)",
+            "INSERT INTO keys (id, name, hash, hint, priority, team, terms, version,
+             created_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9)",
         )
         .bind(record.id.as_str())
         .bind(&record.name)
         .bind(secret.hash().as_bytes())
         .bind(&record.hint)
-        .bind(i64::from(priority.level()))
-        .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
+        .bind(i64::from(record.priority.level()))
+        .bind(record.team.as_ref().map(TeamId::as_str))
+        .bind(row::terms_json(&record.terms))
+        .bind(int(now_ms))
+        .bind(record.expires_at_ms.map(int))
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
+        let event = record.event("key.create", None);
+        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
         count_change(&mut transaction).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
-        self.shared.changed_here.notify_one();
-        self.load_table(&mut connection).await?;
+        self.on_changed(&mut connection).await;
         Ok((record, secret))
     }
 
@@ -146,10 +211,12 @@ impl Callers {
                 .map_err(&failed)?
                 .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?,
         };
-        let rows = sqlx::query(
-            "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
-             WHERE (created_at_ms, id) < ($1, $2) ORDER BY created_at_ms DESC, id DESC LIMIT $3",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE (created_at_ms, id) < ($1, $2)
+             ORDER BY created_at_ms DESC, id DESC LIMIT $3",
+        ))
         .bind(place)
         .bind(after.unwrap_or_default())
         .bind(i64::from(limit))
@@ -181,6 +248,7 @@ impl Callers {
         id: &str,
         change: &KeyChange,
         if_version: Option<u64>,
+        by: &Actor,
         now_ms: u64,
     ) -> Result<KeyRecord, KeyError> {
         let failed = StoreError::query("change the key");
@@ -188,42 +256,112 @@ impl Callers {
         let mut connection = self.shared.store.writer().await?;
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_record(&mut transaction, id).await?;
-        if if_version.is_some_and(|version| version != old.version) {
-            return Err(KeyError::Changed { version: old.version });
-        }
+        old.expect_version(if_version)?;
         let new = old.changed(change, now_ms)?;
         if new == old {
             return Ok(old);
         }
-        let update = "UPDATE keys SET name = $1, priority = $2, version = $3, revoked_at_ms = $4 WHERE id = $5";
-        sqlx::query(update)
-            .bind(&new.name)
-            .bind(i64::from(new.priority.level()))
-            .bind(i64::try_from(new.version).unwrap_or(i64::MAX))
-            .bind(new.revoked_at_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)))
-            .bind(id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
+        if new.team != old.team {
+            hold_team(&mut transaction, new.team.as_ref()).await?;
+        }
+        let changed = sqlx::query(
+            "UPDATE keys SET name = $1, priority = $2, team = $3, terms = $4, version = $5,
+             expires_at_ms = $6, revoked_at_ms = $7 WHERE id = $8 AND version = $9",
+        )
+        .bind(&new.name)
+        .bind(i64::from(new.priority.level()))
+        .bind(new.team.as_ref().map(TeamId::as_str))
+        .bind(row::terms_json(&new.terms))
+        .bind(int(new.version))
+        .bind(new.expires_at_ms.map(int))
+        .bind(new.revoked_at_ms.map(int))
+        .bind(id)
+        .bind(int(old.version))
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        expect_one(changed.rows_affected(), &old)?;
+        let action = if change.revoke { "key.revoke" } else { "key.change" };
+        let event = new.event(action, Some(&old));
+        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
         count_change(&mut transaction).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
-        self.shared.changed_here.notify_one();
-        self.load_table(&mut connection).await?;
+        self.on_changed(&mut connection).await;
         Ok(new)
+    }
+
+    /// Gives a key a new secret. The old one stays valid for `overlap`, at most 30 days; one that
+    /// was old already ends now.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Revoked`], [`KeyError::Terms`] where `overlap` is too long; as
+    /// [`Callers::change`].
+    pub async fn rotate(
+        &self,
+        id: &str,
+        overlap: Duration,
+        if_version: Option<u64>,
+        by: &Actor,
+        now_ms: u64,
+    ) -> Result<(KeyRecord, SecretKey), KeyError> {
+        if overlap > MAX_OVERLAP {
+            return Err(KeyError::Terms("overlap: must be at most 30d".to_owned()));
+        }
+        let failed = StoreError::query("rotate the key");
+        let kind = self.shared.store.kind();
+        let mut connection = self.shared.store.writer().await?;
+        let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
+        let old = find_record(&mut transaction, id).await?;
+        old.expect_version(if_version)?;
+        if old.revoked_at_ms.is_some() {
+            return Err(KeyError::Revoked);
+        }
+        let secret = SecretKey::generate();
+        let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
+        let new = KeyRecord {
+            hint: secret.hint(),
+            version: old.version + 1,
+            previous_until_ms: Some(now_ms.saturating_add(overlap_ms)),
+            ..old.clone()
+        };
+        let changed = sqlx::query(
+            "UPDATE keys SET previous_hash = hash, hash = $1, hint = $2, previous_until_ms = $3,
+             version = $4 WHERE id = $5 AND version = $6",
+        )
+        .bind(secret.hash().as_bytes())
+        .bind(&new.hint)
+        .bind(new.previous_until_ms.map(int))
+        .bind(int(new.version))
+        .bind(id)
+        .bind(int(old.version))
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        expect_one(changed.rows_affected(), &old)?;
+        let event = new.event("key.rotate", Some(&old));
+        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
+        count_change(&mut transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        self.on_changed(&mut connection).await;
+        Ok((new, secret))
     }
 }
 
 /// Reads all that the request path needs, and how many changes that has seen.
 pub(super) async fn read_all(
     connection: &mut AnyConnection,
-) -> Result<(i64, Vec<StoredKey>), sqlx::Error> {
+) -> Result<(i64, Vec<StoredKey>, Vec<StoredTeam>), sqlx::Error> {
     // First the count: what is changed meanwhile is read again, never missed.
     let revision = read_revision(connection).await?;
-    let rows = sqlx::query("SELECT id, name, hash, priority, revoked_at_ms FROM keys")
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT id, name, hash, previous_hash, priority, team, terms, expires_at_ms,
+         previous_until_ms, revoked_at_ms FROM keys",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let keys = rows.iter().map(StoredKey::read).collect::<Result<Vec<_>, _>>()?;
-    Ok((revision, keys.into_iter().flatten().collect()))
+    Ok((revision, keys.into_iter().flatten().collect(), read_teams(connection).await?))
 }
 
 /// How many changes of callers the store has seen.
@@ -233,32 +371,40 @@ pub(super) async fn read_revision(connection: &mut AnyConnection) -> Result<i64,
 }
 
 /// Tells all nodes, with the transaction, that something about callers is different.
-async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let count = "INSERT INTO revisions (name, revision) VALUES ($1, 1)
                  ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1";
     sqlx::query(count).bind(REVISION).execute(connection).await.map(drop)
 }
 
+/// Makes sure that a team is there, and stays until the transaction ends.
+async fn hold_team(connection: &mut AnyConnection, team: Option<&TeamId>) -> Result<(), KeyError> {
+    let Some(team) = team else { return Ok(()) };
+    let hold = "UPDATE teams SET version = version WHERE id = $1 AND deleted_at_ms IS NULL";
+    let held = sqlx::query(hold).bind(team.as_str()).execute(connection).await;
+    match held.map_err(StoreError::query("read the team"))?.rows_affected() {
+        0 => Err(KeyError::UnknownTeam { id: team.to_string() }),
+        _ => Ok(()),
+    }
+}
+
 async fn find_record(connection: &mut AnyConnection, id: &str) -> Result<KeyRecord, KeyError> {
     let failed = StoreError::query("read the key");
-    let row = sqlx::query(
-        "SELECT id, name, hint, priority, version, created_at_ms, revoked_at_ms FROM keys
-         WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await
-    .map_err(&failed)?
-    .ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?;
+    let select = sqlx::query(concat!("SELECT ", columns!(), " FROM keys WHERE id = $1"));
+    let row = select.bind(id).fetch_optional(connection).await.map_err(&failed)?;
+    let row = row.ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?;
     Ok(KeyRecord::read(&row).map_err(failed)?)
 }
 
-fn priority(row: &AnyRow) -> Result<Priority, sqlx::Error> {
-    let level: i64 = row.try_get("priority")?;
-    Priority::try_from(level.unsigned_abs()).map_err(|error| sqlx::Error::Decode(error.into()))
+/// Another node's change between reading and writing leaves nothing to update.
+fn expect_one(rows: u64, old: &KeyRecord) -> Result<(), KeyError> {
+    match rows {
+        0 => Err(KeyError::Changed { version: old.version + 1 }),
+        _ => Ok(()),
+    }
 }
 
-fn checked_name(name: &str) -> Result<&str, KeyError> {
+pub(super) fn checked_name(name: &str) -> Result<&str, KeyError> {
     let name = name.trim();
     if name.is_empty() {
         return Err(KeyError::Name("the name must not be empty"));
@@ -275,44 +421,74 @@ fn checked_name(name: &str) -> Result<&str, KeyError> {
 // === impl StoredKey ===
 
 impl StoredKey {
-    /// `None` where the hash is damaged, so that one such row does not lock everybody out.
+    /// `None` where the row is damaged, so that one such does not lock everybody out.
     fn read(row: &AnyRow) -> Result<Option<Self>, sqlx::Error> {
-        let Some(hash) = KeyHash::from_bytes(row.try_get::<&[u8], _>("hash")?) else {
+        let id = CallerId::new(row.try_get::<&str, _>("id")?);
+        let (Some(hash), Ok(terms)) = (row::hash(row, "hash")?, row::terms(row)) else {
+            tracing::error!(key = %id, "the stored key is damaged and is not valid");
             return Ok(None);
         };
-        let revoked_at_ms: Option<i64> = row.try_get("revoked_at_ms")?;
+        let team: Option<String> = row.try_get("team")?;
         Ok(Some(Self {
             hash,
-            id: CallerId::new(row.try_get::<&str, _>("id")?),
+            previous: row::hash(row, "previous_hash")?,
+            id,
             name: row.try_get("name")?,
-            priority: priority(row)?,
-            revoked_at_ms: revoked_at_ms.map(|ms| ms.max(0).unsigned_abs()),
+            priority: row::priority(row)?,
+            team: team.map(TeamId::new),
+            terms,
+            expires_at_ms: row::time(row, "expires_at_ms")?,
+            previous_until_ms: row::time(row, "previous_until_ms")?,
+            revoked_at_ms: row::time(row, "revoked_at_ms")?,
         }))
-    }
-
-    /// Who calls with it.
-    pub(super) fn caller(&self) -> Caller {
-        let Self { id, name, priority, .. } = self;
-        let (id, name) = (id.clone(), name.clone());
-        Caller { id, name, priority: *priority, best_priority: *priority }
     }
 }
 
 // === impl KeyRecord ===
 
 impl KeyRecord {
+    fn new(new: &KeyChange, secret: &SecretKey, now_ms: u64) -> Result<Self, KeyError> {
+        let plain = Self {
+            id: CallerId::new(format!("key_{}", random_base62(ID_CHARS))),
+            name: String::new(),
+            hint: secret.hint(),
+            priority: Priority::default(),
+            team: None,
+            terms: Terms::default(),
+            version: 0,
+            created_at_ms: now_ms,
+            expires_at_ms: None,
+            previous_until_ms: None,
+            revoked_at_ms: None,
+        };
+        checked_name(new.name.as_deref().unwrap_or_default())?;
+        plain.changed(new, now_ms)
+    }
+
     fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        let count = |number: i64| number.max(0).unsigned_abs();
-        let revoked_at_ms: Option<i64> = row.try_get("revoked_at_ms")?;
+        let team: Option<String> = row.try_get("team")?;
         Ok(Self {
             id: CallerId::new(row.try_get::<&str, _>("id")?),
             name: row.try_get("name")?,
             hint: row.try_get("hint")?,
-            priority: priority(row)?,
+            priority: row::priority(row)?,
+            team: team.map(TeamId::new),
+            terms: row::terms(row)?,
             version: count(row.try_get("version")?),
             created_at_ms: count(row.try_get("created_at_ms")?),
-            revoked_at_ms: revoked_at_ms.map(count),
+            expires_at_ms: row::time(row, "expires_at_ms")?,
+            previous_until_ms: row::time(row, "previous_until_ms")?,
+            revoked_at_ms: row::time(row, "revoked_at_ms")?,
         })
+    }
+
+    fn expect_version(&self, version: Option<u64>) -> Result<(), KeyError> {
+        match version {
+            Some(version) if version != self.version => {
+                Err(KeyError::Changed { version: self.version })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What it becomes; the same where the change changes nothing.
@@ -324,6 +500,16 @@ impl KeyRecord {
         if let Some(priority) = change.priority {
             new.priority = priority;
         }
+        if let Some(team) = &change.team {
+            new.team = team.clone();
+        }
+        new.terms = self.terms.changed(&change.terms)?;
+        if let Some(expires_at_ms) = change.expires_at_ms {
+            if expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                return Err(KeyError::Terms("expires_at: must be in the future".to_owned()));
+            }
+            new.expires_at_ms = expires_at_ms;
+        }
         if change.revoke {
             new.revoked_at_ms = self.revoked_at_ms.or(Some(now_ms));
         }
@@ -331,5 +517,29 @@ impl KeyRecord {
             new.version += 1;
         }
         Ok(new)
+    }
+
+    /// What it is, for the audit log: no hash, and of the secret only the hint.
+    fn audited(&self) -> Value {
+        json!({
+            "name": self.name,
+            "hint": self.hint,
+            "priority": self.priority,
+            "team": self.team,
+            "terms": self.terms,
+            "version": self.version,
+            "expires_at_ms": self.expires_at_ms,
+            "previous_until_ms": self.previous_until_ms,
+            "revoked_at_ms": self.revoked_at_ms,
+        })
+    }
+
+    fn event(&self, action: &'static str, old: Option<&Self>) -> Event {
+        Event {
+            action,
+            resource: format!("keys/{}", self.id),
+            before: old.map(Self::audited),
+            after: Some(self.audited()),
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct CallersHealth {
     pub behind: bool,
     /// What is wrong, while `behind`.
     pub last_error: Option<String>,
+    /// Changes by operators that are in no audit log, because the store was away for too long.
+    pub unaudited: u64,
 }
 
 /// Where callers were read.
@@ -128,10 +130,18 @@ impl Callers {
         let trouble = self.shared.trouble.load();
         let (keys, source, read_at_ms) =
             table.as_deref().map_or((0, CallersSource::Nothing, 0), |table| {
-                (table.by_hash.len(), table.source, table.read_at_ms)
+                (table.valid_keys(), table.source, table.read_at_ms)
             });
         let last_error = trouble.as_deref().cloned();
-        CallersHealth { keys, source, read_at_ms, behind: last_error.is_some(), last_error }
+        let unaudited = self.shared.audit.dropped();
+        CallersHealth {
+            keys,
+            source,
+            read_at_ms,
+            behind: last_error.is_some(),
+            last_error,
+            unaudited,
+        }
     }
 
     /// Asks a store that others change whether they did, on a connection of its own: operators who
@@ -189,7 +199,8 @@ impl Callers {
                     "the store is away: callers are taken from the snapshot"
                 );
                 let source = CallersSource::Snapshot;
-                let table = CallerTable::new(saved.keys, -1, saved.read_at_ms, source);
+                let table =
+                    CallerTable::new((saved.keys, saved.teams), -1, saved.read_at_ms, source);
                 self.shared.table.store(Some(Arc::new(table)));
                 if !self.shared.admin_is_given {
                     self.shared.admin.store(saved.admin.map(Arc::new));
@@ -213,13 +224,25 @@ impl Callers {
         let admin = self.shared.admin.load_full().map(|admin| *admin);
         let admin = admin.filter(|_| !self.shared.admin_is_given);
         let store = self.shared.store.url().to_string();
-        let content = Saved::new(store, table.read_at_ms, admin, table.keys.clone());
+        let content =
+            Saved::new(store, table.read_at_ms, admin, (table.keys.clone(), table.teams.clone()));
         match file.write(&content) {
             Ok(()) => *saved = Some(table.revision),
             Err(error) => {
                 let path = file.path().display();
                 tracing::error!(%error, %path, "the snapshot of callers cannot be written");
             }
+        }
+    }
+
+    /// Tells other nodes that callers were changed here, and this one's request path. The change is
+    /// made, whatever becomes of this: where the store goes away at this very moment, the loop reads
+    /// it later.
+    pub(super) async fn on_changed(&self, connection: &mut AnyConnection) {
+        self.shared.changed_here.notify_one();
+        if let Err(error) = self.load_table(connection).await {
+            tracing::error!(error = %error.chain(), "a change of callers is not read back yet");
+            self.reload();
         }
     }
 
@@ -232,8 +255,8 @@ impl Callers {
         let _one = self.shared.changing.acquire().await;
         let read_at_ms = self.shared.clock.unix_ms();
         let failed = StoreError::query("read the keys");
-        let (revision, keys) = ledger::read_all(connection).await.map_err(failed)?;
-        let table = CallerTable::new(keys, revision, read_at_ms, CallersSource::Store);
+        let (revision, keys, teams) = ledger::read_all(connection).await.map_err(failed)?;
+        let table = CallerTable::new((keys, teams), revision, read_at_ms, CallersSource::Store);
         self.shared.table.store(Some(Arc::new(table)));
         self.shared.unsaved.notify_one();
         Ok(())

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeyHash, StoredKey};
+use super::{KeyHash, StoredKey, StoredTeam};
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,7 @@ pub(super) struct Saved {
     pub(super) read_at_ms: u64,
     pub(super) admin: Option<KeyHash>,
     pub(super) keys: Vec<StoredKey>,
+    pub(super) teams: Vec<StoredTeam>,
 }
 
 /// Where it is kept.
@@ -40,9 +41,9 @@ impl Saved {
         store: String,
         read_at_ms: u64,
         admin: Option<KeyHash>,
-        keys: Vec<StoredKey>,
+        (keys, teams): (Vec<StoredKey>, Vec<StoredTeam>),
     ) -> Self {
-        Self { format: FORMAT, store, read_at_ms, admin, keys }
+        Self { format: FORMAT, store, read_at_ms, admin, keys, teams }
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
         let file = SnapshotFile::new(folder.path().join("a/b.snapshot"));
         assert_eq!(file.read("sqlite:x").unwrap(), None);
         let hash = KeyHash::of("tg-x");
-        let saved = Saved::new("sqlite:x".to_owned(), 7, Some(hash), Vec::new());
+        let saved = Saved::new("sqlite:x".to_owned(), 7, Some(hash), Default::default());
         file.write(&saved).unwrap();
         file.write(&saved).unwrap();
         assert_eq!(file.read("sqlite:x").unwrap(), Some(saved.clone()));

@@ -4,7 +4,10 @@ use parking_lot::Mutex;
 use sqlx::{Executor, SqlSafeStr};
 
 use super::*;
+use crate::audit::Actor;
 use crate::store::places::places;
+
+mod terms;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -68,7 +71,7 @@ async fn modes_decide_who_may_call() {
             assert_eq!(verdict(&callers, Some(key), mode, is_loopback), right, "{mode:?}");
         }
 
-        callers.change(record.id.as_str(), &revoke(), None, NOW).await.unwrap();
+        callers.change(record.id.as_str(), &revoke(), None, &Actor::gateway(), NOW).await.unwrap();
         assert_eq!(verdict(&callers, Some(key), Keys, true), "401");
         assert_eq!(
             verdict(&callers, None, Auto, true),
@@ -184,20 +187,25 @@ async fn changes_need_the_version_that_was_seen() {
         let id = record.id.as_str();
         let rename = |name: &str| KeyChange { name: Some(name.to_owned()), ..KeyChange::default() };
 
-        let renamed = callers.change(id, &rename("shop"), Some(1), NOW).await.unwrap();
+        let renamed =
+            callers.change(id, &rename("shop"), Some(1), &Actor::gateway(), NOW).await.unwrap();
         assert_eq!((renamed.name.as_str(), renamed.version), ("shop", 2));
-        let stale = callers.change(id, &rename("late"), Some(1), NOW).await.unwrap_err();
+        let stale =
+            callers.change(id, &rename("late"), Some(1), &Actor::gateway(), NOW).await.unwrap_err();
         assert!(matches!(stale, KeyError::Changed { version: 2 }), "{stale:?}");
-        let same = callers.change(id, &rename("shop"), Some(2), NOW).await.unwrap();
+        let same =
+            callers.change(id, &rename("shop"), Some(2), &Actor::gateway(), NOW).await.unwrap();
         assert_eq!(same.version, 2);
 
-        let revoked = callers.change(id, &revoke(), None, NOW + 5).await.unwrap();
+        let revoked =
+            callers.change(id, &revoke(), None, &Actor::gateway(), NOW + 5).await.unwrap();
         assert_eq!(revoked.revoked_at_ms, Some(NOW + 5));
-        let again = callers.change(id, &revoke(), None, NOW + 9).await.unwrap();
+        let again = callers.change(id, &revoke(), None, &Actor::gateway(), NOW + 9).await.unwrap();
         assert_eq!(again, revoked);
         assert_eq!(callers.find(id).await.unwrap(), revoked);
 
-        let unknown = callers.change("key_none", &revoke(), None, NOW).await.unwrap_err();
+        let unknown =
+            callers.change("key_none", &revoke(), None, &Actor::gateway(), NOW).await.unwrap_err();
         assert_eq!(unknown.to_string(), "no key has the id `key_none`");
     }
 }
@@ -222,7 +230,10 @@ async fn no_request_is_more_urgent_than_its_key() {
         }
 
         let change = KeyChange { priority: Some(Priority::HIGHEST), ..KeyChange::default() };
-        let changed = callers.change(record.id.as_str(), &change, None, NOW).await.unwrap();
+        let changed = callers
+            .change(record.id.as_str(), &change, None, &Actor::gateway(), NOW)
+            .await
+            .unwrap();
         assert_eq!((changed.priority, changed.version), (Priority::HIGHEST, 2));
         assert_eq!(callers.find(record.id.as_str()).await.unwrap(), changed);
         assert_eq!(priority_of(key, AuthMode::Keys, Some(0)), 0);

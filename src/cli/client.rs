@@ -176,11 +176,12 @@ impl AdminClient {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {}/admin/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
+             user-agent: tidegate-cli/{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
              {body}",
             self.base_path,
             self.authority,
             self.key,
+            env!("CARGO_PKG_VERSION"),
             body.len(),
         );
         stream.write_all(request.as_bytes())?;

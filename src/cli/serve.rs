@@ -133,6 +133,7 @@ async fn supervise(
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
+    tasks.spawn(callers.audit().clone().run());
     tasks.spawn(reload_keys(callers, current.clone()));
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });

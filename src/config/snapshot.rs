@@ -13,6 +13,7 @@ use super::settings::{
     AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
     TelemetrySettings, TimeoutSettings,
 };
+use crate::callers::Caller;
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
@@ -180,12 +181,48 @@ impl Snapshot {
                 format!("several providers serve `{model}`; ask for {candidates}"),
             ));
         }
+        Err(self.unknown(model, |_| true))
+    }
+
+    /// The same for a caller who may not ask for everything: what it may not ask for does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::resolve`].
+    pub fn resolve_for(&self, caller: &Caller, model: &str) -> Result<Arc<Route>, Rejection> {
+        if caller.may_ask_for_all() {
+            return self.resolve(model);
+        }
+        match self.resolve(model) {
+            Ok(route) if self.is_allowed(caller, route.name.as_str()) => Ok(route),
+            // Several providers may serve it, and the caller may not know them.
+            Ok(_) | Err(_) => Err(self.unknown(model, |name| self.is_allowed(caller, name))),
+        }
+    }
+
+    /// What a caller can ask for, in the order in which it is listed.
+    pub fn models_for<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a ListedModel> {
+        let all = caller.may_ask_for_all();
+        self.models().filter(move |model| all || self.is_allowed(caller, &model.id))
+    }
+
+    fn is_allowed(&self, caller: &Caller, name: &str) -> bool {
+        // Routes come first in the list.
+        let mut routes = self.listed.iter().take_while(|listed| listed.is_route());
+        if routes.any(|route| route.id == name) {
+            caller.may_use_route(name)
+        } else {
+            caller.may_use_model(name)
+        }
+    }
+
+    fn unknown(&self, model: &str, is_shown: impl Fn(&str) -> bool) -> Rejection {
         // A name can be as long as a body; only its start is repeated and compared.
         let model = match model.char_indices().nth(MAX_NAME_CHARS) {
             Some((end, _)) => format!("{}…", model.get(..end).unwrap_or_default()),
             None => model.to_owned(),
         };
-        Err(Rejection::UnknownModel { near: self.near(&model), model })
+        Rejection::UnknownModel { near: self.near(&model, is_shown), model }
     }
 
     /// What an operator should know though it is no problem: a key that switched nothing on.
@@ -233,10 +270,11 @@ impl Snapshot {
     }
 
     /// Up to three names that could have been meant, nearest first.
-    fn near(&self, model: &str) -> Vec<String> {
+    fn near(&self, model: &str, is_shown: impl Fn(&str) -> bool) -> Vec<String> {
         let model = model.to_lowercase();
+        let names = self.by_name.keys().filter(|name| is_shown(name));
         let mut near: Vec<_> =
-            self.by_name.keys().filter_map(|name| Some((distance(&model, name)?, name))).collect();
+            names.filter_map(|name| Some((distance(&model, name)?, name))).collect();
         near.sort();
         near.truncate(3);
         near.into_iter().map(|(_, name)| name.to_string()).collect()

@@ -103,6 +103,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         Rejection::Invalid { .. }
         | Rejection::Unsupported { .. }
         | Rejection::Unauthorized { .. }
+        | Rejection::KeyExpired
         | Rejection::Forbidden { .. }
         | Rejection::UnknownModel { .. }
         | Rejection::UnknownPath { .. }

@@ -71,7 +71,7 @@ pub(super) struct Start {
 impl Plan {
     /// Finds the route and draws the order.
     pub(super) fn new(call: &Call, fleet: &Fleet, now: Instant) -> Result<Self, Rejection> {
-        let route = call.snapshot.resolve(&call.envelope.model)?;
+        let route = call.route()?;
         if !route.tiers.iter().flatten().any(|target| can_serve(&target.model, call.kind)) {
             return Err(wrong_kind(call, &route));
         }

@@ -18,6 +18,14 @@ const ALL: &[(i64, &str, &str)] = &[
     (2, "priority of keys", include_str!("../../migrations/0002_priority_of_keys.sql")),
     (3, "degradation", include_str!("../../migrations/0003_degradation.sql")),
     (4, "revisions", include_str!("../../migrations/0004_revisions.sql")),
+    (5, "teams", include_str!("../../migrations/0005_teams.sql")),
+    (6, "audit", include_str!("../../migrations/0006_audit.sql")),
+];
+
+/// What stands behind a migration's text for one kind alone: triggers have no common words.
+const MORE: &[(i64, Kind, &str)] = &[
+    (6, Kind::Sqlite, include_str!("../../migrations/0006_audit.sqlite.sql")),
+    (6, Kind::Postgres, include_str!("../../migrations/0006_audit.postgres.sql")),
 ];
 
 /// Brings the tables behind `connection` to this version. Several nodes may do so at once: sqlx
@@ -26,7 +34,10 @@ pub(super) async fn run(connection: &mut AnyConnection, kind: Kind) -> Result<()
     let migrations = ALL
         .iter()
         .map(|(version, title, sql)| {
-            let sql = AssertSqlSafe(in_words_of(kind, sql)).into_sql_str();
+            let mut sql = in_words_of(kind, sql);
+            let more = MORE.iter().filter(|more| (more.0, more.1) == (*version, kind));
+            more.for_each(|(_, _, text)| sql.push_str(text));
+            let sql = AssertSqlSafe(sql).into_sql_str();
             Migration::new(*version, Cow::Borrowed(title), MigrationType::Simple, sql, false)
         })
         .collect();

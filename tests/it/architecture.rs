@@ -12,13 +12,15 @@ use crate::support::package;
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
     &["dialect", "catalog", "tokens", "policy", "quota"],
-    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers"],
+    &["telemetry", "config", "upstream", "store", "cluster", "journal", "audit", "callers"],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
 /// Who may use whom inside a layer. Without a circle, as the first test checks.
 const BESIDE: &[(&str, &str)] = &[
+    ("audit", "store"),
+    ("callers", "audit"),
     ("callers", "store"),
     ("catalog", "dialect"),
     ("cli", "admin"),

@@ -8,9 +8,11 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::admin::{self, AdminState};
+use tidegate::audit::AuditFilter;
 use tidegate::callers::{AuthMode, Callers, SecretKey};
 use tidegate::cli::explain::{self, ExplainArgs};
 use tidegate::cli::keys::{self, KeysArgs};
+use tidegate::cli::teams::{self, TeamsArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::config::{Environment, Source, load};
 use tidegate::fleet::Fleet;
@@ -126,7 +128,7 @@ async fn make_list_and_revoke(to: String, callers: Callers) {
     let hint = &secret[secret.len() - 4..];
     let row = listed.lines().nth(1).unwrap();
     assert!(
-        row.starts_with(&format!("{}  web   tg-...{hint}  2         20", caller.id)),
+        row.starts_with(&format!("{}  web   tg-...{hint}  2         -     20", caller.id)),
         "{listed}"
     );
     assert!(row.ends_with("  -"), "{listed}");
@@ -137,7 +139,7 @@ async fn make_list_and_revoke(to: String, callers: Callers) {
     let caller_of_it = callers.authenticate(made["key"].as_str(), AuthMode::Keys, false).unwrap();
     assert_eq!(caller_of_it.priority, Priority::LOWEST);
     let listed = keys(&format!("{to} list")).await.out;
-    assert!(listed.lines().nth(1).unwrap().contains("  4         20"), "{listed}");
+    assert!(listed.lines().nth(1).unwrap().contains("  4         -     20"), "{listed}");
 
     let revoked = keys(&format!("{to} revoke {}", caller.id)).await;
     assert_eq!((revoked.code, revoked.out), (0, format!("{} is revoked\n", caller.id)));
@@ -145,6 +147,78 @@ async fn make_list_and_revoke(to: String, callers: Callers) {
     let list: Value = serde_json::from_str(&keys(&format!("{to} list --json")).await.out).unwrap();
     assert_eq!(list[1]["id"], caller.id.as_str());
     assert!(list[1]["revoked_at"].is_string(), "{list}");
+}
+
+#[derive(Parser)]
+struct TeamsLine {
+    #[command(flatten)]
+    teams: TeamsArgs,
+}
+
+/// Runs `tidegate teams ...` on a thread, as it blocks.
+async fn teams(line: &str) -> Answer {
+    let words: Vec<_> =
+        std::iter::once("teams").chain(line.split(' ')).map(str::to_owned).collect();
+    let run = move || {
+        let line = TeamsLine::try_parse_from(words).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = teams::run(&line.teams, &mut out, &mut err).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Answer { code, out: text(out), err: text(err) }
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn teams_and_what_keys_may_do_are_set_from_a_terminal() {
+    beside_a_gateway(async |to, callers| {
+        let empty = teams(&format!("{to} list")).await;
+        assert_eq!(empty.out, "no teams; `tidegate teams create NAME` makes one\n");
+        let line = "create search --limit usd_per_month=500 --tag team=search --json";
+        let made = teams(&format!("{to} {line}")).await;
+        let team: Value = serde_json::from_str(&made.out).unwrap();
+        assert_eq!(team["limits"], json!({ "usd_per_month": "500" }));
+        let team = team["id"].as_str().unwrap().to_owned();
+        assert!(teams(&format!("{to} list")).await.out.contains(&format!("{team}  search  20")));
+
+        let options = "--limit requests_per_minute=60 --route smart --expires 2090-01-01T00:00:00Z";
+        let made = keys(&format!("{to} create web --team {team} {options} --json")).await;
+        let key: Value = serde_json::from_str(&made.out).unwrap_or_else(|_| panic!("{}", made.err));
+        let secret = key["key"].as_str().unwrap();
+        let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
+        assert_eq!(caller.limits.requests_per_minute, Some(60));
+        assert!(caller.may_use_route("smart") && !caller.may_use_route("cheap"));
+        assert_eq!(caller.tags["team"], "search");
+
+        let id = key["id"].as_str().unwrap();
+        let rotated = keys(&format!("{to} rotate {id} --overlap 2h")).await.out;
+        let fresh = rotated.lines().next().unwrap();
+        assert!(rotated.contains("The one before is valid until 20"), "{rotated}");
+        for secret in [secret, fresh] {
+            callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
+        }
+        let line = format!("{to} update {id} --name shop --no-team --any-model --no-expiry");
+        let updated = keys(&line).await.out;
+        assert!(updated.contains("name: shop\n"), "{updated}");
+        assert!(updated.contains("limits: requests_per_minute=60\n"), "{updated}");
+        for gone in ["team:", "routes:", "expires_at:"] {
+            assert!(!updated.contains(gone), "{updated}");
+        }
+        assert_eq!(keys(&format!("{to} show {id}")).await.out, updated);
+        let deleted = teams(&format!("{to} delete {team}")).await;
+        assert_eq!((deleted.code, deleted.out), (0, format!("{team} is deleted\n")));
+        let gone = teams(&format!("{to} show {team}")).await;
+        assert_eq!((gone.code, gone.out.as_str()), (1, ""));
+        let wrong = keys(&format!("{to} update {id} --limit lots")).await;
+        assert_eq!(
+            (wrong.code, wrong.err.as_str()),
+            (2, "--limit lots: write it like NAME=VALUE\n")
+        );
+        let audit = callers.audit().list(&AuditFilter::default(), None, 10).await.unwrap();
+        assert_eq!(audit.len(), 5, "{audit:?}");
+        assert!(audit.iter().all(|row| row.actor == "cli"), "{audit:?}");
+    })
+    .await;
 }
 
 #[tokio::test]

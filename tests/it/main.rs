@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod access;
 mod architecture;
 mod cli;
 mod cluster;

@@ -18,7 +18,14 @@ async fn a_key_is_made_shown_once_renamed_and_revoked() {
         "name": "web",
         "hint": SecretKey::new(&secret).hint(),
         "priority": 2,
+        "team": null,
+        "limits": {},
+        "routes": null,
+        "models": null,
+        "tags": {},
         "created_at": "2023-11-15T12:00:00.000Z",
+        "expires_at": null,
+        "previous_valid_until": null,
         "revoked_at": null,
     });
     let shown = admin.get(&path).await;

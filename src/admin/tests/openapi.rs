@@ -33,6 +33,9 @@ async fn the_document_describes_what_replies_hold() {
     let document = admin.get("/openapi.json").await.body;
     let made = admin.call("POST", "/keys", r#"{"name": "web"}"#).await.body;
     let keys = admin.get("/keys").await.body;
+    let team = admin.call("POST", "/teams", r#"{"name": "search"}"#).await.body;
+    let teams = admin.get("/teams").await.body;
+    let audit = admin.get("/audit").await.body;
     let requests = admin.get("/requests").await.body;
     let usage = admin.get("/usage?group_by=day").await.body;
     let problem = admin.call("POST", "/config/reload", "").await.body;
@@ -41,6 +44,8 @@ async fn the_document_describes_what_replies_hold() {
     for (schema, reply) in [
         ("NewKey", &made),
         ("Key", &keys["data"][0]),
+        ("Team", &team),
+        ("AuditRecord", &audit["data"][0]),
         ("Request", &requests["data"][0]),
         ("UsageGroup", &usage["data"][0]),
         ("Target", target),
@@ -52,7 +57,8 @@ async fn the_document_describes_what_replies_hold() {
         same_members(&document["components"]["schemas"][schema], reply, schema);
     }
     let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
-    for (path, reply) in lists.into_iter().chain([("/targets", &targets)]) {
+    let more = [("/targets", &targets), ("/teams", &teams), ("/audit", &audit)];
+    for (path, reply) in lists.into_iter().chain(more) {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         same_members(&content["application/json"]["schema"], reply, path);
     }
