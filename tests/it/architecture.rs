@@ -12,7 +12,7 @@ use crate::support::package;
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
     &["dialect", "catalog", "tokens", "policy", "quota"],
-    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers"],
+    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers", "idempotency"],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
@@ -27,6 +27,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("cli", "sim"),
     ("config", "callers"),
     ("config", "cluster"),
+    ("config", "idempotency"),
     ("config", "journal"),
     ("config", "store"),
     ("control", "fleet"),
@@ -34,6 +35,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
+    ("idempotency", "store"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),
