@@ -103,16 +103,19 @@ pub(super) async fn answer(
     let rejection = loop {
         match edge.gateway.executions().enter(&asked, &snapshot.settings.idempotency, work) {
             Entered::First(follower) => match head_of(&follower, within).await {
-                Ok(head) => return follow(head, follower, &request_id, false),
+                Ok(head) => {
+                    let reuse = head.reuse;
+                    return follow(head, follower, &request_id, reuse);
+                }
                 Err(rejection) => break rejection,
             },
             Entered::Joined(follower, mut joined) => {
                 joined.account.on_joined();
                 match head_of(&follower, within).await {
                     Ok(head) => {
-                        let reuse = if head.is_replay { Reuse::Replayed } else { Reuse::Coalesced };
+                        let reuse = head.reuse.unwrap_or(Reuse::Coalesced);
                         joined.account.reuse(reuse, head.status.as_u16());
-                        return follow(head, follower, &request_id, true);
+                        return follow(head, follower, &request_id, Some(reuse));
                     }
                     // That was the wish of the one who came first.
                     Err(Rejection::Duplicate(Duplicate::InProgress)) => work = joined,
@@ -148,7 +151,8 @@ fn asked(keyed: &Keyed, head: &Parts, call: &Call) -> Asked {
         fingerprint: Fingerprint::of(call.envelope.body(), meant),
         request_id: call.request_id.clone(),
     };
-    Asked { claim, if_running: keyed.if_running, dialect: call.dialect }
+    let (if_running, streams) = (keyed.if_running, call.envelope.stream);
+    Asked { claim, if_running, dialect: call.dialect, streams }
 }
 
 /// How long a request waits for the head of a reply.
@@ -164,17 +168,21 @@ async fn head_of(follower: &Follower, within: Duration) -> Result<Head, Rejectio
 }
 
 /// The reply of one who follows.
-fn follow(head: Head, follower: Follower, own_id: &RequestId, has_joined: bool) -> Response {
+fn follow(head: Head, follower: Follower, own_id: &RequestId, reuse: Option<Reuse>) -> Response {
     let mut response = Response::new(Body::new(follower));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     let headers = response.headers_mut();
-    if head.is_replay {
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    } else if has_joined {
-        headers.insert(CACHE, HeaderValue::from_static("coalesced"));
+    match reuse {
+        None => {}
+        Some(Reuse::Replayed) => {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        Some(Reuse::Coalesced) => {
+            headers.insert(CACHE, HeaderValue::from_static("coalesced"));
+        }
     }
-    if head.is_replay || has_joined {
+    if reuse.is_some() {
         reply::insert(headers, DUPLICATE_ID, own_id.as_str());
     }
     response
@@ -192,8 +200,8 @@ impl Work for Carried {
         panics::isolate(answered, dialect, &request_id).await
     }
 
-    fn repeat(self, status: u16) {
-        self.account.reuse(Reuse::Replayed, status);
+    fn repeat(self, reuse: Reuse, status: u16) {
+        self.account.reuse(reuse, status);
     }
 
     fn refuse(self, rejection: &Rejection) {

@@ -6,7 +6,8 @@
 //! who leaves stops nothing. What came of it is written to the store and replayed from there.
 //!
 //! Where another node carries the request out, or has done so, the execution makes nothing: it
-//! waits for the row and repeats what that says. So a node asks the store once for a key, however
+//! waits for the row and repeats what that says; where nodes share a relay, streams are passed on as
+//! they come. So a node asks the store once for a key, however
 //! many wait for it.
 //!
 //! Memory is bounded: a body is kept up to `max_body`, all of them up to `max_memory`. Beyond that
@@ -14,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,17 +24,20 @@ use http_body::Body;
 use parking_lot::Mutex;
 
 use super::streams::Budget;
+use crate::cluster::Relay;
 use crate::control::tasks::Tasks;
 use crate::dialect::Dialect;
 use crate::dispatch::Ending;
 use crate::idempotency::{Claim, Fence, IdempotencySettings, Owner, RowId, Rows};
 use crate::ids::CallerId;
+use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
 mod execution;
 mod lead;
+mod relay;
 
 use execution::{Bounds, Execution};
 pub use execution::{Follower, Head};
@@ -59,6 +63,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     budget: Budget,
     live: Mutex<HashMap<RowId, Arc<Execution>>>,
+    /// Set where there are other nodes.
+    relay: OnceLock<Relay>,
     /// Callers that have more than half of the rows that they may have, as of the last count.
     crowds: Mutex<HashMap<CallerId, u64>>,
 }
@@ -72,6 +78,8 @@ pub struct Asked {
     pub if_running: IfRunning,
     /// The wire that the caller speaks.
     pub dialect: Dialect,
+    /// Whether the reply comes piece by piece.
+    pub streams: bool,
 }
 
 /// What is to happen to a request that is being carried out already.
@@ -94,7 +102,7 @@ pub trait Work: Send + 'static {
     fn carry_out(self, ending: Ending) -> impl Future<Output = Response<Self::Reply>> + Send;
 
     /// Settles it as one that gets the reply of another.
-    fn repeat(self, status: u16);
+    fn repeat(self, reuse: Reuse, status: u16);
 
     /// Settles it as one that is refused.
     fn refuse(self, rejection: &Rejection);
@@ -122,9 +130,15 @@ impl Executions {
             metrics,
             budget: Budget::default(),
             live: Mutex::default(),
+            relay: OnceLock::new(),
             crowds: Mutex::default(),
         };
         Self { tasks: Tasks::new(), shared: Arc::new(shared) }
+    }
+
+    /// Has streams passed on between nodes as they come. Only the first call counts.
+    pub fn share(&self, relay: Relay) {
+        let _ = self.shared.relay.set(relay);
     }
 
     /// Follows the execution of a key, which begins, on the current runtime, where there is none.

@@ -1,5 +1,7 @@
 //! The key that a caller chooses, and what it stands for.
 
+use std::fmt;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::CallerId;
@@ -25,6 +27,12 @@ pub struct Scope<'a> {
 /// Scope and key as one name. Of fixed size, and nothing that a caller chose is kept in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowId(pub(super) [u8; 32]);
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 // === impl IdempotencyKey ===
 

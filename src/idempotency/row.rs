@@ -22,6 +22,8 @@ pub enum Progress {
     Running {
         /// Until when they are believed to.
         lease_until_ms: i64,
+        /// The token of their claim.
+        token: i64,
     },
     /// It has come to its end.
     Done(Kept),
@@ -61,7 +63,7 @@ pub fn decide(row: Option<&Row>, fingerprint: Fingerprint, now_ms: i64) -> Decis
     }
     match row.progress {
         Progress::Done(_) => Decision::Replay,
-        Progress::Running { lease_until_ms } if now_ms < lease_until_ms => Decision::Join,
+        Progress::Running { lease_until_ms, .. } if now_ms < lease_until_ms => Decision::Join,
         Progress::Running { .. } => Decision::TakeOver,
     }
 }
@@ -75,7 +77,7 @@ mod tests {
         use Decision as D;
         let [ours, theirs] = [b"ours", b"othr"].map(|body| Fingerprint::of(body, []));
         let done = || Progress::Done(Kept { status: 200, headers: Vec::new(), body: None });
-        let running = || Progress::Running { lease_until_ms: 1_000 };
+        let running = || Progress::Running { lease_until_ms: 1_000, token: 1 };
         // What the row says, how far it is, when it expires; what is to be done at 999 and at 1000.
         let cases = [
             (ours, running(), 9_000, D::Join, D::TakeOver),

@@ -55,7 +55,10 @@ pub enum Claimed {
         taken_over: bool,
     },
     /// Somebody carries it out.
-    Running,
+    Running {
+        /// The token of their claim.
+        token: i64,
+    },
     /// Somebody has.
     Done(Kept),
     /// The key belongs to another request.
@@ -95,7 +98,7 @@ impl Rows {
                 return Ok(found);
             }
         }
-        Ok(Claimed::Running)
+        Ok(Claimed::Running { token: 0 })
     }
 
     /// Tells what has become of a claim, without making one; `None` where it can be made.
@@ -107,9 +110,13 @@ impl Rows {
         let Some((row, now_ms)) = self.look(claim.id).await? else { return Ok(None) };
         Ok(match (decide(Some(&row), claim.fingerprint, now_ms), row.progress) {
             (Decision::Mismatch, _) => Some(Claimed::Mismatch),
-            (Decision::Join, _) => Some(Claimed::Running),
+            (Decision::Join, Progress::Running { token, .. }) => Some(Claimed::Running { token }),
             (Decision::Replay, Progress::Done(kept)) => Some(Claimed::Done(kept)),
-            (Decision::Execute | Decision::TakeOver | Decision::Replay, _) => None,
+            // The last two cannot be: each goes with one kind of progress.
+            (
+                Decision::Execute | Decision::TakeOver | Decision::Join | Decision::Replay,
+                Progress::Running { .. } | Progress::Done(_),
+            ) => None,
         })
     }
 
@@ -160,7 +167,7 @@ impl Rows {
     /// What is known of a key, and what time it is.
     async fn look(&self, id: RowId) -> Result<Option<(Row, i64)>, StoreError> {
         let sql = format!(
-            "SELECT fingerprint, done, lease_until_ms, expires_at_ms, status, headers, body, \
+            "SELECT fingerprint, done, token, lease_until_ms, expires_at_ms, status, headers, body, \
              {now} AS now_ms FROM idempotency WHERE id = $1",
             now = self.now()
         );
@@ -322,7 +329,8 @@ impl Rows {
 fn read(row: &AnyRow) -> Result<(Row, i64), sqlx::Error> {
     let fingerprint = Fingerprint(thirty_two(row, "fingerprint")?);
     let progress = if row.try_get::<i64, _>("done")? == 0 {
-        Progress::Running { lease_until_ms: row.try_get("lease_until_ms")? }
+        let token = row.try_get("token")?;
+        Progress::Running { lease_until_ms: row.try_get("lease_until_ms")?, token }
     } else {
         let status: Option<i64> = row.try_get("status")?;
         let headers: Option<String> = row.try_get("headers")?;
@@ -348,6 +356,15 @@ fn thirty_two(row: &AnyRow, column: &str) -> Result<[u8; 32], sqlx::Error> {
 
 fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+// === impl Fence ===
+
+impl Fence {
+    /// The token of the claim.
+    pub fn token(&self) -> i64 {
+        self.token
+    }
 }
 
 // === impl Owner ===

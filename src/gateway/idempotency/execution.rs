@@ -17,12 +17,16 @@ use crate::dialect::{Dialect, StreamBreak};
 use crate::gateway::streams::{Budget, Ring};
 use crate::idempotency::{Fence, Fingerprint};
 use crate::ids::RequestId;
+use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 
 /// What an execution costs beside its body.
 const EXECUTION_COST: usize = 1_024;
 /// The most that a follower is given at a time.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Headers that say how it stands with a caller at one moment, and are not repeated.
+const OF_THE_MOMENT: &str = "x-ratelimit-";
 
 /// How much of a body is kept.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +44,8 @@ pub struct Head {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// Whether the reply was whole before it was asked for.
-    pub is_replay: bool,
+    /// Where the reply was made by another node, or before: how so.
+    pub reuse: Option<Reuse>,
 }
 
 /// A reply that is being made, or repeated.
@@ -87,6 +91,20 @@ pub struct Follower {
     key: u64,
     /// Whether the reply was whole before this one came.
     is_late: bool,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// The headers as they are kept and passed on, in their order.
+    pub(super) fn kept_headers(&self) -> Vec<(String, String)> {
+        let kept =
+            self.headers.iter().filter(|(name, _)| !name.as_str().starts_with(OF_THE_MOMENT));
+        let kept = kept.filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        });
+        kept.collect()
+    }
 }
 
 // === impl Execution ===
@@ -332,7 +350,9 @@ impl Follower {
     /// Dropping the future loses nothing.
     pub async fn head(&self) -> Result<Head, Rejection> {
         let mut head = std::future::poll_fn(|cx| self.execution.poll_head(self.key, cx)).await?;
-        head.is_replay |= self.is_late;
+        if self.is_late {
+            head.reuse = Some(Reuse::Replayed);
+        }
         Ok(head)
     }
 }

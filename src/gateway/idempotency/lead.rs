@@ -1,18 +1,22 @@
 //! The task of an execution: from the claim of its row to the outcome in the store.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body;
 
 use super::execution::{Execution, Head};
+use super::relay::{self, Told};
 use super::{Asked, IfRunning, Shared, Work, word};
 use crate::clock::Instant;
+use crate::cluster::{Follower, Relay};
 use crate::dispatch::Ending;
-use crate::idempotency::{Claimed, Fence, IdempotencySettings, Kept};
+use crate::idempotency::{Claimed, Fence, IdempotencySettings, Kept, RowId};
+use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 use crate::store::StoreError;
 
@@ -26,8 +30,8 @@ const MAX_WRITE_AGAIN: Duration = Duration::from_secs(10);
 const UNWRITTEN_FOR: Duration = Duration::from_secs(600);
 /// How long a reply that does not stand waits for its row to be gone.
 const FORGET_WITHIN: Duration = Duration::from_secs(2);
-/// Headers that say how it stands with a caller at one moment, and are not repeated.
-const OF_THE_MOMENT: &str = "x-ratelimit-";
+/// How long a relayed stream may be silent before its row is looked at.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 /// Tells OpenAI's and Anthropic's clients whether to try again, whatever the status.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -37,6 +41,13 @@ pub(super) struct Lead {
     execution: Arc<Execution>,
     asked: Asked,
     settings: IdempotencySettings,
+}
+
+/// What another node tells of the request that it carries out.
+struct Log {
+    follower: Follower,
+    token: i64,
+    read: VecDeque<Bytes>,
 }
 
 // === impl Lead ===
@@ -53,46 +64,57 @@ impl Lead {
 
     /// Runs to the end.
     pub(super) async fn run<W: Work>(self, work: W) {
-        match self.claim().await {
-            Ok(Claimed::Ours { fence, taken_over }) => {
-                self.shared.metrics.requests.idempotent(if taken_over {
-                    "taken_over"
-                } else {
-                    "executed"
-                });
-                self.shared.count(&self.asked.claim.caller);
-                self.execution.claimed(fence);
-                self.execute(fence, work).await;
+        let mut claimed = self.claim().await;
+        let mut pause = LOOK_AGAIN;
+        let mut log: Option<Log> = None;
+        loop {
+            let token = match claimed {
+                Ok(Claimed::Ours { fence, taken_over }) => {
+                    return self.execute(fence, taken_over, work).await;
+                }
+                Ok(Claimed::Done(kept)) => return self.replay(kept, work).await,
+                Ok(Claimed::Mismatch) => return self.refuse(Duplicate::Mismatch, work),
+                Err(duplicate) => return self.refuse(duplicate, work),
+                Ok(Claimed::Running { token }) => token,
+            };
+            if self.asked.if_running == IfRunning::Conflict || !self.execution.is_followed() {
+                return self.refuse(Duplicate::InProgress, work);
             }
-            Ok(Claimed::Done(kept)) => self.replay(kept, work).await,
-            Ok(Claimed::Mismatch) => self.refuse(Duplicate::Mismatch, work),
-            Ok(Claimed::Running) => self.refuse(Duplicate::InProgress, work),
-            Err(duplicate) => self.refuse(duplicate, work),
+            // Another node carries it out.
+            if log.as_ref().is_none_or(|log| log.token != token) {
+                log =
+                    self.shared.relay.get().map(|relay| Log::of(relay, self.asked.claim.id, token));
+            }
+            if let Some(log) = &mut log
+                && let Some(head) = log.next(pause).await.and_then(|entry| relay::read_head(&entry))
+            {
+                return self.pass_on(head, log, work).await;
+            } else if log.is_none() {
+                tokio::time::sleep(pause).await;
+            }
+            pause = (pause * 3 / 2).min(MAX_LOOK_AGAIN);
+            claimed = self.look_again().await;
         }
     }
 
-    /// Claims the row, or waits until another node has done what the request asks.
+    /// Claims the row.
     async fn claim(&self) -> Result<Claimed, Duplicate> {
         let (rows, claim) = (&self.shared.rows, &self.asked.claim);
-        let ttl = self.settings.ttl.0;
-        let away = |error: StoreError| self.unavailable(&error);
-        let mut claimed = if self.shared.is_crowded(&claim.caller, &self.settings) {
+        if self.shared.is_crowded(&claim.caller, &self.settings) {
             // Keys that are there already can be looked up.
-            rows.find(claim).await.map_err(away)?.ok_or(Duplicate::TooMany)?
-        } else {
-            rows.claim(claim, ttl).await.map_err(away)?
-        };
-        let mut pause = LOOK_AGAIN;
-        let is_wanted = || self.asked.if_running == IfRunning::Join && self.execution.is_followed();
-        while claimed == Claimed::Running && is_wanted() {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(MAX_LOOK_AGAIN);
-            claimed = match rows.find(claim).await.map_err(away)? {
-                Some(found) => found,
-                None => rows.claim(claim, ttl).await.map_err(away)?,
-            };
+            let found = rows.find(claim).await.map_err(|error| self.unavailable(&error))?;
+            return found.ok_or(Duplicate::TooMany);
         }
-        Ok(claimed)
+        rows.claim(claim, self.settings.ttl.0).await.map_err(|error| self.unavailable(&error))
+    }
+
+    /// Looks what has become of the row, and claims it if it can be claimed now.
+    async fn look_again(&self) -> Result<Claimed, Duplicate> {
+        let found = self.shared.rows.find(&self.asked.claim).await;
+        match found.map_err(|error| self.unavailable(&error))? {
+            Some(found) => Ok(found),
+            None => self.claim().await,
+        }
     }
 
     /// Nobody knows whether the request was carried out, so it must not be.
@@ -119,28 +141,65 @@ impl Lead {
             return self.refuse(Duplicate::TooLarge, work);
         };
         self.shared.metrics.requests.idempotent("replayed");
-        work.repeat(status);
-        let mut head = Head {
-            status: StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
-            headers: HeaderMap::with_capacity(headers.len()),
-            is_replay: true,
-        };
-        for (name, value) in &headers {
-            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
-                head.headers.append(name, value);
-            }
-        }
+        work.repeat(Reuse::Replayed, status);
         self.execution.push(body).await;
         self.execution.end();
         self.leave();
+        self.execution.begin(Ok(relay::head_of(status, &headers, Reuse::Replayed)));
+    }
+
+    /// Passes on what another node makes, from its beginning.
+    async fn pass_on<W: Work>(&self, head: Head, log: &mut Log, work: W) {
+        self.shared.metrics.requests.idempotent("relayed");
+        work.repeat(Reuse::Coalesced, head.status.as_u16());
         self.execution.begin(Ok(head));
+        let mut passed_on = 0;
+        while self.execution.is_followed() {
+            match log.next(SILENT_FOR).await.as_ref().and_then(relay::read) {
+                Some(Told::Data(data)) => {
+                    passed_on += data.len();
+                    self.execution.push(data).await;
+                    continue;
+                }
+                Some(Told::End) => return self.execution.end(),
+                None => {}
+            }
+            match self.shared.rows.find(&self.asked.claim).await {
+                Ok(Some(Claimed::Done(Kept { body: Some(body), .. }))) => {
+                    self.execution.push(body.slice(passed_on.min(body.len())..)).await;
+                    return self.execution.end();
+                }
+                Ok(Some(Claimed::Running { token })) if token == log.token => {}
+                // Neither the log nor the store can be read: it may come back.
+                Err(_) => tokio::time::sleep(SILENT_FOR).await,
+                Ok(_) => {
+                    let what = "the rest of the answer, which another node was making,";
+                    return self.execution.break_off(Rejection::Unavailable { what });
+                }
+            }
+        }
     }
 
     /// Has the reply made, and keeps it where it stands.
-    async fn execute<W: Work>(&self, fence: Fence, work: W) {
+    async fn execute<W: Work>(&self, fence: Fence, taken_over: bool, work: W) {
+        let result = if taken_over { "taken_over" } else { "executed" };
+        self.shared.metrics.requests.idempotent(result);
+        self.shared.count(&self.asked.claim.caller);
+        self.execution.claimed(fence);
+        let make = self.make(fence, work);
+        match self.shared.relay.get().filter(|_| self.asked.streams) {
+            None => make.await,
+            Some(relay) => {
+                let log = relay::log_of(self.asked.claim.id, fence.token());
+                tokio::join!(make, relay::tell(relay, &log, &self.execution));
+            }
+        }
+    }
+
+    async fn make<W: Work>(&self, fence: Fence, work: W) {
         let ending = Ending::default();
         let (parts, mut body) = work.carry_out(ending.clone()).await.into_parts();
-        let mut head = Head { status: parts.status, headers: parts.headers, is_replay: false };
+        let mut head = Head { status: parts.status, headers: parts.headers, reuse: None };
         let is_whole = body.size_hint().exact().is_some();
         if !is_whole {
             self.execution.begin(Ok(head.clone()));
@@ -189,7 +248,7 @@ impl Lead {
     /// Writes the outcome, however long the store is away.
     async fn keep(&self, fence: Fence, head: &Head) {
         let body = self.execution.body();
-        let kept = Kept { status: head.status.as_u16(), headers: kept_headers(head), body };
+        let kept = Kept { status: head.status.as_u16(), headers: head.kept_headers(), body };
         let until = Instant::now() + UNWRITTEN_FOR;
         let mut pause = WRITE_AGAIN;
         loop {
@@ -217,6 +276,26 @@ impl Lead {
     }
 }
 
+// === impl Log ===
+
+impl Log {
+    fn of(relay: &Relay, id: RowId, token: i64) -> Self {
+        let follower = relay.follow(&relay::log_of(id, token), 0);
+        Self { follower, token, read: VecDeque::new() }
+    }
+
+    /// The next entry; none where none comes `within` this time.
+    async fn next(&mut self, within: Duration) -> Option<Bytes> {
+        if self.read.is_empty() {
+            match self.follower.read(within).await {
+                Ok(entries) => self.read.extend(entries),
+                Err(_) => tokio::time::sleep(within).await,
+            }
+        }
+        self.read.pop_front()
+    }
+}
+
 impl Drop for Lead {
     /// The task is over, or its runtime ends before it is.
     fn drop(&mut self) {
@@ -228,12 +307,4 @@ impl Drop for Lead {
 /// Whether clients try again on such a status. One that stands would only be repeated.
 fn is_retried(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 429)
-}
-
-fn kept_headers(head: &Head) -> Vec<(String, String)> {
-    let kept = head.headers.iter().filter(|(name, _)| !name.as_str().starts_with(OF_THE_MOMENT));
-    let kept = kept.filter_map(|(name, value)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    kept.collect()
 }

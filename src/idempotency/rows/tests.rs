@@ -50,7 +50,7 @@ async fn a_life(store: &Store) {
     let (fence, taken_over) = ours(&here, &ask).await;
     assert!(!taken_over);
     for rows in [&here, &there] {
-        assert_eq!(rows.claim(&ask, TTL).await.unwrap(), Claimed::Running);
+        assert_eq!(rows.claim(&ask, TTL).await.unwrap(), Claimed::Running { token: fence.token });
         assert_eq!(rows.claim(&claim(1, b"[]"), TTL).await.unwrap(), Claimed::Mismatch);
     }
     assert_eq!(here.renew(&[fence]).await.unwrap(), []);
@@ -87,7 +87,7 @@ async fn a_death(store: &Store) {
     assert_eq!(here.renew(&[dead]).await.unwrap(), [dead]);
     assert!(!here.finish(dead, &kept(Some(b"late")), TTL).await.unwrap());
     here.forget(dead).await.unwrap();
-    assert_eq!(here.claim(&ask, TTL).await.unwrap(), Claimed::Running);
+    assert_eq!(here.claim(&ask, TTL).await.unwrap(), Claimed::Running { token: fence.token });
     assert!(there.finish(fence, &kept(Some(b"in time")), TTL).await.unwrap());
     assert_eq!(here.claim(&ask, TTL).await.unwrap(), Claimed::Done(kept(Some(b"in time"))));
     // One that was slow, and whose row was forgotten and made anew by itself.
@@ -151,7 +151,8 @@ async fn a_long_while(store: &Store) {
     assert_eq!(here.renew(&fences).await.unwrap(), [*taken]);
     for fence in rest {
         let ask = Claim { id: fence.id, ..claim(0, b"{}") };
-        assert_eq!(there.find(&ask).await.unwrap(), Some(Claimed::Running));
+        let running = Claimed::Running { token: fence.token };
+        assert_eq!(there.find(&ask).await.unwrap(), Some(running));
         here.forget(*fence).await.unwrap();
         assert_eq!(there.find(&ask).await.unwrap(), None);
     }
@@ -171,7 +172,7 @@ async fn a_crowd(store: &Store) {
     while let Some(claimed) = asking.join_next().await {
         match claimed.unwrap() {
             Claimed::Ours { .. } => won += 1,
-            other => assert_eq!(other, Claimed::Running),
+            other => assert!(matches!(other, Claimed::Running { .. }), "{other:?}"),
         }
     }
     assert_eq!(won, 1);

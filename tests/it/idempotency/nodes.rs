@@ -1,6 +1,6 @@
-//! The same over sockets: one node on SQLite, and three on one PostgreSQL.
+//! The same over sockets: one node on SQLite, and three on one PostgreSQL, with and without Redis.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
 use crate::servers::postgres::PostgresServer;
+use crate::servers::redis::Redis;
 use crate::support::{Program, Reply};
 
 const CHAT: &str = "POST /v1/chat/completions";
@@ -23,9 +24,14 @@ struct Nodes {
 
 impl Nodes {
     fn new(count: usize, store: &str) -> Self {
+        Self::over(count, store, "")
+    }
+
+    /// The same with more in their configuration.
+    fn over(count: usize, store: &str, more: &str) -> Self {
         let sim = Program::sim(None);
         let config = format!(
-            "[auth]\nmode = \"open\"\n[store]\nurl = \"{store}\"\n[providers.far]\n\
+            "{more}[auth]\nmode = \"open\"\n[store]\nurl = \"{store}\"\n[providers.far]\n\
              dialect = \"openai-chat\"\nbase_url = \"{}/v1\"\nauth = \"none\"\n\
              credentials = [{{ none = true }}]\n[[providers.far.models]]\nid = \"tide-small\"\n",
             sim.url()
@@ -94,6 +100,71 @@ fn one_node_makes_one_call_for_a_hundred_requests() {
 fn three_nodes_make_one_call_for_a_hundred_requests() {
     let Some(server) = PostgresServer::start() else { return };
     one_call_for_a_hundred(&Nodes::new(3, &server.url()));
+}
+
+#[test]
+fn three_nodes_with_a_relay_make_one_call_for_a_hundred_requests() {
+    let Some(server) = PostgresServer::start() else { return };
+    let redis = Redis::start();
+    let cluster = format!("[cluster]\nurl = \"{}\"\n", redis.url());
+    let nodes = Nodes::over(3, &server.url(), &cluster);
+    one_call_for_a_hundred(&nodes);
+    let passed_on = nodes.gateways.iter().filter(|gateway| {
+        let relayed = "tidegate_idempotent_requests_total{result=\"relayed\"}";
+        gateway.get("/metrics").body.contains(relayed)
+    });
+    assert_eq!(passed_on.count(), 2, "those who did not make the stream passed it on");
+}
+
+/// A request on a connection that is read piece by piece.
+fn open(node: &Program, key: &str, body: &str) -> TcpStream {
+    let mut caller = TcpStream::connect(node.address).expect("a connection");
+    let head = format!("HTTP/1.1\r\nhost: test\r\nidempotency-key: {key}\r\nconnection: close");
+    write!(caller, "{CHAT} {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
+    caller
+}
+
+/// Reads until this much text of the stream has come.
+fn read_until(caller: &mut TcpStream, heard: &mut String, count: usize) {
+    let mut piece = [0; 4_096];
+    while heard.matches("data:").count() < count {
+        let read = caller.read(&mut piece).expect("more");
+        assert_ne!(read, 0, "it ended: {heard}");
+        heard.push_str(std::str::from_utf8(&piece[..read]).expect("text"));
+    }
+}
+
+#[test]
+fn a_stream_is_passed_on_between_nodes_as_it_comes() {
+    let Some(server) = PostgresServer::start() else { return };
+    let mut redis = Redis::start();
+    let cluster = format!("[cluster]\nurl = \"{}\"\n", redis.url());
+    let nodes = Nodes::over(2, &server.url(), &cluster);
+    let body = body("[[sim:ttft=100ms,gap=100ms,tokens=40]]", true);
+    // The second time the relay dies in the middle; the row has the rest.
+    for (key, dies) in [("live", false), ("broken", true)] {
+        let before = nodes.calls();
+        let (mut here, mut heard) = (open(&nodes.gateways[0], key, &body), String::new());
+        read_until(&mut here, &mut heard, 3);
+        let (mut there, mut passed_on) = (open(&nodes.gateways[1], key, &body), String::new());
+        read_until(&mut there, &mut passed_on, 3);
+        let running = "SELECT token, done FROM idempotency WHERE done = 0";
+        assert_eq!(sql(&server, running).len(), 1, "it was over before it was passed on");
+        if dies {
+            redis.kill();
+        }
+        here.read_to_string(&mut heard).expect("the rest");
+        there.read_to_string(&mut passed_on).expect("the rest");
+        let text = |heard: &str| {
+            let (_, body) = heard.split_once("\r\n\r\n").expect("a head");
+            body.lines().filter(|line| line.starts_with("data:")).map(str::to_owned).collect()
+        };
+        let (made, got): (Vec<String>, Vec<String>) = (text(&heard), text(&passed_on));
+        assert_eq!(got, made);
+        assert_eq!(made.last().map(String::as_str), Some("data: [DONE]"), "{key}");
+        assert!(passed_on.contains("x-tidegate-cache: coalesced"), "{passed_on}");
+        assert_eq!(nodes.calls() - before, 1, "{key}");
+    }
 }
 
 /// Runs a statement on the server that gives two numbers a row.
