@@ -16,9 +16,9 @@ use crate::ids::RequestId;
 use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 
-const KEY: &str = "idempotency-key";
+static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// `join` or `conflict`: what is to happen while the request is being carried out.
-const IF_RUNNING: &str = "x-idempotency";
+static IF_RUNNING: HeaderName = HeaderName::from_static("x-idempotency");
 /// Headers that change what is asked for, or the form of the answer. The same key with others is a
 /// mistake.
 const MEANT: [&str; 4] = ["anthropic-beta", "anthropic-version", "openai-beta", "x-resumable"];
@@ -54,15 +54,15 @@ impl Keyed {
     ///
     /// [`Rejection::Invalid`] naming the header.
     pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
-        let mut keys = headers.get_all(KEY).iter();
+        let mut keys = headers.get_all(&KEY).iter();
         let (key, others) = (keys.next(), keys.next());
-        let wish = headers.get(IF_RUNNING);
+        let wish = headers.get(&IF_RUNNING);
         let Some(key) = key else {
             return match wish {
                 None => Ok(None),
                 Some(_) => {
                     let problem = "the header `x-idempotency` needs an `Idempotency-Key`";
-                    Err(Rejection::invalid(IF_RUNNING, problem))
+                    Err(Rejection::invalid(IF_RUNNING.as_str(), problem))
                 }
             };
         };
@@ -80,7 +80,7 @@ impl Keyed {
             Some(b"conflict") => IfRunning::Conflict,
             Some(_) => {
                 let problem = "the header `x-idempotency` must be `join` or `conflict`";
-                return Err(Rejection::invalid(IF_RUNNING, problem));
+                return Err(Rejection::invalid(IF_RUNNING.as_str(), problem));
             }
         };
         Ok(Some(Self { key, if_running }))
@@ -225,24 +225,28 @@ mod tests {
     fn a_key_and_what_goes_with_it_are_read() {
         assert!(read(&[]).unwrap().is_none());
         for (wish, wanted) in [("join", IfRunning::Join), ("conflict", IfRunning::Conflict)] {
-            let keyed = read(&[(KEY, " k1 "), (IF_RUNNING, wish)]).unwrap().unwrap();
+            let keyed =
+                read(&[("idempotency-key", " k1 "), ("x-idempotency", wish)]).unwrap().unwrap();
             assert_eq!(Some(keyed.key), IdempotencyKey::parse("k1"));
             assert_eq!(keyed.if_running, wanted);
         }
-        assert_eq!(read(&[(KEY, "k1")]).unwrap().unwrap().if_running, IfRunning::Join);
+        assert_eq!(
+            read(&[("idempotency-key", "k1")]).unwrap().unwrap().if_running,
+            IfRunning::Join
+        );
     }
 
     #[test]
     fn what_means_nothing_is_refused_by_name() {
         let long = "k".repeat(256);
         let cases: [(&[(&str, &str)], &str); 7] = [
-            (&[(KEY, "")], "Idempotency-Key"),
-            (&[(KEY, "a b")], "Idempotency-Key"),
-            (&[(KEY, &long)], "Idempotency-Key"),
-            (&[(KEY, "é")], "Idempotency-Key"),
-            (&[(KEY, "a"), (KEY, "b")], "Idempotency-Key"),
-            (&[(IF_RUNNING, "join")], IF_RUNNING),
-            (&[(KEY, "a"), (IF_RUNNING, "wait")], IF_RUNNING),
+            (&[("idempotency-key", "")], "Idempotency-Key"),
+            (&[("idempotency-key", "a b")], "Idempotency-Key"),
+            (&[("idempotency-key", &long)], "Idempotency-Key"),
+            (&[("idempotency-key", "é")], "Idempotency-Key"),
+            (&[("idempotency-key", "a"), ("idempotency-key", "b")], "Idempotency-Key"),
+            (&[("x-idempotency", "join")], "x-idempotency"),
+            (&[("idempotency-key", "a"), ("x-idempotency", "wait")], "x-idempotency"),
         ];
         for (headers, param) in cases {
             let Err(rejection) = read(headers) else { panic!("{headers:?}") };

@@ -190,6 +190,11 @@ impl Executions {
         self.shared.renew().await;
     }
 
+    /// Deletes rows whose time is over, and counts those that are left.
+    pub async fn sweep(&self, settings: &IdempotencySettings) {
+        self.shared.sweep(settings).await;
+    }
+
     /// Keeps rows from being taken over while their executions go on, and deletes those whose time
     /// is over, for as long as the future is polled.
     pub async fn upkeep(&self, settings: impl Fn() -> IdempotencySettings) {
@@ -197,7 +202,7 @@ impl Executions {
             tokio::time::sleep(RENEWED_EVERY).await;
             self.renew().await;
             if round % ROUNDS_A_SWEEP == 0 {
-                self.shared.sweep(&settings()).await;
+                self.sweep(&settings()).await;
             }
         }
     }

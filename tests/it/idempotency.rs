@@ -1,8 +1,6 @@
 //! Requests that are sent again are not carried out again: one node, in process, on a running
 //! clock, because the store does not wait for a paused one.
 
-#![expect(clippy::disallowed_methods, reason = "callers who ask at the same time")]
-
 use std::time::Duration;
 
 use axum::body::Body;
@@ -94,7 +92,10 @@ async fn a_hundred_at_once_are_one_call_and_a_hundred_identical_answers() {
         let joined: Vec<_> =
             answers.iter().filter(|got| got.header("x-tidegate-cache") == "coalesced").collect();
         assert_eq!(joined.len(), 99, "{what}");
-        assert!(joined.iter().all(|got| got.header("x-tidegate-duplicate-id") != ""), "{what}");
+        assert!(
+            joined.iter().all(|got| !got.header("x-tidegate-duplicate-id").is_empty()),
+            "{what}"
+        );
     }
 }
 
@@ -422,4 +423,33 @@ async fn who_has_lost_a_row_does_not_write_it() {
     let metrics = rig.gateway.render_metrics();
     let unwritten = "tidegate_idempotent_requests_total{result=\"unwritten\"} 1\n";
     assert!(metrics.contains(unwritten), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_caller_has_only_so_many_keys() {
+    let rig = Rig::instant("[idempotency]\nmax_keys_per_caller = 100\n");
+    let settings = rig.gateway.snapshot().settings.idempotency.clone();
+    let there = busy(Dialect::OpenAiChat, "there");
+    rig.ask(&there).await;
+    settled(&rig).await;
+    let filled = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 98) \
+                  INSERT INTO idempotency SELECT randomblob(32), 'anonymous', randomblob(32), 1, \
+                  'x', i, 1, 0, unixepoch() * 1000 + 60000, 'req', 200, '[]', NULL FROM n";
+    rig.sql(filled).await;
+    rig.gateway.executions().sweep(&settings).await;
+    // One more is counted at once.
+    let last = rig.ask(&busy(Dialect::OpenAiChat, "last")).await;
+    assert_eq!(last.status, 200, "{}", last.body);
+    let got = rig.ask(&busy(Dialect::OpenAiChat, "too-many")).await;
+    assert_eq!((got.status.as_u16(), code(&got).as_str()), (429, "too_many_idempotency_keys"));
+    assert_eq!(got.header("retry-after"), "60");
+    // Those that are there serve on, and so do requests without one.
+    assert_eq!(rig.ask(&there).await.header("idempotent-replayed"), "true");
+    assert_eq!(rig.ask(&Ask::chat("chat/alpha", "hi")).await.status, 200);
+    // Their time is over.
+    let over = "UPDATE idempotency SET expires_at_ms = 1 WHERE owner = 'x'";
+    assert_eq!(rig.sql(over).await, 98);
+    rig.gateway.executions().sweep(&settings).await;
+    assert_eq!(rig.sql("UPDATE idempotency SET done = done").await, 2);
+    assert_eq!(rig.ask(&busy(Dialect::OpenAiChat, "too-many")).await.status, 200);
 }
