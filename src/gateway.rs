@@ -78,6 +78,9 @@ impl Gateway {
         fleet.share(cluster.clone());
         let door = fleet.gate(metrics.gates.of_process());
         let executions = Executions::new(journal.store().clone(), Arc::clone(&metrics));
+        if !cluster.is_alone() {
+            executions.share(cluster.relay().clone());
+        }
         let gateway = Self {
             snapshot,
             callers,

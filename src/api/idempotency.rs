@@ -110,7 +110,7 @@ pub(super) async fn answer(
                 Err(rejection) => break rejection,
             },
             Entered::Joined(follower, mut joined) => {
-                joined.account.on_joined();
+                joined.account.step_aside();
                 match head_of(&follower, within).await {
                     Ok(head) => {
                         let reuse = head.reuse.unwrap_or(Reuse::Coalesced);

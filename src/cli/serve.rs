@@ -137,11 +137,6 @@ async fn supervise(
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
-    let (cluster, cluster_upkeep) = Cluster::new(&settings.cluster, &SystemWallClock)?;
-    tasks.spawn(cluster_upkeep.run());
-    if !cluster.is_alone() {
-        gateway.executions().share(cluster.relay().clone());
-    }
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());

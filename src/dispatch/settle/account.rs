@@ -127,7 +127,7 @@ impl Account {
     }
 
     /// Gives its place back: the request has only to wait for another.
-    pub fn on_joined(&mut self) {
+    pub fn step_aside(&mut self) {
         if let Some(open) = &mut self.open {
             open.slot = None;
         }

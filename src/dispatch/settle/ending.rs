@@ -41,7 +41,7 @@ impl Ending {
 /// tokens, `is_callers` whether the request itself was at fault.
 pub(super) fn stands(outcome: Outcome, degradation: u8, spent: bool, is_callers: bool) -> bool {
     match outcome {
-        Outcome::Complete => spent || degradation != Level::Scripted.number(),
+        Outcome::Complete | Outcome::Spliced => spent || degradation != Level::Scripted.number(),
         Outcome::Failed | Outcome::Rejected => spent || is_callers,
         Outcome::Cut | Outcome::ClientGone => spent,
     }
