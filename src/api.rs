@@ -21,6 +21,7 @@ mod completion;
 mod error;
 mod headers;
 mod health;
+mod idempotency;
 mod models;
 mod panics;
 mod reply;

@@ -45,7 +45,7 @@ mod wire;
 
 pub use expiry::Expiry;
 use sequel::Sequel;
-pub use settle::{Account, Ledger};
+pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
 
 /// The request path of one data thread: the shared state, and the thread's own connections.

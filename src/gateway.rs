@@ -20,8 +20,10 @@ use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
+mod idempotency;
 mod streams;
 
+pub use idempotency::{Asked, Entered, Executions, Follower, Head, IfRunning, Work};
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
 
 /// All that requests share.
@@ -42,6 +44,7 @@ pub struct Gateway {
     door: Arc<Gate>,
     tracer: Option<Arc<Tracer>>,
     streams: Streams,
+    executions: Executions,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -74,6 +77,10 @@ impl Gateway {
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
         let door = fleet.gate(metrics.gates.of_process());
+        let executions = Executions::new(journal.store().clone(), Arc::clone(&metrics));
+        if !cluster.is_alone() {
+            executions.share(cluster.relay().clone());
+        }
         let gateway = Self {
             snapshot,
             callers,
@@ -85,6 +92,7 @@ impl Gateway {
             door,
             tracer,
             streams: Streams::default(),
+            executions,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -162,6 +170,16 @@ impl Gateway {
     /// Streams that their callers may come back to.
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Requests with an `Idempotency-Key` that are being carried out.
+    pub fn executions(&self) -> &Executions {
+        &self.executions
+    }
+
+    /// Replies that go on, whether or not anybody reads them.
+    pub fn going_on(&self) -> usize {
+        self.streams.running() + self.executions.running()
     }
 
     /// The same, to be kept.

@@ -27,7 +27,7 @@ mod session;
 mod tests;
 mod writer;
 
-pub use entry::{EndpointKind, Entry, Outcome};
+pub use entry::{EndpointKind, Entry, Outcome, Reuse};
 pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
 pub use writer::JournalWriter;
 
@@ -182,6 +182,11 @@ impl Journal {
             next_sweep: None,
         };
         (journal, writer)
+    }
+
+    /// Where it is kept.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Notes that a request was admitted. Every request that will be recorded is noted first, so

@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod failure;
 pub mod fleet;
 pub mod gateway;
+pub mod idempotency;
 pub mod ids;
 pub mod journal;
 pub mod policy;

@@ -6,6 +6,10 @@ use http::StatusCode;
 
 use crate::failure::{Failure, FailureKind};
 
+mod duplicate;
+
+pub use duplicate::Duplicate;
+
 /// Why the gateway refused a request, or gave up on it.
 ///
 /// This is the only error that leaves the gateway. What each variant means to the outside is
@@ -151,6 +155,9 @@ pub enum Rejection {
         /// What is away.
         what: &'static str,
     },
+    /// Its `Idempotency-Key` keeps the request from being carried out.
+    #[error("{0}")]
+    Duplicate(Duplicate),
     /// A fault of ours.
     #[error("internal error")]
     Internal {
@@ -225,6 +232,7 @@ impl Rejection {
             Self::Overloaded { .. }      => (S::SERVICE_UNAVAILABLE,   SERVER,  "overloaded",            L::DEBUG),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
+            Self::Duplicate(duplicate)   => return duplicate.face(),
             Self::AttemptsFailed { failure, .. } => return failed_face(failure),
         };
         Face { status, kind, code, level }
@@ -252,6 +260,7 @@ impl Rejection {
             }
             Self::Overloaded { retry_after } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
+            Self::Duplicate(duplicate) => duplicate.retry_after(),
             Self::Invalid { .. }
             | Self::Unsupported { .. }
             | Self::Unauthorized { .. }
@@ -293,6 +302,7 @@ impl Rejection {
             Self::Invalid { param, .. } => param.as_deref(),
             Self::Unsupported { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
+            Self::Duplicate(_) => Some("Idempotency-Key"),
             Self::AttemptsFailed { failure, .. } => failure.param.as_deref(),
             Self::Unauthorized { .. }
             | Self::KeyExpired

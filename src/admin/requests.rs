@@ -58,6 +58,7 @@ struct RequestView {
     first_token_ms: Option<u64>,
     overhead_us: u64,
     tags: Value,
+    reuse: Option<String>,
 }
 
 /// Tokens, counted once each: the five counts never overlap.
@@ -145,6 +146,7 @@ impl RequestView {
             first_token_ms: stored.first_token_ms,
             overhead_us: stored.overhead_us,
             tags: tags.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            reuse: stored.reuse,
         }
     }
 }

@@ -161,6 +161,7 @@ fn entry(n: u64) -> Entry {
         first_token: Some(Duration::from_millis(7)),
         overhead: Duration::from_micros(81),
         tags: vec![("team".to_owned(), "shop".to_owned())],
+        reuse: None,
     }
 }
 

@@ -13,6 +13,7 @@ use http_body::Body as _;
 
 use super::error::ApiError;
 use super::headers::{self, Wishes};
+use super::idempotency::{self, Keyed};
 use super::{Edge, body, caller, panics, reply, streams};
 use crate::callers::Caller;
 use crate::clock::Instant;
@@ -79,7 +80,7 @@ async fn serve(
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
     let asked = Asked::read(&edge, &caller, &snapshot.settings, (kind, &parts, body), &mut account);
-    let Asked { envelope, wishes, priority } = match asked.await {
+    let Asked { envelope, wishes, keyed, priority } = match asked.await {
         Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);
@@ -103,7 +104,10 @@ async fn serve(
     };
     let tags = call.caller.tagged(wishes.tags);
     account.on_call(&call, tags);
-    answer(&edge, call, account).await
+    match keyed {
+        None => answer(&edge, call, account).await,
+        Some(keyed) => idempotency::answer(&edge, &keyed, &parts, call, account).await,
+    }
 }
 
 /// Counts a request that is refused before it has an account. It is not journaled: anybody can send
@@ -115,7 +119,7 @@ fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejecti
 }
 
 /// Serves a call and writes the reply.
-async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
+pub(super) async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
     let request_id: RequestId = call.request_id.clone();
     let dialect = call.dialect;
     let resumable = call.resumable.then(|| call.caller.id.clone());
@@ -143,6 +147,7 @@ async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
 struct Asked {
     envelope: Envelope,
     wishes: Wishes,
+    keyed: Option<Keyed>,
     priority: Priority,
 }
 
@@ -156,6 +161,7 @@ impl Asked {
         account: &mut Account,
     ) -> Result<Self, Rejection> {
         let wishes = Wishes::read(&head.headers)?;
+        let keyed = Keyed::read(&head.headers)?;
         let priority = caller.priority_of(wishes.priority);
         let ask = Ask::new(&caller.id, account.request_id(), priority, guess_cost(&body));
         let within = wishes.timeout.unwrap_or(Duration::MAX);
@@ -165,7 +171,7 @@ impl Asked {
         let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
         let body = body::read(body, limit, within).await?;
         let envelope = read_envelope(kind, body, wishes.resumable)?;
-        Ok(Self { envelope, wishes, priority })
+        Ok(Self { envelope, wishes, keyed, priority })
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
 }
 
 /// Adds a header, unless the value cannot be one.
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }

@@ -137,6 +137,7 @@ async fn supervise(
     tasks.spawn(reload_keys(callers, current.clone()));
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
+    tasks.spawn(keep_keys(Arc::clone(&gateway)));
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
@@ -245,6 +246,11 @@ async fn reload_keys(callers: Callers, mut current: Current) {
     while current.changed().await {
         callers.reload();
     }
+}
+
+/// Looks after the rows of idempotency keys.
+async fn keep_keys(gateway: Arc<Gateway>) {
+    gateway.executions().upkeep(|| gateway.snapshot().settings.idempotency.clone()).await;
 }
 
 /// The admin API over this gateway.
@@ -422,7 +428,7 @@ impl DataThread {
             None => api::router(edge),
         };
         let server = Server { listener, router, limits: limits(&settings), metrics };
-        let streams = || going_on.streams().running();
+        let streams = || going_on.going_on();
         until_drained(server, closing, settings.drain_timeout.0, streams).await;
         Ok(())
     }

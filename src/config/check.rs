@@ -71,6 +71,7 @@ impl Config {
             cluster: checking.cluster(&file.cluster),
             telemetry: file.telemetry.clone(),
             journal: file.journal.clone(),
+            idempotency: file.idempotency.clone(),
         };
         checking.settings(&settings);
         let at = KeyPath::root().key("defaults");
@@ -114,6 +115,9 @@ impl Checking<'_> {
         self.store(&settings.store.url, root.key("store").key("url"));
         self.telemetry(&settings.telemetry, &root.key("telemetry"));
         self.journal(&settings.journal, &root.key("journal"));
+        for (key, message) in settings.idempotency.problems() {
+            self.report(root.key("idempotency").key(key), message);
+        }
     }
 
     fn server(&mut self, server: &ServerSettings, at: &KeyPath) {

@@ -17,6 +17,7 @@ use crate::callers::Caller;
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
+use crate::idempotency::IdempotencySettings;
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::journal::JournalSettings;
 use crate::rejection::Rejection;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// `[journal]`. Takes effect at start only.
     pub journal: JournalSettings,
+    /// `[idempotency]`.
+    pub idempotency: IdempotencySettings,
 }
 
 /// A name that clients ask for, and where it may be answered.

@@ -115,6 +115,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::StreamCancelled
         | Rejection::Draining
         | Rejection::Unavailable { .. }
+        | Rejection::Duplicate(_)
         | Rejection::Internal { .. } => None,
     }
 }

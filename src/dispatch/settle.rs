@@ -16,16 +16,18 @@ use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::dialect::Dialect;
 use crate::ids::{RequestId, RouteName, TargetId};
-use crate::journal::{EndpointKind, Entry, Journal, Outcome};
+use crate::journal::{EndpointKind, Entry, Journal, Outcome, Reuse};
 use crate::telemetry::{Metrics, TargetMetrics, Tracer};
 use crate::units::MicroUsd;
 
 mod account;
+mod ending;
 mod estimate;
 mod seam;
 mod shorten;
 
 pub use account::Account;
+pub use ending::Ending;
 pub use estimate::Estimator;
 use estimate::{Job, MAX_WAITING_ESTIMATES, Waiting};
 
@@ -100,6 +102,7 @@ impl Ledger {
             first_token: None,
             overhead: Duration::ZERO,
             tags: Vec::new(),
+            reuse: None,
         };
         Account::new(Arc::clone(self), entry, received)
     }
@@ -127,17 +130,17 @@ impl Ledger {
     /// Counts and writes an entry that is complete.
     fn close(&self, entry: Entry, trace: Option<Box<Trace>>) {
         let metrics = &self.metrics;
-        metrics.requests.ended(
-            entry.endpoint.as_str(),
-            entry.outcome.as_str(),
-            entry.error_code.unwrap_or(""),
-        );
-        metrics.requests.request_seconds.observe(entry.latency.as_secs_f64());
-        metrics.requests.overhead_seconds.observe(entry.overhead.as_secs_f64());
+        // Requests that got the reply of another are told apart: nobody worked for them.
+        let outcome = entry.reuse.map_or(entry.outcome.as_str(), Reuse::as_str);
+        metrics.requests.ended(entry.endpoint.as_str(), outcome, entry.error_code.unwrap_or(""));
+        if entry.reuse.is_none() {
+            metrics.requests.request_seconds.observe(entry.latency.as_secs_f64());
+            metrics.requests.overhead_seconds.observe(entry.overhead.as_secs_f64());
+            metrics.requests.degraded(entry.degradation);
+        }
         if let Some(first_token) = entry.first_token {
             metrics.requests.first_token_seconds.observe(first_token.as_secs_f64());
         }
-        metrics.requests.degraded(entry.degradation);
         tracing::debug!(
             request.id = %entry.request_id,
             caller.id = %entry.caller,

@@ -32,6 +32,7 @@ mod tests;
 
 use pump::{Pump, Source};
 pub use reader::Reader;
+pub(in crate::gateway) use ring::Ring;
 pub use stream::Stream;
 
 /// How often streams whose time is over are looked for.
@@ -85,7 +86,7 @@ struct Table {
 
 /// Bytes in use, over all streams.
 #[derive(Debug, Clone, Default)]
-struct Budget(Arc<AtomicUsize>);
+pub(in crate::gateway) struct Budget(Arc<AtomicUsize>);
 
 // === impl Limits ===
 
@@ -213,15 +214,15 @@ impl fmt::Debug for Kept {
 // === impl Budget ===
 
 impl Budget {
-    fn used(&self) -> usize {
+    pub(in crate::gateway) fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) {
+    pub(in crate::gateway) fn take(&self, bytes: usize) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give_back(&self, bytes: usize) {
+    pub(in crate::gateway) fn give_back(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

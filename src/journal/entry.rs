@@ -63,6 +63,18 @@ pub struct Entry {
     pub overhead: Duration,
     /// What the caller sent as `x-tidegate-tags`. More than [`Entry::MAX_TAGS_BYTES`] are left out.
     pub tags: Vec<(String, String)>,
+    /// Where the reply is that of another request: how so. Attempts, tokens and cost are that
+    /// one's.
+    pub reuse: Option<Reuse>,
+}
+
+/// How a request got the reply of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reuse {
+    /// It came while the other one was being carried out, and shared in the reply.
+    Coalesced,
+    /// The reply was repeated from the store.
+    Replayed,
 }
 
 /// What was called.
@@ -121,6 +133,18 @@ impl Entry {
             bytes > Self::MAX_TAGS_BYTES
         }) {
             self.tags.truncate(first_over);
+        }
+    }
+}
+
+// === impl Reuse ===
+
+impl Reuse {
+    /// The word for metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Coalesced => "coalesced",
+            Self::Replayed => "replayed",
         }
     }
 }

@@ -64,6 +64,7 @@ pub struct StoredRequest {
     pub overhead_us: u64,
     /// A JSON object.
     pub tags: Option<String>,
+    pub reuse: Option<String>,
 }
 
 /// What usage is added up by.
@@ -247,6 +248,7 @@ impl StoredRequest {
             first_token_ms: first_token_ms.map(|ms| ms.max(0).unsigned_abs()),
             overhead_us: count("overhead_us")?,
             tags: row.try_get("tags")?,
+            reuse: row.try_get("reuse")?,
         })
     }
 }

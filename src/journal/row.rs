@@ -5,11 +5,11 @@ use sqlx::Arguments;
 use sqlx::any::AnyArguments;
 use sqlx::error::BoxDynError;
 
-use super::Entry;
+use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 29] = [
+pub(super) const COLUMNS: [&str; 30] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -39,6 +39,7 @@ pub(super) const COLUMNS: [&str; 29] = [
     "first_token_ms",
     "overhead_us",
     "tags",
+    "reuse",
 ];
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -143,7 +144,8 @@ pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), 
     to.add(int(entry.latency.as_millis()))?;
     to.add(entry.first_token.map(|time| int(time.as_millis())))?;
     to.add(int(entry.overhead.as_micros()))?;
-    to.add(tags(entry))
+    to.add(tags(entry))?;
+    to.add(entry.reuse.map(Reuse::as_str))
 }
 
 /// Tags as a JSON object; nothing where there are none.

@@ -59,6 +59,7 @@ mod given {
             first_token: Some(Duration::from_millis(7)),
             overhead: Duration::from_micros(81),
             tags: Vec::new(),
+            reuse: None,
         }
     }
 }
@@ -126,6 +127,7 @@ fn stored_1() -> StoredRequest {
         first_token_ms: Some(7),
         overhead_us: 81,
         tags: None,
+        reuse: None,
     }
 }
 
@@ -146,6 +148,7 @@ async fn every_field_of_a_request_is_found_again() {
                 usage_estimated: true,
                 first_token: None,
                 tags: vec![("team".to_owned(), "a \"b\"".to_owned())],
+                reuse: Some(Reuse::Replayed),
                 ..entry(2)
             };
             record(&journal, refused);
@@ -172,6 +175,7 @@ async fn every_field_of_a_request_is_found_again() {
             usage_estimated: true,
             first_token_ms: None,
             tags: Some(r#"{"team":"a \"b\""}"#.to_owned()),
+            reuse: Some("replayed".to_owned()),
             ..whole.clone()
         };
         assert_eq!(found, [bare, whole]);

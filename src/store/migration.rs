@@ -20,6 +20,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (4, "revisions", include_str!("../../migrations/0004_revisions.sql")),
     (5, "teams", include_str!("../../migrations/0005_teams.sql")),
     (6, "audit", include_str!("../../migrations/0006_audit.sql")),
+    (7, "idempotency", include_str!("../../migrations/0007_idempotency.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

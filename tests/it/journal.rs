@@ -57,6 +57,7 @@ fn entry(n: u64) -> Entry {
         first_token: None,
         overhead: Duration::ZERO,
         tags: Vec::new(),
+        reuse: None,
     }
 }
 

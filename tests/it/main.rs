@@ -21,6 +21,7 @@ mod degradation;
 mod edge;
 mod failover;
 mod hedging;
+mod idempotency;
 mod journal;
 mod keys;
 mod leaks;

@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tidegate::callers::Callers;
 use tidegate::clock::{Instant, SystemWallClock};
@@ -55,7 +56,7 @@ pub(crate) struct Rig {
     stage: Stage,
     pub(crate) sim: SimTransport,
     pub(crate) router: Router,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What a caller asks for.
@@ -109,7 +110,7 @@ impl Rig {
         let keys = Environment::fixed([("KEY_ONE", "sk-one"), ("KEY_TWO", "sk-two")]);
         let source = Source { file: Some(file), ..Source::environment(keys) };
         let snapshot = load(&source, None).unwrap_or_else(|problems| panic!("{problems}"));
-        let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+        let url = format!("sqlite:{}/state/tidegate.db", folder.path().display());
         let store = Store::new(url.parse().unwrap());
         let clock = Arc::new(SystemWallClock);
         let callers = Callers::new(store.clone(), None);
@@ -119,7 +120,7 @@ impl Rig {
         let sim = SimTransport::starting_at(scenario, 1_700_000_000_000);
         let transport: Arc<dyn Transport> = Arc::new(sim.clone());
         let router = stage.router(transport);
-        Self { gateway: Arc::clone(&stage.gateway), stage, sim, router, _folder: folder }
+        Self { gateway: Arc::clone(&stage.gateway), stage, sim, router, folder }
     }
 
     /// The same gateway's router over another transport.
@@ -137,6 +138,27 @@ impl Rig {
         read(&self.router, ask).await
     }
 
+    /// Changes the store behind the gateway's back; says how many rows.
+    pub(crate) async fn sql(&self, sql: &'static str) -> u64 {
+        let file = self.folder.path().join("state/tidegate.db");
+        let mut connection = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected()
+    }
+
+    /// Takes the store away: where its folder was, there is a file.
+    pub(crate) fn break_store(&self) {
+        let state = self.folder.path().join("state");
+        if state.is_dir() {
+            std::fs::rename(&state, self.folder.path().join("away")).unwrap();
+        }
+        std::fs::write(state, "in the way").unwrap();
+    }
+
+    /// Brings it back.
+    pub(crate) fn mend_store(&self) {
+        std::fs::remove_file(self.folder.path().join("state")).unwrap();
+    }
+
     /// Starts the clock, which was paused, and reads the journal.
     pub(crate) async fn journal(self) -> Vec<StoredRequest> {
         // The database works on threads of its own, which a paused clock would not wait for.
@@ -146,7 +168,7 @@ impl Rig {
 
     /// Settles what is to be estimated, writes the journal and reads it, oldest request first.
     pub(crate) async fn journal_on_a_running_clock(self) -> Vec<StoredRequest> {
-        let Self { stage, router, _folder, .. } = self;
+        let Self { stage, router, folder: _folder, .. } = self;
         let Stage { gateway, writer, estimator } = stage;
         drop(router);
         let (_open, closed) = tokio::sync::watch::channel(true);

@@ -1,12 +1,14 @@
 """OpenAI's SDK for Python, unmodified, against a gateway."""
 
 import json
+import urllib.request
+import uuid
 
 import openai
 from pydantic import BaseModel
 
 from cases import (
-    DIALECTS, GATEWAY, KEY, KEYED, WEATHER, case, check_weather, leave, raises, run, say,
+    DIALECTS, GATEWAY, KEY, KEYED, SIM, WEATHER, case, check_weather, leave, raises, run, say,
 )
 
 client = openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key="unused", max_retries=0)
@@ -371,6 +373,62 @@ def the_sdk_tries_again_and_succeeds():
     messages = [say("Try again: Python", "first=1", "status=503", "retry_after=0s")]
     answer = patient.create(model="far/tide-small", messages=messages)
     assert answer.choices[0].message.content, answer
+
+
+def counted(act):
+    """What `act` gives, and how many requests the simulated provider got for it."""
+    counts = lambda: json.load(urllib.request.urlopen(f"{SIM}/sim/stats"))["requests"]
+    before = counts()
+    return act(), counts() - before
+
+
+@case
+def a_retry_with_an_idempotency_key_is_not_paid_for_twice():
+    # Each try is given up long before the answer is there. The gateway goes on with the first, and
+    # the others join it.
+    hasty = client.with_options(timeout=0.5, max_retries=8).chat.completions
+    for stream in (False, True):
+        def ask(key=f"stainless-python-retry-{uuid.uuid4()}"):
+            answer = hasty.create(
+                model="far/tide-small",
+                messages=[say("Hello", "ttft=1500ms", "tokens=12")],
+                stream=stream,
+                extra_headers={"Idempotency-Key": key},
+            )
+            if stream:
+                return "".join(c.choices[0].delta.content or "" for c in answer if c.choices)
+            return answer.choices[0].message.content
+
+        text, requests = counted(ask)
+        assert len(text) > 20 and requests == 1, (text, requests)
+        again, requests = counted(ask)
+        assert again == text and requests == 0, (again, requests)
+
+
+@case
+def a_clients_own_key_is_sent_with_every_try():
+    # How the SDK sends a key by itself, where it is told the header's name.
+    own = client.with_options(timeout=0.5, max_retries=8)
+    own._idempotency_header = "Idempotency-Key"
+    ask = lambda: own.chat.completions.create(
+        model="far/tide-small", messages=[say("Hi", "ttft=1200ms", "tokens=9")]
+    )
+    answer, requests = counted(ask)
+    assert answer.usage.completion_tokens == 9 and requests == 1, (answer, requests)
+    # Another call has another key.
+    other, requests = counted(ask)
+    assert requests == 1 and other._request_id != answer._request_id, (other, requests)
+
+
+@case
+def the_same_key_for_something_else_is_an_error():
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    chat.create(model="sim/tide-small", messages=[say("One")], extra_headers=headers)
+    error = raises(
+        openai.UnprocessableEntityError,
+        lambda: chat.create(model="sim/tide-small", messages=[say("Two")], extra_headers=headers),
+    )
+    assert error.code == "idempotency_key_reused", error.body
 
 
 @case

@@ -48,6 +48,7 @@ async fn requests_are_listed_by_page() {
         "first_token_ms": 7,
         "overhead_us": 81,
         "tags": {"team": "shop"},
+        "reuse": null,
     });
     assert_eq!(found.body, json!({ "data": [expected], "next_cursor": null }));
 }

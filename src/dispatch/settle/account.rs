@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::Ledger;
+use super::ending::{self, Ending};
 use super::estimate::Estimate;
 use super::seam::SeamAccount;
 use crate::clock::Instant;
@@ -18,7 +19,7 @@ use crate::dispatch::{Call, Served};
 use crate::failure::Failure;
 use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
-use crate::journal::{EndpointKind, Entry, Outcome};
+use crate::journal::{EndpointKind, Entry, Outcome, Reuse};
 use crate::policy::degrade::Level;
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
@@ -73,6 +74,12 @@ pub(super) struct Open {
     trace: Option<Box<Trace>>,
     /// Its place among those that the process serves at a time.
     slot: Option<Slot>,
+    /// Who wants to know whether the reply stands.
+    ending: Option<Ending>,
+    /// Whether a provider counted tokens whose cost is not known.
+    spent: bool,
+    /// Whether the request itself was found at fault.
+    is_callers: bool,
 }
 
 // === impl Account ===
@@ -98,6 +105,9 @@ impl Account {
             flows: false,
             trace: None,
             slot: None,
+            ending: None,
+            spent: false,
+            is_callers: false,
         };
         Self { ledger, open: Some(Box::new(open)) }
     }
@@ -113,6 +123,20 @@ impl Account {
     pub fn on_admitted(&mut self, slot: Slot) {
         if let Some(open) = &mut self.open {
             open.slot = Some(slot);
+        }
+    }
+
+    /// Gives its place back: the request has only to wait for another.
+    pub fn step_aside(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.slot = None;
+        }
+    }
+
+    /// Has `ending` told, when the request has ended, whether its reply stands.
+    pub fn tell(&mut self, ending: Ending) {
+        if let Some(open) = &mut self.open {
+            open.ending = Some(ending);
         }
     }
 
@@ -233,6 +257,7 @@ impl Account {
             let cost = target.model.cost(usage);
             metrics.used(usage, cost.0);
             open.entry.cost = open.entry.cost + cost;
+            open.spent |= usage.total_input() + usage.total_output() > 0;
         }
     }
 
@@ -355,6 +380,16 @@ impl Account {
         self.settle(Outcome::ClientGone, 200, Some(summary));
     }
 
+    /// Settles a request that gets the reply of another: nothing was asked of a provider for it.
+    pub fn reuse(mut self, reuse: Reuse, status: u16) {
+        if let Some(open) = &mut self.open {
+            open.entry.reuse = Some(reuse);
+            open.tried = None;
+        }
+        let outcome = if status < 400 { Outcome::Complete } else { Outcome::Failed };
+        self.settle(outcome, status, None);
+    }
+
     /// Settles a request that got an error instead of an answer.
     pub fn reject(mut self, rejection: &Rejection) {
         let face = rejection.face();
@@ -363,6 +398,7 @@ impl Account {
             open.entry.error_code = Some(face.code);
             open.entry.degradation = Level::None.number();
             open.tried = None;
+            open.is_callers = ending::is_callers(rejection);
         }
         let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
         self.settle(outcome, face.status.as_u16(), None);
@@ -375,6 +411,9 @@ impl Account {
         summary: Option<&StreamSummary>,
     ) -> Option<MicroUsd> {
         let open = self.open.take()?;
+        if let Some(ending) = &open.ending {
+            ending.tell(open.stands(outcome, summary));
+        }
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
@@ -464,6 +503,16 @@ impl Open {
             (0, true) => Level::ReducedContext,
             (_later, _) => Level::SmallerModel,
         }
+    }
+
+    /// Whether the reply of a request that ends so stands.
+    fn stands(&self, outcome: Outcome, summary: Option<&StreamSummary>) -> bool {
+        let counted = summary.and_then(|summary| summary.usage);
+        let spent = self.spent
+            || self.entry.cost > MicroUsd::default()
+            || counted.is_some_and(|usage| usage.total_input() + usage.total_output() > 0)
+            || (self.tried.is_some() && self.first_token.is_some());
+        ending::stands(outcome, self.entry.degradation, spent, self.is_callers)
     }
 
     /// The gateway's own part of the time between the body's end and `until`.

@@ -15,7 +15,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The events that are still kept.
 #[derive(Debug, Default)]
-pub(super) struct Ring {
+pub(in crate::gateway) struct Ring {
     events: VecDeque<Bytes>,
     /// How many were dropped.
     dropped: u64,
@@ -24,7 +24,7 @@ pub(super) struct Ring {
 
 /// Why nothing can be read after some event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(in crate::gateway) enum Missing {
     /// What follows it is not kept any longer.
     Dropped {
         /// The first event that is.
@@ -70,38 +70,43 @@ fn line_len(bytes: &[u8]) -> usize {
 
 impl Ring {
     /// What keeping this event would cost, in bytes.
-    pub(super) fn cost_of(event: &Bytes) -> usize {
+    pub(in crate::gateway) fn cost_of(event: &Bytes) -> usize {
         event.len() + EVENT_COST
     }
 
     /// What keeping its events costs, in bytes.
-    pub(super) fn cost(&self) -> usize {
+    pub(in crate::gateway) fn cost(&self) -> usize {
         self.cost
     }
 
+    /// The bytes of its events alone.
+    pub(in crate::gateway) fn bytes(&self) -> usize {
+        self.cost - EVENT_COST * self.events.len()
+    }
+
     /// Whether no event is kept.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::gateway) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
     /// The number of the oldest event that is kept, or of the next where none is.
-    pub(super) fn oldest(&self) -> u64 {
+    pub(in crate::gateway) fn oldest(&self) -> u64 {
         self.dropped + 1
     }
 
     /// The number of the newest event; 0 before the first.
-    pub(super) fn newest(&self) -> u64 {
+    pub(in crate::gateway) fn newest(&self) -> u64 {
         self.dropped + u64::try_from(self.events.len()).unwrap_or(u64::MAX)
     }
 
     /// Takes the next event.
-    pub(super) fn push(&mut self, event: Bytes) {
+    pub(in crate::gateway) fn push(&mut self, event: Bytes) {
         self.cost += Self::cost_of(&event);
         self.events.push_back(event);
     }
 
     /// Drops the oldest event and says what it cost.
-    pub(super) fn drop_oldest(&mut self) -> usize {
+    pub(in crate::gateway) fn drop_oldest(&mut self) -> usize {
         let Some(event) = self.events.pop_front() else { return 0 };
         let cost = Self::cost_of(&event);
         self.dropped += 1;
@@ -114,7 +119,7 @@ impl Ring {
     /// # Errors
     ///
     /// [`Missing`] where it is gone, or no such event has come.
-    pub(super) fn check(&self, after: u64) -> Result<(), Missing> {
+    pub(in crate::gateway) fn check(&self, after: u64) -> Result<(), Missing> {
         if after < self.dropped {
             return Err(Missing::Dropped { oldest: self.oldest() });
         }
@@ -126,7 +131,7 @@ impl Ring {
 
     /// The events after one, as one piece of about `limit` bytes, and the number of the last of
     /// them. `None` where there are none, or no longer.
-    pub(super) fn read(&self, after: u64, limit: usize) -> Option<(Bytes, u64)> {
+    pub(in crate::gateway) fn read(&self, after: u64, limit: usize) -> Option<(Bytes, u64)> {
         let index = usize::try_from(after.checked_sub(self.dropped)?).ok()?;
         let first = self.events.get(index)?;
         let more = self.events.get(index + 1).is_some_and(|next| first.len() + next.len() <= limit);

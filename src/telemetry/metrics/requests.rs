@@ -21,6 +21,7 @@ pub struct RequestMetrics {
     /// What broken attempts have cost whose answers were continued, in millionths of a US dollar.
     pub splice_waste: IntCounter,
     degraded: IntCounterVec,
+    idempotent: IntCounterVec,
     /// Further attempts on a target that had failed.
     pub retries: IntCounter,
     /// Attempts of the last 10 s that followed a failure, for each request, on the route where they
@@ -89,6 +90,15 @@ impl RequestMetrics {
                  out, 2 a later tier, 3 stale, 4 fixed words.",
                 &["level"],
             ),
+            idempotent: counters(
+                registry,
+                "tidegate_idempotent_requests_total",
+                "What became of requests with an Idempotency-Key: executed, taken_over (executed \
+                 though another node may have, so it may be paid for twice), joined, replayed; \
+                 forgotten (executed, and may be again), unwritten (executed, and not kept); or \
+                 why they were refused.",
+                &["result"],
+            ),
             retries: counter(
                 registry,
                 "tidegate_retries_total",
@@ -141,6 +151,11 @@ impl RequestMetrics {
     /// Counts a stream that broke and was to be continued: `spliced`, or why it was not.
     pub fn midstream(&self, result: &str) {
         self.midstream.with_label_values(&[result]).inc();
+    }
+
+    /// Counts what became of a request with an `Idempotency-Key`.
+    pub fn idempotent(&self, result: &str) {
+        self.idempotent.with_label_values(&[result]).inc();
     }
 
     /// Counts a degraded answer of a level from 1 to 4; 0 is none.
