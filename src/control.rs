@@ -1,5 +1,7 @@
 //! What runs beside requests.
 
 pub mod export;
+pub mod jobs;
 pub mod neighbours;
 pub mod tasks;
+pub mod webhooks;

@@ -15,13 +15,16 @@ use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
+use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
 use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
+mod jobs;
 mod streams;
 
+pub use jobs::JobRunner;
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
 
 /// All that requests share.
@@ -42,6 +45,7 @@ pub struct Gateway {
     door: Arc<Gate>,
     tracer: Option<Arc<Tracer>>,
     streams: Streams,
+    jobs: Jobs,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -73,6 +77,7 @@ impl Gateway {
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
+        let jobs = Jobs::new(journal.store().clone());
         let door = fleet.gate(metrics.gates.of_process());
         let gateway = Self {
             snapshot,
@@ -85,6 +90,7 @@ impl Gateway {
             door,
             tracer,
             streams: Streams::default(),
+            jobs,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -162,6 +168,11 @@ impl Gateway {
     /// Streams that their callers may come back to.
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Requests that are answered later.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// The same, to be kept.

@@ -16,6 +16,7 @@ use super::settings::{
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, Quirks};
+use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
 
 /// Tidegate's configuration file.
@@ -44,6 +45,10 @@ pub(super) struct FileSettings {
     pub(super) telemetry: TelemetrySettings,
     /// The record of every request. Takes effect at the next start.
     pub(super) journal: JournalSettings,
+    /// Jobs: requests that are answered later (`POST /v1/jobs`, `Prefer: respond-async`).
+    pub(super) jobs: JobSettings,
+    /// Webhooks, which tell callers that their jobs are over.
+    pub(super) webhooks: WebhookSettings,
     /// The providers that are on, by the id of a built-in one or by a name of your own. Without
     /// any, those whose keys are in the environment are on, and the simulated one where there is no
     /// key at all.

@@ -17,6 +17,7 @@ use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
+use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
 use crate::rejection::Rejection;
 
@@ -64,6 +65,10 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// `[journal]`. Takes effect at start only.
     pub journal: JournalSettings,
+    /// `[jobs]`. `workers` and `lease` take effect at start only.
+    pub jobs: JobSettings,
+    /// `[webhooks]`.
+    pub webhooks: WebhookSettings,
 }
 
 /// A name that clients ask for, and where it may be answered.

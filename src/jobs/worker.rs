@@ -74,12 +74,10 @@ impl Jobs {
     ) -> Result<Vec<Taken>, StoreError> {
         let failed = StoreError::query("take jobs");
         let queue = self.shared.jobs;
-        let mut connection = self.shared.store.writer().await?;
-        let heads = queue.heads(&mut connection, turns.last()).await.map_err(&failed)?;
-        if heads.is_empty() {
+        let Some((heads, running)) = self.shared.waiting(queue, turns).await? else {
             return Ok(Vec::new());
-        }
-        let running = queue.running(&mut connection).await.map_err(&failed)?;
+        };
+        let mut connection = self.shared.store.writer().await?;
         let lease = Lease { worker, for_ms: lease_ms };
         let mut taken = Vec::new();
         for share in turns.allot(heads, &running, cap, free) {

@@ -18,6 +18,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (2, "priority of keys", include_str!("../../migrations/0002_priority_of_keys.sql")),
     (3, "degradation", include_str!("../../migrations/0003_degradation.sql")),
     (4, "revisions", include_str!("../../migrations/0004_revisions.sql")),
+    (8, "jobs", include_str!("../../migrations/0008_jobs.sql")),
+    (9, "webhooks", include_str!("../../migrations/0009_webhooks.sql")),
 ];
 
 /// Brings the tables behind `connection` to this version. Several nodes may do so at once: sqlx

@@ -11,8 +11,8 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy", "quota"],
-    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers"],
+    &["dialect", "catalog", "tokens", "policy", "quota", "webhook"],
+    &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers", "jobs"],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
@@ -27,6 +27,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("cli", "sim"),
     ("config", "callers"),
     ("config", "cluster"),
+    ("config", "jobs"),
     ("config", "journal"),
     ("config", "store"),
     ("control", "fleet"),
@@ -34,6 +35,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
+    ("jobs", "store"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),
