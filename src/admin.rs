@@ -24,6 +24,7 @@ use crate::callers::Callers;
 use crate::clock::WallClock;
 use crate::config::Snapshot;
 use crate::fleet::Fleet;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::problems::Problems;
 
@@ -37,6 +38,7 @@ pub(crate) mod targets;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod webhooks;
 
 use problem::Problem;
 
@@ -47,6 +49,8 @@ pub struct AdminState {
     pub journal: Journal,
     /// Callers' keys, and the admin key that guards this API.
     pub callers: Callers,
+    /// Jobs, and the webhooks that tell of them.
+    pub jobs: Jobs,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -96,6 +100,12 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::GET, "/keys/{id}", on(M::GET, keys::show));
     add(M::PATCH, "/keys/{id}", on(M::PATCH, keys::change));
     add(M::DELETE, "/keys/{id}", on(M::DELETE, keys::revoke));
+    add(M::GET, "/webhooks", on(M::GET, webhooks::list));
+    add(M::GET, "/webhooks/{id}", on(M::GET, webhooks::show));
+    add(M::PATCH, "/webhooks/{id}", on(M::PATCH, webhooks::change));
+    add(M::GET, "/webhooks/{id}/deliveries", on(M::GET, webhooks::deliveries));
+    let redeliver = "/webhooks/{id}/deliveries/{delivery}/redeliver";
+    add(M::POST, redeliver, on(M::POST, webhooks::redeliver));
     add(M::GET, "/config", on(M::GET, config::show));
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));

@@ -28,7 +28,7 @@ mod tests;
 mod worker;
 
 pub use caller::{Found, NewJob, NewWebhook, SubmitError, Submitted};
-pub use outbox::{Delivery, DeliveryPage, Outgoing, Receivers, StoredReceiver};
+pub use outbox::{Delivery, Outgoing, StoredReceiver};
 pub use record::{Job, JobError, JobResult, Particulars};
 pub use settings::{JobSettings, WebhookSettings};
 pub use worker::{End, Held, Lost, Taken};

@@ -269,6 +269,7 @@ fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
     admin::router(AdminState {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
+        jobs: gateway.jobs().clone(),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),
         clock: Arc::new(SystemWallClock),

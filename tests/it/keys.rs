@@ -14,6 +14,7 @@ use tidegate::cli::keys::{self, KeysArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::config::{Environment, Source, load};
 use tidegate::fleet::Fleet;
+use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::store::Store;
 use tidegate::units::Priority;
@@ -83,6 +84,7 @@ async fn beside_a_gateway_with(
     let drained = Arc::clone(&snapshot.resolve("sim-anthropic/tide-large").unwrap().tiers[0][0]);
     fleet.adopt(&drained).set_drained(true, None).unwrap();
     let state = AdminState {
+        jobs: Jobs::new(journal.store().clone()),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),
         journal,

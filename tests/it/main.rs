@@ -20,6 +20,7 @@ mod degradation;
 mod edge;
 mod failover;
 mod hedging;
+mod jobs;
 mod journal;
 mod keys;
 mod leaks;

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::{Addressee, Delivery, DeliveryPage, Then, time};
+use super::{Addressee, Delivery, Then, time};
 use crate::ids::CallerId;
 use crate::jobs::caller::SubmitError;
 use crate::jobs::queue::now_ms;
@@ -28,9 +28,6 @@ pub struct StoredReceiver {
     /// When it was switched off, and why: `gone` (it answered 410) or `failing`.
     pub disabled: Option<(u64, String)>,
 }
-
-/// Receivers, newest first.
-pub type Receivers = Vec<StoredReceiver>;
 
 /// Receivers that a caller may have.
 const MAX_RECEIVERS: u32 = 100;
@@ -174,7 +171,7 @@ impl Jobs {
         &self,
         before: Option<&str>,
         limit: u32,
-    ) -> Result<Receivers, StoreError> {
+    ) -> Result<Vec<StoredReceiver>, StoreError> {
         let failed = StoreError::query("list the receivers of webhooks");
         let mut connection = self.shared.store.reader().await?;
         let rows = sqlx::query("SELECT * FROM webhook_receivers WHERE id < $1 ORDER BY id DESC LIMIT $2")
@@ -235,7 +232,7 @@ impl Jobs {
         receiver: &str,
         before: Option<&str>,
         limit: u32,
-    ) -> Result<DeliveryPage, StoreError> {
+    ) -> Result<Vec<Delivery>, StoreError> {
         let failed = StoreError::query("list webhooks");
         let mut connection = self.shared.store.reader().await?;
         let rows = sqlx::query(
@@ -247,8 +244,7 @@ impl Jobs {
         .fetch_all(&mut *connection)
         .await
         .map_err(&failed)?;
-        let deliveries = rows.iter().map(Delivery::read).collect::<Result<_, _>>();
-        Ok(DeliveryPage { deliveries: deliveries.map_err(failed)? })
+        rows.iter().map(Delivery::read).collect::<Result<_, _>>().map_err(failed)
     }
 }
 
