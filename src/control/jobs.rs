@@ -50,8 +50,8 @@ pub enum Ran {
     Failed {
         /// Whether another attempt may help.
         setback: Setback,
-        /// The reply that the caller has if none does.
-        result: JobResult,
+        /// The reply that the caller has if none does, where there is one.
+        result: Option<JobResult>,
         /// The same for programs.
         error: JobError,
     },
@@ -77,6 +77,15 @@ struct Shared<R> {
     running: Mutex<HashMap<Held, AbortHandle>>,
     /// A job has left its place.
     ended: Notify,
+    /// Jobs that made our own code panic, and how often they had failed before.
+    fallen: Mutex<Vec<(Held, u32)>>,
+}
+
+/// A job's place among those that run. Whatever ends its task, the place is free again.
+struct Place<R: Runner> {
+    shared: Arc<Shared<R>>,
+    held: Held,
+    failures: u32,
 }
 
 /// How often jobs of other nodes are looked for, and cancelled ones.
@@ -97,6 +106,7 @@ impl<R: Runner> Worker<R> {
             name: format!("{:032x}", rand::random::<u128>()),
             running: Mutex::default(),
             ended: Notify::new(),
+            fallen: Mutex::default(),
         });
         Self { shared, lease: settings.lease.0, places: settings.workers }
     }
@@ -171,37 +181,37 @@ impl<R: Runner> Shared<R> {
 
     /// Has a job run and writes down what it came to.
     async fn work(self: Arc<Self>, taken: Taken) {
+        let (shared, held) = (Arc::clone(&self), taken.held.clone());
+        let _place = Place { shared, held, failures: taken.job.failures };
         let started = Instant::now();
         if let Some(body) = until_stored("read a job", || self.jobs.request(&taken.job.id)).await {
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
             let ran = self.runner.run(&taken, body, left).await;
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
-            self.settle(&taken, ran, left).await;
+            self.settle(&taken.held, taken.job.failures, ran, left).await;
         }
-        self.running.lock().remove(&taken.held);
-        self.ended.notify_one();
     }
 
-    async fn settle(&self, taken: &Taken, ran: Ran, left: Duration) {
+    async fn settle(&self, held: &Held, failures: u32, ran: Ran, left: Duration) {
         let end = match ran {
             Ran::Answered(result) => {
                 End { state: JobState::Succeeded, result: Some(result), error: None }
             }
             Ran::Failed { setback, result, error } => {
                 let rule = self.runner.settings().retry_rule();
-                match rule.after(setback, taken.job.failures, left, rand::random()) {
+                match rule.after(setback, failures, left, rand::random()) {
                     Next::Again { after, counts } => {
                         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                        let again = || self.jobs.again(&taken.held, after, counts);
+                        let again = || self.jobs.again(held, after, counts);
                         until_stored("put a job back", again).await;
                         return;
                     }
                     Next::Over(JobState::Expired) => End::expired(),
-                    Next::Over(state) => End { state, result: Some(result), error: Some(error) },
+                    Next::Over(state) => End { state, result, error: Some(error) },
                 }
             }
         };
-        if until_stored("end a job", || self.jobs.end(&taken.held, &end)).await {
+        if until_stored("end a job", || self.jobs.end(held, &end)).await {
             self.metrics.jobs.ended(end.state.as_str());
         }
     }
@@ -212,6 +222,7 @@ impl<R: Runner> Shared<R> {
         loop {
             let pause = if failing { POLL.min(lease / 3) } else { lease / 3 };
             tokio::time::sleep(pause).await;
+            self.settle_fallen().await;
             let before = self.in_hand();
             if before.is_empty() {
                 continue;
@@ -221,6 +232,18 @@ impl<R: Runner> Shared<R> {
             if let Ok(held) = renewed {
                 self.let_go(&before, &held);
             }
+        }
+    }
+
+    /// Ends or repeats jobs that made our own code panic.
+    async fn settle_fallen(&self) {
+        let fallen = std::mem::take(&mut *self.fallen.lock());
+        for (held, failures) in fallen {
+            let setback = Setback { passes: true, was_tried: true, retry_after: None };
+            let message = "a fault of the gateway".to_owned();
+            let error = JobError { code: "internal_error".to_owned(), message };
+            let ran = Ran::Failed { setback, result: None, error };
+            self.settle(&held, failures, ran, Duration::MAX).await;
         }
     }
 
@@ -267,6 +290,18 @@ impl<R: Runner> Shared<R> {
                 tracing::warn!(error = %error.chain(), "cannot give a job back");
             }
         }
+    }
+}
+
+// === impl Place ===
+
+impl<R: Runner> Drop for Place<R> {
+    fn drop(&mut self) {
+        self.shared.running.lock().remove(&self.held);
+        if std::thread::panicking() {
+            self.shared.fallen.lock().push((self.held.clone(), self.failures));
+        }
+        self.shared.ended.notify_one();
     }
 }
 

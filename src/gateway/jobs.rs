@@ -133,7 +133,7 @@ impl JobRunner {
             body: body.into(),
         };
         let error = JobError { code: face.code.to_owned(), message: rejection.to_string() };
-        Ran::Failed { setback, result, error }
+        Ran::Failed { setback, result: Some(result), error }
     }
 }
 

@@ -28,7 +28,7 @@ impl Drop for Counted {
 fn failed(setback: Setback) -> Ran {
     let error = JobError { code: "upstream_failed".to_owned(), message: "no".to_owned() };
     let result = JobResult { status: 502, headers: Vec::new(), body: Bytes::from_static(b"{}") };
-    Ran::Failed { setback, result, error }
+    Ran::Failed { setback, result: Some(result), error }
 }
 
 impl Runner for Arc<Obedient> {
@@ -45,6 +45,7 @@ impl Runner for Arc<Obedient> {
             b"refuse once" if times == 0 => {
                 failed(Setback { was_tried: false, retry_after: None, ..setback })
             }
+            b"panic" => panic!("as it was told"),
             b"never" => {
                 let _counted = Counted(Arc::clone(&self.dropped));
                 std::future::pending().await
@@ -68,7 +69,11 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/tidegate.db", folder.path().display());
         let jobs = Jobs::new(Store::new(url.parse().unwrap()));
-        let settings = JobSettings { retry_pause: HumanDuration::millis(1), ..JobSettings::default() };
+        let settings = JobSettings {
+            retry_pause: HumanDuration::millis(1),
+            lease: HumanDuration::millis(300),
+            ..JobSettings::default()
+        };
         let runner = Arc::new(Obedient { settings, ..Obedient::default() });
         let (close, closing) = watch::channel(false);
         let worker = Worker::new(jobs.clone(), Arc::clone(&runner), Arc::new(Metrics::new()));
@@ -165,6 +170,15 @@ async fn a_job_that_is_cancelled_while_it_runs_is_dropped() {
     };
     tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("it is dropped");
     assert_eq!(bench.job(&job.id).await.0, cancelled);
+}
+
+#[tokio::test]
+async fn a_job_that_makes_us_panic_gives_its_place_back_and_fails_in_the_end() {
+    let bench = Bench::new();
+    let job = bench.submit("panic").await;
+    let (job, result) = bench.until(&job.id, |job| job.state.is_final()).await;
+    assert_eq!((job.state, job.attempts, result), (JobState::Failed, 3, None));
+    assert_eq!(job.error.unwrap().code, "internal_error");
 }
 
 #[tokio::test]

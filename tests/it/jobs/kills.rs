@@ -63,7 +63,7 @@ async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: us
     let receiver = Receiver::start().await;
     let mut accepted = HashSet::new();
     for kill in 0..kills {
-        for _ in 0..rand::rng().random_range(1..=4) {
+        for _ in 0..rand::rng().random_range(2..=8) {
             let node = &nodes[rand::rng().random_range(0..nodes.len())];
             accepted.extend(hand_in(node, &receiver.url()).await);
         }
