@@ -149,7 +149,9 @@ pub enum Rejection {
         id: String,
     },
     /// The caller has as many jobs waiting as it may.
-    #[error("{limit} jobs are waiting already, which is as many as may; try again when some are done")]
+    #[error(
+        "{limit} jobs are waiting already, which is as many as may; try again when some are done"
+    )]
     TooManyJobs {
         /// That many.
         limit: u32,

@@ -94,7 +94,8 @@ pub(super) async fn submit(State(edge): State<Edge>, request: Request) -> Respon
     let accepted = async {
         let (caller, snapshot) = enter(&edge, &parts.headers)?;
         let limit = snapshot.settings.jobs.request_limit.0 + WRAPPING_BYTES;
-        let bytes = body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
+        let bytes =
+            body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
         let asked: Submission = serde_json::from_slice(&bytes).map_err(|error| {
             Rejection::Invalid { problem: format!("the body is no job: {error}"), param: None }
         })?;
@@ -139,7 +140,8 @@ pub(super) async fn accept(
     let accepted = async {
         let (caller, snapshot) = enter(&edge, &parts.headers)?;
         let limit = snapshot.settings.jobs.request_limit.0;
-        let bytes = body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
+        let bytes =
+            body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
         let new = draft(kind, &caller, &snapshot, &parts.headers, bytes)?;
         hand_in(&edge, &snapshot, new).await
     };
@@ -308,11 +310,7 @@ fn expires_in(deadline: &Value, now_ms: u64, longest_ms: u64) -> Result<u64, Rej
     }
 }
 
-async fn hand_in(
-    edge: &Edge,
-    snapshot: &Snapshot,
-    new: NewJob,
-) -> Result<Submitted, Rejection> {
+async fn hand_in(edge: &Edge, snapshot: &Snapshot, new: NewJob) -> Result<Submitted, Rejection> {
     let max_waiting = snapshot.settings.jobs.max_waiting;
     let now_ms = edge.lane.ledger.unix_ms();
     edge.gateway.jobs().submit(new, max_waiting, now_ms).await.map_err(|error| match error {
@@ -362,9 +360,8 @@ impl WebhookWish {
         let allowed = &snapshot.settings.webhooks.allow_private;
         let receiver: Result<Receiver, _> = self.url.parse();
         let receiver = receiver.and_then(|receiver| receiver.check(allowed).map(|()| receiver));
-        let receiver = receiver.map_err(|error| {
-            Rejection::invalid("webhook.url", format!("`webhook.url` {error}"))
-        })?;
+        let receiver = receiver
+            .map_err(|error| Rejection::invalid("webhook.url", format!("`webhook.url` {error}")))?;
         let secret = self.secret.as_deref().map(SigningSecret::parse).transpose();
         let secret = secret.map_err(|error| {
             Rejection::invalid("webhook.secret", format!("`webhook.secret` {error}"))

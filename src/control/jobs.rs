@@ -33,12 +33,7 @@ pub trait Runner: Send + Sync + 'static {
     fn settings(&self) -> JobSettings;
 
     /// Runs a job within `left`. Dropping the future gives it up, and cancels it upstream.
-    fn run(
-        &self,
-        taken: &Taken,
-        body: Bytes,
-        left: Duration,
-    ) -> impl Future<Output = Ran> + Send;
+    fn run(&self, taken: &Taken, body: Bytes, left: Duration) -> impl Future<Output = Ran> + Send;
 }
 
 /// What one attempt at a job came to.
@@ -325,7 +320,8 @@ pub async fn upkeep(jobs: Jobs, settings: impl Fn() -> JobSettings) {
             while jobs.expire().await? > 0 {}
             if swept.elapsed() >= SWEEP_EVERY {
                 let retention = settings().retention.0;
-                while jobs.sweep(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)).await? > 0
+                while jobs.sweep(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)).await?
+                    > 0
                 {}
                 swept = Instant::now();
             }

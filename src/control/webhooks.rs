@@ -144,9 +144,8 @@ impl Sender {
             Some(to) => {
                 let post = self.post(&outgoing, to, &settings);
                 let posted = tokio::time::timeout(settings.timeout.0, post).await;
-                let posted = posted.unwrap_or_else(|_| {
-                    Err(format!("no answer within {:?}", settings.timeout.0))
-                });
+                let posted = posted
+                    .unwrap_or_else(|_| Err(format!("no answer within {:?}", settings.timeout.0)));
                 judge(outgoing.attempt, posted)
             }
         };
@@ -249,10 +248,7 @@ impl std::fmt::Debug for Sender {
 }
 
 /// What follows an attempt.
-fn judge(
-    attempt: u32,
-    posted: Result<(StatusCode, Option<Duration>), String>,
-) -> Attempted {
+fn judge(attempt: u32, posted: Result<(StatusCode, Option<Duration>), String>) -> Attempted {
     let (status, error, verdict) = match posted {
         Ok((status, after)) => {
             let error = (!status.is_success()).then(|| format!("the receiver answered {status}"));

@@ -170,11 +170,12 @@ fn may_pass(rejection: &Rejection) -> bool {
     let repeated = status.is_server_error()
         || status == http::StatusCode::TOO_MANY_REQUESTS
         || status == http::StatusCode::REQUEST_TIMEOUT;
-    // A route that has spent its attempts on failures has new ones later.
-    let is_hopeless = match rejection {
-        Rejection::AttemptsFailed { failure, .. } => failure.kind.is_refused_credential(),
-        other => matches!(other, Rejection::AnswerTooLarge { .. }) || other.is_hopeless(),
-    };
+    if let Rejection::AttemptsFailed { failure, .. } = rejection {
+        // A route that has spent its attempts on failures has new ones later.
+        return repeated && !failure.kind.is_refused_credential();
+    }
+    let is_hopeless =
+        matches!(rejection, Rejection::AnswerTooLarge { .. }) || rejection.is_hopeless();
     repeated && !is_hopeless
 }
 

@@ -133,9 +133,8 @@ pub(super) async fn tell(
 /// because a receiver proves nothing about itself and answers are large.
 fn event(job: &Job, status: Option<u16>) -> String {
     let metadata = RawValue::from_string(job.metadata.clone()).ok();
-    let error = job.error.as_ref().map(|error| {
-        json!({ "code": error.code, "message": error.message })
-    });
+    let error =
+        job.error.as_ref().map(|error| json!({ "code": error.code, "message": error.message }));
     let event = json!({
         "type": format!("job.{}", job.state.as_str()),
         "timestamp": rfc3339(job.ended_at_ms.unwrap_or_default()),
@@ -187,7 +186,8 @@ impl Jobs {
         for share in turns.allot(heads, &running, PER_RECEIVER, free) {
             let rows = queue.take(&mut connection, &share, PER_RECEIVER, lease).await;
             let rows = rows.map_err(&failed)?;
-            let to = receivers::addressee(&mut connection, self.shared.store.kind(), &share.head.lane);
+            let to =
+                receivers::addressee(&mut connection, self.shared.store.kind(), &share.head.lane);
             let to = to.await.map_err(&failed)?;
             for row in &rows {
                 taken.push(Outgoing::read(row, to.clone()).map_err(&failed)?);
@@ -296,7 +296,8 @@ impl Jobs {
             .await
             .map_err(&failed)?;
         let row = sqlx::query("SELECT * FROM webhook_deliveries WHERE id = $1 AND lane = $2");
-        let row = row.bind(id).bind(receiver).fetch_optional(&mut *connection).await.map_err(&failed)?;
+        let row =
+            row.bind(id).bind(receiver).fetch_optional(&mut *connection).await.map_err(&failed)?;
         let delivery = row.map(|row| Delivery::read(&row)).transpose().map_err(&failed)?;
         self.shared.webhook_waits.notify_one();
         Ok(delivery)

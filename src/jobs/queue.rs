@@ -209,10 +209,8 @@ impl Queue {
         connection: &mut AnyConnection,
         worker: &str,
     ) -> Result<Vec<Fence>, sqlx::Error> {
-        let sql = format!(
-            "SELECT id, token FROM {} WHERE state = 'running' AND worker = $1",
-            self.table
-        );
+        let sql =
+            format!("SELECT id, token FROM {} WHERE state = 'running' AND worker = $1", self.table);
         let held = sqlx::query(AssertSqlSafe(sql)).bind(worker);
         held.fetch_all(connection).await?.iter().map(Fence::read).collect()
     }

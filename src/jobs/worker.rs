@@ -97,11 +97,12 @@ impl Jobs {
     pub async fn request(&self, id: &str) -> Result<Option<Bytes>, StoreError> {
         let failed = StoreError::query("read the request of a job");
         let mut connection = self.shared.store.reader().await?;
-        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM job_requests WHERE job = $1")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(failed)?;
+        let body: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM job_requests WHERE job = $1")
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(failed)?;
         Ok(body.map(Bytes::from))
     }
 
@@ -158,13 +159,15 @@ impl Jobs {
     ) -> Result<(), sqlx::Error> {
         if let Some(result) = result {
             let headers = serde_json::to_string(&result.headers).unwrap_or_default();
-            sqlx::query("INSERT INTO job_results (job, status, headers, body) VALUES ($1, $2, $3, $4)")
-                .bind(&job.id)
-                .bind(i64::from(result.status))
-                .bind(headers)
-                .bind(&*result.body)
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO job_results (job, status, headers, body) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(&job.id)
+            .bind(i64::from(result.status))
+            .bind(headers)
+            .bind(&*result.body)
+            .execute(&mut *connection)
+            .await?;
         }
         sqlx::query("DELETE FROM job_requests WHERE job = $1")
             .bind(&job.id)

@@ -92,10 +92,11 @@ async fn a_completion_whose_caller_prefers_it_is_answered_later() {
     assert_eq!(result["body"]["usage"]["completion_tokens"], 3);
     assert_eq!(result["headers"]["x-tidegate-served-by"], "sim/tide-small");
     let request = &result["headers"]["x-request-id"];
-    let row = gate
-        .until("/admin/v1/requests", |page| page["data"][0]["id"] == *request)
-        .await;
-    assert_eq!((&row["data"][0]["outcome"], &row["data"][0]["tags"]["a"]), (&json!("complete"), &json!("b")));
+    let row = gate.until("/admin/v1/requests", |page| page["data"][0]["id"] == *request).await;
+    assert_eq!(
+        (&row["data"][0]["outcome"], &row["data"][0]["tags"]["a"]),
+        (&json!("complete"), &json!("b"))
+    );
     // Without the preference the answer comes at once.
     let now = gate.post("/v1/chat/completions", chat("hi").to_string()).await;
     assert_eq!((now.status, now.header("preference-applied")), (200, ""));
@@ -228,7 +229,11 @@ async fn what_is_no_job_is_refused_while_there_is_somebody_to_tell() {
         (with("webhook", json!({ "url": "https://10.0.0.1/" })), 400, json!("webhook.url")),
         (with("webhook", json!({ "url": "https://2130706433/" })), 202, Value::Null),
         (with("webhook", json!({ "url": "http://8.8.8.8/" })), 400, json!("webhook.url")),
-        (with("webhook", json!({ "url": "https://localhost.localdomain:0/" })), 400, json!("webhook.url")),
+        (
+            with("webhook", json!({ "url": "https://localhost.localdomain:0/" })),
+            400,
+            json!("webhook.url"),
+        ),
         (
             with("webhook", json!({ "url": "https://a.example/", "secret": "x" })),
             400,
@@ -274,7 +279,10 @@ async fn a_webhook_tells_of_a_job_and_the_admin_api_of_the_webhook() {
     let got = receiver.until(|got| got.len() == 1).await.remove(0);
     got.verify(secret);
     assert_eq!(got.body["type"], "job.succeeded");
-    assert_eq!((&got.body["data"]["id"], &got.body["data"]["metadata"]["order"]), (&json!(id), &json!(7)));
+    assert_eq!(
+        (&got.body["data"]["id"], &got.body["data"]["metadata"]["order"]),
+        (&json!(id), &json!(7))
+    );
     let told = |job: &Value| job["webhook"]["delivery"]["status"] == "succeeded";
     let done = until(&gate, "", id, told).await;
     assert_eq!(done["webhook"]["delivery"]["id"], got.id);

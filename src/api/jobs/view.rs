@@ -92,10 +92,10 @@ impl JobView {
                 code: error.code.clone(),
                 message: error.message.clone(),
             }),
-            webhook: job.receiver.clone().map(|receiver| WebhookView {
-                receiver,
-                ..WebhookView::default()
-            }),
+            webhook: job
+                .receiver
+                .clone()
+                .map(|receiver| WebhookView { receiver, ..WebhookView::default() }),
         }
     }
 

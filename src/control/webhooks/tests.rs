@@ -50,7 +50,11 @@ impl Endpoint {
                     }
                 };
                 let Some(whole) = whole else { continue };
-                let number = { let mut kept = kept.lock(); kept.push(whole); kept.len() - 1 };
+                let number = {
+                    let mut kept = kept.lock();
+                    kept.push(whole);
+                    kept.len() - 1
+                };
                 let answer = answers.get(number).or(answers.last()).unwrap();
                 let reply = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
                 let _ = stream.write_all(reply.as_bytes()).await;
@@ -99,7 +103,9 @@ impl Bench {
         let jobs = Jobs::new(store.clone());
         let names: HashMap<String, Vec<IpAddr>> = names
             .iter()
-            .map(|(name, ips)| ((*name).to_owned(), ips.iter().map(|ip| ip.parse().unwrap()).collect()))
+            .map(|(name, ips)| {
+                ((*name).to_owned(), ips.iter().map(|ip| ip.parse().unwrap()).collect())
+            })
             .collect();
         let (names, asked) = (Arc::new(Mutex::new(names)), Arc::new(Mutex::new(0)));
         let (known, count) = (Arc::clone(&names), Arc::clone(&asked));

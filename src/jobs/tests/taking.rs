@@ -129,8 +129,7 @@ async fn many_nodes_never_take_the_same_job_nor_more_than_a_caller_may_have() {
             let worker = format!("w{number}");
             jobs.take(&mut Turns::default(), 10, 7, &worker, LEASE_MS).await.unwrap()
         };
-        let (a, b, c, d, e, f) =
-            tokio::join!(node(1), node(2), node(3), node(4), node(5), node(6));
+        let (a, b, c, d, e, f) = tokio::join!(node(1), node(2), node(3), node(4), node(5), node(6));
         let all: Vec<_> = [a, b, c, d, e, f].into_iter().flatten().collect();
         let ids: std::collections::HashSet<_> = all.iter().map(|taken| &taken.job.id).collect();
         assert_eq!(ids.len(), all.len());
