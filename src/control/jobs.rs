@@ -6,7 +6,7 @@
 //! store is held. An answer that cannot be written down because the store is away is kept until it
 //! can: it has been paid for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::tasks::Tasks;
 use crate::clock::Instant;
+use crate::ids::CallerId;
 use crate::jobs::{End, Held, JobError, JobResult, JobSettings, Jobs, Taken};
 use crate::policy::job::{JobState, Next, Setback};
 use crate::policy::turns::Turns;
@@ -74,6 +75,9 @@ struct Shared<R> {
     ended: Notify,
     /// Jobs that made our own code panic, and how often they had failed before.
     fallen: Mutex<Vec<(Held, u32)>>,
+    /// Callers one of whose jobs was refused before a provider was asked, and until when the others
+    /// are not tried either.
+    resting: Mutex<HashMap<CallerId, Instant>>,
 }
 
 /// A job's place among those that run. Whatever ends its task, the place is free again.
@@ -85,6 +89,8 @@ struct Place<R: Runner> {
 
 /// How often jobs of other nodes are looked for, and cancelled ones.
 const POLL: Duration = Duration::from_secs(1);
+/// The longest that all jobs of a caller rest because one was refused.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// The first and the longest pause after the store failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -102,6 +108,7 @@ impl<R: Runner> Worker<R> {
             running: Mutex::default(),
             ended: Notify::new(),
             fallen: Mutex::default(),
+            resting: Mutex::default(),
         });
         Self { shared, lease: settings.lease.0, places: settings.workers }
     }
@@ -141,6 +148,7 @@ impl<R: Runner> Worker<R> {
             let mut took = 0;
             if free > 0 {
                 let cap = shared.runner.settings().per_caller;
+                turns.rest(shared.resting());
                 let taken = shared.jobs.take(&mut turns, free, cap, &shared.name, lease_ms).await;
                 note_failure(&mut failing, "take jobs", &taken);
                 for taken in taken.unwrap_or_default() {
@@ -183,8 +191,29 @@ impl<R: Runner> Shared<R> {
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
             let ran = self.runner.run(&taken, body, left).await;
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
+            self.note_refusal(&taken.job.caller, &ran);
             self.settle(&taken.held, taken.job.failures, ran, left).await;
         }
+    }
+
+    /// Lets a caller rest whose job was refused without a provider being asked: most likely the
+    /// next one would be, too, and each try is a row in the journal.
+    fn note_refusal(&self, caller: &CallerId, ran: &Ran) {
+        if let Ran::Failed { setback, .. } = ran
+            && setback.passes
+            && !setback.was_tried
+        {
+            let rest = setback.retry_after.unwrap_or(POLL).min(LONGEST_REST);
+            self.resting.lock().insert(caller.clone(), Instant::now() + rest);
+        }
+    }
+
+    /// Who rests now.
+    fn resting(&self) -> HashSet<String> {
+        let mut resting = self.resting.lock();
+        let now = Instant::now();
+        resting.retain(|_, until| *until > now);
+        resting.keys().map(ToString::to_string).collect()
     }
 
     async fn settle(&self, held: &Held, failures: u32, ran: Ran, left: Duration) {
@@ -278,12 +307,10 @@ impl<R: Runner> Shared<R> {
     /// Stops what still runs, and lets others have it at once.
     async fn give_back(&self) {
         let left: Vec<_> = self.running.lock().drain().collect();
-        for (held, task) in left {
-            task.abort();
-            if let Err(error) = self.jobs.again(&held, 0, false).await {
-                // Its lease runs out.
-                tracing::warn!(error = %error.chain(), "cannot give a job back");
-            }
+        left.iter().for_each(|(_, task)| task.abort());
+        if let Err(error) = self.jobs.give_back(&self.name).await {
+            // Their leases run out.
+            tracing::warn!(error = %error.chain(), "cannot give jobs back");
         }
     }
 }

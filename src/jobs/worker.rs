@@ -223,6 +223,17 @@ impl Jobs {
         Ok(held.into_iter().map(Held).collect())
     }
 
+    /// Puts everything back that a worker holds, for others to take at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn give_back(&self, worker: &str) -> Result<u64, StoreError> {
+        let mut connection = self.shared.store.writer().await?;
+        let given = self.shared.jobs.give_back(&mut connection, worker).await;
+        given.map_err(StoreError::query("give jobs back"))
+    }
+
     /// The jobs that a worker holds. What was cancelled or taken over is not among them.
     ///
     /// # Errors

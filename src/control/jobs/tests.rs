@@ -42,6 +42,11 @@ impl Runner for Arc<Obedient> {
         match &*body {
             b"fail" => failed(setback),
             b"hopeless" => failed(Setback { passes: false, ..setback }),
+            b"refuse" => failed(Setback {
+                was_tried: false,
+                retry_after: Some(Duration::from_secs(60)),
+                ..setback
+            }),
             b"refuse once" if times == 0 => {
                 failed(Setback { was_tried: false, retry_after: None, ..setback })
             }
@@ -151,6 +156,17 @@ async fn a_hopeless_job_is_tried_once_and_one_that_was_refused_is_put_off() {
     let hopeless = bench.submit("hopeless").await;
     let (job, _) = bench.until(&hopeless.id, |job| job.state.is_final()).await;
     assert_eq!((job.state, job.attempts), (JobState::Failed, 1));
+}
+
+#[tokio::test]
+async fn a_caller_whose_job_is_refused_does_not_have_the_others_tried_at_once() {
+    let bench = Bench::new();
+    let first = bench.submit("refuse").await;
+    bench.until(&first.id, |job| job.state == JobState::Queued && job.attempts == 1).await;
+    let second = bench.submit("two").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(bench.job(&second.id).await.0.attempts, 0, "it was woken and has looked twice");
+    bench.until(&second.id, |job| job.state == JobState::Succeeded).await;
 }
 
 #[tokio::test]

@@ -57,6 +57,21 @@ async fn a_lease_that_is_renewed_does_not_run_out() {
 }
 
 #[tokio::test]
+async fn a_worker_that_gives_back_has_nothing_left_and_loses_nothing() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        submit(&jobs, new_job("key_alice")).await;
+        let taken = take(&jobs, "w").await.pop().unwrap();
+        assert_eq!(jobs.give_back("other").await.unwrap(), 0);
+        assert_eq!(jobs.give_back("w").await.unwrap(), 1);
+        assert!(jobs.held("w").await.unwrap().is_empty());
+        let again = take(&jobs, "other").await.pop().unwrap();
+        assert_eq!((again.job.attempts, again.losses), (2, 0));
+        assert!(!jobs.end(&taken.held, &success()).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_takes_its_workers_with_it_fails_in_the_end() {
     for place in places() {
         let jobs = Jobs::new(place.store.clone());

@@ -72,15 +72,20 @@ async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: us
         nodes.push(Program::serve_in(unlucky.kill(), config, None));
     }
     // Whatever was lost is found when its lease is over, and told of.
-    let started = Instant::now();
-    let patience = Duration::from_secs(120);
+    let (mut done, mut since) = ((0, 0), Instant::now());
     let jobs = loop {
         let jobs = all_jobs(&nodes[0]).await;
         let told: HashSet<_> = receiver.got().iter().map(|got| got.id.clone()).collect();
-        if jobs.iter().all(is_over) && told.len() >= jobs.len() {
+        let over = jobs.iter().filter(|job| is_over(job)).count();
+        if over == jobs.len() && told.len() >= jobs.len() {
             break jobs;
         }
-        assert!(started.elapsed() < patience, "{} of {} are told of", told.len(), jobs.len());
+        if (over, told.len()) != done {
+            (done, since) = ((over, told.len()), Instant::now());
+        }
+        let (over, told) = done;
+        let stuck = since.elapsed() > Duration::from_secs(60);
+        assert!(!stuck, "of {} jobs {over} are over, {told} are told of", jobs.len());
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let known: HashSet<_> = jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
