@@ -24,6 +24,7 @@ use crate::callers::Callers;
 use crate::clock::WallClock;
 use crate::config::Snapshot;
 use crate::fleet::Fleet;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::problems::Problems;
 
@@ -41,6 +42,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod webhooks;
 
 use problem::Problem;
 
@@ -51,6 +53,8 @@ pub struct AdminState {
     pub journal: Journal,
     /// Callers' keys, and the admin key that guards this API.
     pub callers: Callers,
+    /// Jobs, and the webhooks that tell of them.
+    pub jobs: Jobs,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -107,6 +111,12 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::PATCH, "/teams/{id}", on(M::PATCH, teams::change));
     add(M::DELETE, "/teams/{id}", on(M::DELETE, teams::delete));
     add(M::GET, "/audit", on(M::GET, audit::list));
+    add(M::GET, "/webhooks", on(M::GET, webhooks::list));
+    add(M::GET, "/webhooks/{id}", on(M::GET, webhooks::show));
+    add(M::PATCH, "/webhooks/{id}", on(M::PATCH, webhooks::change));
+    add(M::GET, "/webhooks/{id}/deliveries", on(M::GET, webhooks::deliveries));
+    let redeliver = "/webhooks/{id}/deliveries/{delivery}/redeliver";
+    add(M::POST, redeliver, on(M::POST, webhooks::redeliver));
     add(M::GET, "/config", on(M::GET, config::show));
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));

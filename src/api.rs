@@ -22,6 +22,7 @@ mod error;
 mod headers;
 mod health;
 mod idempotency;
+mod jobs;
 mod models;
 mod panics;
 mod reply;
@@ -51,6 +52,8 @@ pub fn router(edge: Edge) -> Router {
         .route("/v1/embeddings", post(completion::of(K::Embeddings)))
         .route("/v1/messages", post(completion::of(K::Messages)))
         .route("/v1/messages/count_tokens", post(tokens::count))
+        .route("/v1/jobs", post(jobs::submit).get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/streams/{id}", get(streams::read).delete(streams::cancel))

@@ -243,6 +243,34 @@ impl Callers {
         Err(Rejection::Unauthorized { problem })
     }
 
+    /// The caller with this id, where it may still call: its key was not revoked, or none is
+    /// needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Unavailable`] where the keys could not be read.
+    pub fn find_caller(
+        &self,
+        id: &CallerId,
+        mode: AuthMode,
+        is_loopback: bool,
+    ) -> Result<Option<Arc<Caller>>, Rejection> {
+        if *id == self.shared.anonymous.id {
+            return match self.authenticate(None, mode, is_loopback) {
+                Ok(caller) => Ok(Some(caller)),
+                Err(Rejection::Unauthorized { .. }) => Ok(None),
+                Err(other) => Err(other),
+            };
+        }
+        match self.shared.table.load().as_deref() {
+            Some(table) => {
+                let mut callers = table.by_hash.values();
+                Ok(callers.find(|caller| caller.id == *id).map(Arc::clone))
+            }
+            None => Err(Rejection::Unavailable { what: "the store of API keys" }),
+        }
+    }
+
     /// Checks the admin key.
     ///
     /// # Errors

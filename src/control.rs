@@ -1,6 +1,8 @@
 //! What runs beside requests.
 
 pub mod export;
+pub mod jobs;
 pub mod neighbours;
 pub mod peer;
 pub mod tasks;
+pub mod webhooks;

@@ -35,6 +35,7 @@ pub use envelope::{Envelope, Needs, Splice, extend_frame};
 pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
 pub use prefill::NativePrefill;
 pub use quirks::{MaxTokensParam, Quirks, StreamFinish, StreamUsage, SystemRole};
+pub use retry_after::of_headers as retry_after;
 pub use stream_break::StreamBreak;
 pub use summary::{StreamHead, StreamSummary, TextSample};
 

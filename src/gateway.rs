@@ -15,15 +15,18 @@ use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
+use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
 use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
 mod idempotency;
+mod jobs;
 mod streams;
 
 pub use idempotency::{Asked, Entered, Executions, Follower, Head, IfRunning, Work};
+pub use jobs::JobRunner;
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
 
 /// All that requests share.
@@ -45,6 +48,7 @@ pub struct Gateway {
     tracer: Option<Arc<Tracer>>,
     streams: Streams,
     executions: Executions,
+    jobs: Jobs,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -76,6 +80,7 @@ impl Gateway {
             Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
+        let jobs = Jobs::new(journal.store().clone());
         let door = fleet.gate(metrics.gates.of_process());
         let executions = Executions::new(journal.store().clone(), Arc::clone(&metrics));
         if !cluster.is_alone() {
@@ -93,6 +98,7 @@ impl Gateway {
             tracer,
             streams: Streams::default(),
             executions,
+            jobs,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -180,6 +186,11 @@ impl Gateway {
     /// Replies that go on, whether or not anybody reads them.
     pub fn going_on(&self) -> usize {
         self.streams.running() + self.executions.running()
+    }
+
+    /// Requests that are answered later.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// The same, to be kept.

@@ -8,13 +8,15 @@
 //! asked once. Between a provider's answer and our commit a node may be killed, and the job is then
 //! run again: at most one call more for each job that the node had in hand.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rand::RngExt;
 use tokio::sync::Notify;
 
-use crate::store::Store;
+use crate::policy::turns::{Head, Turns};
+use crate::store::{Store, StoreError};
 
 mod caller;
 pub(crate) mod outbox;
@@ -26,7 +28,7 @@ mod tests;
 mod worker;
 
 pub use caller::{Found, NewJob, NewWebhook, SubmitError, Submitted};
-pub use outbox::{Delivery, DeliveryPage, Outgoing, Receivers, StoredReceiver};
+pub use outbox::{Delivery, Outgoing, StoredReceiver};
 pub use record::{Job, JobError, JobResult, Particulars};
 pub use settings::{JobSettings, WebhookSettings};
 pub use worker::{End, Held, Lost, Taken};
@@ -83,6 +85,27 @@ impl Jobs {
     /// Waits until a job is cancelled through this process.
     pub async fn cancelled(&self) {
         self.shared.cancelled.notified().await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Who waits in a queue, and how much of each lane is being worked on; nothing where nobody
+    /// waits. A look that finds nothing holds up nobody who writes.
+    async fn waiting(
+        &self,
+        queue: Queue,
+        turns: &Turns,
+    ) -> Result<Option<(Vec<Head>, HashMap<String, u32>)>, StoreError> {
+        let failed = StoreError::query("look who waits");
+        let mut connection = self.store.reader().await?;
+        let heads = queue.heads(&mut connection, turns.last()).await.map_err(&failed)?;
+        if heads.is_empty() {
+            return Ok(None);
+        }
+        let running = queue.running(&mut connection).await.map_err(&failed)?;
+        Ok(Some((heads, running)))
     }
 }
 

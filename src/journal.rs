@@ -159,6 +159,11 @@ impl JournalSettings {
 // === impl Journal ===
 
 impl Journal {
+    /// Where it is kept.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// A journal in `store`, and the writer that must run beside it.
     pub fn new(
         settings: &JournalSettings,

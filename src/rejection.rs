@@ -149,6 +149,29 @@ pub enum Rejection {
         /// When to try again; at least a second.
         retry_after: Duration,
     },
+    /// No job of this caller has this id.
+    #[error("there is no job `{id}`")]
+    UnknownJob {
+        /// What was asked for, cut short.
+        id: String,
+    },
+    /// The caller has as many jobs waiting as it may.
+    #[error(
+        "{limit} jobs are waiting already, which is as many as may; try again when some are done"
+    )]
+    TooManyJobs {
+        /// That many.
+        limit: u32,
+    },
+    /// The answer to a job is larger than `jobs.result_limit`.
+    #[error("the answer is larger than the limit of {limit_bytes} bytes for jobs")]
+    AnswerTooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The API key that a job came with was revoked before it was answered.
+    #[error("the API key that the job came with was revoked")]
+    KeyRevoked,
     /// Something of ours that the request cannot do without is away, such as the store of keys.
     #[error("{what} cannot be reached at the moment; try again")]
     Unavailable {
@@ -221,6 +244,10 @@ impl Rejection {
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
             Self::StreamPast { .. }      => (S::GONE,                  INVALID, "stream_position_gone",  L::DEBUG),
             Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
+            Self::UnknownJob { .. }      => (S::NOT_FOUND,             INVALID, "job_not_found",         L::DEBUG),
+            Self::TooManyJobs { .. }     => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "too_many_jobs", L::DEBUG),
+            Self::AnswerTooLarge { .. }  => (S::BAD_GATEWAY,           SERVER,  "answer_too_large",      L::WARN),
+            Self::KeyRevoked             => (S::FORBIDDEN,             INVALID, "key_revoked",           L::INFO),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
             Self::NobodyReady { why, .. } => match why {
                 NobodyWhy::Busy          => (S::SERVICE_UNAVAILABLE,   SERVER,  "no_target_ready",       L::WARN),
@@ -259,6 +286,7 @@ impl Rejection {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
             }
             Self::Overloaded { retry_after } => Some((*retry_after).max(Duration::from_secs(1))),
+            Self::TooManyJobs { .. } => Some(Duration::from_secs(10)),
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Duplicate(duplicate) => duplicate.retry_after(),
             Self::Invalid { .. }
@@ -268,6 +296,9 @@ impl Rejection {
             | Self::Forbidden { .. }
             | Self::UnknownModel { .. }
             | Self::UnknownPath { .. }
+            | Self::UnknownJob { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::KeyRevoked
             | Self::TooLarge { .. }
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
@@ -308,6 +339,10 @@ impl Rejection {
             | Self::KeyExpired
             | Self::Forbidden { .. }
             | Self::UnknownPath { .. }
+            | Self::UnknownJob { .. }
+            | Self::TooManyJobs { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::KeyRevoked
             | Self::TooLarge { .. }
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }

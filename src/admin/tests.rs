@@ -65,8 +65,17 @@ impl Admin {
             problems.add(Path::new("config/tidegate.toml"), 3, at, "no address");
             Box::pin(std::future::ready(Err(problems)))
         });
-        let state =
-            AdminState { journal, callers, fleet, snapshot, clock, show_config, reload_config };
+        let jobs = Jobs::new(journal.store().clone());
+        let state = AdminState {
+            journal,
+            callers,
+            jobs,
+            fleet,
+            snapshot,
+            clock,
+            show_config,
+            reload_config,
+        };
         Self { state, _folder: folder }
     }
 

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use super::error::ApiError;
 use super::headers::{self, Wishes};
 use super::idempotency::{self, Keyed};
-use super::{Edge, body, caller, panics, reply, streams};
+use super::{Edge, body, caller, jobs, panics, reply, streams};
 use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Settings;
@@ -39,6 +39,11 @@ pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled
     move |State(edge), request| {
         Box::pin(async move {
             let request_id = reply::new_request_id();
+            if kind != EndpointKind::CountTokens && headers::prefers_async(request.headers()) {
+                // Elsewhere, so that who waits for an answer does not keep room for it.
+                let mut accepted = Box::pin(jobs::accept(kind, edge, request, &request_id));
+                return panics::isolate(accepted.as_mut(), dialect(kind), &request_id).await;
+            }
             // Pinned here: moved into another future it would take its room twice.
             let served = pin!(serve(kind, edge, request, &request_id));
             panics::isolate(served, dialect(kind), &request_id).await
@@ -48,12 +53,7 @@ pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled
 
 /// The dialect that callers of an endpoint speak.
 pub(super) const fn dialect(kind: EndpointKind) -> Dialect {
-    match kind {
-        EndpointKind::Chat | EndpointKind::Completions | EndpointKind::Embeddings => {
-            Dialect::OpenAiChat
-        }
-        EndpointKind::Messages | EndpointKind::CountTokens => Dialect::Anthropic,
-    }
+    kind.dialect()
 }
 
 async fn serve(
@@ -176,7 +176,7 @@ impl Asked {
 }
 
 /// Reads the body as far as every target needs it.
-fn read_envelope(
+pub(super) fn read_envelope(
     kind: EndpointKind,
     body: Bytes,
     is_resumable: bool,

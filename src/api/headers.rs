@@ -28,6 +28,7 @@ static USER: HeaderName = HeaderName::from_static("x-tidegate-user");
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 static RESUMABLE: HeaderName = HeaderName::from_static("x-resumable");
 static TAGS: HeaderName = HeaderName::from_static("x-tidegate-tags");
+static PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The longest name of whoever is behind a request.
 const MAX_USER_BYTES: usize = 256;
 
@@ -60,6 +61,17 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
         }
     }
     forwarded
+}
+
+/// Whether the caller would rather come back for the answer (`Prefer: respond-async`, RFC 7240).
+/// Preferences that are not known are to be ignored, `wait` among them.
+pub(super) fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(','));
+    preferences.any(|preference| {
+        let name = preference.split([';', '=']).next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("respond-async")
+    })
 }
 
 // === impl Wishes ===

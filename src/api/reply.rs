@@ -70,8 +70,7 @@ pub(super) fn stream(stream: Body, request_id: &RequestId, served: &Served) -> R
 
 /// Adds what every reply says about how it came about.
 pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Served) {
-    insert(headers, X_REQUEST_ID, request_id);
-    insert(headers, REQUEST_ID, request_id);
+    identify(headers, request_id);
     if let Some(by) = &served.by {
         // Which of a provider's credentials it was is no business of the caller's.
         let by = by.as_str();
@@ -87,6 +86,12 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     if !served.dropped.0.is_empty() {
         insert(headers, DROPPED, &served.dropped.0.join(", "));
     }
+}
+
+/// Adds the id of the request.
+pub(super) fn identify(headers: &mut HeaderMap, request_id: &str) {
+    insert(headers, X_REQUEST_ID, request_id);
+    insert(headers, REQUEST_ID, request_id);
 }
 
 /// Adds a header, unless the value cannot be one.

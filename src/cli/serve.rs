@@ -20,6 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+mod jobs;
+
 use super::SourceArgs;
 use crate::admin::{self, AdminState, Reloading};
 use crate::api::server::{ConnectionLimits, Server, bind};
@@ -145,7 +147,9 @@ async fn supervise(
         .with_context(|| format!("cannot listen on {}", server.listen))?;
     let address = listeners.first().map_or(Ok(server.listen), std::net::TcpListener::local_addr)?;
     let (close, closing) = watch::channel(false);
-    let threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
+    let mut threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
+    let serving = threads.len();
+    threads.push(jobs::start(&gateway, server, &closing)?);
     let admin_server = match separate {
         None => None,
         Some(listener) => {
@@ -158,7 +162,7 @@ async fn supervise(
             )))
         }
     };
-    greet(&snapshot, address, threads.len(), out)?;
+    greet(&snapshot, address, serving, out)?;
 
     stop_signal().await?;
     tracing::info!("stopping: no new requests, those in flight may finish");
@@ -272,6 +276,7 @@ fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
     admin::router(AdminState {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
+        jobs: gateway.jobs().clone(),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),
         clock: Arc::new(SystemWallClock),

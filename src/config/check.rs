@@ -17,7 +17,6 @@ use crate::callers::AuthMode;
 use crate::catalog::{Catalog, placeholder};
 use crate::cluster::{ClusterSettings, RedisUrl};
 use crate::ids::ProviderId;
-use crate::journal::JournalSettings;
 use crate::problems::{Document, KeyPath, Problems, nearest};
 use crate::store::StoreUrl;
 
@@ -72,6 +71,8 @@ impl Config {
             telemetry: file.telemetry.clone(),
             journal: file.journal.clone(),
             idempotency: file.idempotency.clone(),
+            jobs: file.jobs.clone(),
+            webhooks: file.webhooks.clone(),
         };
         checking.settings(&settings);
         let at = KeyPath::root().key("defaults");
@@ -114,10 +115,10 @@ impl Checking<'_> {
         self.admission(&settings.admission, &root.key("admission"));
         self.store(&settings.store.url, root.key("store").key("url"));
         self.telemetry(&settings.telemetry, &root.key("telemetry"));
-        self.journal(&settings.journal, &root.key("journal"));
-        for (key, message) in settings.idempotency.problems() {
-            self.report(root.key("idempotency").key(key), message);
-        }
+        self.section(settings.journal.problems(), &root.key("journal"));
+        self.section(settings.idempotency.problems(), &root.key("idempotency"));
+        self.section(settings.jobs.problems(), &root.key("jobs"));
+        self.section(settings.webhooks.problems(), &root.key("webhooks"));
     }
 
     fn server(&mut self, server: &ServerSettings, at: &KeyPath) {
@@ -188,8 +189,9 @@ impl Checking<'_> {
         }
     }
 
-    fn journal(&mut self, journal: &JournalSettings, at: &KeyPath) {
-        for (key, message) in journal.problems() {
+    /// Reports what a section says of itself.
+    fn section(&mut self, problems: Vec<(&'static str, &'static str)>, at: &KeyPath) {
+        for (key, message) in problems {
             self.report(at.key(key), message);
         }
     }

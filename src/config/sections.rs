@@ -17,6 +17,7 @@ use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, Quirks};
 use crate::idempotency::IdempotencySettings;
+use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
 
 /// Tidegate's configuration file.
@@ -47,6 +48,10 @@ pub(super) struct FileSettings {
     pub(super) journal: JournalSettings,
     /// How requests with an `Idempotency-Key` are kept from being carried out twice.
     pub(super) idempotency: IdempotencySettings,
+    /// Jobs: requests that are answered later (`POST /v1/jobs`, `Prefer: respond-async`).
+    pub(super) jobs: JobSettings,
+    /// Webhooks, which tell callers that their jobs are over.
+    pub(super) webhooks: WebhookSettings,
     /// The providers that are on, by the id of a built-in one or by a name of your own. Without
     /// any, those whose keys are in the environment are on, and the simulated one where there is no
     /// key at all.

@@ -19,6 +19,7 @@ use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::idempotency::IdempotencySettings;
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
+use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
 use crate::rejection::Rejection;
 
@@ -68,6 +69,10 @@ pub struct Settings {
     pub journal: JournalSettings,
     /// `[idempotency]`.
     pub idempotency: IdempotencySettings,
+    /// `[jobs]`. `workers` and `lease` take effect at start only.
+    pub jobs: JobSettings,
+    /// `[webhooks]`.
+    pub webhooks: WebhookSettings,
 }
 
 /// A name that clients ask for, and where it may be answered.

@@ -6,7 +6,7 @@
 //! store is held. An answer that cannot be written down because the store is away is kept until it
 //! can: it has been paid for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::tasks::Tasks;
 use crate::clock::Instant;
+use crate::ids::CallerId;
 use crate::jobs::{End, Held, JobError, JobResult, JobSettings, Jobs, Taken};
 use crate::policy::job::{JobState, Next, Setback};
 use crate::policy::turns::Turns;
@@ -33,12 +34,7 @@ pub trait Runner: Send + Sync + 'static {
     fn settings(&self) -> JobSettings;
 
     /// Runs a job within `left`. Dropping the future gives it up, and cancels it upstream.
-    fn run(
-        &self,
-        taken: &Taken,
-        body: Bytes,
-        left: Duration,
-    ) -> impl Future<Output = Ran> + Send;
+    fn run(&self, taken: &Taken, body: Bytes, left: Duration) -> impl Future<Output = Ran> + Send;
 }
 
 /// What one attempt at a job came to.
@@ -50,8 +46,8 @@ pub enum Ran {
     Failed {
         /// Whether another attempt may help.
         setback: Setback,
-        /// The reply that the caller has if none does.
-        result: JobResult,
+        /// The reply that the caller has if none does, where there is one.
+        result: Option<JobResult>,
         /// The same for programs.
         error: JobError,
     },
@@ -77,10 +73,24 @@ struct Shared<R> {
     running: Mutex<HashMap<Held, AbortHandle>>,
     /// A job has left its place.
     ended: Notify,
+    /// Jobs that made our own code panic, and how often they had failed before.
+    fallen: Mutex<Vec<(Held, u32)>>,
+    /// Callers one of whose jobs was refused before a provider was asked, and until when the others
+    /// are not tried either.
+    resting: Mutex<HashMap<CallerId, Instant>>,
+}
+
+/// A job's place among those that run. Whatever ends its task, the place is free again.
+struct Place<R: Runner> {
+    shared: Arc<Shared<R>>,
+    held: Held,
+    failures: u32,
 }
 
 /// How often jobs of other nodes are looked for, and cancelled ones.
 const POLL: Duration = Duration::from_secs(1);
+/// The longest that all jobs of a caller rest because one was refused.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// The first and the longest pause after the store failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -97,6 +107,8 @@ impl<R: Runner> Worker<R> {
             name: format!("{:032x}", rand::random::<u128>()),
             running: Mutex::default(),
             ended: Notify::new(),
+            fallen: Mutex::default(),
+            resting: Mutex::default(),
         });
         Self { shared, lease: settings.lease.0, places: settings.workers }
     }
@@ -136,6 +148,7 @@ impl<R: Runner> Worker<R> {
             let mut took = 0;
             if free > 0 {
                 let cap = shared.runner.settings().per_caller;
+                turns.rest(shared.resting());
                 let taken = shared.jobs.take(&mut turns, free, cap, &shared.name, lease_ms).await;
                 note_failure(&mut failing, "take jobs", &taken);
                 for taken in taken.unwrap_or_default() {
@@ -171,37 +184,58 @@ impl<R: Runner> Shared<R> {
 
     /// Has a job run and writes down what it came to.
     async fn work(self: Arc<Self>, taken: Taken) {
+        let (shared, held) = (Arc::clone(&self), taken.held.clone());
+        let _place = Place { shared, held, failures: taken.job.failures };
         let started = Instant::now();
         if let Some(body) = until_stored("read a job", || self.jobs.request(&taken.job.id)).await {
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
             let ran = self.runner.run(&taken, body, left).await;
             let left = Duration::from_millis(taken.left_ms).saturating_sub(started.elapsed());
-            self.settle(&taken, ran, left).await;
+            self.note_refusal(&taken.job.caller, &ran);
+            self.settle(&taken.held, taken.job.failures, ran, left).await;
         }
-        self.running.lock().remove(&taken.held);
-        self.ended.notify_one();
     }
 
-    async fn settle(&self, taken: &Taken, ran: Ran, left: Duration) {
+    /// Lets a caller rest whose job was refused without a provider being asked: most likely the
+    /// next one would be, too, and each try is a row in the journal.
+    fn note_refusal(&self, caller: &CallerId, ran: &Ran) {
+        if let Ran::Failed { setback, .. } = ran
+            && setback.passes
+            && !setback.was_tried
+        {
+            let rest = setback.retry_after.unwrap_or(POLL).min(LONGEST_REST);
+            self.resting.lock().insert(caller.clone(), Instant::now() + rest);
+        }
+    }
+
+    /// Who rests now.
+    fn resting(&self) -> HashSet<String> {
+        let mut resting = self.resting.lock();
+        let now = Instant::now();
+        resting.retain(|_, until| *until > now);
+        resting.keys().map(ToString::to_string).collect()
+    }
+
+    async fn settle(&self, held: &Held, failures: u32, ran: Ran, left: Duration) {
         let end = match ran {
             Ran::Answered(result) => {
                 End { state: JobState::Succeeded, result: Some(result), error: None }
             }
             Ran::Failed { setback, result, error } => {
                 let rule = self.runner.settings().retry_rule();
-                match rule.after(setback, taken.job.failures, left, rand::random()) {
+                match rule.after(setback, failures, left, rand::random()) {
                     Next::Again { after, counts } => {
                         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                        let again = || self.jobs.again(&taken.held, after, counts);
+                        let again = || self.jobs.again(held, after, counts);
                         until_stored("put a job back", again).await;
                         return;
                     }
                     Next::Over(JobState::Expired) => End::expired(),
-                    Next::Over(state) => End { state, result: Some(result), error: Some(error) },
+                    Next::Over(state) => End { state, result, error: Some(error) },
                 }
             }
         };
-        if until_stored("end a job", || self.jobs.end(&taken.held, &end)).await {
+        if until_stored("end a job", || self.jobs.end(held, &end)).await {
             self.metrics.jobs.ended(end.state.as_str());
         }
     }
@@ -212,6 +246,7 @@ impl<R: Runner> Shared<R> {
         loop {
             let pause = if failing { POLL.min(lease / 3) } else { lease / 3 };
             tokio::time::sleep(pause).await;
+            self.settle_fallen().await;
             let before = self.in_hand();
             if before.is_empty() {
                 continue;
@@ -221,6 +256,18 @@ impl<R: Runner> Shared<R> {
             if let Ok(held) = renewed {
                 self.let_go(&before, &held);
             }
+        }
+    }
+
+    /// Ends or repeats jobs that made our own code panic.
+    async fn settle_fallen(&self) {
+        let fallen = std::mem::take(&mut *self.fallen.lock());
+        for (held, failures) in fallen {
+            let setback = Setback { passes: true, was_tried: true, retry_after: None };
+            let message = "a fault of the gateway".to_owned();
+            let error = JobError { code: "internal_error".to_owned(), message };
+            let ran = Ran::Failed { setback, result: None, error };
+            self.settle(&held, failures, ran, Duration::MAX).await;
         }
     }
 
@@ -260,13 +307,23 @@ impl<R: Runner> Shared<R> {
     /// Stops what still runs, and lets others have it at once.
     async fn give_back(&self) {
         let left: Vec<_> = self.running.lock().drain().collect();
-        for (held, task) in left {
-            task.abort();
-            if let Err(error) = self.jobs.again(&held, 0, false).await {
-                // Its lease runs out.
-                tracing::warn!(error = %error.chain(), "cannot give a job back");
-            }
+        left.iter().for_each(|(_, task)| task.abort());
+        if let Err(error) = self.jobs.give_back(&self.name).await {
+            // Their leases run out.
+            tracing::warn!(error = %error.chain(), "cannot give jobs back");
         }
+    }
+}
+
+// === impl Place ===
+
+impl<R: Runner> Drop for Place<R> {
+    fn drop(&mut self) {
+        self.shared.running.lock().remove(&self.held);
+        if std::thread::panicking() {
+            self.shared.fallen.lock().push((self.held.clone(), self.failures));
+        }
+        self.shared.ended.notify_one();
     }
 }
 
@@ -290,7 +347,8 @@ pub async fn upkeep(jobs: Jobs, settings: impl Fn() -> JobSettings) {
             while jobs.expire().await? > 0 {}
             if swept.elapsed() >= SWEEP_EVERY {
                 let retention = settings().retention.0;
-                while jobs.sweep(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)).await? > 0
+                while jobs.sweep(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)).await?
+                    > 0
                 {}
                 swept = Instant::now();
             }

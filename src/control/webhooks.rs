@@ -52,8 +52,8 @@ pub struct Sender {
 
 /// Webhooks that this process sends at a time.
 const PLACES: u32 = 16;
-/// How long a webhook is this process's: longer than sending one can take.
-const LEASE: Duration = Duration::from_secs(60);
+/// Beside sending a webhook, what became of it has to be written down within its lease.
+const TO_NOTE: Duration = Duration::from_secs(5);
 /// How often webhooks of jobs that ended elsewhere, and those to be sent again, are looked for.
 const POLL: Duration = Duration::from_secs(1);
 /// No name has honestly more addresses.
@@ -117,7 +117,7 @@ impl Sender {
             let free = PLACES.saturating_sub(sending);
             let mut took = 0;
             if free > 0 {
-                let lease_ms = millis(LEASE);
+                let lease_ms = millis((self.settings)().timeout.0 + TO_NOTE);
                 let taken = self.jobs.take_webhooks(&mut turns, free, &self.name, lease_ms).await;
                 note_failure(&mut failing, "take webhooks", &taken);
                 for outgoing in taken.unwrap_or_default() {
@@ -144,9 +144,8 @@ impl Sender {
             Some(to) => {
                 let post = self.post(&outgoing, to, &settings);
                 let posted = tokio::time::timeout(settings.timeout.0, post).await;
-                let posted = posted.unwrap_or_else(|_| {
-                    Err(format!("no answer within {:?}", settings.timeout.0))
-                });
+                let posted = posted
+                    .unwrap_or_else(|_| Err(format!("no answer within {:?}", settings.timeout.0)));
                 judge(outgoing.attempt, posted)
             }
         };
@@ -164,7 +163,7 @@ impl Sender {
             self.jobs.attempted(&outgoing, &attempted, disable_after)
         });
         // When its lease is over another node sends it again; what became of this one is late then.
-        let _ = tokio::time::timeout(LEASE, note).await;
+        let _ = tokio::time::timeout(TO_NOTE, note).await;
         self.ended.notify_one();
     }
 
@@ -249,10 +248,7 @@ impl std::fmt::Debug for Sender {
 }
 
 /// What follows an attempt.
-fn judge(
-    attempt: u32,
-    posted: Result<(StatusCode, Option<Duration>), String>,
-) -> Attempted {
+fn judge(attempt: u32, posted: Result<(StatusCode, Option<Duration>), String>) -> Attempted {
     let (status, error, verdict) = match posted {
         Ok((status, after)) => {
             let error = (!status.is_success()).then(|| format!("the receiver answered {status}"));

@@ -18,8 +18,8 @@ mod tests;
 /// The finer of the two headers, in milliseconds.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// What the headers ask for; `None` where they do not, or where it cannot be read.
-pub(super) fn of_headers(headers: &HeaderMap) -> Option<Duration> {
+/// How long the headers of an answer ask to be left alone; `None` where they do not, or where it cannot be read.
+pub fn of_headers(headers: &HeaderMap) -> Option<Duration> {
     let millis = text(headers, &RETRY_AFTER_MS).and_then(number).map(|ms| ms / 1_000.0);
     millis.and_then(seconds).or_else(|| {
         let value = text(headers, &RETRY_AFTER)?;

@@ -107,6 +107,10 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::Forbidden { .. }
         | Rejection::UnknownModel { .. }
         | Rejection::UnknownPath { .. }
+        | Rejection::UnknownJob { .. }
+        | Rejection::TooManyJobs { .. }
+        | Rejection::AnswerTooLarge { .. }
+        | Rejection::KeyRevoked
         | Rejection::TooLarge { .. }
         | Rejection::HeadTooLarge { .. }
         | Rejection::RequestTimeout { .. }

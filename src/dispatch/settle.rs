@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     /// Milliseconds since 1970.
-    pub(super) fn unix_ms(&self) -> u64 {
+    pub fn unix_ms(&self) -> u64 {
         self.wall.unix_ms()
     }
 

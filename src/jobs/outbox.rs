@@ -22,7 +22,7 @@ use crate::webhook::signature::SigningSecret;
 
 mod receivers;
 
-pub use receivers::{Receivers, StoredReceiver};
+pub use receivers::StoredReceiver;
 
 /// A webhook, as its receiver's owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +43,6 @@ pub struct Delivery {
     pub last_status: Option<u16>,
     /// What went wrong last.
     pub last_error: Option<String>,
-}
-
-/// Webhooks to one receiver, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryPage {
-    /// The webhooks.
-    pub deliveries: Vec<Delivery>,
 }
 
 /// A webhook that was taken, and the right to say what became of it.
@@ -140,9 +133,8 @@ pub(super) async fn tell(
 /// because a receiver proves nothing about itself and answers are large.
 fn event(job: &Job, status: Option<u16>) -> String {
     let metadata = RawValue::from_string(job.metadata.clone()).ok();
-    let error = job.error.as_ref().map(|error| {
-        json!({ "code": error.code, "message": error.message })
-    });
+    let error =
+        job.error.as_ref().map(|error| json!({ "code": error.code, "message": error.message }));
     let event = json!({
         "type": format!("job.{}", job.state.as_str()),
         "timestamp": rfc3339(job.ended_at_ms.unwrap_or_default()),
@@ -185,18 +177,17 @@ impl Jobs {
     ) -> Result<Vec<Outgoing>, StoreError> {
         let failed = StoreError::query("take webhooks");
         let queue = self.shared.deliveries;
-        let mut connection = self.shared.store.writer().await?;
-        let heads = queue.heads(&mut connection, turns.last()).await.map_err(&failed)?;
-        if heads.is_empty() {
+        let Some((heads, running)) = self.shared.waiting(queue, turns).await? else {
             return Ok(Vec::new());
-        }
-        let running = queue.running(&mut connection).await.map_err(&failed)?;
+        };
+        let mut connection = self.shared.store.writer().await?;
         let lease = Lease { worker, for_ms: lease_ms };
         let mut taken = Vec::new();
         for share in turns.allot(heads, &running, PER_RECEIVER, free) {
             let rows = queue.take(&mut connection, &share, PER_RECEIVER, lease).await;
             let rows = rows.map_err(&failed)?;
-            let to = receivers::addressee(&mut connection, self.shared.store.kind(), &share.head.lane);
+            let to =
+                receivers::addressee(&mut connection, self.shared.store.kind(), &share.head.lane);
             let to = to.await.map_err(&failed)?;
             for row in &rows {
                 taken.push(Outgoing::read(row, to.clone()).map_err(&failed)?);
@@ -279,27 +270,34 @@ impl Jobs {
     }
 
     /// Sends a webhook again that was delivered or given up, under the same id and from the
-    /// beginning of the schedule. `None` where there is none of that id.
+    /// beginning of the schedule. `None` where the receiver
+    /// has none of that id.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn redeliver(&self, id: &str) -> Result<Option<Delivery>, StoreError> {
+    pub async fn redeliver(
+        &self,
+        receiver: &str,
+        id: &str,
+    ) -> Result<Option<Delivery>, StoreError> {
         let failed = StoreError::query("redeliver a webhook");
         let now = now_ms(self.shared.store.kind());
         let again = format!(
             "UPDATE webhook_deliveries SET state = 'queued', attempts = 0, run_after_ms = {now},
                  ended_at_ms = NULL, deadline_ms = {now} + {KEPT_TRYING_MS}, token = token + 1
-             WHERE id = $1 AND state IN ('succeeded', 'failed')"
+             WHERE id = $1 AND lane = $2 AND state IN ('succeeded', 'failed')"
         );
         let mut connection = self.shared.store.writer().await?;
         sqlx::query(AssertSqlSafe(again))
             .bind(id)
+            .bind(receiver)
             .execute(&mut *connection)
             .await
             .map_err(&failed)?;
-        let row = sqlx::query("SELECT * FROM webhook_deliveries WHERE id = $1").bind(id);
-        let row = row.fetch_optional(&mut *connection).await.map_err(&failed)?;
+        let row = sqlx::query("SELECT * FROM webhook_deliveries WHERE id = $1 AND lane = $2");
+        let row =
+            row.bind(id).bind(receiver).fetch_optional(&mut *connection).await.map_err(&failed)?;
         let delivery = row.map(|row| Delivery::read(&row)).transpose().map_err(&failed)?;
         self.shared.webhook_waits.notify_one();
         Ok(delivery)

@@ -209,12 +209,24 @@ impl Queue {
         connection: &mut AnyConnection,
         worker: &str,
     ) -> Result<Vec<Fence>, sqlx::Error> {
-        let sql = format!(
-            "SELECT id, token FROM {} WHERE state = 'running' AND worker = $1",
-            self.table
-        );
+        let sql =
+            format!("SELECT id, token FROM {} WHERE state = 'running' AND worker = $1", self.table);
         let held = sqlx::query(AssertSqlSafe(sql)).bind(worker);
         held.fetch_all(connection).await?.iter().map(Fence::read).collect()
+    }
+
+    /// Puts back everything that `worker` has. How many rows.
+    pub(crate) async fn give_back(
+        &self,
+        connection: &mut AnyConnection,
+        worker: &str,
+    ) -> Result<u64, sqlx::Error> {
+        let sql = format!(
+            "UPDATE {} SET state = 'queued', worker = NULL, lease_until_ms = NULL
+             WHERE state = 'running' AND worker = $1",
+            self.table
+        );
+        Ok(sqlx::query(AssertSqlSafe(sql)).bind(worker).execute(connection).await?.rows_affected())
     }
 
     /// Rows whose worker has not renewed its lease, at most 100.

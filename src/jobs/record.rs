@@ -98,8 +98,7 @@ impl Job {
             failures: count(row, "failures")?,
             metadata: row.try_get("metadata")?,
             receiver: row.try_get("receiver")?,
-            error: code
-                .map(|code| JobError { code, message: message.unwrap_or_default() }),
+            error: code.map(|code| JobError { code, message: message.unwrap_or_default() }),
             created_at_ms: time(row, "created_at_ms")?,
             started_at_ms: maybe_time(row, "started_at_ms")?,
             ended_at_ms: maybe_time(row, "ended_at_ms")?,

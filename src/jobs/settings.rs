@@ -140,3 +140,37 @@ impl WebhookSettings {
 fn broken(rules: &[(bool, &'static str, &'static str)]) -> Faults {
     rules.iter().filter(|(holds, ..)| !holds).map(|(_, key, rule)| (*key, *rule)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        assert_eq!(JobSettings::default().problems(), []);
+        assert_eq!(WebhookSettings::default().problems(), []);
+        let wrong = JobSettings {
+            workers: 10_001,
+            per_caller: 0,
+            max_waiting: 0,
+            request_limit: ByteCount(999),
+            result_limit: ByteCount(1 << 40),
+            attempts: 0,
+            retry_pause: HumanDuration::secs(1),
+            deadline: HumanDuration::secs(59),
+            lease: HumanDuration::secs(1),
+            retention: HumanDuration::secs(59),
+        };
+        let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
+        let all = "workers per_caller max_waiting request_limit result_limit attempts deadline \
+                   lease retention";
+        assert_eq!(keys, all.split_whitespace().collect::<Vec<_>>());
+        let wrong = WebhookSettings {
+            timeout: HumanDuration::secs(31),
+            disable_after: HumanDuration::secs(1),
+            ..WebhookSettings::default()
+        };
+        let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["timeout", "disable_after"]);
+    }
+}

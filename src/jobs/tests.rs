@@ -96,7 +96,10 @@ async fn only_its_caller_sees_a_job() {
         assert!(jobs.find(&mallory, &job.id).await.unwrap().is_none());
         assert!(jobs.cancel(&mallory, &job.id).await.unwrap().is_none());
         assert!(jobs.list(&mallory, None, None, 10).await.unwrap().is_empty());
-        assert_eq!(jobs.find(&alice(), &job.id).await.unwrap().unwrap().job.state, JobState::Queued);
+        assert_eq!(
+            jobs.find(&alice(), &job.id).await.unwrap().unwrap().job.state,
+            JobState::Queued
+        );
     }
 }
 

@@ -74,12 +74,10 @@ impl Jobs {
     ) -> Result<Vec<Taken>, StoreError> {
         let failed = StoreError::query("take jobs");
         let queue = self.shared.jobs;
-        let mut connection = self.shared.store.writer().await?;
-        let heads = queue.heads(&mut connection, turns.last()).await.map_err(&failed)?;
-        if heads.is_empty() {
+        let Some((heads, running)) = self.shared.waiting(queue, turns).await? else {
             return Ok(Vec::new());
-        }
-        let running = queue.running(&mut connection).await.map_err(&failed)?;
+        };
+        let mut connection = self.shared.store.writer().await?;
         let lease = Lease { worker, for_ms: lease_ms };
         let mut taken = Vec::new();
         for share in turns.allot(heads, &running, cap, free) {
@@ -99,11 +97,12 @@ impl Jobs {
     pub async fn request(&self, id: &str) -> Result<Option<Bytes>, StoreError> {
         let failed = StoreError::query("read the request of a job");
         let mut connection = self.shared.store.reader().await?;
-        let body: Option<Vec<u8>> = sqlx::query_scalar("SELECT body FROM job_requests WHERE job = $1")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(failed)?;
+        let body: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM job_requests WHERE job = $1")
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(failed)?;
         Ok(body.map(Bytes::from))
     }
 
@@ -160,13 +159,15 @@ impl Jobs {
     ) -> Result<(), sqlx::Error> {
         if let Some(result) = result {
             let headers = serde_json::to_string(&result.headers).unwrap_or_default();
-            sqlx::query("INSERT INTO job_results (job, status, headers, body) VALUES ($1, $2, $3, $4)")
-                .bind(&job.id)
-                .bind(i64::from(result.status))
-                .bind(headers)
-                .bind(&*result.body)
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO job_results (job, status, headers, body) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(&job.id)
+            .bind(i64::from(result.status))
+            .bind(headers)
+            .bind(&*result.body)
+            .execute(&mut *connection)
+            .await?;
         }
         sqlx::query("DELETE FROM job_requests WHERE job = $1")
             .bind(&job.id)
@@ -220,6 +221,17 @@ impl Jobs {
         let held = self.shared.jobs.renew(&mut connection, lease).await;
         let held = held.map_err(StoreError::query("renew the leases of jobs"))?;
         Ok(held.into_iter().map(Held).collect())
+    }
+
+    /// Puts everything back that a worker holds, for others to take at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn give_back(&self, worker: &str) -> Result<u64, StoreError> {
+        let mut connection = self.shared.store.writer().await?;
+        let given = self.shared.jobs.give_back(&mut connection, worker).await;
+        given.map_err(StoreError::query("give jobs back"))
     }
 
     /// The jobs that a worker holds. What was cancelled or taken over is not among them.

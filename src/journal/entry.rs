@@ -156,6 +156,30 @@ impl EndpointKind {
     pub const ALL: [Self; 5] =
         [Self::Chat, Self::Completions, Self::Embeddings, Self::Messages, Self::CountTokens];
 
+    /// Where it is.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Messages => "/v1/messages",
+            Self::CountTokens => "/v1/messages/count_tokens",
+        }
+    }
+
+    /// What is at a path.
+    pub fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.path() == path)
+    }
+
+    /// The wire that its callers speak.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings => Dialect::OpenAiChat,
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+        }
+    }
+
     /// The word for logs, metrics and the journal.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@
 //! million jobs and a lane with one get the same turn; that is deficit round robin where every job
 //! costs one. No lane gets more places at a time than its cap, so a flood waits for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +32,7 @@ pub struct Share {
 #[derive(Debug, Default)]
 pub struct Turns {
     last: Option<String>,
+    resting: HashSet<String>,
 }
 
 // === impl Turns ===
@@ -40,6 +41,11 @@ impl Turns {
     /// The lane that was served last; none at first.
     pub fn last(&self) -> &str {
         self.last.as_deref().unwrap_or_default()
+    }
+
+    /// Leaves these lanes out from now on, and no others.
+    pub fn rest(&mut self, lanes: HashSet<String>) {
+        self.resting = lanes;
     }
 
     /// Divides `free` places among `heads`. `running` says how many places each lane has already,
@@ -51,6 +57,7 @@ impl Turns {
         cap: u32,
         free: u32,
     ) -> Vec<Share> {
+        heads.retain(|head| !self.resting.contains(&head.lane));
         let last = self.last();
         // Those after the last one, then those up to it.
         heads.sort_by(|a, b| {

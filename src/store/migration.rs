@@ -21,6 +21,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (5, "teams", include_str!("../../migrations/0005_teams.sql")),
     (6, "audit", include_str!("../../migrations/0006_audit.sql")),
     (7, "idempotency", include_str!("../../migrations/0007_idempotency.sql")),
+    (8, "jobs", include_str!("../../migrations/0008_jobs.sql")),
+    (9, "webhooks", include_str!("../../migrations/0009_webhooks.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

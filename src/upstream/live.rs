@@ -15,6 +15,7 @@
 //! stalls), redirects (a provider's base URL is configured, and a key must not follow one),
 //! compression (tokens are small; `accept-encoding: identity` is sent), proxies.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,11 +83,29 @@ impl LiveTransport {
         self.pool.len()
     }
 
+    /// Sends to one address, whatever the name of the request's origin stands for by now; TLS still
+    /// checks the name. The connection is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Transport::send`].
+    pub async fn send_to(
+        &self,
+        address: SocketAddr,
+        request: UpstreamRequest,
+    ) -> Result<UpstreamReply, Failure> {
+        check_path(&request)?;
+        let head = head::encode(&request);
+        let connect = self.connector.connect(&request.origin, Some(address));
+        self.exchange_anew(connect, &request, &head).await
+    }
+
     async fn exchange(&self, request: UpstreamRequest) -> Result<UpstreamReply, Failure> {
-        // The last line of defence: what is not a path would become part of the head.
-        if !request.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(transport(&request, "the path holds what no path may hold"));
-        }
+        check_path(&request)?;
         let head = head::encode(&request);
         if let Some(connection) = self.pool.take(&request.origin) {
             match self.exchange_on(connection, &request, &head, true).await {
@@ -96,17 +115,27 @@ impl LiveTransport {
                 Err(Broken::Stale) => {}
             }
         }
-        let connect = self.connector.connect(&request.origin);
+        let connect = self.connector.connect(&request.origin, None);
+        self.exchange_anew(connect, &request, &head).await
+    }
+
+    /// Connects, and sends on that connection.
+    async fn exchange_anew(
+        &self,
+        connect: impl Future<Output = Result<Connection, Failure>>,
+        request: &UpstreamRequest,
+        head: &[u8],
+    ) -> Result<UpstreamReply, Failure> {
         let connection = tokio::time::timeout(request.connect_timeout, connect).await.map_err(
             |_elapsed| {
                 let within = request.connect_timeout;
-                transport(&request, format_args!("no connection within {within:?}"))
+                transport(request, format_args!("no connection within {within:?}"))
             },
         )??;
-        let answer = self.exchange_on(connection, &request, &head, false).await;
+        let answer = self.exchange_on(connection, request, head, false).await;
         answer.map_err(|broken| match broken {
             Broken::Failed(failure) => failure,
-            Broken::Stale => transport(&request, "closed before an answer"),
+            Broken::Stale => transport(request, "closed before an answer"),
         })
     }
 
@@ -157,6 +186,14 @@ impl Transport for LiveTransport {
     fn send(&self, request: UpstreamRequest) -> SendFuture<'_> {
         Box::pin(self.exchange(request))
     }
+}
+
+/// The last line of defence: what is not a path would become part of the head.
+fn check_path(request: &UpstreamRequest) -> Result<(), Failure> {
+    if request.path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(transport(request, "the path holds what no path may hold"))
 }
 
 fn transport(request: &UpstreamRequest, problem: impl std::fmt::Display) -> Failure {

@@ -11,7 +11,7 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy", "quota"],
+    &["dialect", "catalog", "tokens", "policy", "quota", "webhook"],
     &[
         "telemetry",
         "config",
@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 5] = [
         "audit",
         "callers",
         "idempotency",
+        "jobs",
     ],
     &["fleet", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
@@ -40,6 +41,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "callers"),
     ("config", "cluster"),
     ("config", "idempotency"),
+    ("config", "jobs"),
     ("config", "journal"),
     ("config", "store"),
     ("control", "fleet"),
@@ -48,6 +50,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
     ("idempotency", "store"),
+    ("jobs", "store"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),

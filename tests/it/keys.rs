@@ -16,6 +16,7 @@ use tidegate::cli::teams::{self, TeamsArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::config::{Environment, Source, load};
 use tidegate::fleet::Fleet;
+use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::store::Store;
 use tidegate::units::Priority;
@@ -85,6 +86,7 @@ async fn beside_a_gateway_with(
     let drained = Arc::clone(&snapshot.resolve("sim-anthropic/tide-large").unwrap().tiers[0][0]);
     fleet.adopt(&drained).set_drained(true, None).unwrap();
     let state = AdminState {
+        jobs: Jobs::new(journal.store().clone()),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),
         journal,

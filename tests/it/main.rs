@@ -22,6 +22,7 @@ mod edge;
 mod failover;
 mod hedging;
 mod idempotency;
+mod jobs;
 mod journal;
 mod keys;
 mod leaks;

@@ -1,6 +1,11 @@
 //! Tests that the document says what the API does.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::ids::CallerId;
+use crate::jobs::{NewJob, NewWebhook, Particulars};
+use crate::units::Priority;
 
 #[tokio::test]
 async fn the_document_names_every_route_and_no_other() {
@@ -41,6 +46,10 @@ async fn the_document_describes_what_replies_hold() {
     let problem = admin.call("POST", "/config/reload", "").await.body;
     let targets = admin.get("/targets?route=smart").await.body;
     let target = &targets["data"][0];
+    tell_of_a_job(&admin.state.jobs).await;
+    let receivers = admin.get("/webhooks").await.body;
+    let receiver = receivers["data"][0]["id"].as_str().unwrap();
+    let deliveries = admin.get(&format!("/webhooks/{receiver}/deliveries")).await.body;
     for (schema, reply) in [
         ("NewKey", &made),
         ("Key", &keys["data"][0]),
@@ -52,16 +61,36 @@ async fn the_document_describes_what_replies_hold() {
         ("TargetPlace", &target["routes"][0]),
         ("TargetScore", &target["score"]),
         ("TargetRoute", &targets["route"]),
+        ("Receiver", &receivers["data"][0]),
+        ("Delivery", &deliveries["data"][0]),
         ("Problem", &problem),
     ] {
         same_members(&document["components"]["schemas"][schema], reply, schema);
     }
     let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
     let more = [("/targets", &targets), ("/teams", &teams), ("/audit", &audit)];
-    for (path, reply) in lists.into_iter().chain(more) {
+    let webhooks = [("/webhooks", &receivers), ("/webhooks/{id}/deliveries", &deliveries)];
+    for (path, reply) in lists.into_iter().chain(more).chain(webhooks) {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         same_members(&content["application/json"]["schema"], reply, path);
     }
+}
+
+/// A job that is over, and whose caller wants to hear of it.
+async fn tell_of_a_job(jobs: &Jobs) {
+    let receiver = "https://example.com/".parse().unwrap();
+    let new = NewJob {
+        caller: CallerId::anonymous(),
+        endpoint: "/v1/chat/completions",
+        priority: Priority::LOWEST,
+        expires_in_ms: 60_000,
+        particulars: Particulars::default(),
+        metadata: "{}".to_owned(),
+        body: Bytes::from_static(b"{}"),
+        webhook: Some(NewWebhook { receiver, secret: None }),
+    };
+    let job = jobs.submit(new, 1, 1).await.unwrap().job;
+    jobs.cancel(&job.caller, &job.id).await.unwrap();
 }
 
 fn same_members(schema: &Value, reply: &Value, at: &str) {

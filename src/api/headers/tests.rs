@@ -63,3 +63,26 @@ fn a_header_that_means_nothing_is_refused_by_name() {
         }
     }
 }
+
+#[test]
+fn the_preference_for_a_later_answer_is_found_among_others() {
+    let prefers = |values: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("prefer", HeaderValue::from_static(value));
+        }
+        prefers_async(&headers)
+    };
+    for values in [
+        &["respond-async"][..],
+        &["Respond-Async"],
+        &["wait=10, respond-async"],
+        &["respond-async; foo=\"bar\""],
+        &["return=minimal", " respond-async ,wait=1"],
+    ] {
+        assert!(prefers(values), "{values:?}");
+    }
+    for values in [&[][..], &["wait=10"], &["respond-asynchronously"], &["return=respond-async"]] {
+        assert!(!prefers(values), "{values:?}");
+    }
+}

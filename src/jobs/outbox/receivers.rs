@@ -3,12 +3,12 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::{Addressee, Delivery, DeliveryPage, Then, time};
+use super::{Addressee, Delivery, Then, time};
 use crate::ids::CallerId;
+use crate::jobs::Jobs;
 use crate::jobs::caller::SubmitError;
 use crate::jobs::queue::now_ms;
 use crate::jobs::record::maybe_time;
-use crate::jobs::Jobs;
 use crate::store::{Kind, StoreError};
 use crate::webhook::signature::SigningSecret;
 
@@ -29,9 +29,6 @@ pub struct StoredReceiver {
     pub disabled: Option<(u64, String)>,
 }
 
-/// Receivers, newest first.
-pub type Receivers = Vec<StoredReceiver>;
-
 /// Receivers that a caller may have.
 const MAX_RECEIVERS: u32 = 100;
 /// How long webhooks are signed with the old secret, too: a day.
@@ -45,11 +42,12 @@ pub(super) async fn known(
     secret: Option<&SigningSecret>,
     unix_ms: u64,
 ) -> Result<Option<String>, sqlx::Error> {
-    let row = sqlx::query("SELECT id, secret FROM webhook_receivers WHERE caller = $1 AND url = $2")
-        .bind(caller.as_str())
-        .bind(url)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row =
+        sqlx::query("SELECT id, secret FROM webhook_receivers WHERE caller = $1 AND url = $2")
+            .bind(caller.as_str())
+            .bind(url)
+            .fetch_optional(&mut *connection)
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let id: String = row.try_get("id")?;
     let known: &str = row.try_get("secret")?;
@@ -174,15 +172,16 @@ impl Jobs {
         &self,
         before: Option<&str>,
         limit: u32,
-    ) -> Result<Receivers, StoreError> {
+    ) -> Result<Vec<StoredReceiver>, StoreError> {
         let failed = StoreError::query("list the receivers of webhooks");
         let mut connection = self.shared.store.reader().await?;
-        let rows = sqlx::query("SELECT * FROM webhook_receivers WHERE id < $1 ORDER BY id DESC LIMIT $2")
-            .bind(before.unwrap_or("~"))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(&failed)?;
+        let rows =
+            sqlx::query("SELECT * FROM webhook_receivers WHERE id < $1 ORDER BY id DESC LIMIT $2")
+                .bind(before.unwrap_or("~"))
+                .bind(i64::from(limit))
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(&failed)?;
         rows.iter().map(StoredReceiver::read).collect::<Result<_, _>>().map_err(failed)
     }
 
@@ -235,7 +234,7 @@ impl Jobs {
         receiver: &str,
         before: Option<&str>,
         limit: u32,
-    ) -> Result<DeliveryPage, StoreError> {
+    ) -> Result<Vec<Delivery>, StoreError> {
         let failed = StoreError::query("list webhooks");
         let mut connection = self.shared.store.reader().await?;
         let rows = sqlx::query(
@@ -247,8 +246,7 @@ impl Jobs {
         .fetch_all(&mut *connection)
         .await
         .map_err(&failed)?;
-        let deliveries = rows.iter().map(Delivery::read).collect::<Result<_, _>>();
-        Ok(DeliveryPage { deliveries: deliveries.map_err(failed)? })
+        rows.iter().map(Delivery::read).collect::<Result<_, _>>().map_err(failed)
     }
 }
 

@@ -57,6 +57,21 @@ async fn a_lease_that_is_renewed_does_not_run_out() {
 }
 
 #[tokio::test]
+async fn a_worker_that_gives_back_has_nothing_left_and_loses_nothing() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        submit(&jobs, new_job("key_alice")).await;
+        let taken = take(&jobs, "w").await.pop().unwrap();
+        assert_eq!(jobs.give_back("other").await.unwrap(), 0);
+        assert_eq!(jobs.give_back("w").await.unwrap(), 1);
+        assert!(jobs.held("w").await.unwrap().is_empty());
+        let again = take(&jobs, "other").await.pop().unwrap();
+        assert_eq!((again.job.attempts, again.losses), (2, 0));
+        assert!(!jobs.end(&taken.held, &success()).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_takes_its_workers_with_it_fails_in_the_end() {
     for place in places() {
         let jobs = Jobs::new(place.store.clone());
@@ -129,8 +144,7 @@ async fn many_nodes_never_take_the_same_job_nor_more_than_a_caller_may_have() {
             let worker = format!("w{number}");
             jobs.take(&mut Turns::default(), 10, 7, &worker, LEASE_MS).await.unwrap()
         };
-        let (a, b, c, d, e, f) =
-            tokio::join!(node(1), node(2), node(3), node(4), node(5), node(6));
+        let (a, b, c, d, e, f) = tokio::join!(node(1), node(2), node(3), node(4), node(5), node(6));
         let all: Vec<_> = [a, b, c, d, e, f].into_iter().flatten().collect();
         let ids: std::collections::HashSet<_> = all.iter().map(|taken| &taken.job.id).collect();
         assert_eq!(ids.len(), all.len());

@@ -37,10 +37,7 @@ fn what_was_refused_before_a_provider_was_asked_is_put_off_for_as_long_as_it_tak
         );
     }
     let silent = Setback { retry_after: None, ..refused };
-    assert_eq!(
-        RULE.after(silent, 0, LONG, 0.0),
-        Next::Again { after: PUT_OFF, counts: false }
-    );
+    assert_eq!(RULE.after(silent, 0, LONG, 0.0), Next::Again { after: PUT_OFF, counts: false });
     assert_eq!(RULE.after(refused, 0, secs(20), 0.0), Next::Over(JobState::Expired));
 }
 

@@ -45,6 +45,16 @@ fn nobody_has_more_places_than_the_cap() {
 }
 
 #[test]
+fn who_rests_is_left_out_until_it_does_not() {
+    let mut turns = Turns::default();
+    let heads = || vec![head(1, "a"), head(1, "b")];
+    turns.rest(HashSet::from(["a".to_owned()]));
+    assert_eq!(taken(&turns.allot(heads(), &nobody(), 8, 4)), [(1, "b", 4)]);
+    turns.rest(HashSet::new());
+    assert_eq!(taken(&turns.allot(heads(), &nobody(), 8, 4)), [(1, "a", 2), (1, "b", 2)]);
+}
+
+#[test]
 fn nothing_is_allotted_of_nothing() {
     assert_eq!(Turns::default().allot(vec![head(1, "a")], &nobody(), 4, 0), []);
     assert_eq!(Turns::default().allot(Vec::new(), &nobody(), 4, 4), []);

@@ -1,6 +1,7 @@
 //! One connection to a provider, plain or TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -44,14 +45,22 @@ pub(super) struct Connector {
 // === impl Connector ===
 
 impl Connector {
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<Connection, Failure> {
+    /// Connects to an origin: to `address`, or to whatever its host stands for.
+    pub(super) async fn connect(
+        &self,
+        origin: &Origin,
+        pinned: Option<SocketAddr>,
+    ) -> Result<Connection, Failure> {
         let address = (&*origin.host, origin.port);
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             let (host, port) = address;
             Failure::new(FailureKind::Transport, format!("{what} {host}:{port}: {error}"))
         };
-        let tcp =
-            TcpStream::connect(address).await.map_err(|error| failed("connect to", &error))?;
+        let tcp = match pinned {
+            Some(pinned) => TcpStream::connect(pinned).await,
+            None => TcpStream::connect(address).await,
+        };
+        let tcp = tcp.map_err(|error| failed("connect to", &error))?;
         // A prompt's last segment must not wait for the acknowledgement of the one before.
         tcp.set_nodelay(true).map_err(|error| failed("connect to", &error))?;
         let stream = if origin.https {

@@ -46,9 +46,25 @@ fn what_is_no_receiver_is_refused_with_the_rule() {
 #[test]
 fn addresses_of_the_inside_are_refused_in_every_notation() {
     for host in [
-        "127.0.0.1", "localhost", "a.localhost", "2130706433", "0x7f000001", "0x7f.1", "127.1",
-        "017700000001", "0177.0.0.1", "169.254.169.254", "2852039166", "0xa9fea9fe", "10.1",
-        "[::1]", "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[64:ff9b::a00:1]", "0", "0.0.0.0",
+        "127.0.0.1",
+        "localhost",
+        "a.localhost",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "127.1",
+        "017700000001",
+        "0177.0.0.1",
+        "169.254.169.254",
+        "2852039166",
+        "0xa9fea9fe",
+        "10.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::a00:1]",
+        "0",
+        "0.0.0.0",
     ] {
         let receiver: Receiver = format!("https://{host}/x").parse().unwrap();
         let error = receiver.check(&[]).unwrap_err().to_string();

@@ -1,0 +1,215 @@
+//! Running a job as any other request is run: it is admitted, planned, served and settled as if
+//! its caller had waited.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Ask, Gateway};
+use crate::callers::Caller;
+use crate::clock::Instant;
+use crate::control::jobs::{Ran, Runner};
+use crate::dialect::Envelope;
+use crate::dispatch::{Answer, Call, Lane, Refused, Served};
+use crate::failure::Midstream;
+use crate::ids::RequestId;
+use crate::jobs::{JobError, JobResult, JobSettings, Particulars, Taken};
+use crate::journal::EndpointKind;
+use crate::policy::job::Setback;
+use crate::rejection::Rejection;
+
+/// Runs jobs over a lane of their own.
+#[derive(Debug)]
+pub struct JobRunner {
+    gateway: Arc<Gateway>,
+    lane: Lane,
+    /// Whether the gateway can be reached from this machine alone.
+    is_loopback: bool,
+}
+
+/// Bytes of a body for one token of its prompt.
+const BYTES_A_TOKEN: u64 = 4;
+
+// === impl JobRunner ===
+
+impl JobRunner {
+    /// Runs jobs over `lane`.
+    pub fn new(gateway: Arc<Gateway>, lane: Lane, is_loopback: bool) -> Self {
+        Self { gateway, lane, is_loopback }
+    }
+
+    async fn attempt(
+        &self,
+        taken: &Taken,
+        body: Bytes,
+        left: Duration,
+        request_id: &RequestId,
+    ) -> Result<(Bytes, Served), Box<Refused>> {
+        let refused = |rejection| Box::new(Refused { rejection, served: Served::default() });
+        let job = &taken.job;
+        let kind = EndpointKind::at(&job.endpoint).ok_or_else(|| {
+            refused(Rejection::Internal { detail: format!("no endpoint {}", job.endpoint) })
+        })?;
+        let snapshot = self.gateway.snapshot();
+        let mode = snapshot.settings.auth.mode;
+        let caller = self.gateway.callers.find_caller(&job.caller, mode, self.is_loopback);
+        let caller: Arc<Caller> =
+            caller.map_err(refused)?.ok_or_else(|| refused(Rejection::KeyRevoked))?;
+        let Particulars { timeout_ms, sticky, tags, forwarded } = taken.particulars.clone();
+        let timeout = timeout_ms.map_or(left, |ms| left.min(Duration::from_millis(ms)));
+        let mut account = self.lane.ledger.open(
+            request_id.clone(),
+            &caller,
+            kind,
+            kind.dialect(),
+            Instant::now(),
+        );
+        let forwarded = header_map(&forwarded);
+        account.on_head(&forwarded);
+        let cost = body.len() as u64 / BYTES_A_TOKEN;
+        let read = async {
+            let ask = Ask::new(&caller.id, request_id.as_str(), job.priority, cost);
+            let slot = self.gateway.admit(&ask, &snapshot.settings.admission, timeout).await?;
+            account.on_admitted(slot);
+            Envelope::read(body)
+        };
+        let envelope = match read.await {
+            Ok(envelope) => envelope,
+            Err(rejection) => {
+                account.reject(&rejection);
+                return Err(refused(rejection));
+            }
+        };
+        let call = Call {
+            request_id: request_id.clone(),
+            caller,
+            kind,
+            dialect: kind.dialect(),
+            envelope,
+            timeout: Some(timeout),
+            priority: job.priority,
+            midstream: Midstream::Terminate,
+            sticky,
+            client_retries: 0,
+            resumable: false,
+            forwarded,
+            snapshot,
+        };
+        account.on_call(&call, tags);
+        match self.lane.complete(call, account).await? {
+            Answer::Whole(body, served) => Ok((body, served)),
+            // The body asks for none, see `api::jobs`.
+            Answer::Stream(_, served) => {
+                let detail = "a job's answer came as a stream".to_owned();
+                Err(Box::new(Refused { rejection: Rejection::Internal { detail }, served }))
+            }
+        }
+    }
+
+    fn refusal(&self, taken: &Taken, refused: &Refused, request_id: &RequestId) -> Ran {
+        let Refused { rejection, served } = refused;
+        let dialect = EndpointKind::at(&taken.job.endpoint).unwrap_or(EndpointKind::Chat).dialect();
+        let body = dialect.codec().encode_error(rejection, request_id.as_str());
+        let face = rejection.face();
+        tracing::info!(
+            job.id = taken.job.id,
+            request.id = %request_id,
+            code = face.code,
+            attempts = served.attempts,
+            "attempt at a job failed: {}",
+            rejection.loggable()
+        );
+        let setback = Setback {
+            passes: may_pass(rejection),
+            was_tried: served.attempts > 0,
+            retry_after: rejection.retry_after(),
+        };
+        let result = JobResult {
+            status: face.status.as_u16(),
+            headers: described(request_id, served),
+            body: body.into(),
+        };
+        let error = JobError { code: face.code.to_owned(), message: rejection.to_string() };
+        Ran::Failed { setback, result: Some(result), error }
+    }
+}
+
+impl Runner for JobRunner {
+    fn settings(&self) -> JobSettings {
+        self.gateway.snapshot().settings.jobs.clone()
+    }
+
+    async fn run(&self, taken: &Taken, body: Bytes, left: Duration) -> Ran {
+        let request_id = new_request_id();
+        let limit = self.settings().result_limit.0;
+        let refused = match self.attempt(taken, body, left, &request_id).await {
+            Ok((body, served)) if body.len() as u64 <= limit => {
+                return Ran::Answered(JobResult {
+                    status: 200,
+                    headers: described(&request_id, &served),
+                    body,
+                });
+            }
+            Ok((body, served)) => {
+                tracing::warn!(job.id = taken.job.id, bytes = body.len(), "an answer is too large");
+                Refused { rejection: Rejection::AnswerTooLarge { limit_bytes: limit }, served }
+            }
+            Err(refused) => *refused,
+        };
+        self.refusal(taken, &refused, &request_id)
+    }
+}
+
+/// Whether the same request may be answered later. Statuses that clients repeat, and nothing that
+/// says that it would end the same way.
+fn may_pass(rejection: &Rejection) -> bool {
+    let status = rejection.face().status;
+    let repeated = status.is_server_error()
+        || status == http::StatusCode::TOO_MANY_REQUESTS
+        || status == http::StatusCode::REQUEST_TIMEOUT;
+    if let Rejection::AttemptsFailed { failure, .. } = rejection {
+        // A route that has spent its attempts on failures has new ones later.
+        return repeated && !failure.kind.is_refused_credential();
+    }
+    let is_hopeless =
+        matches!(rejection, Rejection::AnswerTooLarge { .. }) || rejection.is_hopeless();
+    repeated && !is_hopeless
+}
+
+/// Headers that say how an answer came about.
+fn described(request_id: &RequestId, served: &Served) -> Vec<(String, String)> {
+    let by = served.by.as_ref().map(|by| {
+        let by = by.as_str();
+        by.split_once('#').map_or(by, |(name, _)| name).to_owned()
+    });
+    let headers = [
+        ("x-request-id", Some(request_id.to_string())),
+        ("x-tidegate-served-by", by),
+        ("x-tidegate-attempts", Some(served.attempts.to_string())),
+        ("x-tidegate-degradation", Some(served.degradation.to_string())),
+        ("x-tidegate-cost-usd", served.cost.map(|cost| cost.to_usd_string())),
+    ];
+    let told = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    told.collect()
+}
+
+fn header_map(headers: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// A fresh id, unlike any other: each attempt at a job is a request of its own.
+fn new_request_id() -> RequestId {
+    let mut id = String::with_capacity(36);
+    // Writing to a string cannot fail.
+    let _ = write!(id, "req_{:032x}", rand::random::<u128>());
+    RequestId::new(id)
+}
