@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod ids;
 pub mod journal;
+pub mod limits;
 pub mod policy;
 pub mod problems;
 pub mod quota;

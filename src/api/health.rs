@@ -52,6 +52,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         || journal.degraded
         || journal.dropped > 0
         || callers.behind
+        || gateway.limits().sharing().divided_by.is_some()
         || !problems.is_empty()
         || !down.is_empty();
     let status = match (draining, degraded) {
@@ -74,6 +75,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         },
         "targets": targets,
         "routes_down": down,
+        "limits": gateway.limits().sharing(),
         "in_flight": gateway.fleet().in_flight(),
         "callers": callers,
         "journal": journal,

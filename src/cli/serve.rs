@@ -136,6 +136,8 @@ async fn supervise(
     tasks.spawn(reload_keys(callers, current.clone()));
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
+    let limits = Arc::clone(gateway.limits());
+    tasks.spawn(async move { limits.upkeep().await });
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());

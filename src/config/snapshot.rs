@@ -18,6 +18,7 @@ use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::journal::JournalSettings;
+use crate::quota::Rule;
 use crate::rejection::Rejection;
 
 mod index;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Endpoints of providers that serve models beyond their lists.
     open: HashMap<ProviderId, Vec<Arc<Endpoint>>>,
+    /// What callers may use, in the order of the names.
+    pub limits: Vec<Arc<Rule>>,
     /// What holds where no route says otherwise.
     defaults: Conduct,
     /// What `GET /v1/models` lists, in its order.

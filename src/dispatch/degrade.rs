@@ -114,6 +114,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::StreamCancelled
         | Rejection::Draining
         | Rejection::Unavailable { .. }
+        | Rejection::LimitReached { .. }
         | Rejection::Internal { .. } => None,
     }
 }

@@ -10,11 +10,13 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::gates::{GateFamilies, GateMetrics};
+pub use self::limits::LimitMetrics;
 pub use self::process::ProcessMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
 mod gates;
+mod limits;
 mod process;
 mod register;
 mod requests;
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub targets: TargetFamilies,
     /// Of gates.
     pub gates: GateFamilies,
+    /// Of callers' limits.
+    pub limits: LimitMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -43,6 +47,7 @@ impl Metrics {
             requests: RequestMetrics::new(&registry),
             targets: TargetFamilies::new(&registry),
             gates: GateFamilies::new(&registry),
+            limits: LimitMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
     &["dialect", "catalog", "tokens", "policy", "quota"],
     &["telemetry", "config", "upstream", "store", "cluster", "journal", "callers"],
-    &["fleet", "dispatch", "control", "gateway"],
+    &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
@@ -31,9 +31,11 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "store"),
     ("control", "fleet"),
     ("dispatch", "fleet"),
+    ("dispatch", "limits"),
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
+    ("gateway", "limits"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),

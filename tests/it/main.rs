@@ -23,6 +23,7 @@ mod hedging;
 mod journal;
 mod keys;
 mod leaks;
+mod limits;
 mod limits_of_providers;
 mod limits_of_time;
 mod outage;
