@@ -264,10 +264,11 @@ impl Callers {
         }
         match self.shared.table.load().as_deref() {
             Some(table) => {
-                let mut callers = table.by_hash.values();
+                let valid = |entry: &&Entry| entry.is_valid(&*self.shared.clock);
+                let mut callers = table.by_hash.values().filter(valid).map(|entry| &entry.caller);
                 Ok(callers.find(|caller| caller.id == *id).map(Arc::clone))
             }
-            None => Err(Rejection::Unavailable { what: "the store of API keys" }),
+            None => Err(STORE_IS_AWAY),
         }
     }
 

@@ -159,11 +159,6 @@ impl JournalSettings {
 // === impl Journal ===
 
 impl Journal {
-    /// Where it is kept.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
     /// A journal in `store`, and the writer that must run beside it.
     pub fn new(
         settings: &JournalSettings,

@@ -95,9 +95,11 @@ impl JobRunner {
             sticky,
             client_retries: 0,
             resumable: false,
+            may_be_cut: false,
             forwarded,
             snapshot,
         };
+        let tags = call.caller.tagged(tags);
         account.on_call(&call, tags);
         match self.lane.complete(call, account).await? {
             Answer::Whole(body, served) => Ok((body, served)),

@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 5] = [
         "idempotency",
         "jobs",
     ],
-    &["fleet", "dispatch", "control", "gateway"],
+    &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
@@ -46,9 +46,11 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "store"),
     ("control", "fleet"),
     ("dispatch", "fleet"),
+    ("dispatch", "limits"),
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
+    ("gateway", "limits"),
     ("idempotency", "store"),
     ("jobs", "store"),
     ("journal", "store"),
