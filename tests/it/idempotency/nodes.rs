@@ -105,7 +105,7 @@ fn three_nodes_make_one_call_for_a_hundred_requests() {
 #[test]
 fn three_nodes_with_a_relay_make_one_call_for_a_hundred_requests() {
     let Some(server) = PostgresServer::start() else { return };
-    let redis = Redis::start();
+    let Some(redis) = Redis::start() else { return };
     let cluster = format!("[cluster]\nurl = \"{}\"\n", redis.url());
     let nodes = Nodes::over(3, &server.url(), &cluster);
     one_call_for_a_hundred(&nodes);
@@ -137,7 +137,7 @@ fn read_until(caller: &mut TcpStream, heard: &mut String, count: usize) {
 #[test]
 fn a_stream_is_passed_on_between_nodes_as_it_comes() {
     let Some(server) = PostgresServer::start() else { return };
-    let mut redis = Redis::start();
+    let Some(mut redis) = Redis::start() else { return };
     let cluster = format!("[cluster]\nurl = \"{}\"\n", redis.url());
     let nodes = Nodes::over(2, &server.url(), &cluster);
     let body = body("[[sim:ttft=100ms,gap=100ms,tokens=40]]", true);
