@@ -5,7 +5,7 @@
 //! later: whoever needs the store gets an error, says so, and tries again. Connections are kept for
 //! the next use, and looked at before it: a server that was started again costs no caller an error.
 //!
-//! Both kinds speak one dialect of SQL, see [`migration`]: numbered parameters, 64-bit integers for
+//! Both kinds speak one dialect of SQL: numbered parameters, 64-bit integers for
 //! numbers, times and booleans, text, and bytes. `Arc<str>` must not be bound: the driver of SQLite
 //! does not know it. Statements with thousands of values are better written with `?` on SQLite, which
 //! looks up numbered ones one by one.
