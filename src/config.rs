@@ -19,6 +19,7 @@ mod conduct;
 mod credentials;
 mod draft;
 mod environment;
+mod limits;
 mod patch;
 mod providers;
 mod reference;

@@ -24,6 +24,7 @@ use crate::failure::Midstream;
 use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
+use crate::limits::{Limits, Standing};
 use crate::rejection::Rejection;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
@@ -32,6 +33,7 @@ mod attempt;
 mod collect;
 mod degrade;
 mod expiry;
+mod limit;
 mod live;
 mod plan;
 mod prepare;
@@ -55,6 +57,8 @@ pub struct Lane {
     pub fleet: Arc<Fleet>,
     /// Where accounts are settled.
     pub ledger: Arc<Ledger>,
+    /// What callers may use.
+    pub limits: Arc<Limits>,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -85,6 +89,9 @@ pub struct Call {
     pub client_retries: u32,
     /// Whether the caller may come back for the rest of a stream.
     pub resumable: bool,
+    /// Whether a limit may end its stream, which must then be known to the letter; set by
+    /// [`Lane::complete`].
+    pub may_be_cut: bool,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.
@@ -115,6 +122,10 @@ pub struct Served {
     pub dropped: Dropped,
     /// What it cost, where that is known already.
     pub cost: Option<MicroUsd>,
+    /// The wire the caller speaks, where it matters for what the reply says.
+    pub dialect: Option<Dialect>,
+    /// What is left of the caller's limits; `None` where there are none.
+    pub limits: Option<Box<Standing>>,
     /// The gateway's own part of the time so far.
     pub overhead: Duration,
 }
@@ -140,11 +151,18 @@ impl Lane {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the attempt upstream and settles the account as abandoned.
-    pub async fn complete(&self, call: Call, mut account: Account) -> Result<Answer, Box<Refused>> {
+    pub async fn complete(
+        &self,
+        mut call: Call,
+        mut account: Account,
+    ) -> Result<Answer, Box<Refused>> {
         if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
             let counted = self.ledger.count_tokens(call.envelope.body()).await;
             let served = account.complete(&StreamSummary::default());
             return Ok(Answer::Whole(encode_count_tokens(counted).into(), served));
+        }
+        if let Err(rejection) = self.take_limits(&mut call, &mut account).await {
+            return Err(refuse(account, rejection));
         }
         if call.envelope.stream {
             return self.complete_stream(call, account).await;

@@ -17,6 +17,7 @@ pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
 use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
+use crate::limits;
 use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
@@ -43,6 +44,7 @@ pub struct Gateway {
     pub cluster: Cluster,
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
+    limits: Arc<limits::Limits>,
     /// Who is served at a time.
     door: Arc<Gate>,
     tracer: Option<Arc<Tracer>>,
@@ -77,7 +79,8 @@ impl Gateway {
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
         let (ledger, estimator) =
-            Ledger::new(journal.clone(), Arc::clone(&metrics), wall, tracer.clone());
+            Ledger::new(journal.clone(), Arc::clone(&metrics), Arc::clone(&wall), tracer.clone());
+        let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
         let jobs = Jobs::new(journal.store().clone());
@@ -94,6 +97,7 @@ impl Gateway {
             cluster,
             fleet,
             ledger,
+            limits: Arc::new(limits),
             door,
             tracer,
             streams: Streams::default(),
@@ -108,7 +112,7 @@ impl Gateway {
     /// The request path for a data thread that has its own `transport`.
     pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
-        Lane { fleet, ledger, transport }
+        Lane { fleet, ledger, limits: Arc::clone(&self.limits), transport }
     }
 
     /// Makes decisions the same in every run, for rehearsals; to be called before the first request.
@@ -173,6 +177,11 @@ impl Gateway {
         (self.door.in_use(), self.door.queued())
     }
 
+    /// What callers may use.
+    pub fn limits(&self) -> &Arc<limits::Limits> {
+        &self.limits
+    }
+
     /// Streams that their callers may come back to.
     pub fn streams(&self) -> &Streams {
         &self.streams
@@ -227,6 +236,7 @@ impl Gateway {
             self.metrics.process.set_journal_dropped(reason.as_str(), lost);
         }
         self.fleet.look_up_metrics(Instant::now());
+        self.limits.look_up_metrics();
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);

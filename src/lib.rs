@@ -22,6 +22,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod jobs;
 pub mod journal;
+pub mod limits;
 pub mod policy;
 pub mod problems;
 pub mod quota;

@@ -172,6 +172,18 @@ pub enum Rejection {
     /// The API key that a job came with was revoked before it was answered.
     #[error("the API key that the job came with was revoked")]
     KeyRevoked,
+    /// The caller has used what a limit allows.
+    #[error("{}", limit_reached(limit, dimension, *retry_after))]
+    LimitReached {
+        /// The limit's name.
+        limit: String,
+        /// What of it is used up, such as `requests_per_minute`; also the code of the reply.
+        dimension: &'static str,
+        /// Whether it is money.
+        is_money: bool,
+        /// When to try again; `None` where the request asks for more than there ever is.
+        retry_after: Option<Duration>,
+    },
     /// Something of ours that the request cannot do without is away, such as the store of keys.
     #[error("{what} cannot be reached at the moment; try again")]
     Unavailable {
@@ -199,6 +211,9 @@ pub enum NobodyWhy {
     /// Their credentials: refused, or without credit.
     Credential,
 }
+
+/// The longest that clients wait before they try again by themselves.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How a rejection looks from outside: status, type and code of the reply, and how loudly the log
 /// says it.
@@ -257,6 +272,8 @@ impl Rejection {
             },
             // As many as there are, the log would be what breaks; metrics and the journal tell.
             Self::Overloaded { .. }      => (S::SERVICE_UNAVAILABLE,   SERVER,  "overloaded",            L::DEBUG),
+            Self::LimitReached { dimension, is_money: false, .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", *dimension, L::DEBUG),
+            Self::LimitReached { dimension, is_money: true, .. } => (S::PAYMENT_REQUIRED, "insufficient_quota", *dimension, L::DEBUG),
             Self::Unavailable { .. }     => (S::SERVICE_UNAVAILABLE,   SERVER,  "unavailable",           L::ERROR),
             Self::Internal { .. }        => (S::INTERNAL_SERVER_ERROR, SERVER,  "internal_error",        L::ERROR),
             Self::Duplicate(duplicate)   => return duplicate.face(),
@@ -270,6 +287,9 @@ impl Rejection {
         if let Self::AttemptsFailed { failure, is_futile, .. } = self {
             return *is_futile || failure.kind.is_refused_credential();
         }
+        if let Self::LimitReached { retry_after, .. } = self {
+            return retry_after.is_none_or(|after| after > LONGEST_RETRY);
+        }
         matches!(self, Self::Internal { .. } | Self::NobodyReady { why: NobodyWhy::Credential, .. })
     }
 
@@ -281,6 +301,7 @@ impl Rejection {
                 Some(failure.retry_after.unwrap_or(Duration::from_secs(1)))
             }
             Self::AttemptsFailed { failure, .. } => failure.retry_after,
+            Self::LimitReached { retry_after, .. } => *retry_after,
             Self::NobodyReady { why: NobodyWhy::Credential, .. } => None,
             Self::NobodyReady { retry_after, .. } => {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
@@ -347,6 +368,7 @@ impl Rejection {
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::NobodyReady { .. }
+            | Self::LimitReached { .. }
             | Self::Overloaded { .. }
             | Self::DeadlinePassed { .. }
             | Self::StreamFailed { .. }
@@ -428,6 +450,19 @@ fn attempts_failed(attempts: u32, failure: &Failure) -> String {
             let tries = if attempts == 1 { "the attempt" } else { "all attempts" };
             format!("{tries} failed ({attempts}): {}", failure.in_public())
         }
+    }
+}
+
+fn limit_reached(limit: &str, dimension: &str, retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(after) => {
+            let seconds = after.as_secs_f64().ceil();
+            format!("the limit `{limit}` is reached: {dimension}; try again in {seconds} s")
+        }
+        None => format!(
+            "the request needs more than the limit `{limit}` ever allows: {dimension}; ask for less, \
+             for instance with a lower token cap"
+        ),
     }
 }
 

@@ -98,6 +98,7 @@ async fn serve(
         sticky: wishes.sticky,
         client_retries: wishes.client_retries,
         resumable: wishes.resumable,
+        may_be_cut: false,
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,

@@ -53,6 +53,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         || journal.dropped > 0
         || callers.behind
         || callers.unaudited > 0
+        || gateway.limits().sharing().divided_by.is_some()
         || !problems.is_empty()
         || !down.is_empty();
     let status = match (draining, degraded) {
@@ -75,6 +76,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         },
         "targets": targets,
         "routes_down": down,
+        "limits": gateway.limits().sharing(),
         "in_flight": gateway.fleet().in_flight(),
         "callers": callers,
         "journal": journal,

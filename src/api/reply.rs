@@ -1,6 +1,7 @@
 //! Answers as replies: bodies, and the headers that say how they came about.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -9,8 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 
+use crate::clock::rfc3339;
+use crate::dialect::Dialect;
 use crate::dispatch::Served;
 use crate::ids::RequestId;
+use crate::limits::{Level, Standing};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's clients look for the same.
@@ -83,6 +87,9 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     headers.insert(DEGRADATION, HeaderValue::from(u16::from(served.degradation)));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);
     headers.insert(OVERHEAD_US, HeaderValue::from(overhead_us));
+    if let Some(standing) = &served.limits {
+        insert_limits(headers, standing, served.dialect == Some(Dialect::Anthropic));
+    }
     if !served.dropped.0.is_empty() {
         insert(headers, DROPPED, &served.dropped.0.join(", "));
     }
@@ -94,9 +101,87 @@ pub(super) fn identify(headers: &mut HeaderMap, request_id: &str) {
     insert(headers, REQUEST_ID, request_id);
 }
 
+/// Adds what is left of the caller's limits: in OpenAI's words everywhere, and in Anthropic's to those who
+/// speak its dialect.
+fn insert_limits(headers: &mut HeaderMap, standing: &Standing, is_anthropic: bool) {
+    let all = [("requests", standing.requests), ("tokens", standing.any_tokens())];
+    for (what, level) in all {
+        let Some(Level { limit, remaining, reset }) = level else { continue };
+        insert_named(headers, &format!("x-ratelimit-limit-{what}"), &limit.to_string());
+        insert_named(headers, &format!("x-ratelimit-remaining-{what}"), &remaining.to_string());
+        insert_named(headers, &format!("x-ratelimit-reset-{what}"), &go_duration(reset));
+    }
+    if !is_anthropic {
+        return;
+    }
+    let all = [
+        ("requests", standing.requests),
+        ("tokens", standing.any_tokens()),
+        ("input-tokens", standing.input_tokens),
+        ("output-tokens", standing.output_tokens),
+    ];
+    for (what, level) in all {
+        let Some(Level { limit, remaining, reset }) = level else { continue };
+        let reset_ms = u64::try_from(reset.as_millis()).unwrap_or(u64::MAX);
+        let reset_at =
+            standing.at_ms.saturating_add(reset_ms).div_ceil(1_000).saturating_mul(1_000);
+        insert_named(headers, &format!("anthropic-ratelimit-{what}-limit"), &limit.to_string());
+        let remaining = remaining.to_string();
+        insert_named(headers, &format!("anthropic-ratelimit-{what}-remaining"), &remaining);
+        let reset_at = rfc3339(reset_at).replace(".000Z", "Z");
+        insert_named(headers, &format!("anthropic-ratelimit-{what}-reset"), &reset_at);
+    }
+}
+
+/// A duration as OpenAI's headers have it: `12ms`, `1s`, `7.66s`, `6m0s`, `1h0m0s`.
+fn go_duration(duration: Duration) -> String {
+    let ms = duration.as_nanos().div_ceil(1_000_000);
+    if ms < 1_000 {
+        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
+    }
+    let (hours, minutes) = (ms / 3_600_000, ms / 60_000 % 60);
+    let (seconds, fraction) = (ms / 1_000 % 60, ms % 1_000);
+    let fraction = format!("{fraction:03}");
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    let seconds = format!("{seconds}{point}{fraction}s");
+    match (hours, minutes) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
+fn insert_named(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+        insert(headers, name, value);
+    }
+}
+
 /// Adds a header, unless the value cannot be one.
 pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_openai_does() {
+        for (duration, written) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_millis(12), "12ms"),
+            (Duration::from_micros(1), "1ms"),
+            (Duration::from_secs(1), "1s"),
+            (Duration::from_millis(7_660), "7.66s"),
+            (Duration::from_secs(360), "6m0s"),
+            (Duration::from_millis(61_005), "1m1.005s"),
+            (Duration::from_secs(86_400), "24h0m0s"),
+        ] {
+            assert_eq!(go_duration(duration), written);
+        }
     }
 }

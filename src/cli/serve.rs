@@ -140,6 +140,8 @@ async fn supervise(
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
+    let limits = Arc::clone(gateway.limits());
+    tasks.spawn(async move { limits.upkeep().await });
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());

@@ -6,8 +6,7 @@ use serde_json::Value;
 use crate::problems::KeyPath;
 
 /// Keys of later versions. Nothing that cannot take effect is accepted silently.
-const LATER: [(&str, &str); 9] = [
-    ("limits", "callers are not limited yet"),
+const LATER: [(&str, &str); 8] = [
     ("prompts", "there is no prompt registry yet"),
     ("rollouts", "there are no rollouts yet"),
     ("slos", "there are no objectives yet"),
@@ -15,7 +14,7 @@ const LATER: [(&str, &str); 9] = [
     ("cache", "replies are not cached yet"),
     ("routes.*.cache", "replies are not cached yet"),
     ("routes.*.degrade.stale_cache", "replies are not cached yet"),
-    ("routes.*.limits", "callers are not limited yet"),
+    ("routes.*.limits", "write [limits.NAME] with routes = [\"…\"]"),
 ];
 
 /// Names under which people write a key itself.

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::conduct::Conduct;
 use super::draft::{Draft, Source};
+use super::limits::{self, Named};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
 use super::settings::{AdmissionSettings, KeepAliveSettings, ServerSettings, TelemetrySettings};
@@ -18,6 +19,7 @@ use crate::catalog::{Catalog, placeholder};
 use crate::cluster::{ClusterSettings, RedisUrl};
 use crate::ids::ProviderId;
 use crate::problems::{Document, KeyPath, Problems, nearest};
+use crate::quota::Rule;
 use crate::store::StoreUrl;
 
 /// The longest that a request may be made to wait for its turn.
@@ -30,6 +32,7 @@ pub(super) struct Config {
     pub(super) catalog: Arc<Catalog>,
     pub(super) providers: BTreeMap<ProviderId, Enabled>,
     pub(super) routes: Vec<RoutePlan>,
+    pub(super) limits: Vec<Arc<Rule>>,
     pub(super) defaults: Conduct,
     pub(super) notes: Vec<String>,
     pub(super) revision: u64,
@@ -81,6 +84,8 @@ impl Config {
         checking.keep_alive(&file.defaults.keep_alive, &at.key("keep_alive"));
         let providers = providers::enabled(&file, &mut checking);
         let routes = routes::plan(&file, &providers, &mut checking);
+        let named = Named { providers: &providers, routes: &routes };
+        let limits = limits::rules(&file.limits, &named, &mut checking);
         let notes = checking.notes;
         if !problems.is_empty() {
             problems.sort();
@@ -94,6 +99,7 @@ impl Config {
             catalog: Arc::new(catalog),
             providers,
             routes,
+            limits: limits.into_iter().map(Arc::new).collect(),
             defaults: file.defaults.conduct(),
             notes,
             revision: revision(digest),

@@ -44,7 +44,8 @@ const HEAD: &str = "\
 ";
 
 /// The names under which the examples of tables that hold names stand.
-const EXAMPLE_NAMES: [(&str, &str); 2] = [("providers", "local-vllm"), ("routes", "smart")];
+const EXAMPLE_NAMES: [(&str, &str); 3] =
+    [("providers", "local-vllm"), ("routes", "smart"), ("limits", "default")];
 
 /// The page as it grows.
 struct Page<'a> {

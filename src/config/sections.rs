@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::conduct::{
     DegradeSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
 };
+use super::limits::LimitRuleSettings;
 use super::patch::Patch;
 use super::settings::{
     AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings,
@@ -58,6 +59,9 @@ pub(super) struct FileSettings {
     pub(super) providers: BTreeMap<String, ProviderSettings>,
     /// Names that clients ask for, and where they are answered.
     pub(super) routes: BTreeMap<String, RouteSettings>,
+    /// What callers may use. All limits that are about a request hold for it at once; what a key has
+    /// for itself takes the place of the same in `[limits.default]`.
+    pub(super) limits: BTreeMap<String, LimitRuleSettings>,
 }
 
 /// A provider that is on. What is not said about a built-in provider comes from its file.

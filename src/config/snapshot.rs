@@ -21,6 +21,7 @@ use crate::idempotency::IdempotencySettings;
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
+use crate::quota::Rule;
 use crate::rejection::Rejection;
 
 mod index;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Endpoints of providers that serve models beyond their lists.
     open: HashMap<ProviderId, Vec<Arc<Endpoint>>>,
+    /// What callers may use, in the order of the names.
+    pub limits: Vec<Arc<Rule>>,
     /// What holds where no route says otherwise.
     defaults: Conduct,
     /// What `GET /v1/models` lists, in its order.

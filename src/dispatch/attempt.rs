@@ -302,9 +302,11 @@ impl HeldBack {
 /// The way of a stream.
 fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyContext) -> Wire {
     let wire = match carriage {
-        Carriage::Pass => Wire::same(call.dialect.codec(), target, &call.envelope),
+        Carriage::Pass if !call.may_be_cut => {
+            Wire::same(call.dialect.codec(), target, &call.envelope)
+        }
         // There are no streams of vectors.
-        Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
+        Carriage::Pass | Carriage::Chat | Carriage::Text | Carriage::Vectors(_) => {
             let encoder = encoder_of(carriage, call, context);
             Wire::translated(target.endpoint.dialect, encoder, target, call.envelope.n)
         }

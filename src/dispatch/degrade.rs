@@ -120,6 +120,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::Draining
         | Rejection::Unavailable { .. }
         | Rejection::Duplicate(_)
+        | Rejection::LimitReached { .. }
         | Rejection::Internal { .. } => None,
     }
 }

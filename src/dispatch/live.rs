@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) held: Bytes,
     /// Pieces of the answer among them.
     pub(super) held_tokens: u32,
+    /// Pieces of the answer that are not counted towards limits yet.
+    pub(super) uncounted: u32,
     /// Whether the body has ended while it was held back.
     pub(super) is_over: bool,
     /// How it broke as it was joined to its beginning.
@@ -57,6 +59,7 @@ impl Live {
             wire,
             held,
             held_tokens,
+            uncounted: held_tokens,
             is_over: false,
             broken: None,
             ticket: None,
@@ -118,6 +121,7 @@ impl Live {
                 Poll::Ready(Some(Ok(chunk))) => {
                     // After the end the wire sees nothing more, however much is said.
                     let progress = self.wire.push(chunk);
+                    self.uncounted = self.uncounted.saturating_add(progress.tokens);
                     if progress.advanced {
                         self.last_token = Instant::now();
                     }

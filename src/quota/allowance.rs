@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 use std::time::Duration;
 
 use super::meter::{Lack, Meter};
-use super::settings::Dimension;
+use super::settings::{Counted, Dimension};
 use super::window::Threshold;
 use super::{Amounts, Moment, Refusal, Verdict};
 
@@ -95,13 +95,14 @@ impl Allowance {
         };
         let mut meters = self.meters.iter_mut().enumerate();
         let (at, stopped) = meters.find_map(|(at, meter)| uses(meter, at))?;
-        for (dimension, meter) in self.meters.iter_mut().take(at) {
-            let amount = more.of(dimension.counted, cached);
-            if !dimension.counted.is_per_request() {
-                meter.settle(amount, 0, since, moment);
-            }
-        }
+        give_back(self.meters.iter_mut().take(at), (more, cached), since, moment);
         Some(stopped)
+    }
+
+    /// Undoes [`Self::top_up`].
+    pub fn give_back(&mut self, more: &Amounts, since: Moment, moment: Moment) {
+        let cached = self.cached_permille;
+        give_back(self.meters.iter_mut(), (more, cached), since, moment);
     }
 
     /// Books `more` for what was admitted at `since`, whether or not it is there.
@@ -116,6 +117,7 @@ impl Allowance {
 
     /// Puts `actual` in the place of what was `reserved` at `since`. `None` gives all of it back, the
     /// request itself included: it never got to a provider. Tells which thresholds were crossed.
+    /// Places are given back by [`Self::release`], which may be long before it is known what was used.
     pub fn settle(
         &mut self,
         reserved: &Amounts,
@@ -126,6 +128,9 @@ impl Allowance {
         let cached = self.cached_permille;
         let mut crossings = Vec::new();
         for (dimension, meter) in &mut self.meters {
+            if dimension.counted == Counted::Concurrent {
+                continue;
+            }
             let of = |amounts: &Amounts| amounts.of(dimension.counted, cached);
             meter.settle(of(reserved), actual.map_or(0, of), since, moment);
             let Some(window) = meter.window_mut() else { continue };
@@ -136,10 +141,33 @@ impl Allowance {
         crossings
     }
 
+    /// Gives the place of a request back, which has ended.
+    pub fn release(&mut self, since: Moment, moment: Moment) {
+        if let Some(slots) = self.meter_mut(Dimension::CONCURRENT) {
+            slots.settle(1, 0, since, moment);
+        }
+    }
+
+    /// Takes over the limits of `to`, a new allowance. What was used of a limit that both have stays
+    /// used.
+    pub fn adapt(&mut self, to: Self, moment: Moment) {
+        let mut before = std::mem::replace(self, to);
+        for (dimension, meter) in &mut self.meters {
+            if let Some(used) = before.meter_mut(*dimension) {
+                meter.take_over(used, moment);
+            }
+        }
+    }
+
     /// Notes that a request did not fit into a dimension; tells whether that is news.
     pub fn exhausted(&mut self, dimension: Dimension, moment: Moment) -> Option<Crossing> {
         let threshold = self.meter_mut(dimension)?.window_mut()?.exhausted(moment.unix_ms)?;
         Some(Crossing { dimension, threshold })
+    }
+
+    /// What a token counts that the provider had kept, in thousandths of another one.
+    pub const fn cached_permille(&self) -> u16 {
+        self.cached_permille
     }
 
     /// The meters.
@@ -171,5 +199,18 @@ impl Allowance {
 
     fn amount(&self, dimension: Dimension, amounts: &Amounts) -> u64 {
         amounts.of(dimension.counted, self.cached_permille)
+    }
+}
+
+fn give_back<'a>(
+    meters: impl Iterator<Item = &'a mut (Dimension, Meter)>,
+    (more, cached): (&Amounts, u16),
+    since: Moment,
+    moment: Moment,
+) {
+    for (dimension, meter) in meters {
+        if !dimension.counted.is_per_request() {
+            meter.settle(more.of(dimension.counted, cached), 0, since, moment);
+        }
     }
 }

@@ -69,6 +69,13 @@ impl Rate {
         Self::new(units, Duration::from_secs(60))
     }
 
+    /// Millionths of a unit that come back in a second, rounded; at least 1.
+    pub fn micro_per_second(self) -> u64 {
+        let micro = u128::from(self.units) * 1_000_000 * 1_000_000_000;
+        let period = u128::from(self.period_ns);
+        u64::try_from((micro + period / 2) / period).unwrap_or(u64::MAX).max(1)
+    }
+
     /// The units of a period.
     pub const fn units(self) -> u64 {
         self.units

@@ -55,7 +55,7 @@ impl Meter {
     /// A request for `amount` was decided, one way or the other.
     pub fn on_request(&mut self, amount: u64, moment: Moment) {
         match self {
-            Self::Shared(shared) => shared.pool_mut().on_request(amount, moment.now),
+            Self::Shared(shared) => shared.on_request(amount, moment.now),
             Self::Bucket(_) | Self::Window(_) | Self::Slots(_) => {}
         }
     }
@@ -100,6 +100,30 @@ impl Meter {
             }
             Self::Slots(slots) => slots.give_back(taken),
             Self::Shared(shared) => shared.settle(taken, actual, since, moment),
+        }
+    }
+
+    /// Takes over what was used of `before`, which had another limit. Where that was another kind of
+    /// meter, nothing is taken over.
+    pub fn take_over(&mut self, before: &Self, moment: Moment) {
+        match (self, before) {
+            (Self::Bucket(bucket), Self::Bucket(before)) => {
+                let mut kept = *before;
+                kept.set(bucket.rate(), bucket.burst(), moment.now);
+                *bucket = kept;
+            }
+            (Self::Window(window), Self::Window(before)) => {
+                let limit = window.limit();
+                *window = *before;
+                window.set_limit(limit);
+            }
+            (Self::Slots(slots), Self::Slots(before)) => {
+                let limit = slots.limit();
+                *slots = *before;
+                slots.set_limit(limit);
+            }
+            (Self::Shared(shared), Self::Shared(before)) => shared.take_over(before),
+            (Self::Bucket(_) | Self::Window(_) | Self::Slots(_) | Self::Shared(_), _) => {}
         }
     }
 

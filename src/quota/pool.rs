@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::Moment;
 use super::bucket::{Bucket, Rate};
 use super::meter::{Lack, Meter};
+use super::slots::Slots;
 use super::window::Window;
 use crate::clock::Instant;
 
@@ -34,6 +35,9 @@ const CHUNK_SECONDS: f64 = 1.5;
 const LOW: f64 = 0.25;
 /// A key with less than a request a second: just after one, the average of one a second is 1.58.
 const SLOW: f64 = 1.6;
+
+/// The longest that nobody asks again. Others give back what they held and did not use.
+const DRY_AT_MOST: Duration = Duration::from_secs(5);
 
 /// How much is asked for, lately: averages that forget within seconds. They decide how much is asked
 /// of the authority, never whether a request is admitted.
@@ -53,6 +57,47 @@ pub struct Need {
     pub at_least: u64,
 }
 
+/// What the authority answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// What it gave.
+    pub granted: u64,
+    /// What it has left.
+    pub left: u64,
+    /// When it has what it did not give.
+    pub next_in: Duration,
+}
+
+/// What several nodes share, as the authority has to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Common {
+    /// A bucket.
+    Bucket {
+        /// What flows in.
+        rate: Rate,
+        /// What it holds.
+        burst: u64,
+    },
+    /// A window.
+    Window {
+        /// What may be used.
+        limit: u64,
+        /// When it began, in milliseconds since 1970.
+        start_ms: u64,
+        /// When it ends.
+        end_ms: u64,
+        /// What this node knows to be used.
+        used: u64,
+    },
+    /// Places.
+    Slots {
+        /// How many there are.
+        limit: u64,
+        /// How many this node holds.
+        held: u64,
+    },
+}
+
 /// What a node holds of a common limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Pool {
@@ -61,8 +106,12 @@ pub struct Pool {
     /// Granted and not used; below zero where more was used than was taken.
     stock: i64,
     lease_ends: Instant,
-    /// Until when the authority has nothing to give.
+    /// Until when nobody asks, because the authority had too little.
     dry_until: Option<Instant>,
+    /// When it said that it would have more.
+    more_at: Instant,
+    /// What it had left after its last answer; `None` before the first.
+    left: Option<u64>,
     /// What was asked of the authority and has not been answered.
     asked: Option<Need>,
     demand: Demand,
@@ -80,8 +129,10 @@ pub struct Shared {
 enum Own {
     /// A bucket that is there only while the authority is lost.
     Bucket { rate: Rate, burst: u64, alone: Option<Bucket> },
-    /// What the node has used, at all times.
-    Window(Window),
+    /// What the node has used, at all times; and when the window began that its stock is of.
+    Window { window: Window, start_ms: u64 },
+    /// What runs on the node.
+    Slots(Slots),
 }
 
 // === impl Demand ===
@@ -124,6 +175,8 @@ impl Pool {
             stock: 0,
             lease_ends: now,
             dry_until: None,
+            more_at: now,
+            left: None,
             asked: None,
             demand: Demand::new(now),
         }
@@ -140,7 +193,7 @@ impl Pool {
             return None;
         }
         match self.dry_until.filter(|until| *until > now) {
-            Some(until) => Some(Lack::For(until.saturating_duration_since(now))),
+            Some(until) => Some(Lack::For(until.max(self.more_at).saturating_duration_since(now))),
             None => Some(Lack::Unasked),
         }
     }
@@ -183,11 +236,19 @@ impl Pool {
         Some(need)
     }
 
-    /// The authority granted so much (0, or what was needed), and `next_in` is when it has more.
-    /// `pace` is how long this node's part of the limit takes for one unit.
-    pub fn on_grant(&mut self, granted: u64, next_in: Duration, pace: Duration, now: Instant) {
+    /// Whether more should be asked for, before it is missed.
+    pub fn is_low(&self, now: Instant) -> bool {
+        let mut then = *self;
+        then.need(0, false, now).is_some()
+    }
+
+    /// The authority granted so much (0, or what was needed). `pace` is how long this node's part of
+    /// the limit takes for one unit.
+    pub fn on_grant(&mut self, grant: Granted, pace: Duration, now: Instant) {
         let Some(asked) = self.asked.take() else { return };
+        let Granted { granted, left, next_in } = grant;
         self.stock = self.stock.saturating_add(signed(granted));
+        self.left = Some(left);
         self.lease_ends = now + LEASE;
         if granted >= asked.want {
             self.dry_until = None;
@@ -196,13 +257,21 @@ impl Pool {
         // Others ask for the same: who asks as soon as there is something finds that it is gone.
         let parts = u32::try_from(asked.at_least).unwrap_or(u32::MAX);
         let worthwhile = pace.saturating_mul(parts).saturating_mul(4).min(LEASE * 3 / 4);
-        self.dry_until = Some(now + next_in.max(worthwhile));
+        self.more_at = now + next_in;
+        self.dry_until = Some(now + next_in.max(worthwhile).min(DRY_AT_MOST));
     }
 
     /// The authority did not answer.
     pub fn on_lost(&mut self) {
         self.asked = None;
         self.dry_until = None;
+    }
+
+    /// What it holds is worth nothing any more, and what it owes is forgotten with its window.
+    fn on_new_window(&mut self) {
+        self.stock = 0;
+        self.dry_until = None;
+        self.left = None;
     }
 
     /// Whether an answer of the authority is awaited.
@@ -243,15 +312,35 @@ impl Shared {
 
     /// A part of a common window. `window` counts what this node uses of it.
     pub fn window(window: Window, now: Instant) -> Self {
-        Self { pool: Pool::new(window.limit(), now), own: Own::Window(window) }
+        let own = Own::Window { window, start_ms: 0 };
+        Self { pool: Pool::new(window.limit(), now), own }
     }
 
-    /// Changes rate and burst of a common bucket; of anything else nothing.
-    pub fn set_bucket(&mut self, to_rate: Rate, to_burst: u64) {
-        if let Own::Bucket { rate, burst, .. } = &mut self.own {
-            (*rate, *burst) = (to_rate, to_burst.max(1));
-            self.pool.set_burst(to_burst);
-        }
+    /// A part of common places.
+    pub fn slots(limit: u64, now: Instant) -> Self {
+        Self { pool: Pool::new(limit, now), own: Own::Slots(Slots::new(limit)) }
+    }
+
+    /// Takes over what was used of `before`, which had another limit.
+    pub(super) fn take_over(&mut self, before: &Self) {
+        let largest = match (&mut self.own, &before.own) {
+            (Own::Bucket { burst, .. }, Own::Bucket { .. }) => *burst,
+            (Own::Window { window, start_ms }, Own::Window { window: used, start_ms: of }) => {
+                let limit = window.limit();
+                (*window, *start_ms) = (*used, *of);
+                window.set_limit(limit);
+                limit
+            }
+            (Own::Slots(slots), Own::Slots(used)) => {
+                let limit = slots.limit();
+                *slots = *used;
+                slots.set_limit(limit);
+                limit
+            }
+            (Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_), _) => return,
+        };
+        self.pool = before.pool;
+        self.pool.set_burst(largest);
     }
 
     /// The node's part.
@@ -259,44 +348,116 @@ impl Shared {
         &self.pool
     }
 
-    /// The node's part, to be changed.
-    pub fn pool_mut(&mut self) -> &mut Pool {
-        &mut self.pool
-    }
-
     /// What this node has used of a common window.
     pub fn window_mut(&mut self) -> Option<&mut Window> {
         match &mut self.own {
-            Own::Window(window) => Some(window),
-            Own::Bucket { .. } => None,
+            Own::Window { window, .. } => Some(window),
+            Own::Bucket { .. } | Own::Slots(_) => None,
         }
     }
 
-    /// How long the part of one of `nodes` takes for one unit, in the long run.
-    pub fn pace(&self, nodes: NonZeroU32) -> Duration {
+    /// What the authority has to know.
+    pub fn common(&self, moment: Moment) -> Common {
         match &self.own {
-            Own::Bucket { rate, .. } => rate.share(nodes.get()).time_for_units(1),
-            Own::Window(_) => Duration::ZERO,
+            Own::Bucket { rate, burst, .. } => Common::Bucket { rate: *rate, burst: *burst },
+            Own::Window { window, .. } => {
+                let (start_ms, end_ms) = window.span(moment.unix_ms);
+                let (limit, used) = (window.limit(), window.spent(moment.unix_ms));
+                Common::Window { limit, start_ms, end_ms, used }
+            }
+            Own::Slots(slots) => {
+                let free = u64::try_from(self.pool.stock).unwrap_or_default();
+                Common::Slots { limit: slots.limit(), held: slots.in_use().saturating_add(free) }
+            }
         }
+    }
+
+    /// A request for `amount` was decided.
+    pub(super) fn on_request(&mut self, amount: u64, now: Instant) {
+        self.pool.on_request(amount, now);
+    }
+
+    /// As [`Pool::need`].
+    pub fn need(&mut self, waiting: u64, joining: bool, moment: Moment) -> Option<Need> {
+        self.roll(moment);
+        self.pool.need(waiting, joining, moment.now)
+    }
+
+    /// As [`Pool::on_grant`], of one of `nodes`, for what was asked of `common`.
+    pub fn on_grant(&mut self, grant: Granted, common: &Common, nodes: NonZeroU32, moment: Moment) {
+        self.roll(moment);
+        let pace = match &self.own {
+            Own::Bucket { rate, .. } => rate.share(nodes.get()).time_for_units(1),
+            Own::Window { .. } | Own::Slots(_) => Duration::ZERO,
+        };
+        let is_past = match (&self.own, common) {
+            (Own::Window { start_ms, .. }, Common::Window { start_ms: of, .. }) => of != start_ms,
+            (Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_), _) => false,
+        };
+        if is_past {
+            return self.pool.on_lost();
+        }
+        self.pool.on_grant(grant, pace, moment.now);
+    }
+
+    /// The authority did not answer.
+    pub fn on_lost(&mut self) {
+        self.pool.on_lost();
+    }
+
+    /// As [`Pool::overdue`]. Places are never owed: the authority is told how many are held.
+    pub fn overdue(&mut self, moment: Moment) -> Option<i64> {
+        self.roll(moment);
+        let overdue = self.pool.overdue(moment.now)?;
+        match &self.own {
+            Own::Slots(_) if overdue < 0 => None,
+            Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_) => Some(overdue),
+        }
+    }
+
+    /// Whether the authority need not hear of it before it is used again.
+    pub fn is_quiet(&self) -> bool {
+        let runs = matches!(&self.own, Own::Slots(slots) if slots.in_use() > 0);
+        self.pool.stock == 0 && self.pool.asked.is_none() && !runs
     }
 
     pub(super) fn lacks(&self, amount: u64, moment: Moment) -> Option<Lack> {
-        let Some(nodes) = moment.alone_of else { return self.pool.lacks(amount, moment.now) };
+        if let (Own::Window { window, .. }, None) = (&self.own, moment.alone_of)
+            && amount > window.limit()
+        {
+            return Some(Lack::TooLarge);
+        }
+        let Some(nodes) = moment.alone_of else {
+            // What is left of the last window is of no use in this one.
+            return match self.is_past(moment) {
+                true => Some(Lack::Unasked),
+                false => self.pool.lacks(amount, moment.now),
+            };
+        };
+        let part = |limit: u64| (limit / u64::from(nodes.get())).max(1);
         match &self.own {
             Own::Bucket { .. } => {
                 self.alone(nodes, moment.now)?.wait(amount, moment.now).map(Lack::For)
             }
-            Own::Window(window) => {
-                let mut part = *window;
-                part.set_limit(window.limit() / u64::from(nodes.get()));
-                Meter::Window(part).lacks(amount, moment)
+            Own::Window { window, .. } => {
+                let mut mine = *window;
+                mine.set_limit(part(window.limit()));
+                Meter::Window(mine).lacks(amount, moment)
+            }
+            Own::Slots(slots) => {
+                let mut mine = *slots;
+                mine.set_limit(part(slots.limit()));
+                Meter::Slots(mine).lacks(amount, moment)
             }
         }
     }
 
     pub(super) fn take(&mut self, amount: u64, moment: Moment) {
-        if let Own::Window(window) = &mut self.own {
-            window.reserve(amount, moment.unix_ms);
+        self.roll(moment);
+        match &mut self.own {
+            Own::Window { window, .. } => window.reserve(amount, moment.unix_ms),
+            Own::Slots(slots) => slots.take(amount),
+            Own::Bucket { .. } => {}
         }
         self.add(signed(amount), moment);
     }
@@ -312,25 +473,35 @@ impl Shared {
     }
 
     pub(super) fn book(&mut self, amount: u64, since: Moment, moment: Moment) {
-        if let Own::Window(window) = &mut self.own {
+        self.roll(moment);
+        if let Own::Window { window, .. } = &mut self.own {
             window.book(amount, since.unix_ms, moment.unix_ms);
+            if !window.is_of(since.unix_ms) {
+                return;
+            }
         }
         self.add(signed(amount), moment);
     }
 
     pub(super) fn settle(&mut self, taken: u64, actual: u64, since: Moment, moment: Moment) {
-        if let Own::Window(window) = &mut self.own {
-            window.settle(taken, actual, since.unix_ms, moment.unix_ms);
-            if !window.is_of(since.unix_ms) {
-                return;
+        self.roll(moment);
+        match &mut self.own {
+            Own::Window { window, .. } => {
+                window.settle(taken, actual, since.unix_ms, moment.unix_ms);
+                if !window.is_of(since.unix_ms) {
+                    return;
+                }
             }
+            Own::Slots(slots) => slots.give_back(taken),
+            Own::Bucket { .. } => {}
         }
         self.add(signed(actual).saturating_sub(signed(taken)), moment);
     }
 
     pub(super) fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match (&self.own, moment.alone_of) {
-            (Own::Window(window), _) => Meter::Window(*window).standing(moment),
+            (Own::Window { window, .. }, _) => Meter::Window(*window).standing(moment),
+            (Own::Slots(slots), _) => Meter::Slots(*slots).standing(moment),
             (Own::Bucket { rate, .. }, Some(nodes)) => {
                 let alone = self.alone(nodes, moment.now).map(Meter::Bucket);
                 let (_, left, reset) =
@@ -338,12 +509,9 @@ impl Shared {
                 (rate.units(), left, reset)
             }
             (Own::Bucket { rate, burst, .. }, None) => {
-                let (stock, now) = (self.pool.stock, moment.now);
-                let dry = self.pool.dry_until.map(|at| at.saturating_duration_since(now));
-                match dry.filter(|dry| !dry.is_zero()) {
-                    Some(dry) => (rate.units(), u64::try_from(stock).unwrap_or_default(), dry),
-                    None => (rate.units(), *burst, Duration::ZERO),
-                }
+                let stock = u64::try_from(self.pool.stock).unwrap_or_default();
+                let left = self.pool.left.unwrap_or(*burst).saturating_add(stock).min(*burst);
+                (rate.units(), left, rate.time_for_units(burst - left))
             }
         }
     }
@@ -351,7 +519,8 @@ impl Shared {
     pub(super) fn is_unused(&self, moment: Moment) -> bool {
         let own = match &self.own {
             Own::Bucket { alone, .. } => alone.is_none_or(|alone| alone.is_rested(moment.now)),
-            Own::Window(window) => window.is_unused(moment.unix_ms),
+            Own::Window { window, .. } => window.is_unused(moment.unix_ms),
+            Own::Slots(slots) => slots.in_use() == 0,
         };
         own && self.pool.stock == 0 && self.pool.asked.is_none()
     }
@@ -368,7 +537,7 @@ impl Shared {
         };
         let bucket = self.alone(nodes, moment.now);
         let Own::Bucket { alone, .. } = &mut self.own else {
-            // The window has it; the authority is told of it as a debt.
+            // The authority will be told of it.
             self.pool.take(amount);
             return;
         };
@@ -387,6 +556,24 @@ impl Shared {
         let mut bucket = alone.unwrap_or_else(|| Bucket::new(rate, burst, now));
         bucket.set(rate, burst, now);
         Some(bucket)
+    }
+
+    /// Whether what it holds is of a window that has passed.
+    fn is_past(&self, moment: Moment) -> bool {
+        match &self.own {
+            Own::Window { window, start_ms } => window.span(moment.unix_ms).0 != *start_ms,
+            Own::Bucket { .. } | Own::Slots(_) => false,
+        }
+    }
+
+    /// Lets go of what it holds of a window that has passed.
+    fn roll(&mut self, moment: Moment) {
+        let is_past = self.is_past(moment);
+        let Own::Window { window, start_ms } = &mut self.own else { return };
+        if is_past {
+            *start_ms = window.span(moment.unix_ms).0;
+            self.pool.on_new_window();
+        }
     }
 }
 

@@ -147,6 +147,8 @@ macro_rules! with_limits {
     };
 }
 
+pub(crate) use with_limits;
+
 with_limits! {
     /// What may be used. What is not said is not limited.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -87,6 +87,7 @@ fn a_request_that_never_got_to_a_provider_has_used_nothing() {
     assert_eq!(reserve(&mut [&mut allowance], &amounts, at), Verdict::Admitted);
     assert_ne!(left(&allowance, at), before);
     assert_eq!(allowance.settle(&amounts, None, at, at), []);
+    allowance.release(at, at);
     assert_eq!(left(&allowance, at), before);
 }
 
@@ -120,8 +121,66 @@ fn a_running_answer_is_topped_up_in_all_dimensions_or_in_none() {
     allowance.book(&request(0, 256, 100), at, at);
     assert_eq!(left(&allowance, at), [99, 9_488, 0, 0]);
     allowance.settle(&request(0, 512, 1_100), Some(&request(0, 400, 1_050)), at, at);
+    allowance.release(at, at);
     let later = after(at, Duration::from_secs(60));
     assert_eq!(left(&allowance, later), [100, 10_000, 0, 1]);
+}
+
+#[test]
+fn a_subject_is_a_combination_and_nothing_a_caller_says_can_make_it_another() {
+    let tags = [("env".to_owned(), "a|route=x%".to_owned())];
+    let of = Subject { caller: "k1", team: None, route: "smart", model: "sim/m", tags: &tags };
+    let rule = |by: &[&str]| Rule {
+        by: by.iter().filter_map(|by| By::parse(by)).collect(),
+        ..Rule::of_keys()
+    };
+    assert_eq!(rule(&["caller"]).subject(&of).as_deref(), Some("key|caller=k1"));
+    assert_eq!(
+        rule(&["tag:env", "route"]).subject(&of).as_deref(),
+        Some("key|env=a%7Croute=x%25|route=smart")
+    );
+    assert_eq!(rule(&["team"]).subject(&of), None, "it has no team");
+    assert_eq!(rule(&["tag:other"]).subject(&of).as_deref(), Some("key|other="));
+    assert_eq!(rule(&[]).subject(&of).as_deref(), Some("key"));
+    let elsewhere = Rule { routes: vec!["other".to_owned()], ..rule(&["caller"]) };
+    assert_eq!(elsewhere.subject(&of), None);
+    let long = "x".repeat(5_000);
+    let long = rule(&["caller"]).subject(&Subject { caller: &long, ..of }).unwrap();
+    assert!(long.len() < 200, "{}", long.len());
+}
+
+#[test]
+fn limits_of_a_key_take_the_place_of_the_same_ones() {
+    let at = moment();
+    let limits = LimitSettings {
+        requests_per_minute: Some(600),
+        concurrent: Some(4),
+        ..LimitSettings::default()
+    };
+    let rule = Rule { limits, ..Rule::of_keys() };
+    let own = LimitSettings {
+        requests_per_minute: Some(6),
+        usd_per_day: Some("0.5".parse().unwrap()),
+        ..LimitSettings::default()
+    };
+    let allowance = rule.allowance(Some(&own), false, at);
+    let limits: Vec<_> = allowance
+        .meters()
+        .iter()
+        .map(|(dimension, meter)| (dimension.as_str(), meter.standing(at).0))
+        .collect();
+    assert_eq!(limits, [("requests_per_minute", 6), ("usd_per_day", 500_000), ("concurrent", 4)]);
+    // Six may come at once, which is the least burst.
+    assert_eq!(left(&allowance, at), [6, 500_000, 4]);
+}
+
+#[test]
+fn a_changed_limit_keeps_what_was_used_of_it() {
+    let at = moment();
+    let mut allowance = Allowance::new(vec![budget(1_000, at), slots(2)], 0);
+    assert_eq!(reserve(&mut [&mut allowance], &request(0, 0, 400), at), Verdict::Admitted);
+    allowance.adapt(Allowance::new(vec![slots(5), budget(500, at)], 0), at);
+    assert_eq!(left(&allowance, at), [4, 100]);
 }
 
 #[test]
@@ -196,6 +255,7 @@ proptest! {
                 );
                 spent += used.micro_usd;
                 caller.settle(&amounts, Some(&used), since, at);
+                caller.release(since, at);
                 team.settle(&amounts, Some(&used), since, at);
             }
         }

@@ -213,6 +213,12 @@ impl Window {
         is_new.then_some(Threshold::All)
     }
 
+    /// When the current window began and when it ends, in milliseconds since 1970.
+    pub fn span(&self, unix_ms: u64) -> (u64, u64) {
+        let then = self.rolled(unix_ms);
+        (then.start_ms, then.end_ms)
+    }
+
     /// What was used in the current window, without what is reserved.
     pub fn spent(&self, unix_ms: u64) -> u64 {
         self.rolled(unix_ms).spent

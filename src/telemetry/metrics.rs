@@ -11,12 +11,14 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
+pub use self::limits::LimitMetrics;
 pub use self::process::ProcessMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
 mod gates;
 mod jobs;
+mod limits;
 mod process;
 mod register;
 mod requests;
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub gates: GateFamilies,
     /// Of jobs and webhooks.
     pub jobs: JobMetrics,
+    /// Of callers' limits.
+    pub limits: LimitMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -48,6 +52,7 @@ impl Metrics {
             targets: TargetFamilies::new(&registry),
             gates: GateFamilies::new(&registry),
             jobs: JobMetrics::new(&registry),
+            limits: LimitMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

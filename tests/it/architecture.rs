@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 5] = [
         "idempotency",
         "jobs",
     ],
-    &["fleet", "dispatch", "control", "gateway"],
+    &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
 ];
 
@@ -46,11 +46,13 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "store"),
     ("control", "fleet"),
     ("dispatch", "fleet"),
+    ("dispatch", "limits"),
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
     ("idempotency", "store"),
     ("jobs", "store"),
+    ("gateway", "limits"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),

@@ -26,6 +26,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod leaks;
+mod limits;
 mod limits_of_providers;
 mod limits_of_time;
 mod outage;

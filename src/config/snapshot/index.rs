@@ -49,6 +49,7 @@ impl Snapshot {
             ambiguous: names.ambiguous,
             endpoints,
             open,
+            limits: config.limits,
             defaults: config.defaults,
             listed: names.listed,
             notes: config.notes,

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
 use crate::journal::{EndpointKind, Entry, Outcome, Reuse};
+use crate::limits::{Flow, Reservation, Standing};
 use crate::policy::degrade::Level;
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
@@ -70,6 +71,8 @@ pub(super) struct Open {
     seam: Option<SeamAccount>,
     /// Whether the answer comes token by token.
     flows: bool,
+    /// Whether a limit ended the answer.
+    is_cut_short: bool,
     /// `None` where the request leaves no span.
     trace: Option<Box<Trace>>,
     /// Its place among those that the process serves at a time.
@@ -80,6 +83,10 @@ pub(super) struct Open {
     spent: bool,
     /// Whether the request itself was found at fault.
     is_callers: bool,
+    /// What was taken from its caller's limits.
+    reservation: Option<Reservation>,
+    /// What is left of those.
+    standing: Option<Box<Standing>>,
 }
 
 // === impl Account ===
@@ -103,11 +110,14 @@ impl Account {
             broken: None,
             seam: None,
             flows: false,
+            is_cut_short: false,
             trace: None,
             slot: None,
             ending: None,
             spent: false,
             is_callers: false,
+            reservation: None,
+            standing: None,
         };
         Self { ledger, open: Some(Box::new(open)) }
     }
@@ -150,6 +160,36 @@ impl Account {
             open.is_refused_more = call.wants_more() && !call.is_continued();
             open.entry.tags = tags;
         }
+    }
+
+    /// Notes what was taken from the limits that are about the request.
+    pub(in crate::dispatch) fn on_reserved(&mut self, reservation: Reservation) {
+        if let Some(open) = &mut self.open {
+            open.standing = Some(Box::new(reservation.standing()));
+            open.reservation = Some(reservation);
+        }
+    }
+
+    /// Notes what is left of limits that have no room for the request.
+    pub(in crate::dispatch) fn on_full(&mut self, standing: Standing) {
+        if let Some(open) = &mut self.open {
+            open.standing = Some(Box::new(standing));
+        }
+    }
+
+    /// Notes that so many more pieces of the answer came. Whether it may go on.
+    pub(in crate::dispatch) fn on_tokens(&mut self, tokens: u32) -> Flow {
+        let reservation = self.open.as_mut().and_then(|open| open.reservation.as_mut());
+        reservation.map_or(Flow::GoOn, |reservation| reservation.on_tokens(tokens))
+    }
+
+    /// Bytes of the request.
+    pub(in crate::dispatch) fn prompt_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.prompt.len() as u64)
+    }
+
+    pub(in crate::dispatch) fn tags(&self) -> &[(String, String)] {
+        self.open.as_ref().map_or(&[], |open| &open.entry.tags)
     }
 
     pub(in crate::dispatch) fn on_route(&mut self, route: &Route) {
@@ -319,6 +359,8 @@ impl Account {
             degradation: open.entry.degradation,
             dropped,
             cost: None,
+            dialect: Some(open.entry.dialect),
+            limits: open.standing.clone(),
             overhead: open.overhead(Instant::now()).saturating_sub(open.held),
         }
     }
@@ -348,6 +390,15 @@ impl Account {
         let outcome = if is_spliced { Outcome::Spliced } else { Outcome::Complete };
         let cost = self.settle(outcome, 200, Some(summary));
         Served { cost, ..served }
+    }
+
+    /// Settles a request whose answer was ended by a limit; what the provider said of its tokens
+    /// until then is not the end of it.
+    pub(in crate::dispatch) fn cut_short(mut self, summary: &StreamSummary) {
+        if let Some(open) = &mut self.open {
+            open.is_cut_short = true;
+        }
+        self.settle(Outcome::Complete, 200, Some(summary));
     }
 
     /// Settles a request that is answered in the route's own words, because no target could.
@@ -417,7 +468,8 @@ impl Account {
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_booked, seam) = (open.flows, open.is_booked, open.seam);
+        let (flows, is_booked, is_cut_short) = (open.flows, open.is_booked, open.is_cut_short);
+        let (mut reservation, seam) = (open.reservation, open.seam);
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
@@ -427,6 +479,11 @@ impl Account {
             trace.end(now, summary);
         }
         let Some((target, metrics)) = tried else {
+            match reservation {
+                Some(reservation) if entry.attempts > 0 => reservation.settle_unanswered(),
+                // Dropped, it gives everything back.
+                Some(_) | None => {}
+            }
             self.ledger.close(entry, trace);
             return None;
         };
@@ -438,17 +495,23 @@ impl Account {
         let said = summary.and_then(|summary| summary.usage);
         if let (Some(second), Some(seam), Outcome::Spliced) = (said, &seam, outcome) {
             seam.settle(&mut entry, &second, (&target.model, &metrics), self.ledger.metrics());
+            if let Some(reservation) = reservation {
+                reservation.settle(&entry.usage, &target.model);
+            }
             let cost = entry.cost;
             self.ledger.close(entry, trace);
             return Some(cost);
         }
         let known = said.map(|said| seam.as_ref().map_or(said, |seam| seam.delivered(said)));
-        if let (Some(usage), Outcome::Complete) = (known, outcome) {
+        if let (Some(usage), Outcome::Complete, false) = (known, outcome, is_cut_short) {
             entry.usage = usage;
             if !is_booked {
                 let cost = target.model.cost(&usage);
                 metrics.used(&usage, cost.0);
                 entry.cost = entry.cost + cost;
+            }
+            if let Some(reservation) = reservation {
+                reservation.settle(&usage, &target.model);
             }
             if let (true, Some(first_token)) = (flows, first_token) {
                 self.ledger.observe_pace(
@@ -461,7 +524,11 @@ impl Account {
             self.ledger.close(entry, trace);
             return Some(cost);
         }
+        if let Some(reservation) = &mut reservation {
+            reservation.release();
+        }
         self.ledger.estimate(Estimate {
+            reservation,
             entry,
             prompt,
             text: summary.map(|summary| summary.text.clone()).unwrap_or_default(),

@@ -14,6 +14,7 @@ use crate::chat::Usage;
 use crate::dialect::TextSample;
 use crate::dispatch::trace::Trace;
 use crate::journal::Entry;
+use crate::limits::Reservation;
 use crate::telemetry::TargetMetrics;
 use crate::tokens;
 
@@ -65,6 +66,8 @@ pub(super) struct Estimate {
     pub(super) trace: Option<Box<Trace>>,
     /// The attempt that another one continued, if there was one.
     pub(super) seam: Option<SeamAccount>,
+    /// What was taken from the caller's limits.
+    pub(super) reservation: Option<Reservation>,
 }
 
 // === impl Waiting ===
@@ -154,7 +157,7 @@ impl Ledger {
     /// Fills in what the provider did not say, and closes the entry.
     fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
         let estimated = tokens(&estimate);
-        let Estimate { mut entry, known, model, metrics, trace, seam, .. } = estimate;
+        let Estimate { mut entry, known, model, metrics, trace, seam, reservation, .. } = estimate;
         let mut usage = known;
         if usage.total_input() == 0 {
             usage.input = estimated.input;
@@ -171,6 +174,9 @@ impl Ledger {
                 metrics.used(&second, model.cost(&second).0);
                 seam.book_waste(&usage, self.metrics());
             }
+        }
+        if let Some(reservation) = reservation {
+            reservation.settle(&usage, &model);
         }
         self.close(entry, trace);
     }

@@ -28,6 +28,7 @@ fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estim
     let mut account: Account = ledger.open(RequestId::new("req_1"), &caller, kind, dialect, now);
     let entry = account.open.take().unwrap().entry;
     Estimate {
+        reservation: None,
         entry,
         prompt: prompt.clone(),
         text: TextSample::default(),

@@ -1,0 +1,336 @@
+//! What callers may use: the live state of all limits, and reservations of requests.
+//!
+//! Before a request goes to a provider, what it is expected to use is taken from all limits that are
+//! about it, or from none ([`Limits::reserve`]). The [`Reservation`] travels with the request's
+//! account and is settled with it, whatever its end: what was used takes the place of what was
+//! expected. One that is dropped gives everything back.
+//!
+//! A limit may be about many subjects (callers, tags), which only exist while they are used: one that
+//! is as a new one would be is forgotten, see [`subjects`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::callers::Caller;
+use crate::chat::Usage;
+use crate::clock::{Instant, WallClock};
+use crate::cluster::Cluster;
+use crate::config::Route;
+use crate::ids::RouteName;
+use crate::quota::{
+    Amounts, Counted, Crossing, LimitSettings, Moment, Outputs, Refusal, Rule, Subject, Verdict,
+    reserve,
+};
+use crate::rejection::Rejection;
+use crate::telemetry::Metrics;
+
+mod reservation;
+mod shared;
+mod standing;
+mod subjects;
+
+pub use reservation::{Flow, Reservation};
+use shared::Authority;
+use shared::Refill;
+pub use shared::Sharing;
+pub use standing::{Level, Standing};
+use subjects::{Locked, Subjects, lock};
+
+/// Routes of which the length of answers is known. Names of models that callers make up are routes,
+/// too: those beyond it are as if nothing were known of them.
+const MAX_ROUTES: usize = 4_096;
+/// How often a request asks the authority for what it lacks before it does without.
+const MAX_FETCHES: usize = 4;
+/// How often all subjects are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Told waits of this length or longer get up to [`JITTER`] on top, so that not all come back at once.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+const JITTER: Duration = Duration::from_millis(500);
+
+/// The live state of all limits.
+#[derive(Debug)]
+pub struct Limits {
+    authority: Arc<Authority>,
+    /// `None` once it runs.
+    refill: Mutex<Option<Refill>>,
+    metrics: Arc<Metrics>,
+    subjects: Subjects,
+    outputs: Mutex<HashMap<RouteName, Outputs>>,
+    /// Stands for the limits of keys where no other limit takes them.
+    of_keys: Arc<Rule>,
+    /// Stands for the limits of teams.
+    of_teams: Arc<Rule>,
+}
+
+/// A request for which there is no room.
+#[derive(Debug)]
+pub struct Full {
+    /// Why.
+    pub rejection: Rejection,
+    /// What is left.
+    pub standing: Standing,
+}
+
+/// A request, as far as limits ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Whose it is.
+    pub caller: &'a Caller,
+    /// What the model that was asked for stands for.
+    pub route: &'a Route,
+    /// Its tags.
+    pub tags: &'a [(String, String)],
+    /// Tokens of its prompt, estimated from its length.
+    pub input_tokens: u64,
+    /// The caller's cap on the answer.
+    pub max_output: Option<u64>,
+    /// How many answers are asked for; 0 where the answer has no tokens.
+    pub choices: u64,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Limits of which nothing is used, shared with the nodes of a cluster. [`Self::upkeep`] must
+    /// run beside them.
+    pub fn new(wall: Arc<dyn WallClock>, metrics: Arc<Metrics>, cluster: Cluster) -> Self {
+        let (authority, refill) = Authority::new(cluster, wall);
+        Self {
+            subjects: Subjects::new(authority.is_shared()),
+            authority,
+            refill: Mutex::new(Some(refill)),
+            metrics,
+            outputs: Mutex::default(),
+            of_keys: Arc::new(Rule::of_keys()),
+            of_teams: Arc::new(Rule::of_teams()),
+        }
+    }
+
+    /// Whether nothing limits a caller.
+    pub fn is_free(rules: &[Arc<Rule>], caller: &Caller) -> bool {
+        let of_team = team(caller).and_then(|(_, limits)| limits);
+        rules.is_empty() && own_limits(caller).is_none() && of_team.is_none()
+    }
+
+    /// Takes what a request is expected to use from all of `rules` that are about it, and from what
+    /// its key and its team have for themselves. `None` where nothing limits it.
+    ///
+    /// Waits only where nodes share limits and this one holds nothing yet; no longer than the
+    /// authority is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], whose rejection names the limit that takes longest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        rules: &[Arc<Rule>],
+        ask: &Ask<'_>,
+    ) -> Result<Option<Reservation>, Full> {
+        let moment = self.moment();
+        let subjects = self.subjects_of(rules, ask, moment);
+        if subjects.is_empty() {
+            return Ok(None);
+        }
+        let expected = self.expect(ask, moment.now);
+        for _ in 0..MAX_FETCHES {
+            if let Some(decided) = self.decide(&subjects, ask, &expected, self.moment()) {
+                return decided.map(Some);
+            }
+            Box::pin(self.authority.fetch(&subjects, &expected)).await;
+        }
+        // The authority is slow, which is not the caller's fault.
+        let alone = self.authority.moment_alone();
+        let decided = self.decide(&subjects, ask, &expected, alone);
+        decided.map_or(Ok(None), |decided| decided.map(Some))
+    }
+
+    /// Decides on a request by what this node holds; `None` where it has to ask for more first.
+    fn decide(
+        self: &Arc<Self>,
+        subjects: &[Arc<subjects::Subject>],
+        ask: &Ask<'_>,
+        expected: &Amounts,
+        moment: Moment,
+    ) -> Option<Result<Reservation, Full>> {
+        let mut locked = lock(subjects, moment);
+        let standing = match reserve(&mut locked, expected, moment) {
+            Verdict::Admitted => standing::of(&locked, moment),
+            Verdict::Refused(refusal) => {
+                return Some(Err(self.refuse(&mut locked, refusal, moment)));
+            }
+            Verdict::Unasked => return None,
+        };
+        drop(locked);
+        self.authority.look_after(subjects);
+        let taken = (moment, *expected, step_of(ask));
+        let of = (ask.route.name.clone(), standing);
+        Some(Ok(Reservation::new(Arc::clone(self), subjects.to_vec(), taken, of)))
+    }
+
+    /// How limits are shared with other nodes.
+    pub fn sharing(&self) -> Sharing {
+        self.authority.sharing()
+    }
+
+    /// Sets those metrics that are counted elsewhere.
+    pub fn look_up_metrics(&self) {
+        let subjects = i64::try_from(self.subjects.len()).unwrap_or(i64::MAX);
+        self.metrics.limits.subjects.set(subjects);
+        let is_degraded = self.sharing().divided_by.is_some();
+        self.metrics.limits.degraded.set(i64::from(is_degraded));
+    }
+
+    /// Asks for what nodes share, and forgets subjects that have rested; runs for ever. The first
+    /// call does the asking.
+    pub async fn upkeep(&self) {
+        let refill = self.refill.lock().take();
+        let refilling = async {
+            if let Some(refill) = refill {
+                refill.run().await;
+            }
+        };
+        let sweeping = async {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                self.subjects.sweep(self.moment());
+            }
+        };
+        tokio::join!(refilling, sweeping);
+    }
+
+    fn moment(&self) -> Moment {
+        self.authority.moment()
+    }
+
+    /// What a request is expected to use.
+    fn expect(&self, ask: &Ask<'_>, now: Instant) -> Amounts {
+        let usual = match self.outputs.lock().get_mut(&ask.route.name) {
+            Some(outputs) => outputs.expect(ask.max_output, now),
+            None => Outputs::new().expect(ask.max_output, now),
+        };
+        let output_tokens = usual.saturating_mul(ask.choices);
+        let usage = Usage { input: ask.input_tokens, output: output_tokens, ..Usage::default() };
+        Amounts {
+            input_tokens: ask.input_tokens,
+            cached_tokens: 0,
+            output_tokens,
+            micro_usd: dearest(ask.route, &usage),
+        }
+    }
+
+    /// Learns how long the answers of a route are.
+    fn observe(&self, route: &RouteName, output_tokens: u64, now: Instant) {
+        let mut outputs = self.outputs.lock();
+        if let Some(known) = outputs.get_mut(route) {
+            known.observe(output_tokens, now);
+        } else if outputs.len() < MAX_ROUTES {
+            let mut first = Outputs::new();
+            first.observe(output_tokens, now);
+            outputs.insert(route.clone(), first);
+        }
+    }
+
+    /// The subjects of a request, each once, in the order in which they are locked.
+    fn subjects_of(
+        &self,
+        rules: &[Arc<Rule>],
+        ask: &Ask<'_>,
+        moment: Moment,
+    ) -> Vec<Arc<subjects::Subject>> {
+        let model = first_model(ask.route);
+        let team = team(ask.caller);
+        let of = Subject {
+            caller: ask.caller.id.as_str(),
+            team: team.map(|(id, _)| id),
+            route: ask.route.name.as_str(),
+            model: &model,
+            tags: ask.tags,
+        };
+        let own = own_limits(ask.caller);
+        let of_team = team.and_then(|(_, limits)| limits);
+        let is_taken = rules.iter().any(|rule| rule.takes_own());
+        let of_keys = own.filter(|_| !is_taken).map(|own| (&self.of_keys, Some(own)));
+        let of_teams = of_team.map(|limits| (&self.of_teams, Some(limits)));
+        let listed = rules.iter().map(|rule| (rule, own.filter(|_| rule.takes_own())));
+        let about = listed.chain(of_keys).chain(of_teams).filter_map(|(rule, own)| {
+            Some(self.subjects.get(rule.subject(&of)?, rule, own, moment))
+        });
+        let mut subjects: Vec<_> = about.collect();
+        subjects.sort_unstable_by_key(|subject| subject.order);
+        subjects.dedup_by_key(|subject| subject.order);
+        subjects
+    }
+
+    fn refuse(&self, locked: &mut [Locked<'_>], refusal: Refusal, moment: Moment) -> Full {
+        let Refusal { which, dimension, wait } = refusal;
+        self.metrics.limits.rejected(dimension.as_str());
+        let mut limit = String::new();
+        if let Some(subject) = locked.get_mut(which) {
+            limit = subject.live().rule.name.to_string();
+            if let Some(crossing) = subject.exhausted(dimension, moment) {
+                self.tell(subject, crossing);
+            }
+        }
+        let jitter = wait.filter(|wait| *wait >= LONG_WAIT).map(|_| JITTER.mul_f64(rand::random()));
+        let rejection = Rejection::LimitReached {
+            limit,
+            dimension: dimension.as_str(),
+            is_money: dimension.counted == Counted::Money,
+            retry_after: wait.map(|wait| wait + jitter.unwrap_or_default()),
+        };
+        Full { rejection, standing: standing::of(locked, moment) }
+    }
+
+    /// Says that a part of a budget is used up.
+    fn tell(&self, subject: &Locked<'_>, crossing: Crossing) {
+        let Crossing { dimension, threshold } = crossing;
+        self.metrics.limits.crossed(dimension.as_str(), threshold.percent());
+        tracing::warn!(
+            limit = &*subject.live().rule.name,
+            subject = subject.key(),
+            dimension = dimension.as_str(),
+            percent = threshold.percent(),
+            "a limit is used up to {} %",
+            threshold.percent()
+        );
+    }
+}
+
+/// The limits that a key has for itself.
+fn own_limits(_caller: &Caller) -> Option<&LimitSettings> {
+    None
+}
+
+/// To whose team a key belongs, and what the team has for itself.
+fn team(_caller: &Caller) -> Option<(&str, Option<&LimitSettings>)> {
+    None
+}
+
+/// `provider/model` of what answers first.
+fn first_model(route: &Route) -> String {
+    let first = route.tiers.iter().flatten().next();
+    first.map_or_else(String::new, |target| {
+        format!("{}/{}", target.endpoint.provider, target.model.name)
+    })
+}
+
+/// What `usage` costs at the dearest of the targets that are asked first.
+fn dearest(route: &Route, usage: &Usage) -> u64 {
+    let first = route.tiers.first().into_iter().flatten();
+    first.map(|target| target.model.cost(usage).0).max().unwrap_or_default()
+}
+
+/// What a further piece of an answer comes to.
+fn step_of(ask: &Ask<'_>) -> Amounts {
+    let output_tokens = Reservation::STEP_TOKENS;
+    let usage = Usage { output: output_tokens, ..Usage::default() };
+    let micro_usd = dearest(ask.route, &usage);
+    Amounts { output_tokens, micro_usd, ..Amounts::default() }
+}
