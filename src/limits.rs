@@ -305,13 +305,14 @@ fn tell(metrics: &Metrics, subject: &Locked<'_>, crossing: Crossing) {
 }
 
 /// The limits that a key has for itself.
-fn own_limits(_caller: &Caller) -> Option<&LimitSettings> {
-    None
+fn own_limits(caller: &Caller) -> Option<&LimitSettings> {
+    Some(&caller.limits).filter(|limits| !limits.is_empty())
 }
 
 /// To whose team a key belongs, and what the team has for itself.
-fn team(_caller: &Caller) -> Option<(&str, Option<&LimitSettings>)> {
-    None
+fn team(caller: &Caller) -> Option<(&str, Option<&LimitSettings>)> {
+    let team = caller.team.as_ref()?;
+    Some((team.id.as_str(), Some(&team.limits).filter(|limits| !limits.is_empty())))
 }
 
 /// `provider/model` of what answers first.

@@ -95,6 +95,7 @@ impl JobRunner {
             sticky,
             client_retries: 0,
             resumable: false,
+            may_be_cut: false,
             forwarded,
             snapshot,
         };

@@ -50,7 +50,7 @@ impl Shared {
     }
 
     /// Takes over what was used of `before`, which had another limit.
-    pub(super) fn take_over(&mut self, before: &Self) {
+    pub(in crate::quota) fn take_over(&mut self, before: &Self) {
         let largest = match (&mut self.own, &before.own) {
             (Own::Bucket { burst, .. }, Own::Bucket { .. }) => *burst,
             (Own::Window { window, start_ms }, Own::Window { window: used, start_ms: of }) => {
@@ -101,7 +101,7 @@ impl Shared {
     }
 
     /// A request for `amount` was decided.
-    pub(super) fn on_request(&mut self, amount: u64, now: Instant) {
+    pub(in crate::quota) fn on_request(&mut self, amount: u64, now: Instant) {
         self.pool.on_request(amount, now);
     }
 
@@ -155,7 +155,7 @@ impl Shared {
         self.pool.stock == 0 && self.pool.asked.is_none() && !runs
     }
 
-    pub(super) fn lacks(&self, amount: u64, moment: Moment) -> Option<Lack> {
+    pub(in crate::quota) fn lacks(&self, amount: u64, moment: Moment) -> Option<Lack> {
         if let (Own::Window { window, .. }, None) = (&self.own, moment.alone_of)
             && amount > window.limit()
         {
@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn take(&mut self, amount: u64, moment: Moment) {
+    pub(in crate::quota) fn take(&mut self, amount: u64, moment: Moment) {
         self.roll(moment);
         match &mut self.own {
             Own::Window { window, .. } => window.reserve(amount, moment.unix_ms),
@@ -196,7 +196,7 @@ impl Shared {
         self.add(signed(amount), moment);
     }
 
-    pub(super) fn top_up(&mut self, amount: u64, since: Moment, moment: Moment) -> bool {
+    pub(in crate::quota) fn top_up(&mut self, amount: u64, since: Moment, moment: Moment) -> bool {
         match self.lacks(amount, moment) {
             Some(Lack::For(_) | Lack::TooLarge) => return false,
             // Nobody waits for a round trip in the middle of an answer: what is not there is owed.
@@ -206,7 +206,7 @@ impl Shared {
         true
     }
 
-    pub(super) fn book(&mut self, amount: u64, since: Moment, moment: Moment) {
+    pub(in crate::quota) fn book(&mut self, amount: u64, since: Moment, moment: Moment) {
         self.roll(moment);
         if let Own::Window { window, .. } = &mut self.own {
             window.book(amount, since.unix_ms, moment.unix_ms);
@@ -217,7 +217,7 @@ impl Shared {
         self.add(signed(amount), moment);
     }
 
-    pub(super) fn settle(&mut self, taken: u64, actual: u64, since: Moment, moment: Moment) {
+    pub(in crate::quota) fn settle(&mut self, taken: u64, actual: u64, since: Moment, moment: Moment) {
         self.roll(moment);
         match &mut self.own {
             Own::Window { window, .. } => {
@@ -232,7 +232,7 @@ impl Shared {
         self.add(signed(actual).saturating_sub(signed(taken)), moment);
     }
 
-    pub(super) fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
+    pub(in crate::quota) fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match (&self.own, moment.alone_of) {
             (Own::Window { window, .. }, _) => Meter::Window(*window).standing(moment),
             (Own::Slots(slots), _) => Meter::Slots(*slots).standing(moment),
@@ -250,7 +250,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_unused(&self, moment: Moment) -> bool {
+    pub(in crate::quota) fn is_unused(&self, moment: Moment) -> bool {
         let own = match &self.own {
             Own::Bucket { alone, .. } => alone.is_none_or(|alone| alone.is_rested(moment.now)),
             Own::Window { window, .. } => window.is_unused(moment.unix_ms),
