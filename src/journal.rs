@@ -23,11 +23,13 @@ mod entry;
 mod query;
 mod row;
 mod session;
+mod spent;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use entry::{EndpointKind, Entry, Outcome, Reuse};
+pub use spent::Spent;
 pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
 pub use writer::JournalWriter;
 

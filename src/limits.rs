@@ -28,6 +28,7 @@ use crate::rejection::Rejection;
 use crate::telemetry::Metrics;
 
 mod reservation;
+mod restore;
 mod shared;
 mod standing;
 mod subjects;
@@ -97,7 +98,7 @@ impl Limits {
     /// Limits of which nothing is used, shared with the nodes of a cluster. [`Self::upkeep`] must
     /// run beside them.
     pub fn new(wall: Arc<dyn WallClock>, metrics: Arc<Metrics>, cluster: Cluster) -> Self {
-        let (authority, refill) = Authority::new(cluster, wall);
+        let (authority, refill) = Authority::new(cluster, wall, Arc::clone(&metrics));
         Self {
             subjects: Subjects::new(authority.is_shared()),
             authority,
@@ -275,7 +276,7 @@ impl Limits {
         if let Some(subject) = locked.get_mut(which) {
             limit = subject.live().rule.name.to_string();
             if let Some(crossing) = subject.exhausted(dimension, moment) {
-                self.tell(subject, crossing);
+                tell(&self.metrics, subject, crossing);
             }
         }
         let jitter = wait.filter(|wait| *wait >= LONG_WAIT).map(|_| JITTER.mul_f64(rand::random()));
@@ -287,30 +288,31 @@ impl Limits {
         };
         Full { rejection, standing: standing::of(locked, moment) }
     }
+}
 
-    /// Says that a part of a budget is used up.
-    fn tell(&self, subject: &Locked<'_>, crossing: Crossing) {
-        let Crossing { dimension, threshold } = crossing;
-        self.metrics.limits.crossed(dimension.as_str(), threshold.percent());
-        tracing::warn!(
-            limit = &*subject.live().rule.name,
-            subject = subject.key(),
-            dimension = dimension.as_str(),
-            percent = threshold.percent(),
-            "a limit is used up to {} %",
-            threshold.percent()
-        );
-    }
+/// Says that a part of a budget is used up.
+fn tell(metrics: &Metrics, subject: &Locked<'_>, crossing: Crossing) {
+    let Crossing { dimension, threshold } = crossing;
+    metrics.limits.crossed(dimension.as_str(), threshold.percent());
+    tracing::warn!(
+        limit = &*subject.live().rule.name,
+        subject = subject.key(),
+        dimension = dimension.as_str(),
+        percent = threshold.percent(),
+        "a limit is used up to {} %",
+        threshold.percent()
+    );
 }
 
 /// The limits that a key has for itself.
-fn own_limits(_caller: &Caller) -> Option<&LimitSettings> {
-    None
+fn own_limits(caller: &Caller) -> Option<&LimitSettings> {
+    Some(&caller.limits).filter(|limits| !limits.is_empty())
 }
 
 /// To whose team a key belongs, and what the team has for itself.
-fn team(_caller: &Caller) -> Option<(&str, Option<&LimitSettings>)> {
-    None
+fn team(caller: &Caller) -> Option<(&str, Option<&LimitSettings>)> {
+    let team = caller.team.as_ref()?;
+    Some((team.id.as_str(), Some(&team.limits).filter(|limits| !limits.is_empty())))
 }
 
 /// `provider/model` of what answers first.

@@ -34,6 +34,8 @@ use crate::policy::midstream::Why;
 use crate::rejection::Rejection;
 use crate::tokens;
 
+mod cut;
+
 /// The search for a target that answers, with the account it is charged to.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
 

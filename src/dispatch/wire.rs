@@ -15,6 +15,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::policy::midstream::Restarted;
 use crate::tokens;
 
+mod cut;
 mod heard;
 mod seam;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Limits;
+use super::{Limits, tell};
 use super::standing::Standing;
 use super::subjects::{self, lock};
 use crate::catalog::Model;
@@ -168,7 +168,7 @@ impl Reservation {
         self.limits.authority.look_after(&self.subjects);
         for subject in &mut lock(&self.subjects, moment) {
             for crossing in subject.settle(&self.reserved, used, self.since, moment) {
-                self.limits.tell(subject, crossing);
+                tell(&self.limits.metrics, subject, crossing);
             }
         }
     }

@@ -18,9 +18,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::subjects::{Locked, Subject, lock};
+use super::tell;
 use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState, Draw, Grant, Source, Unreachable, Want};
-use crate::quota::{Amounts, Common, Dimension, Granted, Lack, Meter, Moment, Shared};
+use crate::quota::{Amounts, Common, Crossing, Dimension, Granted, Lack, Meter, Moment, Shared};
+use crate::telemetry::Metrics;
 
 /// Subjects that may wait for the task. Full: they are asked for when they are missed.
 const MAX_WAITING: usize = 4_096;
@@ -38,6 +40,7 @@ const MAX_QUESTIONS: usize = 500;
 pub(super) struct Authority {
     cluster: Cluster,
     wall: Arc<dyn WallClock>,
+    metrics: Arc<Metrics>,
     /// The latest time that was read, so that a clock that is set back stands still instead.
     latest_ms: AtomicU64,
     /// How many nodes there are while the authority is lost; 0 while it is not.
@@ -86,12 +89,17 @@ struct OnTheWay(Vec<Asked>);
 // === impl Authority ===
 
 impl Authority {
-    pub(super) fn new(cluster: Cluster, wall: Arc<dyn WallClock>) -> (Arc<Self>, Refill) {
+    pub(super) fn new(
+        cluster: Cluster,
+        wall: Arc<dyn WallClock>,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<Self>, Refill) {
         // Bounded; see `MAX_WAITING`.
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let authority = Arc::new(Self {
             cluster,
             wall,
+            metrics,
             latest_ms: AtomicU64::new(0),
             lost_of: AtomicU32::new(0),
             round_trips: AtomicU64::new(0),
@@ -213,7 +221,7 @@ impl Authority {
                 Ok(grants) => {
                     let moment = self.moment();
                     for (asked, grant) in on_the_way.0.drain(..count).zip(grants) {
-                        asked.take_in(grant, self.nodes(), moment);
+                        asked.take_in(grant, self.nodes(), moment, &self.metrics);
                     }
                 }
                 Err(unreachable) => {
@@ -380,21 +388,19 @@ impl Asked {
     }
 
     /// Takes an answer in.
-    fn take_in(mut self, grant: Grant, nodes: NonZeroU32, moment: Moment) {
+    fn take_in(mut self, grant: Grant, nodes: NonZeroU32, moment: Moment, metrics: &Metrics) {
         if !std::mem::replace(&mut self.is_need, false) {
             return;
         }
         let whole = |number: i64| u64::try_from(number).unwrap_or_default();
         let Grant { granted, left, next_in } = grant;
         let granted = Granted { granted: whole(granted), left: whole(left), next_in };
-        self.with_meter(moment, |shared, common| shared.on_grant(granted, common, nodes, moment));
-    }
-
-    fn with_meter(&self, moment: Moment, change: impl FnOnce(&mut Shared, &Common)) {
         let only = [Arc::clone(&self.subject)];
         for mut locked in lock(&only, moment) {
-            if let Some(Meter::Shared(shared)) = locked.meter_mut(self.dimension) {
-                return change(shared, &self.common);
+            let Some(Meter::Shared(shared)) = locked.meter_mut(self.dimension) else { continue };
+            let crossed = shared.on_grant(granted, &self.common, nodes, moment);
+            if let Some(threshold) = crossed {
+                tell(metrics, &locked, Crossing { dimension: self.dimension, threshold });
             }
         }
     }

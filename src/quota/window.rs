@@ -195,8 +195,13 @@ impl Window {
 
     /// The threshold that has been crossed since this was last asked, if one has.
     pub fn crossed(&mut self, unix_ms: u64) -> Option<Threshold> {
+        self.reached(self.rolled(unix_ms).spent, unix_ms)
+    }
+
+    /// As [`Self::crossed`], where so much is known to be used by all who share it.
+    pub fn reached(&mut self, used: u64, unix_ms: u64) -> Option<Threshold> {
         *self = self.rolled(unix_ms);
-        let reached = Threshold::of(self.spent, self.limit);
+        let reached = Threshold::of(used, self.limit);
         if reached <= self.told {
             return None;
         }

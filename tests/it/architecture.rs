@@ -53,6 +53,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "limits"),
     ("idempotency", "store"),
     ("jobs", "store"),
+    ("gateway", "limits"),
     ("journal", "store"),
     ("problems", "units"),
     ("quota", "policy"),

@@ -9,6 +9,7 @@ use tidegate::dialect::Dialect;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
+use crate::process::Program;
 use crate::rig::{Ask, End, Got, Rig, events};
 
 mod shared;
@@ -324,4 +325,29 @@ async fn bursts_are_admitted_up_to_the_limit_over_a_minute() {
     }
     let share = (tokens as f64 / 12_000.0).max(f64::from(requests) / 600.0);
     assert!((0.95..=1.02).contains(&share), "{tokens} tokens, {requests} requests");
+}
+
+#[tokio::test]
+async fn a_budget_outlives_a_gateway_that_is_killed() {
+    let config = r#"
+        [limits.default]
+        by = ["tag:team"]
+        output_tokens_per_month = 20
+        [providers.sim]
+    "#;
+    let ask = json!({
+        "model": "sim/tide-small", "max_tokens": 6,
+        "messages": [{ "role": "user", "content": "[[sim:tokens=6]]" }],
+    });
+    let ask = ask.to_string();
+    let gate = Program::serve(config);
+    for _ in 0..3 {
+        assert_eq!(gate.post("/v1/chat/completions", ask.clone()).await.status, 200);
+    }
+    assert_eq!(gate.post("/v1/chat/completions", ask.clone()).await.status, 429);
+    gate.until("/health", |health| health["journal"]["written"] == 4).await;
+    let gate = Program::serve_in(gate.kill(), config, None);
+    let refused = gate.post("/v1/chat/completions", ask).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("x-ratelimit-remaining-tokens"), "2");
 }

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
 use crate::journal::{EndpointKind, Entry, Outcome, Reuse};
-use crate::limits::{Flow, Reservation, Standing};
+use crate::limits::{Reservation, Standing};
 use crate::policy::degrade::Level;
 use crate::rejection::Rejection;
 use crate::telemetry::trace::TRACEPARENT;
@@ -30,6 +30,8 @@ use crate::units::MicroUsd;
 mod broken;
 
 use broken::Broken;
+
+mod limits;
 
 /// What `x-tidegate-dropped` says where a broken stream was to be continued.
 const MIDSTREAM: &str = "midstream";

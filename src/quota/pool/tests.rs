@@ -1,7 +1,9 @@
 //! Tests of pools: several nodes and their authority, in virtual time.
 
+use std::num::NonZeroU32;
+
 use super::*;
-use crate::quota::{Bucket, Rate};
+use crate::quota::{Bucket, Moment, Rate};
 
 /// An authority as the cluster has one: a bucket, and one round trip an ask.
 struct Authority {
