@@ -161,6 +161,11 @@ impl JournalSettings {
 // === impl Journal ===
 
 impl Journal {
+    /// Where it is kept.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// A journal in `store`, and the writer that must run beside it.
     pub fn new(
         settings: &JournalSettings,
@@ -184,11 +189,6 @@ impl Journal {
             next_sweep: None,
         };
         (journal, writer)
-    }
-
-    /// Where it is kept.
-    pub fn store(&self) -> &Store {
-        &self.store
     }
 
     /// Notes that a request was admitted. Every request that will be recorded is noted first, so

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
-use crate::chat::{Delta, FinishReason, Usage};
+use crate::chat::{Delta, Usage};
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
@@ -13,7 +13,6 @@ use crate::dialect::{
 };
 use crate::failure::{Failure, FailureKind};
 use crate::policy::midstream::Restarted;
-use crate::tokens;
 
 mod cut;
 mod heard;
@@ -236,19 +235,6 @@ impl Wire {
         last
     }
 
-    /// Ends the answer here, as if the model had come to its `max_tokens`; what the caller is still
-    /// owed. `input_tokens` is what its prompt is taken for. `None` where the answer passes as it came,
-    /// so that nobody knows what is open in it.
-    pub(super) fn cut_short(&mut self, input_tokens: u64) -> Option<Bytes> {
-        let Path::Translated(translated) = &mut self.lane else { return None };
-        if self.ended {
-            return None;
-        }
-        let end = translated.cut_short(input_tokens, &self.notes)?;
-        self.ended = true;
-        Some(end.into())
-    }
-
     /// Whether the provider's own end of the answer was seen.
     pub(super) fn is_complete(&self) -> bool {
         match &self.lane {
@@ -343,27 +329,6 @@ fn sse_extension(frame: &[u8], json: &[u8]) -> Option<Bytes> {
 // === impl Translated ===
 
 impl Translated {
-    fn cut_short(&mut self, input_tokens: u64, notes: &Notes) -> Option<Vec<u8>> {
-        let (Part::First(encoder) | Part::Second(encoder, _)) = &mut self.part else { return None };
-        let mut out = Vec::new();
-        if self.summary.finish.is_none() {
-            for choice in 0..self.choices {
-                let finish = Delta::Finish { choice, reason: FinishReason::Length };
-                note(&mut self.summary, &finish);
-                encoder.push(&finish, &mut out);
-            }
-        }
-        let mut usage = self.summary.usage.unwrap_or_default();
-        if usage.total_input() == 0 {
-            usage.input = input_tokens;
-        }
-        usage.output = usage.output.max(tokens::guess(self.summary.text.bytes()));
-        encoder.set_extension(notes.extension(Some(usage), None));
-        encoder.push(&Delta::Usage { usage }, &mut out);
-        encoder.push(&Delta::End, &mut out);
-        Some(out)
-    }
-
     fn push(&mut self, whole: &[u8], notes: &Notes) -> Progress {
         let mut progress = Progress::default();
         let mut out = BytesMut::new();

@@ -50,7 +50,6 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
-    ("gateway", "limits"),
     ("idempotency", "store"),
     ("jobs", "store"),
     ("gateway", "limits"),
