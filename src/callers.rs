@@ -266,7 +266,12 @@ impl Callers {
             Some(table) => {
                 let valid = |entry: &&Entry| entry.is_valid(&*self.shared.clock);
                 let mut callers = table.by_hash.values().filter(valid).map(|entry| &entry.caller);
-                Ok(callers.find(|caller| caller.id == *id).map(Arc::clone))
+                match callers.find(|caller| caller.id == *id) {
+                    Some(caller) => Ok(Some(Arc::clone(caller))),
+                    // It may be newer than what is known here.
+                    None if self.is_behind() => Err(STORE_IS_AWAY),
+                    None => Ok(None),
+                }
             }
             None => Err(STORE_IS_AWAY),
         }

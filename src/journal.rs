@@ -29,8 +29,8 @@ mod tests;
 mod writer;
 
 pub use entry::{EndpointKind, Entry, Outcome, Reuse};
-pub use spent::Spent;
 pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
+pub use spent::Spent;
 pub use writer::JournalWriter;
 
 /// How much the journal holds, and for how long.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Limits, tell};
 use super::standing::Standing;
 use super::subjects::{self, lock};
+use super::{Limits, tell};
 use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::ids::RouteName;

@@ -113,7 +113,13 @@ impl Shared {
 
     /// As [`Pool::on_grant`], of one of `nodes`, for what was asked of `common`. Tells the threshold
     /// of a window that all nodes together have crossed.
-    pub fn on_grant(&mut self, grant: Granted, common: &Common, nodes: NonZeroU32, moment: Moment) -> Option<Threshold> {
+    pub fn on_grant(
+        &mut self,
+        grant: Granted,
+        common: &Common,
+        nodes: NonZeroU32,
+        moment: Moment,
+    ) -> Option<Threshold> {
         self.roll(moment);
         let pace = match &self.own {
             Own::Bucket { rate, .. } => rate.share(nodes.get()).time_for_units(1),
@@ -217,7 +223,13 @@ impl Shared {
         self.add(signed(amount), moment);
     }
 
-    pub(in crate::quota) fn settle(&mut self, taken: u64, actual: u64, since: Moment, moment: Moment) {
+    pub(in crate::quota) fn settle(
+        &mut self,
+        taken: u64,
+        actual: u64,
+        since: Moment,
+        moment: Moment,
+    ) {
         self.roll(moment);
         match &mut self.own {
             Own::Window { window, .. } => {
