@@ -44,7 +44,7 @@ impl Runner for Arc<Obedient> {
             b"hopeless" => failed(Setback { passes: false, ..setback }),
             b"refuse" => failed(Setback {
                 was_tried: false,
-                retry_after: Some(Duration::from_secs(60)),
+                retry_after: Some(Duration::from_secs(20)),
                 ..setback
             }),
             b"refuse once" if times == 0 => {
