@@ -5,7 +5,7 @@
 //! together **never admit more than the limit**; what they hold unused is at most a chunk each, and
 //! goes back when its lease is over.
 //!
-//! - A chunk is what the node's own requests ask for in 1.5 s, but at least one request and at most
+//! - A chunk is what the node's own requests ask for in 2 s, but at least one request and at most
 //!   a tenth of the burst. It is asked for when a quarter is left, before it is missed.
 //! - A key with less than a request a second holds no chunk: each of its requests is asked for.
 //! - Where the authority had too little, nobody asks again before there is something to get: what is
@@ -30,7 +30,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 /// a poor answer is for.
 const WORTH_ASKING: f64 = 10.0;
 /// How many seconds' worth of requests a chunk is for.
-const CHUNK_SECONDS: f64 = 1.5;
+const CHUNK_SECONDS: f64 = 2.0;
 /// The part of a chunk at which the next one is asked for.
 const LOW: f64 = 0.25;
 /// A key with less than a request a second: just after one, the average of one a second is 1.58.
