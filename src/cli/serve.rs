@@ -27,7 +27,7 @@ use crate::admin::{self, AdminState, Reloading};
 use crate::api::server::{ConnectionLimits, Server, bind};
 use crate::api::{self, Edge};
 use crate::callers::{Callers, SecretKey};
-use crate::clock::{SystemWallClock, WallClock as _, rfc3339};
+use crate::clock::{SystemWallClock, rfc3339};
 use crate::cluster::Cluster;
 use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
 use crate::control::export::Exporter;
@@ -41,15 +41,13 @@ use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 use crate::upstream::{Transport, Transports};
 
+mod limits;
 mod node;
 
 /// Idle connections kept to each provider by each data thread.
 const MAX_IDLE_CONNECTIONS: usize = 512;
 /// Idle connections kept to a collector of telemetry.
 const MAX_IDLE_COLLECTOR: usize = 2;
-/// How long the start waits for what limits have used, and how often that is tried again.
-const RESTORE_WITHIN: Duration = Duration::from_secs(2);
-const RESTORE_EVERY: Duration = Duration::from_secs(1);
 /// How long the last traces and metrics may take when the gateway stops.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
@@ -143,9 +141,7 @@ async fn supervise(
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
-    let limits = Arc::clone(gateway.limits());
-    tasks.spawn(async move { limits.upkeep().await });
-    restore_limits(&gateway, tasks).await;
+    limits::start(&gateway, tasks).await;
     let admin = admin_router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
@@ -178,29 +174,6 @@ async fn supervise(
     until(|| admin_server.as_ref().is_none_or(AbortHandle::is_finished)).await;
     background.stop().await;
     Ok(0)
-}
-
-/// Counts what earlier runs have used of limits. A store that is away must not hold up the start: then
-/// that is done as soon as it is back.
-async fn restore_limits(gateway: &Arc<Gateway>, tasks: &Tasks) {
-    let began_ms = SystemWallClock.unix_ms();
-    let restored = {
-        let gateway = Arc::clone(gateway);
-        async move {
-            let (limits, snapshot) = (gateway.limits(), gateway.snapshot());
-            while let Err(error) = limits.restore(&gateway.journal, &snapshot, began_ms).await {
-                tracing::warn!("what limits have used cannot be read yet: {error}");
-                tokio::time::sleep(RESTORE_EVERY).await;
-            }
-        }
-    };
-    let (done, restoring) = tokio::sync::oneshot::channel();
-    tasks.spawn(async move {
-        restored.await;
-        // An error means that the start did not wait for it.
-        let _ = done.send(());
-    });
-    let _ = tokio::time::timeout(RESTORE_WITHIN, restoring).await;
 }
 
 /// What runs beside requests and has to end in order.

@@ -2,9 +2,8 @@
 //! encoded where they do not.
 
 use bytes::{Bytes, BytesMut};
-use serde_json::{Value, json};
 
-use crate::chat::{Delta, Usage};
+use crate::chat::Delta;
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
@@ -16,9 +15,11 @@ use crate::policy::midstream::Restarted;
 
 mod cut;
 mod heard;
+mod notes;
 mod seam;
 
 pub(super) use heard::Heard;
+use notes::Notes;
 pub(super) use seam::{Seam, delivered_once};
 
 /// One streamed answer on its way.
@@ -66,13 +67,6 @@ enum Part {
     Kept(Vec<Delta>),
     /// The rest of one that broke, joined to its beginning.
     Second(Box<dyn StreamEncoder>, Box<Seam>),
-}
-
-/// The gateway's own words in the usage event.
-#[derive(Debug)]
-struct Notes {
-    served_by: String,
-    model: std::sync::Arc<crate::catalog::Model>,
 }
 
 /// What some bytes of the provider came to.
@@ -418,23 +412,6 @@ fn write_on(
     let broken =
         |restarted: Restarted| Failure::new(FailureKind::Degenerate, restarted.to_string());
     result.map(|()| out).map_err(broken)
-}
-
-// === impl Notes ===
-
-impl Notes {
-    fn of(target: &Target) -> Self {
-        Self { served_by: target.id.to_string(), model: std::sync::Arc::clone(&target.model) }
-    }
-
-    fn extension(&self, usage: Option<Usage>, seam: Option<&Seam>) -> Value {
-        let cost = self.model.cost(&usage.unwrap_or_default());
-        let mut words = json!({ "served_by": self.served_by, "cost_usd": cost.to_usd_string() });
-        if let (Some(seam), Some(words)) = (seam, words.as_object_mut()) {
-            words.insert("spliced".to_owned(), seam.label().clone());
-        }
-        words
-    }
 }
 
 /// Remembers of a delta what a scanner would of its frame.

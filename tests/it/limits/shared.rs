@@ -12,7 +12,7 @@ use tidegate::limits::{Ask, Limits, Reservation};
 use tidegate::rejection::Rejection;
 use tidegate::telemetry::Metrics;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::servers::redis::Redis;
 
@@ -59,7 +59,7 @@ impl Node {
         let started = Instant::now();
         while !is_so(self) {
             assert!(started.elapsed() < PATIENCE, "it does not become so");
-            sleep(Duration::from_millis(5)).await;
+            pause(Duration::from_millis(5)).await;
         }
     }
 
@@ -101,6 +101,11 @@ impl Tally {
     fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
     }
+}
+
+/// Lets nodes do what they do without being asked.
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 async fn three(redis: &Redis, limits: &str) -> Vec<Arc<Node>> {
@@ -176,13 +181,13 @@ async fn nodes_go_by_their_parts_while_redis_is_away_and_share_again_soon_after(
     let load = tokio::spawn(async move {
         load_of(&under, (8.0, Duration::from_millis(10)), |_| !over.load(Ordering::Relaxed)).await
     });
-    sleep(Duration::from_secs(2)).await;
+    pause(Duration::from_secs(2)).await;
     redis.kill();
     for node in &nodes {
         node.until(|node| node.limits.sharing().divided_by == Some(3)).await;
         assert_eq!(node.limits.sharing().state, "degraded");
     }
-    sleep(Duration::from_secs(2)).await;
+    pause(Duration::from_secs(2)).await;
     redis.restart();
     let back = Instant::now();
     for node in &nodes {
@@ -263,7 +268,7 @@ async fn places_of_all_nodes_are_one_limit_and_those_of_a_dead_node_come_back() 
         if let Ok(reservation) = nodes[0].reserve().await {
             held.push((0, reservation));
         }
-        sleep(Duration::from_millis(50)).await;
+        pause(Duration::from_millis(50)).await;
     }
     assert!(nodes[1].reserve().await.is_err());
 }
