@@ -72,7 +72,7 @@ pub struct Full {
     /// Why.
     pub rejection: Rejection,
     /// What is left.
-    pub standing: Standing,
+    pub standing: Box<Standing>,
 }
 
 /// A request, as far as limits ask.
@@ -286,7 +286,7 @@ impl Limits {
             is_money: dimension.counted == Counted::Money,
             retry_after: wait.map(|wait| wait + jitter.unwrap_or_default()),
         };
-        Full { rejection, standing: standing::of(locked, moment) }
+        Full { rejection, standing: Box::new(standing::of(locked, moment)) }
     }
 }
 

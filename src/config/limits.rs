@@ -116,7 +116,7 @@ fn subject(words: &[String], at: &KeyPath, checking: &mut Checking<'_>) -> Vec<B
             Some(new) => by.push(new),
             None => {
                 let known = ["caller", "team", "route", "model", "tag:NAME"];
-                let hint = nearest(word, known.into_iter())
+                let hint = nearest(word, known)
                     .map_or(String::new(), |near| format!(" (did you mean {near:?}?)"));
                 let message = format!("{word:?} is not one of {}{hint}", known.join(", "));
                 checking.report(at, message);

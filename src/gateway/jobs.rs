@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Ask, Gateway};
 use crate::callers::Caller;
 use crate::clock::Instant;
+use crate::config::Snapshot;
 use crate::control::jobs::{Ran, Runner};
 use crate::dialect::Envelope;
 use crate::dispatch::{Answer, Call, Lane, Refused, Served};
@@ -54,10 +55,7 @@ impl JobRunner {
             refused(Rejection::Internal { detail: format!("no endpoint {}", job.endpoint) })
         })?;
         let snapshot = self.gateway.snapshot();
-        let mode = snapshot.settings.auth.mode;
-        let caller = self.gateway.callers.find_caller(&job.caller, mode, self.is_loopback);
-        let caller: Arc<Caller> =
-            caller.map_err(refused)?.ok_or_else(|| refused(Rejection::KeyRevoked))?;
+        let caller = self.caller_of(taken, &snapshot).map_err(refused)?;
         let Particulars { timeout_ms, sticky, tags, forwarded } = taken.particulars.clone();
         let timeout = timeout_ms.map_or(left, |ms| left.min(Duration::from_millis(ms)));
         let mut account = self.lane.ledger.open(
@@ -109,6 +107,13 @@ impl JobRunner {
                 Err(Box::new(Refused { rejection: Rejection::Internal { detail }, served }))
             }
         }
+    }
+
+    /// Whose job it is, as long as its key is valid.
+    fn caller_of(&self, taken: &Taken, snapshot: &Snapshot) -> Result<Arc<Caller>, Rejection> {
+        let (callers, mode) = (&self.gateway.callers, snapshot.settings.auth.mode);
+        let caller = callers.find_caller(&taken.job.caller, mode, self.is_loopback)?;
+        caller.ok_or(Rejection::KeyRevoked)
     }
 
     fn refusal(&self, taken: &Taken, refused: &Refused, request_id: &RequestId) -> Ran {

@@ -104,9 +104,14 @@ impl Rig {
     }
 
     pub(crate) fn new(scenario: Scenario, routes: &str) -> Self {
+        Self::of(scenario, &format!("{PROVIDERS}\n{routes}"))
+    }
+
+    /// Over a whole configuration.
+    pub(crate) fn of(scenario: Scenario, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tidegate.toml");
-        std::fs::write(&file, format!("{PROVIDERS}\n{routes}")).unwrap();
+        std::fs::write(&file, config).unwrap();
         let keys = Environment::fixed([("KEY_ONE", "sk-one"), ("KEY_TWO", "sk-two")]);
         let source = Source { file: Some(file), ..Source::environment(keys) };
         let snapshot = load(&source, None).unwrap_or_else(|problems| panic!("{problems}"));

@@ -15,6 +15,7 @@ use http::Request;
 use http_body::Frame;
 use tidegate::clock::Instant;
 use tidegate::dialect::Dialect;
+use tidegate::sim::Scenario;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
@@ -201,7 +202,11 @@ async fn a_full_target_delays_nobody_who_can_be_served_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_is_turned_away_unread_only_where_every_target_is_overloaded() {
-    let rig = Rig::instant(ROUTES);
+    // Of other providers somebody would always be idle.
+    let provider = "[providers.chat]\ndialect = \"openai-chat\"\nbase_url = \"sim://chat/v1\"\n\
+                    credentials = [{ none = true }]\nmodels = [{ id = \"alpha\" }, { id = \"beta\" }]";
+    let config = format!("[auth]\nmode = \"open\"\n{provider}\n{ROUTES}");
+    let rig = Rig::of(Scenario::instant(), &config);
     let router = router(&rig);
     let mut many = Vec::new();
     let mut overload = async |model: &str, target: &str| {

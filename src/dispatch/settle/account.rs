@@ -288,7 +288,7 @@ impl Account {
 
     pub(in crate::dispatch) fn on_upstream_wait(&mut self, waited: Duration) {
         // What is waited for within an answer is no part of the time to its first token.
-        if let Some(open) = self.open.as_mut().filter(|open| open.first_token.is_none()) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.broken.is_none()) {
             open.upstream_wait += waited;
         }
     }

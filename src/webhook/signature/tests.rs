@@ -68,7 +68,15 @@ fn receivers_with_either_secret_accept_a_webhook_during_a_rotation_and_others_no
 fn what_is_no_secret_is_refused_and_a_secret_does_not_print() {
     let short = format!("whsec_{}", STANDARD.encode([0; 23]));
     let long = format!("whsec_{}", STANDARD.encode([0; 65]));
-    for text in ["", "whsec_", "secret", "whsec_###", &short, &long, &VECTOR_SECRET[6..]] {
+    for text in [
+        "",
+        "whsec_",
+        "secret",
+        "whsec_###",
+        &short,
+        &long,
+        VECTOR_SECRET.trim_start_matches("whsec_"),
+    ] {
         assert_eq!(SigningSecret::parse(text), Err(SecretError), "{text}");
     }
     let secret = SigningSecret::of(&[9; 32]);

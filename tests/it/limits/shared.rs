@@ -1,5 +1,7 @@
 //! Limits that several nodes share over a real Redis server.
 
+#![expect(clippy::disallowed_methods, reason = "load needs tasks of its own")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

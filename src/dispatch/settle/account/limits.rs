@@ -17,9 +17,9 @@ impl Account {
     }
 
     /// Notes what is left of limits that have no room for the request.
-    pub(in crate::dispatch) fn on_full(&mut self, standing: Standing) {
+    pub(in crate::dispatch) fn on_full(&mut self, standing: Box<Standing>) {
         if let Some(open) = &mut self.open {
-            open.standing = Some(Box::new(standing));
+            open.standing = Some(standing);
         }
     }
 
