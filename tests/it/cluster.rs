@@ -12,6 +12,7 @@ use tidegate::cluster::{
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::servers::redis::Redis;
+use crate::support::eventually;
 
 mod model;
 mod nodes;
@@ -51,15 +52,6 @@ impl Member {
 
     async fn one(&self, draw: Draw) -> Result<Grant, Unreachable> {
         Ok(self.cluster.draw(&[draw]).await?[0])
-    }
-}
-
-/// Waits until something is so.
-async fn eventually(is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "it does not become so");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

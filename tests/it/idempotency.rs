@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::rig::{Ask, End, Got, Rig, read};
+use crate::support::eventually;
 
 mod nodes;
 
@@ -35,9 +36,7 @@ fn calls(rig: &Rig) -> u64 {
 
 /// Waits until nothing goes on, so that what is kept is in the store.
 async fn settled(rig: &Rig) {
-    while rig.gateway.executions().running() > 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    eventually(|| rig.gateway.executions().running() == 0).await;
 }
 
 async fn ask_at_once(rig: &Rig, asks: impl IntoIterator<Item = Ask>) -> Vec<Got> {

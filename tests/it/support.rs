@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tidegate::clock::Instant;
 
 /// The admin key of every gateway that is started here.
 pub(crate) const ADMIN_KEY: &str = "the-admin-key-of-the-tests";
@@ -52,6 +53,15 @@ pub(crate) fn tidegate() -> Command {
 /// Runs the program to its end.
 pub(crate) fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
     tidegate().args(arguments).stdin(Stdio::null()).output().expect("it runs")
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "it does not become so");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// The folder of the package.
