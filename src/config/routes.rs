@@ -267,7 +267,7 @@ fn default_route(
 
 /// What a short conversation costs, in 1e-12 US dollars. A model without a price comes last.
 fn price_of_a_try(model: &Model) -> u128 {
-    model
-        .prices
-        .map_or(u128::MAX, |prices| prices.rates.input.pico_usd(3) + prices.rates.output.pico_usd(1))
+    model.prices.map_or(u128::MAX, |prices| {
+        prices.rates.input.pico_usd(3) + prices.rates.output.pico_usd(1)
+    })
 }

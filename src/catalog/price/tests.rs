@@ -34,7 +34,10 @@ fn half_a_micro_dollar_is_rounded_up() {
 #[test]
 fn what_is_not_priced_costs_what_is_nearest_to_it() {
     let few = prices("input = \"1\"\noutput = \"4\"").rates;
-    assert_eq!((few.cached_input, few.cache_write, few.reasoning), (price("1"), price("1"), price("4")));
+    assert_eq!(
+        (few.cached_input, few.cache_write, few.reasoning),
+        (price("1"), price("1"), price("4"))
+    );
     let all = prices("input = \"1\"\noutput = \"4\"\nreasoning = \"6\"").rates;
     assert_eq!((all.output, all.reasoning), (price("4"), price("6")));
 }
