@@ -31,6 +31,8 @@ use crate::problems::Problems;
 mod actor;
 mod audit;
 mod config;
+mod csv;
+mod filter;
 mod keys;
 mod openapi;
 mod page;

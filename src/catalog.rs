@@ -16,13 +16,14 @@ use crate::chat::Usage;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{ModelName, ProviderId};
 use crate::problems::Problems;
-use crate::units::{MicroUsd, UsdPerMillion};
+use crate::units::MicroUsd;
 
 mod builtin;
 mod features;
 pub mod file;
 mod origin;
 pub mod placeholder;
+mod price;
 mod rate;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod tests;
 pub use builtin::builtin_files;
 pub use features::{Feature, Features};
 pub use origin::{BaseUrl, Origin};
+pub use price::{LongPrompt, LongPromptSettings, PriceSettings, Prices, Rates};
 pub use rate::{RateReading, RateWindow, WindowHeaders};
 
 /// All providers that are known, by id.
@@ -136,19 +138,6 @@ pub enum ModelKind {
     Embedding,
 }
 
-/// What tokens of a model cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Prices {
-    /// Prompt tokens.
-    pub input: UsdPerMillion,
-    /// Prompt tokens read from the provider's prefix cache.
-    pub cached_input: UsdPerMillion,
-    /// Prompt tokens written to the provider's prefix cache.
-    pub cache_write: UsdPerMillion,
-    /// Generated tokens, those spent on thinking among them.
-    pub output: UsdPerMillion,
-}
-
 // === impl Catalog ===
 
 impl Catalog {
@@ -251,20 +240,5 @@ impl ModelKind {
 impl fmt::Display for ModelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-// === impl Prices ===
-
-impl Prices {
-    /// What `usage` costs. Parts are added in 1e-12 USD and the sum is rounded once, half up.
-    pub fn cost(&self, usage: &Usage) -> MicroUsd {
-        let parts = [
-            self.input.pico_usd(usage.input),
-            self.cached_input.pico_usd(usage.cached_input),
-            self.cache_write.pico_usd(usage.cache_write),
-            self.output.pico_usd(usage.total_output()),
-        ];
-        UsdPerMillion::round(parts.into_iter().fold(0_u128, u128::saturating_add))
     }
 }

@@ -19,6 +19,7 @@ pub mod sim;
 mod source;
 pub mod teams;
 mod terms;
+pub mod usage;
 
 pub use source::SourceArgs;
 
@@ -39,6 +40,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Sim(sim::SimArgs),
     Teams(teams::TeamsArgs),
+    Usage(usage::UsageArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -56,6 +58,9 @@ pub fn run() -> ExitCode {
         Command::Sim(args) => sim::run(args, environment, &mut out),
         Command::Teams(args) => {
             teams::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
+        Command::Usage(args) => {
+            usage::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
     };
     match result {

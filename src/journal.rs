@@ -26,11 +26,13 @@ mod session;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod writer;
 
-pub use entry::{EndpointKind, Entry, Outcome, Reuse};
-pub use query::{RequestFilter, StoredRequest, UsageKey, UsageSum};
+pub use entry::{EndpointKind, Entry, Outcome, Reuse, Waste};
+pub use query::{RequestFilter, StoredRequest};
 pub use spent::Spent;
+pub use usage::{UsageKey, UsageSum};
 pub use writer::JournalWriter;
 
 /// How much the journal holds, and for how long.

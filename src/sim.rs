@@ -11,6 +11,7 @@
 //!
 //! **Same seed, same requests in the same order: same bytes.**
 
+mod bill;
 mod content;
 mod count;
 mod dice;
@@ -35,6 +36,7 @@ mod stats;
 mod tests;
 mod timing;
 
+pub use bill::{Bill, Tab};
 pub use dice::Latency;
 pub use engine::{Engine, SimRequest};
 pub use fault::Fault;

@@ -3,27 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use http::Uri;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use super::filter::Question;
 use super::problem::Problem;
+use super::usage::WasteView;
 use super::{AdminState, page};
 use crate::clock::rfc3339;
-use crate::journal::{Outcome, RequestFilter, StoredRequest};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListQuery {
-    caller: Option<String>,
-    route: Option<String>,
-    target: Option<String>,
-    model: Option<String>,
-    outcome: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
+use crate::journal::{Outcome, StoredRequest};
 
 /// A page of requests, newest first.
 #[derive(Debug, Serialize)]
@@ -54,6 +42,7 @@ struct RequestView {
     degradation: u64,
     tokens: TokensView,
     cost_usd: String,
+    waste: WasteView,
     latency_ms: u64,
     first_token_ms: Option<u64>,
     overhead_us: u64,
@@ -78,19 +67,12 @@ pub(super) async fn list(
     State(state): State<AdminState>,
     uri: Uri,
 ) -> Result<Json<RequestPage>, Problem> {
-    let query: ListQuery = page::query(&uri)?;
-    let limit = page::limit(query.limit)?;
-    let before = query.cursor.as_deref().map(cursor).transpose()?;
-    let filter = RequestFilter {
-        since_ms: page::time_ms("since", query.since.as_deref())?,
-        until_ms: page::time_ms("until", query.until.as_deref())?,
-        outcome: query.outcome.as_deref().map(outcome).transpose()?,
-        caller: query.caller,
-        route: query.route,
-        target: query.target,
-        model: query.model,
-    };
-    let found = state.journal.requests(&filter, before, limit).await?;
+    let question = Question::of(&uri, &["limit", "cursor"])?;
+    let limit = question.own("limit").map(str::parse).transpose();
+    let limit = limit.map_err(|error| Problem::invalid(format!("query: limit: {error}")))?;
+    let limit = page::limit(limit)?;
+    let before = question.own("cursor").map(cursor).transpose()?;
+    let found = state.journal.requests(&question.filter, before, limit).await?;
     let is_full = found.len() == limit as usize;
     let next_cursor = found.last().filter(|_| is_full).map(|last| last.place.to_string());
     Ok(Json(RequestPage { data: found.into_iter().map(RequestView::of).collect(), next_cursor }))
@@ -142,6 +124,7 @@ impl RequestView {
                 estimated: stored.usage_estimated,
             },
             cost_usd: stored.cost.to_usd_string(),
+            waste: WasteView::of(stored.waste),
             latency_ms: stored.latency_ms,
             first_token_ms: stored.first_token_ms,
             overhead_us: stored.overhead_us,

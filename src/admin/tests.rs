@@ -16,7 +16,7 @@ use crate::config::{self, Environment, Source};
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, RequestId};
-use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome};
+use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome, Waste};
 use crate::problems::KeyPath;
 use crate::store::Store;
 use crate::units::{MicroUsd, Priority};
@@ -166,6 +166,7 @@ fn entry(n: u64) -> Entry {
         usage: Usage { input: 10, cached_input: 4, cache_write: 3, output: 20, reasoning: 5 },
         usage_estimated: n == 3,
         cost: MicroUsd(1_250),
+        waste: Waste { input: 17, output: 2, cost: MicroUsd(90), is_estimated: n == 2 },
         latency: Duration::from_millis(40),
         first_token: Some(Duration::from_millis(7)),
         overhead: Duration::from_micros(81),
@@ -239,6 +240,11 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, spliced"),
         ("GET", "/usage?group_by=day,moon", "", "400 invalid_request", "`moon` is none of caller"),
         ("GET", "/usage?group_by=day,day", "", "400 invalid_request", "named twice"),
+        ("GET", "/usage?format=xml", "", "400 invalid_request", "neither csv nor json"),
+        ("GET", "/usage?limit=0", "", "400 invalid_request", "from 1 to 9999"),
+        ("GET", "/usage?tem=a", "", "400 invalid_request", "unknown field `tem`"),
+        ("GET", "/usage?route=a&route=b", "", "400 invalid_request", "duplicate field `route`"),
+        ("GET", "/usage?endpoint=chats", "", "400 invalid_request", "none of chat"),
         ("GET", "/targets?route=smrt", "", "404 unknown_route", "did you mean `smart`?"),
         ("GET", "/targets?tools=yes", "", "400 invalid_request", "`true` or `false`"),
         (

@@ -2,26 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
-use http::Uri;
-use serde::{Deserialize, Serialize};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderMap, Uri};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::AdminState;
+use super::csv::Table;
+use super::filter::Question;
 use super::problem::Problem;
-use super::{AdminState, page, requests};
-use crate::journal::{Journal, Outcome, RequestFilter, UsageKey, UsageSum};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct UsageQuery {
-    group_by: Option<String>,
-    caller: Option<String>,
-    route: Option<String>,
-    target: Option<String>,
-    model: Option<String>,
-    outcome: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-}
+use crate::journal::{Journal, Outcome, UsageKey, UsageSum, Waste};
 
 /// Usage by group, the dearest first.
 #[derive(Debug, Serialize)]
@@ -39,6 +30,9 @@ struct GroupView {
     tokens: TokensView,
     requests_with_estimated_tokens: u64,
     cost_usd: String,
+    estimated_cost_usd: String,
+    waste: WasteView,
+    estimated_share: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,48 +45,135 @@ struct TokensView {
     total: u64,
 }
 
+/// What attempts took that no caller is charged for.
+#[derive(Debug, Serialize)]
+pub(super) struct WasteView {
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) cost_usd: String,
+    pub(super) estimated: bool,
+}
+
+/// Groups that are shown where the request does not say how many.
+const DEFAULT_GROUPS: u32 = 1_000;
+/// More keys than a question has; each makes groups smaller and more.
+const MAX_KEYS: usize = 6;
+
 /// `GET /usage`
 pub(super) async fn sum(
     State(state): State<AdminState>,
     uri: Uri,
-) -> Result<Json<UsageView>, Problem> {
-    let query: UsageQuery = page::query(&uri)?;
-    let keys = keys(query.group_by.as_deref().unwrap_or_default())?;
-    let filter = RequestFilter {
-        since_ms: page::time_ms("since", query.since.as_deref())?,
-        until_ms: page::time_ms("until", query.until.as_deref())?,
-        outcome: query.outcome.as_deref().map(requests::outcome).transpose()?,
-        caller: query.caller,
-        route: query.route,
-        target: query.target,
-        model: query.model,
-    };
-    let sums = state.journal.usage(&filter, &keys).await?;
-    let truncated = sums.len() == Journal::MAX_GROUPS as usize;
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let question = Question::of(&uri, &["group_by", "format", "limit"])?;
+    let keys = keys(question.own("group_by").unwrap_or_default())?;
+    let is_csv = is_csv(question.own("format"), &headers)?;
+    let limit = limit(question.own("limit"))?;
+    // One more than is shown tells whether there are more.
+    let mut sums = state.journal.usage(&question.filter, &keys, limit + 1).await?;
+    let truncated = sums.len() > limit as usize;
+    sums.truncate(limit as usize);
+    if is_csv {
+        let head = [
+            (CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
+            (CONTENT_DISPOSITION, "attachment; filename=\"usage.csv\""),
+        ];
+        let more = [("x-tidegate-truncated", if truncated { "true" } else { "false" })];
+        return Ok((head, more, table(&sums, &keys)).into_response());
+    }
     let data = sums.into_iter().map(|sum| GroupView::of(sum, &keys)).collect();
-    Ok(Json(UsageView { data, truncated }))
+    Ok(Json(UsageView { data, truncated }).into_response())
 }
 
 fn keys(group_by: &str) -> Result<Vec<UsageKey>, Problem> {
     let mut keys = Vec::new();
     for name in group_by.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let key = UsageKey::ALL.into_iter().find(|key| key.as_str() == name).ok_or_else(|| {
-            let all = UsageKey::ALL.map(UsageKey::as_str).join(", ");
-            Problem::invalid(format!("group_by: `{name}` is none of {all}"))
+        let key = UsageKey::parse(name).ok_or_else(|| {
+            Problem::invalid(format!("group_by: `{name}` is none of {}", UsageKey::NAMES))
         })?;
         if keys.contains(&key) {
             return Err(Problem::invalid(format!("group_by: `{name}` is named twice")));
+        }
+        if keys.len() == MAX_KEYS {
+            return Err(Problem::invalid(format!("group_by: more than {MAX_KEYS} keys")));
         }
         keys.push(key);
     }
     Ok(keys)
 }
 
+fn is_csv(format: Option<&str>, headers: &HeaderMap) -> Result<bool, Problem> {
+    match format {
+        Some("csv") => Ok(true),
+        Some("json") => Ok(false),
+        Some(other) => Err(Problem::invalid(format!("format: `{other}` is neither csv nor json"))),
+        None => Ok(headers.get_all(ACCEPT).iter().any(|value| {
+            let kinds = value.to_str().unwrap_or_default().split(',');
+            kinds.filter_map(|kind| kind.split(';').next()).any(|kind| kind.trim() == "text/csv")
+        })),
+    }
+}
+
+fn limit(asked: Option<&str>) -> Result<u32, Problem> {
+    let most = Journal::MAX_GROUPS - 1;
+    match asked.map(str::parse) {
+        None => Ok(DEFAULT_GROUPS),
+        Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(limit),
+        Some(Ok(_) | Err(_)) => {
+            Err(Problem::invalid(format!("limit: must be a number from 1 to {most}")))
+        }
+    }
+}
+
+/// The sums for a spreadsheet: a column for each key, then the figures.
+fn table(sums: &[UsageSum], keys: &[UsageKey]) -> String {
+    let mut table = Table::default();
+    let names: Vec<_> = keys.iter().map(UsageKey::name).collect();
+    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let figures = FIGURES.iter().copied();
+    table.line(names.iter().map(String::as_str).chain(["requests"]).chain(outcomes).chain(figures));
+    for sum in sums {
+        let numbers = std::iter::once(sum.requests).chain(sum.outcomes);
+        let tokens = [
+            sum.usage.input,
+            sum.usage.cached_input,
+            sum.usage.cache_write,
+            sum.usage.output,
+            sum.usage.reasoning,
+            sum.estimated,
+        ];
+        let mut cells: Vec<_> =
+            sum.group.iter().map(|name| name.clone().unwrap_or_default()).collect();
+        cells.extend(numbers.chain(tokens).map(|number| number.to_string()));
+        cells.extend([sum.cost.to_usd_string(), sum.estimated_cost.to_usd_string()]);
+        cells.extend([sum.waste.input.to_string(), sum.waste.output.to_string()]);
+        cells.push(sum.waste.cost.to_usd_string());
+        table.line(cells.iter().map(String::as_str));
+    }
+    table.into_text()
+}
+
+/// Columns after the outcomes.
+const FIGURES: [&str; 11] = [
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "requests_with_estimated_tokens",
+    "cost_usd",
+    "estimated_cost_usd",
+    "waste_input_tokens",
+    "waste_output_tokens",
+    "waste_usd",
+];
+
 // === impl GroupView ===
 
 impl GroupView {
     fn of(sum: UsageSum, keys: &[UsageKey]) -> Self {
-        let names = keys.iter().map(|key| key.as_str().to_owned());
+        let estimated_share = (sum.estimated_share() * 1e4).round() / 1e4;
+        let names = keys.iter().map(UsageKey::name);
         let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str().to_owned());
         Self {
             group: names.zip(sum.group.into_iter().map(Value::from)).collect(),
@@ -108,6 +189,22 @@ impl GroupView {
             },
             requests_with_estimated_tokens: sum.estimated,
             cost_usd: sum.cost.to_usd_string(),
+            estimated_cost_usd: sum.estimated_cost.to_usd_string(),
+            waste: WasteView::of(sum.waste),
+            estimated_share,
+        }
+    }
+}
+
+// === impl WasteView ===
+
+impl WasteView {
+    pub(super) fn of(waste: Waste) -> Self {
+        Self {
+            input: waste.input,
+            output: waste.output,
+            cost_usd: waste.cost.to_usd_string(),
+            estimated: waste.is_estimated,
         }
     }
 }

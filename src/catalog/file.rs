@@ -7,12 +7,11 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthScheme, BaseUrl, Feature, Features, Model, ModelKind, Prices, Provider};
-use super::{RateHeaders, WindowHeaders, placeholder};
+use super::{AuthScheme, BaseUrl, Feature, Features, Model, ModelKind, PriceSettings, Prices};
+use super::{Provider, RateHeaders, WindowHeaders, placeholder};
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{ModelName, ProviderId};
 use crate::problems::{Document, KeyPath, Problems};
-use crate::units::UsdPerMillion;
 
 /// One provider's file as it is written.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -77,23 +76,6 @@ pub struct ModelSettings {
     #[serde(default)]
     #[schemars(extend("examples" = ["2026-11-01"]))]
     pub as_of: Option<String>,
-}
-
-/// What tokens of a model cost, in US dollars per million.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PriceSettings {
-    /// Prompt tokens.
-    pub input: UsdPerMillion,
-    /// Prompt tokens read from the provider's prefix cache. Absent: as `input`.
-    #[serde(default)]
-    pub cached_input: Option<UsdPerMillion>,
-    /// Prompt tokens written to the provider's prefix cache. Absent: as `input`.
-    #[serde(default)]
-    pub cache_write: Option<UsdPerMillion>,
-    /// Generated tokens. Needed for everything but embeddings.
-    #[serde(default)]
-    pub output: Option<UsdPerMillion>,
 }
 
 /// Names of the response headers that say what is left of a rate limit.
@@ -199,16 +181,8 @@ pub fn models(
             }
         }
         let prices = model.usd_per_million.as_ref().map(|prices| {
-            if prices.output.is_none() && model.kind != ModelKind::Embedding {
-                let key = at.key("usd_per_million").key("output");
-                document.report(problems, key, "missing; only embeddings have no output");
-            }
-            Prices {
-                input: prices.input,
-                cached_input: prices.cached_input.unwrap_or(prices.input),
-                cache_write: prices.cache_write.unwrap_or(prices.input),
-                output: prices.output.unwrap_or_default(),
-            }
+            check_prices(prices, model.kind, &at.key("usd_per_million"), document, problems);
+            Prices::from(prices)
         });
         converted.push(Arc::new(Model {
             name: ModelName::new(&model.id),
@@ -228,6 +202,20 @@ pub fn models(
         }));
     }
     converted
+}
+
+/// Reports what is wrong with prices.
+pub fn check_prices(
+    prices: &PriceSettings,
+    kind: ModelKind,
+    at: &KeyPath,
+    document: &Document,
+    problems: &mut Problems,
+) {
+    if prices.output.is_none() && kind != ModelKind::Embedding {
+        let message = "missing; only embeddings have no output";
+        document.report(problems, at.key("output"), message);
+    }
 }
 
 /// Checks and converts `auth`; absent, the dialect's own way to send a key.

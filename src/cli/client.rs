@@ -147,6 +147,26 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
+        let body = self.bytes(method, path, body)?;
+        Ok(serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null))
+    }
+
+    /// Gets what is no JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`AdminClient::call`].
+    pub(super) fn text(&self, path: &str) -> Result<String, ClientError> {
+        let body = self.bytes("GET", path, None)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn bytes(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, ClientError> {
         let unreachable =
             |problem: String| ClientError::Unreachable { url: self.url.clone(), problem };
         let answer = self.exchange(method, path, body).map_err(|error| {
@@ -154,10 +174,10 @@ impl AdminClient {
         })?;
         let (status, body) = read_answer(&answer)
             .ok_or_else(|| unreachable("the answer is not one of a gateway".to_owned()))?;
-        let json = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
         if (200..300).contains(&status) {
-            return Ok(json);
+            return Ok(body);
         }
+        let json = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
         let detail = match json.get("detail").and_then(Value::as_str) {
             Some(detail) => detail.to_owned(),
             None => format!("the gateway answered with status {status}"),

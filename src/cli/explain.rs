@@ -10,7 +10,7 @@ use super::SourceArgs;
 use super::check::problems_json;
 use super::client::{AdminArgs, ClientError, DEFAULT_URL, encoded};
 use crate::admin::targets::{Asked, TargetList};
-use crate::catalog::{Feature, Model, ModelKind, Prices};
+use crate::catalog::{Feature, Model, ModelKind, Prices, Rates};
 use crate::clock::Instant;
 use crate::config::{Environment, Route, Snapshot, Target, load};
 use crate::dialect::Dialect;
@@ -187,12 +187,22 @@ fn target_json(target: &Target, share: f64) -> Value {
     let (endpoint, model) = (&target.endpoint, &target.model);
     let features: Vec<_> = model.features.iter().map(|feature| feature.as_str()).collect();
     let prices = model.prices.map(|prices| {
-        json!({
-            "input": prices.input,
-            "cached_input": prices.cached_input,
-            "cache_write": prices.cache_write,
-            "output": prices.output,
-        })
+        let rates = |rates: Rates| {
+            json!({
+                "input": rates.input,
+                "cached_input": rates.cached_input,
+                "cache_write": rates.cache_write,
+                "output": rates.output,
+                "reasoning": rates.reasoning,
+            })
+        };
+        let mut words = rates(prices.rates);
+        if let Some(long) = prices.long_prompt {
+            let mut dear = rates(long.rates);
+            dear["over_tokens"] = json!(long.over_tokens);
+            words["long_prompt"] = dear;
+        }
+        words
     });
     json!({
         "target": target.id.as_str(),
@@ -311,9 +321,18 @@ fn in_dollars(prices: &Prices, model: &Model) -> String {
         "" => "from the configuration".to_owned(),
         day => format!("as of {day}"),
     };
+    let rates = prices.rates;
+    let thinking = match rates.reasoning == rates.output {
+        true => String::new(),
+        false => format!(", thinking ${}", rates.reasoning),
+    };
+    let long = prices.long_prompt.map_or_else(String::new, |long| {
+        let (tokens, rates) = (long.over_tokens, long.rates);
+        format!("; prompts over {tokens} tokens: input ${}, output ${}", rates.input, rates.output)
+    });
     format!(
-        "per million tokens: input ${}, cached ${}, cache write ${}, output ${} ({})",
-        prices.input, prices.cached_input, prices.cache_write, prices.output, since,
+        "per million tokens: input ${}, cached ${}, cache write ${}, output ${}{} ({}){}",
+        rates.input, rates.cached_input, rates.cache_write, rates.output, thinking, since, long,
     )
 }
 

@@ -7,7 +7,8 @@ use super::check::Checking;
 use super::conduct::{Conduct, ConductSettings, DegradeSettings};
 use super::providers::Enabled;
 use super::sections::{FileSettings, RouteSettings, TargetSettings};
-use crate::catalog::{Feature, Model, ModelKind};
+use crate::catalog::file::check_prices;
+use crate::catalog::{Feature, Model, ModelKind, Prices};
 use crate::ids::{ProviderId, RouteName};
 use crate::problems::{KeyPath, nearest};
 
@@ -73,13 +74,21 @@ fn route_plan(
     }
     let mut targets: Vec<TargetPlan> = Vec::with_capacity(route.targets.len());
     for (index, settings) in route.targets.iter().enumerate() {
-        let at = at.key("targets").index(index).key("model");
+        let at = at.key("targets").index(index);
+        let prices_at = at.key("usd_per_million");
+        let at = at.key("model");
         match target_plan(settings, providers, checking) {
             Err(None) => {}
             Err(Some(message)) => checking.report(at, message),
             Ok(target) => match problem_beside(&target, &targets) {
                 Some(message) => checking.report(at, message),
-                None => targets.push(target),
+                None => {
+                    if let Some(prices) = &settings.usd_per_million {
+                        let (document, problems) = (checking.document, &mut *checking.problems);
+                        check_prices(prices, target.model.kind, &prices_at, document, problems);
+                    }
+                    targets.push(target);
+                }
             },
         }
     }
@@ -169,6 +178,10 @@ fn target_plan(
             return Err(Some(format!("unknown model {name:?} of provider {provider:?}{hint}")));
         }
     };
+    let model = match &settings.usd_per_million {
+        Some(prices) => Arc::new(Model { prices: Some(Prices::from(prices)), ..(*model).clone() }),
+        None => model,
+    };
     let provider = enabled.provider.id.clone();
     Ok(TargetPlan { provider, model, weight: settings.weight, tier: settings.tier })
 }
@@ -254,5 +267,7 @@ fn default_route(
 
 /// What a short conversation costs, in 1e-12 US dollars. A model without a price comes last.
 fn price_of_a_try(model: &Model) -> u128 {
-    model.prices.map_or(u128::MAX, |prices| prices.input.pico_usd(3) + prices.output.pico_usd(1))
+    model.prices.map_or(u128::MAX, |prices| {
+        prices.rates.input.pico_usd(3) + prices.rates.output.pico_usd(1)
+    })
 }

@@ -14,6 +14,7 @@ use super::settings::{
     AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings,
     StoreSettings, TelemetrySettings, TimeoutSettings,
 };
+use crate::catalog::PriceSettings;
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::cluster::ClusterSettings;
 use crate::dialect::{Dialect, Quirks};
@@ -173,6 +174,11 @@ pub(super) struct TargetSettings {
     #[serde(default)]
     #[schemars(range(min = 0, max = 99))]
     pub(super) tier: u32,
+    /// What tokens cost here, where that is not what the model's file says: a contract's prices.
+    /// They take the place of all prices of the file.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{"input": "0.10", "output": "0.30"}]))]
+    pub(super) usd_per_million: Option<PriceSettings>,
 }
 
 const fn one() -> u32 {

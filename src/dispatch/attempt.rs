@@ -60,7 +60,7 @@ pub(super) struct Whole {
     pub(super) ended: Instant,
 }
 
-/// An attempt that failed, with what was seen of its answer where that may have to be paid.
+/// An attempt that failed, with what was seen of its answer where its provider may bill it.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) failure: Failure,
@@ -98,7 +98,8 @@ impl Lane {
             Ok(begun) => begun,
             Err(_elapsed) => {
                 let message = format!("no first token within {patience:?}");
-                Err(Failure::new(FailureKind::SlowStart, message).into())
+                // It was sent, and nobody knows how far its provider has come.
+                Err(Lost::billed(Failure::new(FailureKind::SlowStart, message)))
             }
         }
     }
@@ -122,24 +123,29 @@ impl Lane {
         }
         let context = reply_context(call, target, terms.created);
         if !call.envelope.stream && !is_collected {
-            let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
-            return Ok(whole(call, target, &carriage, body, &context)?);
+            let body = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await;
+            let body = body.map_err(Lost::billed)?;
+            return whole(call, target, &carriage, body, &context).map_err(Lost::billed);
         }
         let first = match is_event_stream(&reply.headers) {
             true => None,
-            false => upstream::next_chunk(&mut *reply.body).await.transpose()?,
+            false => {
+                upstream::next_chunk(&mut *reply.body).await.transpose().map_err(Lost::billed)?
+            }
         };
         if first.as_deref().is_some_and(looks_like_json) {
-            let rest = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await?;
+            let rest = upstream::collect(&mut *reply.body, MAX_REPLY_BYTES).await;
+            let rest = rest.map_err(Lost::billed)?;
             let body = [first.unwrap_or_default(), rest].concat();
             if is_collected {
-                return Ok(whole(call, target, &carriage, body.into(), &context)?);
+                return whole(call, target, &carriage, body.into(), &context).map_err(Lost::billed);
             }
             if matches!(carriage, Carriage::Onward) {
                 let message = "the rest of the answer did not come as a stream";
-                return Err(Failure::new(FailureKind::Degenerate, message).into());
+                return Err(Lost::billed(Failure::new(FailureKind::Degenerate, message)));
             }
-            return Ok(whole_as_stream(call, target, &body, &carriage, context)?);
+            let whole = whole_as_stream(call, target, &body, &carriage, context);
+            return whole.map_err(Lost::billed);
         }
         let wire = match is_collected {
             true => collecting(call, target, context),
@@ -147,8 +153,8 @@ impl Lane {
         };
         let is_onward = matches!(carriage, Carriage::Onward);
         let mut held = HeldBack { wire, bytes: Bytes::new(), tokens: 0 };
-        let told = held.until_first_token(&mut *reply.body, first).await?;
-        match told {
+        let told = held.until_first_token(&mut *reply.body, first).await;
+        match told.map_err(|failure| Lost::after(failure, held.wire.summary()))? {
             Told::Nothing if !is_onward => {
                 let summary = Box::new(held.wire.summary().clone());
                 Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
@@ -161,7 +167,7 @@ impl Lane {
             }
             Told::NoAnswer(message) => {
                 let failure = Failure::new(FailureKind::Degenerate, message);
-                Err(Lost { failure, said: Some(Box::new(held.wire.summary().clone())) })
+                Err(Lost::after(failure, held.wire.summary()))
             }
         }
     }
@@ -169,7 +175,20 @@ impl Lane {
 
 // === impl Lost ===
 
+impl Lost {
+    /// A failure after the provider had begun, of whose answer nothing was seen.
+    fn billed(failure: Failure) -> Self {
+        Self { failure, said: Some(Box::default()) }
+    }
+
+    /// A failure after this was seen of an answer.
+    fn after(failure: Failure, said: &StreamSummary) -> Self {
+        Self { failure, said: Some(Box::new(said.clone())) }
+    }
+}
+
 impl From<Failure> for Lost {
+    /// A failure that no provider bills: there was no connection, or it refused.
     fn from(failure: Failure) -> Self {
         Self { failure, said: None }
     }

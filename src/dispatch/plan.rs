@@ -62,8 +62,6 @@ pub(super) struct Start {
     pub(super) position: usize,
     pub(super) target: Arc<Target>,
     pub(super) ticket: Ticket,
-    /// What its prompt costs, in US dollars.
-    pub(super) input_usd: f64,
 }
 
 // === impl Plan ===
@@ -227,8 +225,7 @@ impl Plan {
         };
         let ticket = ticket.map_err(Some)?;
         let _ = self.attempts.start(position);
-        let input_usd = self.group.input_usd(position, &self.demand);
-        Ok(Start { position, target, ticket, input_usd })
+        Ok(Start { position, target, ticket })
     }
 
     /// Whether the attempt that was begun on a target is the first there.

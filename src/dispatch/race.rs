@@ -15,13 +15,13 @@ use tokio::time::Sleep;
 use super::attempt::{Begun, Lost, Terms, Unticketed};
 use super::plan::{Plan, Start};
 use super::prepare::{Prepared, Scribe};
+use super::settle::Why;
 use super::{Account, Call, Lane};
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::Dropped;
 use crate::failure::{Failure, FailureKind, Retry};
 use crate::fleet::{Race, Second, Ticket};
-use crate::units::MicroUsd;
 
 /// What a race came to.
 pub(super) enum Outcome {
@@ -54,8 +54,6 @@ struct Leg<'a> {
     ticket: Ticket,
     dropped: Dropped,
     span: Option<usize>,
-    /// What its prompt costs, in US dollars.
-    input_usd: f64,
     future: Pin<Box<dyn Future<Output = Result<Unticketed, Lost>> + Send + 'a>>,
 }
 
@@ -140,7 +138,7 @@ impl Lane {
         patience: Duration,
         account: &mut Account,
     ) -> Leg<'a> {
-        let Start { position, target, mut ticket, input_usd } = start;
+        let Start { position, target, mut ticket } = start;
         account.on_attempt(&target, &prepared.dropped);
         account.on_ticket(&target, ticket.metrics());
         let span = account.trace_attempt(&target, &mut prepared.headers);
@@ -149,7 +147,7 @@ impl Lane {
         // future around it.
         let sent = (prepared, ticket.on_send());
         let future = Box::pin(self.attempt(call, Arc::clone(&target), sent, terms, patience));
-        Leg { position, target, ticket, dropped, span, input_usd, future }
+        Leg { position, target, ticket, dropped, span, future }
     }
 
     /// Begins the second leg, if it may.
@@ -183,8 +181,7 @@ impl Lane {
         plan.on_second(position);
         account.on_hedge();
         self.ledger.metrics().requests.hedges.inc();
-        let input_usd = plan.group.input_usd(position, &plan.demand);
-        let start = Start { position, target, ticket, input_usd };
+        let start = Start { position, target, ticket };
         Some(self.leg(call, (start, prepared), terms, patience(call, plan), account))
     }
 
@@ -212,21 +209,13 @@ impl Lane {
         }))
     }
 
-    /// Cancels the legs that have lost, and books what their prompts have cost.
+    /// Cancels the legs that have lost.
     fn supersede(&self, legs: &mut [Option<Leg<'_>>; 2], account: &mut Account) {
         for loser in legs.iter_mut().filter_map(Option::take) {
-            let Leg { ticket, span, input_usd, future, .. } = loser;
+            let Leg { target, ticket, span, future, .. } = loser;
             drop(future);
+            account.on_superseded(span, &target, ticket.metrics());
             ticket.supersede();
-            // The loser was sent the same prompt. What it would have generated was cut off.
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "micro-dollars of one prompt, never below zero"
-            )]
-            let waste = MicroUsd((input_usd * 1e6) as u64);
-            self.ledger.metrics().requests.hedge_waste.inc_by(waste.0);
-            account.on_superseded(span, waste);
         }
     }
 
@@ -241,7 +230,7 @@ impl Lane {
         let Leg { position, target, ticket, span, .. } = leg;
         let Lost { failure, said } = lost;
         if let Some(said) = said {
-            account.on_waste(&target, ticket.metrics(), &said);
+            account.on_waste(&target, ticket.metrics(), Why::Failed, &said);
         }
         note_failure(call, &target, &failure, span, account);
         let given = terms.fair_share;
@@ -259,9 +248,9 @@ fn give_up(leg: Leg<'_>, said: Unticketed, account: &mut Account, now: Instant) 
     let Leg { target, ticket, span, .. } = leg;
     let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
     if let Unticketed::Whole { summary, .. } = &said {
-        account.on_waste(&target, ticket.metrics(), summary);
+        account.on_waste(&target, ticket.metrics(), Why::Empty, summary);
     }
-    account.on_failure(&failure, span);
+    account.on_failure(&target, &failure, span);
     ticket.fail(&failure, now);
 }
 
@@ -280,7 +269,7 @@ pub(super) fn note_failure(
         "attempt failed: {}",
         failure.loggable()
     );
-    account.on_failure(failure, span);
+    account.on_failure(target, failure, span);
 }
 
 /// The next thing that happens to a race. Of two legs that end at once the first counts.

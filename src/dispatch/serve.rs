@@ -8,6 +8,7 @@ use super::plan::{Plan, Start};
 use super::prepare::Scribe;
 use super::race::{Failed, Outcome, Won, note_failure};
 use super::sequel::Left;
+use super::settle::Why;
 use super::{Account, Call, Lane};
 use crate::clock::Instant;
 use crate::config::Target;
@@ -172,9 +173,9 @@ impl Lane {
             Begun::Whole(answer)
                 if answer.is_empty && tried.empty.is_none() && plan.may_fail_over() =>
             {
-                account.on_waste(&target, answer.ticket.metrics(), &answer.summary);
+                account.on_waste(&target, answer.ticket.metrics(), Why::Empty, &answer.summary);
                 let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
-                account.on_failure(&failure, span);
+                account.on_failure(&target, &failure, span);
                 tried.empty = Some(Empty { answer, target, dropped });
                 Then::Next(None)
             }
@@ -194,7 +195,7 @@ impl Lane {
                     (Err(failure), Some(ticket)) => {
                         account.on_upstream_wait(waited);
                         note_failure(call, &target, &failure, span, account);
-                        account.on_waste(&target, ticket.metrics(), live.summary());
+                        account.on_waste(&target, ticket.metrics(), Why::Failed, live.summary());
                         ticket.fail(&failure, ended);
                         tried.on_failure(Failed { failure, position }, plan)
                     }

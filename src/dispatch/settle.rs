@@ -16,7 +16,7 @@ use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::dialect::Dialect;
 use crate::ids::{RequestId, RouteName, TargetId};
-use crate::journal::{EndpointKind, Entry, Journal, Outcome, Reuse};
+use crate::journal::{EndpointKind, Entry, Journal, Outcome, Reuse, Waste};
 use crate::telemetry::{Metrics, TargetMetrics, Tracer};
 use crate::units::MicroUsd;
 
@@ -25,11 +25,13 @@ mod ending;
 mod estimate;
 mod seam;
 mod shorten;
+mod waste;
 
 pub use account::Account;
 pub use ending::Ending;
 pub use estimate::Estimator;
 use estimate::{Job, MAX_WAITING_ESTIMATES, Waiting};
+pub(super) use waste::Why;
 
 /// Where accounts are settled.
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl Ledger {
             usage: Usage::default(),
             usage_estimated: false,
             cost: MicroUsd::default(),
+            waste: Waste::default(),
             latency: Duration::ZERO,
             first_token: None,
             overhead: Duration::ZERO,

@@ -136,8 +136,8 @@ fn prices_of(target: &Target) -> Prices {
     #[expect(clippy::cast_precision_loss, reason = "a price per token in 1e-12 dollars is small")]
     let usd = |pico: u128| pico as f64 * 1e-12;
     target.model.prices.map_or_else(Prices::default, |prices| Prices {
-        input: usd(prices.input.pico_usd(1)),
-        cached: usd(prices.cached_input.pico_usd(1)),
-        output: usd(prices.output.pico_usd(1)),
+        input: usd(prices.rates.input.pico_usd(1)),
+        cached: usd(prices.rates.cached_input.pico_usd(1)),
+        output: usd(prices.rates.output.pico_usd(1)),
     })
 }

@@ -62,11 +62,6 @@ impl Group {
         Some(hedge::delay(own, all, remaining, settings))
     }
 
-    /// What the prompt alone costs at a target, in US dollars.
-    pub fn input_usd(&self, position: usize, demand: &Demand) -> f64 {
-        self.member(position).map_or(0.0, |member| input_usd(member, demand))
-    }
-
     /// Begins a second attempt, if everything that has to be so is so.
     ///
     /// # Errors

@@ -52,9 +52,10 @@ pub struct Entry {
     pub usage: Usage,
     /// Whether `usage` was counted by us because the provider did not say.
     pub usage_estimated: bool,
-    /// What all attempts cost: `usage`, and what others used who counted it and whose answer was
-    /// not sent because it was empty.
+    /// What the caller is charged: `usage`, at the prices of the target that served it.
     pub cost: MicroUsd,
+    /// What other attempts took, which the caller does not pay for.
+    pub waste: Waste,
     /// From admission to the end.
     pub latency: Duration,
     /// From admission to the first token, where one came.
@@ -75,6 +76,20 @@ pub enum Reuse {
     Coalesced,
     /// The reply was repeated from the store.
     Replayed,
+}
+
+/// What a request's attempts took that its caller does not pay for: losers of races, attempts that
+/// failed after their provider had begun, empty answers in whose place another was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waste {
+    /// Tokens of prompts, cached ones among them.
+    pub input: u64,
+    /// Generated tokens, those of thinking among them.
+    pub output: u64,
+    /// What they cost, at the prices of their targets.
+    pub cost: MicroUsd,
+    /// Whether any of it was counted by us because the provider did not say.
+    pub is_estimated: bool,
 }
 
 /// What was called.

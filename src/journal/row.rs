@@ -9,7 +9,7 @@ use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 30] = [
+pub(super) const COLUMNS: [&str; 34] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -40,6 +40,10 @@ pub(super) const COLUMNS: [&str; 30] = [
     "overhead_us",
     "tags",
     "reuse",
+    "waste_input",
+    "waste_output",
+    "waste_micro_usd",
+    "waste_estimated",
 ];
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -145,7 +149,11 @@ pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), 
     to.add(entry.first_token.map(|time| int(time.as_millis())))?;
     to.add(int(entry.overhead.as_micros()))?;
     to.add(tags(entry))?;
-    to.add(entry.reuse.map(Reuse::as_str))
+    to.add(entry.reuse.map(Reuse::as_str))?;
+    to.add(int(entry.waste.input))?;
+    to.add(int(entry.waste.output))?;
+    to.add(int(entry.waste.cost.0))?;
+    to.add(i64::from(entry.waste.is_estimated))
 }
 
 /// Tags as a JSON object; nothing where there are none.

@@ -55,6 +55,7 @@ mod given {
             usage: Usage { input: 10, cached_input: 4, cache_write: 3, output: 20, reasoning: 5 },
             usage_estimated: false,
             cost: MicroUsd(1_250),
+            waste: Waste { input: 17, output: 2, cost: MicroUsd(90), is_estimated: false },
             latency: Duration::from_millis(40),
             first_token: Some(Duration::from_millis(7)),
             overhead: Duration::from_micros(81),
@@ -123,6 +124,7 @@ fn stored_1() -> StoredRequest {
         usage: entry(1).usage,
         usage_estimated: false,
         cost: MicroUsd(1_250),
+        waste: entry(1).waste,
         latency_ms: 40,
         first_token_ms: Some(7),
         overhead_us: 81,
@@ -289,10 +291,13 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
                 },
                 estimated: 1,
                 cost: MicroUsd(5_000),
+                estimated_cost: MicroUsd(1_250),
+                waste: Waste { input: 68, output: 8, cost: MicroUsd(360), is_estimated: false },
             };
-            assert_eq!(journal.usage(&any, &[]).await.unwrap(), [whole]);
+            assert_eq!(journal.usage(&any, &[], 10).await.unwrap(), [whole]);
 
-            let found = journal.usage(&any, &[UsageKey::Day, UsageKey::Caller]).await.unwrap();
+            let keys = [UsageKey::Day, UsageKey::Caller];
+            let found = journal.usage(&any, &keys, 10).await.unwrap();
             let mut found: Vec<_> = found
                 .iter()
                 .map(|sum| {
@@ -307,7 +312,78 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
             assert_eq!(found, expected);
 
             let none = RequestFilter { caller: Some("nobody".into()), ..any };
-            assert_eq!(journal.usage(&none, &[UsageKey::Model]).await.unwrap(), []);
+            assert_eq!(journal.usage(&none, &[UsageKey::Model], 10).await.unwrap(), []);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn usage_is_grouped_and_filtered_by_anything() {
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            let tag = |value: &str| ("it's \"odd\"".to_owned(), value.to_owned());
+            record(&journal, Entry { tags: vec![tag("a,b")], ..entry(1) });
+            record(
+                &journal,
+                Entry { tags: vec![tag("=1"), ("env".into(), "x".into())], ..entry(2) },
+            );
+            record(&journal, Entry { endpoint: EndpointKind::Messages, ..entry(3) });
+            journal.flush().await;
+            let groups = async |filter: &RequestFilter, names: &str| {
+                let keys: Vec<_> =
+                    names.split(' ').map(|name| UsageKey::parse(name).unwrap()).collect();
+                let sums = journal.usage(filter, &keys, 10).await.unwrap();
+                let words = |sum: &UsageSum| {
+                    let group: Vec<_> =
+                        sum.group.iter().map(|name| name.as_deref().unwrap_or("-")).collect();
+                    format!("{} {}", group.join(" "), sum.requests)
+                };
+                let mut found: Vec<_> = sums.iter().map(words).collect();
+                found.sort();
+                found.join("; ")
+            };
+            let any = RequestFilter::default();
+            assert_eq!(
+                groups(&any, "key provider model").await,
+                "key_even openai gpt-5 1; key_odd openai gpt-5 2"
+            );
+            assert_eq!(
+                groups(&any, "endpoint outcome").await,
+                "chat complete 2; messages complete 1"
+            );
+            assert_eq!(
+                groups(&any, "month day hour").await,
+                "2023-11 2023-11-15 2023-11-15T12:00:00Z 3"
+            );
+            assert_eq!(groups(&any, "route target").await, "smart openai/gpt-5 3");
+            let keys = [UsageKey::Tag("it's \"odd\"".to_owned())];
+            let mut found: Vec<_> = journal.usage(&any, &keys, 10).await.unwrap();
+            found.sort_by_key(|sum| sum.group.clone());
+            let found: Vec<_> = found.iter().map(|sum| sum.group[0].as_deref()).collect();
+            assert_eq!(found, [None, Some("=1"), Some("a,b")]);
+            assert_eq!(journal.usage(&any, &keys, 2).await.unwrap().len(), 2, "bounded");
+
+            let mut writer = place.store.writer().await.unwrap();
+            sqlx::query(
+                "INSERT INTO keys (id, name, hash, hint, version, created_at_ms, team)
+                 VALUES ('key_odd', 'odd', $1, 'x', 1, 1, 'team_a')",
+            )
+            .bind(vec![1_u8])
+            .execute(&mut *writer)
+            .await
+            .unwrap();
+            drop(writer);
+            assert_eq!(groups(&any, "team").await, "- 1; team_a 2");
+            let of_team = RequestFilter { team: Some("team_a".into()), ..any.clone() };
+            assert_eq!(groups(&of_team, "caller team").await, "key_odd team_a 2");
+
+            let tagged = RequestFilter { tags: vec![tag("=1")], ..any.clone() };
+            assert_eq!(groups(&tagged, "tag:env").await, "x 1");
+            let chats = RequestFilter { endpoint: Some("chat".into()), ..any.clone() };
+            assert_eq!(groups(&chats, "endpoint").await, "chat 2");
+            let elsewhere = RequestFilter { provider: Some("groq".into()), ..any };
+            assert_eq!(groups(&elsewhere, "endpoint").await, "");
         })
         .await;
     }

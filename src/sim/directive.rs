@@ -9,6 +9,7 @@
 //! | `say=…` | exactly this text; takes the rest of its block |
 //! | `on=model` | the block counts only where this model is asked for |
 //! | `first=2` | the block counts only for the first two requests that carry it |
+//! | `label=17` | what the request is called on its bill |
 //! | any fault | see [`Fault`] |
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(super) struct Directives {
     pub(super) gap: Option<Duration>,
     pub(super) ttft: Option<Duration>,
     pub(super) say: Option<String>,
+    pub(super) label: Option<String>,
     pub(super) calls: Vec<String>,
     pub(super) fault: Option<Fault>,
 }
@@ -52,6 +54,7 @@ impl Directives {
                 "tokens" => self.tokens = Some(number(key, text)?.min(MAX_TOKENS)),
                 "gap" => self.gap = Some(duration(key, text)?),
                 "ttft" => self.ttft = Some(duration(key, text)?),
+                "label" => self.label = Some(text.to_owned()),
                 "call" => self.calls.push(text.to_owned()),
                 "on" => {}
                 "first" => _ = number(key, text)?,

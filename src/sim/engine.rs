@@ -176,7 +176,8 @@ impl Engine {
         }
         let (said, usage) = self.say(turn, &chat, &plan);
         let reading = self.take(turn, &plan, &chat.model, usage.total());
-        let act = Act { model: &chat.model, tokens: pace_tokens(&said), stream: chat.stream };
+        let act =
+            Act { model: &chat.model, tokens: pace_tokens(&said), stream: chat.stream, usage };
         Ok(turn.perform(act, &plan, reading, |turn, pace, fault| {
             render::completion(turn, &chat, &said, usage, &render::Form { path, pace, fault })
         }))
@@ -194,7 +195,8 @@ impl Engine {
             all.extend(said);
         }
         let reading = self.take(turn, &plan, &legacy.model, usage.total());
-        let act = Act { model: &legacy.model, tokens: pace_tokens(&all), stream: legacy.stream };
+        let act =
+            Act { model: &legacy.model, tokens: pace_tokens(&all), stream: legacy.stream, usage };
         Ok(turn.perform(act, &plan, reading, |turn, pace, fault| {
             legacy.render(turn, &all, usage, pace, fault)
         }))
@@ -204,7 +206,8 @@ impl Engine {
         let wanted = plain::EmbeddingRequest::parse(turn.request.body)?;
         let plan = self.plan(turn, &wanted.model, &wanted.text())?;
         let reading = self.take(turn, &plan, &wanted.model, wanted.tokens());
-        let act = Act { model: &wanted.model, tokens: 0, stream: false };
+        let usage = Usage { input: wanted.tokens(), ..Usage::default() };
+        let act = Act { model: &wanted.model, tokens: 0, stream: false, usage };
         Ok(turn.perform(act, &plan, reading, |_, _, fault| {
             timing::whole(wanted.render().to_string().into_bytes(), fault)
         }))
@@ -219,7 +222,7 @@ impl Engine {
         let body = plain::gemini_embeddings(turn.request.body, batch)?;
         let plan = self.plan(turn, model, "")?;
         let reading = self.take(turn, &plan, model, 1);
-        let act = Act { model, tokens: 0, stream: false };
+        let act = Act { model, tokens: 0, stream: false, usage: Usage::default() };
         Ok(turn.perform(act, &plan, reading, |_, _, fault| {
             timing::whole(body.to_string().into_bytes(), fault)
         }))

@@ -12,11 +12,12 @@ use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep_until};
 
+use super::bill::Bill;
 use super::engine::{Engine, SimRequest};
 use super::limits::Moment;
 use super::scenario::Scenario;
 use super::script::{Action, Opening, Script, Step};
-use super::stats::{Snapshot, Stats, Ticket};
+use super::stats::{Running, Snapshot, Stats, Ticket};
 use crate::clock::{Instant, SystemWallClock, WallClock};
 use crate::failure::{Failure, FailureKind};
 use crate::upstream::{SendFuture, Transport, UpstreamBody, UpstreamReply, UpstreamRequest};
@@ -32,6 +33,7 @@ pub struct SimTransport {
     start: Instant,
     start_unix_ms: u64,
     arrivals: Option<Arc<Mutex<Vec<Arrival>>>>,
+    bills: Option<Arc<Mutex<Vec<Bill>>>>,
 }
 
 /// A request that came in.
@@ -89,7 +91,20 @@ impl SimTransport {
             start: Instant::now(),
             start_unix_ms: unix_ms,
             arrivals: None,
+            bills: None,
         }
+    }
+
+    /// The same, and every bill is kept for [`Self::bills`]: for runs that end.
+    #[must_use]
+    pub fn with_bills(self) -> Self {
+        Self { bills: Some(Arc::default()), ..self }
+    }
+
+    /// What was billed so far, in the order in which the answers ended, however they did; nothing
+    /// without [`Self::with_bills`].
+    pub fn bills(&self) -> Vec<Bill> {
+        self.bills.as_ref().map(|bills| bills.lock().clone()).unwrap_or_default()
     }
 
     /// The same, and every request is written down for [`Self::arrivals`]: for runs that end.
@@ -120,12 +135,16 @@ impl SimTransport {
         let since_ms = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
         let unix_ms = self.start_unix_ms.saturating_add(since_ms);
         let script = self.engine.lock().answer(request, Moment { since_start, unix_ms });
-        let Script { model, entry, opening, steps } = script;
+        let Script { model, entry, opening, steps, tab } = script;
         if let Some(arrivals) = &self.arrivals {
             let (host, model) = (request.host.to_owned(), model.clone());
             arrivals.lock().push(Arrival { at: since_start, host, model });
         }
-        let ticket = self.stats.enter(&model, entry);
+        let mut ticket = self.stats.enter(&model, entry);
+        if let (Some(books), Some(tab)) = (&self.bills, tab) {
+            let host = request.host.to_owned();
+            ticket.run_up(Running { books: Arc::clone(books), host, tab, since: now });
+        }
         let body = SimBody { steps: steps.into(), due: now, sleep: None, ticket };
         Played { opening, body }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::bill::Tab;
+
 /// What happens to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -16,6 +18,8 @@ pub struct Script {
     pub opening: Opening,
     /// The body, in order.
     pub steps: Vec<Step>,
+    /// What it is billed for; nothing where it is refused.
+    pub tab: Option<Tab>,
 }
 
 /// How an answer begins.
@@ -65,7 +69,7 @@ impl Script {
     pub fn whole(model: &str, status: StatusCode, headers: HeaderMap, body: Vec<u8>) -> Self {
         let opening = Opening::Answer { after: Duration::ZERO, status, headers };
         let steps = vec![Step::chunk(Duration::ZERO, body), Step::end()];
-        Self { model: model.to_owned(), entry: String::new(), opening, steps }
+        Self { model: model.to_owned(), entry: String::new(), opening, steps, tab: None }
     }
 
     /// Whether the body runs to its end: neither reset nor stalled.

@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::bill::{Bill, Tab};
+use crate::clock::Instant;
+
 /// How many requests came and how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -49,6 +52,16 @@ pub(super) struct Ticket {
     model: String,
     entry: String,
     settled: bool,
+    running: Option<Running>,
+}
+
+/// A bill that is being run up.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) books: Arc<Mutex<Vec<Bill>>>,
+    pub(super) host: String,
+    pub(super) tab: Tab,
+    pub(super) since: Instant,
 }
 
 /// More names than a simulation has; further ones are counted together.
@@ -85,7 +98,7 @@ impl Stats {
         };
         self.in_flight.send_modify(|count| *count += 1);
         self.busy.enter(&entry);
-        Ticket { stats: self.clone(), model, entry, settled: false }
+        Ticket { stats: self.clone(), model, entry, settled: false, running: None }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -127,18 +140,29 @@ impl Busy {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Notes that everything was said. What comes after changes nothing.
-    pub(super) fn complete(&mut self) {
-        self.settle(|counts| counts.completed += 1);
+    /// Has the request's bill written when it ends.
+    pub(super) fn run_up(&mut self, running: Running) {
+        self.running = Some(running);
     }
 
-    fn settle(&mut self, note: impl FnOnce(&mut Counts)) {
+    /// Notes that everything was said. What comes after changes nothing.
+    pub(super) fn complete(&mut self) {
+        self.settle(false);
+    }
+
+    fn settle(&mut self, is_cancelled: bool) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
+        if let Some(Running { books, host, tab, since }) = self.running.take() {
+            let usage = tab.by(since.elapsed());
+            let (model, label) = (self.model.clone(), tab.label);
+            books.lock().push(Bill { host, model, label, usage, is_cancelled });
+        }
         if let Some(counts) = self.stats.models.lock().get_mut(&self.model) {
             counts.in_flight = counts.in_flight.saturating_sub(1);
-            note(counts);
+            counts.completed += u64::from(!is_cancelled);
+            counts.cancelled += u64::from(is_cancelled);
         }
         self.stats.busy.leave(&self.entry);
         self.stats.in_flight.send_modify(|count| *count = count.saturating_sub(1));
@@ -147,6 +171,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.settle(|counts| counts.cancelled += 1);
+        self.settle(true);
     }
 }

@@ -41,6 +41,15 @@ impl Pace {
         self.first_token / 2
     }
 
+    /// When each token is made.
+    pub(super) fn beats(&self) -> impl Iterator<Item = Duration> {
+        self.gaps.iter().scan(self.first_token, |at, gap| {
+            let made = *at;
+            *at += *gap;
+            Some(made)
+        })
+    }
+
     /// When everything is done.
     pub(super) fn total(&self) -> Duration {
         self.first_token + self.gaps.iter().sum::<Duration>()
@@ -122,7 +131,7 @@ pub(super) fn whole(body: Vec<u8>, fault: Option<&Fault>) -> Vec<Step> {
 }
 
 /// How many tokens go out before the fault.
-fn stop_at(fault: Option<&Fault>, tokens: usize) -> usize {
+pub(super) fn stop_at(fault: Option<&Fault>, tokens: usize) -> usize {
     match fault {
         Some(
             Fault::StallAfter(at)

@@ -23,6 +23,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (7, "idempotency", include_str!("../../migrations/0007_idempotency.sql")),
     (8, "jobs", include_str!("../../migrations/0008_jobs.sql")),
     (9, "webhooks", include_str!("../../migrations/0009_webhooks.sql")),
+    (11, "waste", include_str!("../../migrations/0011_waste.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

@@ -1,10 +1,12 @@
 //! The program from a terminal: what it says, and its exit codes.
 
-use crate::support::{EVERY_SIM, Program, run};
+use tidegate::clock::Instant;
+
+use crate::support::{ADMIN_KEY, EVERY_SIM, PATIENCE, Program, run};
 
 #[test]
 fn help_of_each_command_has_an_example() {
-    for command in ["serve", "check", "explain", "keys", "sim"] {
+    for command in ["serve", "check", "explain", "keys", "sim", "usage"] {
         let output = run([command, "--help"]);
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{command}: {help}");
@@ -82,4 +84,38 @@ fn a_gateway_passes_requests_on_to_a_simulator_on_a_socket() {
     let reply = gateway.post("/v1/chat/completions", body);
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(sim.get("/sim/stats").json()["completed"], 1);
+}
+
+#[test]
+fn usage_is_shown_as_a_table_as_json_and_for_spreadsheets() {
+    let gateway = Program::bare_gateway();
+    let body = r#"{"model":"tide-small","messages":[{"role":"user","content":"Hello"}]}"#;
+    let tags = [("x-tidegate-tags", "team=search")];
+    assert_eq!(gateway.ask("POST /v1/chat/completions", &tags, body).status, 200);
+    let usage = |more: &[&str]| {
+        let url = gateway.url();
+        let by = ["usage", "--group-by", "tag:team,model", "--where", "tag:team=search"];
+        let at = ["--url", &url, "--admin-key", ADMIN_KEY];
+        let output = run(by.iter().chain(&at).chain(more));
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // The journal is written a moment later.
+    let deadline = Instant::now() + PATIENCE;
+    let (code, table) = loop {
+        let (code, table) = usage(&[]);
+        if table.contains("search") || Instant::now() > deadline {
+            break (code, table);
+        }
+    };
+    assert_eq!(code, Some(0), "{table}");
+    assert!(table.starts_with("MODEL") || table.starts_with("TAG:TEAM"), "{table}");
+    assert!(table.contains("tide-small"), "{table}");
+    let (_, csv) = usage(&["--csv"]);
+    assert!(csv.starts_with("tag:team,model,requests,"), "{csv}");
+    assert!(csv.contains("\r\nsearch,tide-small,1,1,0,"), "{csv}");
+    let (_, json) = usage(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["data"][0]["group"]["tag:team"], "search", "{json}");
+    let (code, _) = usage(&["--where", "moon"]);
+    assert_eq!(code, Some(2));
 }

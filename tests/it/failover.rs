@@ -357,11 +357,11 @@ targets = [
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_answer_is_delivered_where_no_other_is_to_be_had() {
-    for (beta, attempts, served_by, tokens, cost) in [
+    for (beta, attempts, served_by, tokens, waste) in [
         // The only target; the other is empty as well; the other fails.
-        (None, "1", "paid/alpha", 101, 101),
-        (Some("empty"), "2", "paid/beta", 201, 302),
-        (Some("fails"), "2", "paid/alpha", 101, 101),
+        (None, "1", "paid/alpha", 101, 0),
+        (Some("empty"), "2", "paid/beta", 201, 101),
+        (Some("fails"), "2", "paid/alpha", 101, 0),
     ] {
         let rig = Rig::instant(PRICED);
         for dialect in CALLERS {
@@ -393,7 +393,8 @@ async fn an_empty_answer_is_delivered_where_no_other_is_to_be_had() {
         for entry in journal {
             assert_eq!((entry.outcome.as_str(), entry.status), ("complete", 200), "{entry:?}");
             assert_eq!(entry.target.as_deref(), Some(served_by), "{entry:?}");
-            assert_eq!((entry.usage.total(), entry.cost.0), (tokens, cost), "{entry:?}");
+            assert_eq!((entry.usage.total(), entry.cost.0), (tokens, tokens), "{entry:?}");
+            assert_eq!((entry.waste.cost.0, entry.waste.is_estimated), (waste, false), "{entry:?}");
             assert!(!entry.usage_estimated, "{entry:?}");
         }
         // Reading the journal started the clock.
@@ -425,7 +426,7 @@ async fn empty_answers_are_doubted_once_on_every_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_answer_that_another_makes_good_is_paid_for_all_the_same() {
+async fn an_empty_answer_that_another_makes_good_is_waste() {
     let rig = Rig::instant(PRICED);
     for stream in [true, false] {
         let router = rig.over(scripted(move |request| match stream {
@@ -459,7 +460,8 @@ async fn an_empty_answer_that_another_makes_good_is_paid_for_all_the_same() {
         );
     }
     for entry in rig.journal().await {
-        assert_eq!((entry.usage.total(), entry.cost.0), (7, 108), "{entry:?}");
+        assert_eq!((entry.usage.total(), entry.cost.0), (7, 7), "{entry:?}");
+        assert_eq!((entry.waste.input, entry.waste.output, entry.waste.cost.0), (100, 1, 101));
         assert_eq!(entry.target.as_deref(), Some("paid/beta"), "{entry:?}");
     }
 }

@@ -134,12 +134,14 @@ async fn what_the_loser_has_cost_is_booked() {
     let got = rig.ask(&Ask::chat("paid", text)).await;
     assert_eq!(got.header("x-tidegate-hedged"), "true", "{got:#?}");
     let metrics = rig.gateway.metrics.render();
-    let waste =
-        metrics.lines().find(|line| line.starts_with("tidegate_hedge_waste_micro_usd_total"));
+    let waste = metrics
+        .lines()
+        .find(|line| line.starts_with("tidegate_waste_micro_usd_total{reason=\"hedge\"}"));
     let waste: u64 = waste.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!((1_000..10_000).contains(&waste), "some 30 tokens at 100 micro-dollars: {waste}");
     let entry = rig.journal().await.pop().unwrap();
-    assert_eq!(entry.cost.0, waste, "the winner costs nothing");
+    assert_eq!((entry.cost.0, entry.waste.cost.0), (0, waste), "the winner costs nothing");
+    assert!(entry.waste.is_estimated, "{entry:?}");
 }
 
 #[tokio::test(start_paused = true)]

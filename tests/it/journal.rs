@@ -11,7 +11,7 @@ use tidegate::clock::{SystemWallClock, WallClock};
 use tidegate::dialect::Dialect;
 use tidegate::ids::{CallerId, RequestId};
 use tidegate::journal::{
-    EndpointKind, Entry, Journal, JournalSettings, JournalWriter, Outcome, RequestFilter,
+    EndpointKind, Entry, Journal, JournalSettings, JournalWriter, Outcome, RequestFilter, Waste,
 };
 use tidegate::store::{Store, StoreUrl};
 use tidegate::units::MicroUsd;
@@ -53,6 +53,7 @@ fn entry(n: u64) -> Entry {
         usage: Usage::default(),
         usage_estimated: false,
         cost: MicroUsd(0),
+        waste: Waste::default(),
         latency: Duration::ZERO,
         first_token: None,
         overhead: Duration::ZERO,

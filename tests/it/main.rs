@@ -12,6 +12,7 @@
 
 mod abuse;
 mod access;
+mod agreement;
 mod architecture;
 mod cli;
 mod cluster;

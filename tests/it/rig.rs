@@ -122,7 +122,7 @@ impl Rig {
         let stage = Stage::new(snapshot, callers, store, clock);
         // The same choices in every run.
         stage.gateway.seed(1);
-        let sim = SimTransport::starting_at(scenario, 1_700_000_000_000);
+        let sim = SimTransport::starting_at(scenario, 1_700_000_000_000).with_bills();
         let transport: Arc<dyn Transport> = Arc::new(sim.clone());
         let router = stage.router(transport);
         Self { gateway: Arc::clone(&stage.gateway), stage, sim, router, folder }

@@ -98,6 +98,9 @@ async fn journal(rig: Rig) -> Vec<StoredRequest> {
     entries
 }
 
+/// What continuing has cost beside what callers pay.
+const SPLICE_WASTE: &str = "tidegate_waste_micro_usd_total{reason=\"splice\"}";
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_stream_is_continued_where_it_stopped() {
     for dialect in CALLERS {
@@ -171,9 +174,14 @@ async fn the_caller_pays_for_what_was_delivered_once_and_the_rest_is_waste() {
     assert!((0.8..1.2).contains(&times(entry.usage.input, whole.usage.input)), "{entry:?}");
     assert!((1.0..2.0).contains(&times(entry.usage.output, whole.usage.output)), "{entry:?}");
     assert!((1.0..2.0).contains(&times(entry.cost.0, whole.cost.0)), "{entry:?} {whole:?}");
-    let waste = metrics.lines().find(|line| line.starts_with("tidegate_splice_waste_micro_usd"));
+    let waste = metrics.lines().find(|line| line.starts_with(SPLICE_WASTE));
     let waste: u64 = waste.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-    assert!((0.5..1.5).contains(&times(waste, whole.cost.0)), "{waste} {whole:?}");
+    assert_eq!((entry.waste.cost.0, entry.waste.is_estimated), (waste, true), "{entry:?}");
+    // Nothing of what both attempts cost is lost, and nothing is written twice.
+    let costs = metrics.lines().filter(|line| line.starts_with("tidegate_cost_micro_usd_total"));
+    let costs = costs.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(entry.cost.0 + waste, costs.sum::<u64>(), "{entry:?}");
+    assert!(entry.waste.input > 0 && waste > 0, "{entry:?}");
 }
 
 #[tokio::test(start_paused = true)]

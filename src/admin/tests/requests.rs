@@ -44,6 +44,7 @@ async fn requests_are_listed_by_page() {
             "total": 42, "estimated": true,
         },
         "cost_usd": "0.001250",
+        "waste": {"input": 17, "output": 2, "cost_usd": "0.000090", "estimated": false},
         "latency_ms": 40,
         "first_token_ms": 7,
         "overhead_us": 81,
@@ -68,6 +69,9 @@ async fn usage_is_added_up() {
             },
             "requests_with_estimated_tokens": 0,
             "cost_usd": "0.003750",
+            "estimated_cost_usd": "0.000000",
+            "waste": {"input": 51, "output": 6, "cost_usd": "0.000270", "estimated": true},
+            "estimated_share": 0.0672,
         }],
         "truncated": false,
     });
@@ -75,4 +79,43 @@ async fn usage_is_added_up() {
     let all = admin.get("/usage").await;
     assert_eq!(all.body["data"][0]["requests"], 4);
     assert_eq!(all.body["data"][0]["outcomes"]["cut"], 1);
+}
+
+#[tokio::test]
+async fn usage_comes_as_a_table_for_spreadsheets() {
+    let tagged = |n: u64, value: &str| Entry {
+        tags: vec![("team".to_owned(), value.to_owned())],
+        cost: MicroUsd(1_000_000 - n),
+        ..entry(n)
+    };
+    let admin =
+        Admin::with(vec![tagged(1, "=cmd|' /C calc'!A0"), tagged(2, "a \"b\", c"), entry(3)]).await;
+    let request = request("GET", "/usage?group_by=tag:team,month").header("accept", "text/csv");
+    let response = router(admin.state.clone()).oneshot(request.body(Body::empty()).unwrap()).await;
+    let (head, body) = response.unwrap().into_parts();
+    assert_eq!(head.headers["content-type"], "text/csv; charset=utf-8; header=present");
+    assert_eq!(head.headers["x-tidegate-truncated"], "false");
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let expected = [
+        "tag:team,month,requests,complete,spliced,failed,cut,client_gone,rejected,input_tokens,\
+         cached_input_tokens,cache_write_tokens,output_tokens,reasoning_tokens,\
+         requests_with_estimated_tokens,cost_usd,estimated_cost_usd,waste_input_tokens,\
+         waste_output_tokens,waste_usd",
+        "'=cmd|' /C calc'!A0,2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999999,0.000000,17,2,0.000090",
+        "\"a \"\"b\"\", c\",2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999998,0.000000,17,2,0.000090",
+        "shop,2023-11,1,0,0,0,1,0,0,10,4,3,20,5,1,0.001250,0.001250,17,2,0.000090",
+        "",
+    ];
+    assert_eq!(String::from_utf8_lossy(&body), expected.join("\r\n"));
+    let few = admin.get("/usage?group_by=tag:team&limit=2&tag:team=shop&endpoint=messages").await;
+    assert_eq!(
+        (few.body["data"].as_array().unwrap().len(), &few.body["truncated"]),
+        (1, &json!(false))
+    );
+    let few = admin.get("/usage?group_by=tag:team&limit=2").await;
+    assert_eq!(
+        (few.body["data"].as_array().unwrap().len(), &few.body["truncated"]),
+        (2, &json!(true))
+    );
+    assert_eq!(admin.get("/requests?tag:team=shop").await.body["data"][0]["id"], "req_3");
 }

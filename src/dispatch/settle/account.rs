@@ -10,6 +10,7 @@ use super::Ledger;
 use super::ending::{self, Ending};
 use super::estimate::Estimate;
 use super::seam::SeamAccount;
+use super::waste::{Prompt, WasteEstimate, Wasted, Why};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::dialect::{Dropped, StreamBreak, StreamSummary};
@@ -55,9 +56,12 @@ pub(super) struct Open {
     first_token: Option<Instant>,
     upstream_wait: Duration,
     prompt: Bytes,
+    /// The attempt that the caller pays for if nothing else comes of it.
     tried: Option<(Arc<Target>, Arc<TargetMetrics>)>,
-    /// Whether the cost of what was tried is counted already.
-    is_booked: bool,
+    /// The one that this one is raced against.
+    beside: Option<(Arc<Target>, Arc<TargetMetrics>)>,
+    /// Those that were in vain.
+    wasted: Wasted,
     dropped: Dropped,
     /// Whether two attempts were raced.
     hedged: bool,
@@ -103,7 +107,8 @@ impl Account {
             upstream_wait: Duration::ZERO,
             prompt: Bytes::new(),
             tried: None,
-            is_booked: false,
+            beside: None,
+            wasted: Wasted::default(),
             dropped: Dropped::default(),
             hedged: false,
             held: Duration::ZERO,
@@ -200,10 +205,17 @@ impl Account {
         }
     }
 
-    /// Notes the attempt that lost a race, and what it has cost without use.
-    pub(in crate::dispatch) fn on_superseded(&mut self, number: Option<usize>, waste: MicroUsd) {
+    /// Notes the attempt that lost a race. It was sent the same prompt; what it would have generated
+    /// was cut off.
+    pub(in crate::dispatch) fn on_superseded(
+        &mut self,
+        number: Option<usize>,
+        target: &Target,
+        metrics: &Arc<TargetMetrics>,
+    ) {
         let Some(open) = &mut self.open else { return };
-        open.entry.cost = open.entry.cost + waste;
+        open.wasted.add(target, metrics, Why::Hedge, None);
+        open.forget(target);
         if let (Some(trace), Some(number)) = (&mut open.trace, number) {
             trace.on_superseded(number);
         }
@@ -223,29 +235,35 @@ impl Account {
             open.entry.degradation = open.level_of(target).number();
             open.dropped = dropped;
             open.tried = Some((Arc::clone(target), Arc::clone(metrics)));
+            open.beside = None;
         }
     }
 
-    /// Notes whose attempt is under way, for the tokens it may cost.
+    /// Notes whose attempt is under way, for the tokens it may cost. One that was under way before
+    /// is raced.
     pub(in crate::dispatch) fn on_ticket(
         &mut self,
         target: &Arc<Target>,
         metrics: &Arc<TargetMetrics>,
     ) {
         if let Some(open) = &mut self.open {
-            open.tried = Some((Arc::clone(target), Arc::clone(metrics)));
+            open.beside = open.tried.replace((Arc::clone(target), Arc::clone(metrics)));
         }
     }
 
-    pub(in crate::dispatch) fn on_failure(&mut self, failure: &Failure, number: Option<usize>) {
+    pub(in crate::dispatch) fn on_failure(
+        &mut self,
+        target: &Target,
+        failure: &Failure,
+        number: Option<usize>,
+    ) {
         if let Some(open) = &mut self.open {
             open.entry.failure = Some(failure.kind);
             open.entry.degradation = Level::None.number();
             if let (Some(trace), Some(number)) = (&mut open.trace, number) {
                 trace.on_failure(failure, number);
             }
-            // A provider that failed before its first token charges nothing, or said how much.
-            open.tried = None;
+            open.forget(target);
         }
     }
 
@@ -256,20 +274,21 @@ impl Account {
         }
     }
 
-    /// Counts the tokens of an attempt that answered nothing, where its provider did. Others charge
-    /// for an answer whether or not the caller sees it.
+    /// Notes an attempt that was in vain though its provider may bill it, with what was seen of its
+    /// answer.
     pub(in crate::dispatch) fn on_waste(
         &mut self,
         target: &Target,
-        metrics: &TargetMetrics,
-        summary: &StreamSummary,
+        metrics: &Arc<TargetMetrics>,
+        why: Why,
+        seen: &StreamSummary,
     ) {
         let Some(open) = &mut self.open else { return };
-        if let Some(usage) = &summary.usage {
-            let cost = target.model.cost(usage);
-            metrics.used(usage, cost.0);
-            open.entry.cost = open.entry.cost + cost;
-            open.spent |= usage.total_input() + usage.total_output() > 0;
+        // Nothing is generated for who only has tokens counted.
+        if open.entry.endpoint != EndpointKind::CountTokens {
+            open.wasted.add(target, metrics, why, Some(seen));
+            let counted = seen.usage.unwrap_or_default();
+            open.spent |= counted.total_input() + counted.total_output() > 0;
         }
     }
 
@@ -282,13 +301,14 @@ impl Account {
     ) {
         self.on_winner(target, dropped, answer.ticket.metrics());
         if let Some(open) = &mut self.open {
-            open.is_booked = answer.summary.usage.is_some();
+            open.wasted.take_empty();
         }
     }
 
     pub(in crate::dispatch) fn on_upstream_wait(&mut self, waited: Duration) {
         // What is waited for within an answer is no part of the time to its first token.
-        if let Some(open) = self.open.as_mut().filter(|open| open.broken.is_none()) {
+        let first_part = |open: &&mut Box<Open>| open.broken.is_none() && open.seam.is_none();
+        if let Some(open) = self.open.as_mut().filter(first_part) {
             open.upstream_wait += waited;
         }
     }
@@ -366,14 +386,12 @@ impl Account {
 
     /// Settles a request that is answered in the route's own words, because no target could.
     pub(in crate::dispatch) fn script(mut self) -> Served {
-        let mut cost = MicroUsd::default();
         if let Some(open) = &mut self.open {
             open.tried = None;
             open.dropped = Dropped::default();
             open.entry.degradation = Level::Scripted.number();
-            cost = open.entry.cost;
         }
-        let served = Served { by: None, cost: Some(cost), ..self.served() };
+        let served = Served { by: None, cost: Some(MicroUsd::default()), ..self.served() };
         self.settle(Outcome::Complete, 200, None);
         served
     }
@@ -413,6 +431,7 @@ impl Account {
             open.entry.degradation = Level::None.number();
             open.tried = None;
             open.is_callers = ending::is_callers(rejection);
+            open.beside = None;
         }
         let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
         self.settle(outcome, face.status.as_u16(), None);
@@ -431,8 +450,12 @@ impl Account {
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_booked, is_cut_short) = (open.flows, open.is_booked, open.is_cut_short);
-        let (mut reservation, seam) = (open.reservation, open.seam);
+        let (flows, is_cut_short) = (open.flows, open.is_cut_short);
+        let (mut wasted, mut reservation, seam) = (open.wasted, open.reservation, open.seam);
+        if let Some((target, metrics)) = open.beside {
+            // The caller left within a race. It pays for one attempt.
+            wasted.add(&target, &metrics, Why::Hedge, None);
+        }
         entry.outcome = outcome;
         entry.status = status;
         entry.latency = now.saturating_duration_since(received);
@@ -447,7 +470,8 @@ impl Account {
                 // Dropped, it gives everything back.
                 Some(_) | None => {}
             }
-            self.ledger.close(entry, trace);
+            let prompt = Prompt::Text(prompt);
+            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
             return None;
         };
         if entry.endpoint == EndpointKind::CountTokens {
@@ -462,17 +486,15 @@ impl Account {
                 reservation.settle(&entry.usage, &target.model);
             }
             let cost = entry.cost;
-            self.ledger.close(entry, trace);
+            let prompt = Prompt::Tokens(entry.usage.total_input());
+            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
             return Some(cost);
         }
         let known = said.map(|said| seam.as_ref().map_or(said, |seam| seam.delivered(said)));
         if let (Some(usage), Outcome::Complete, false) = (known, outcome, is_cut_short) {
             entry.usage = usage;
-            if !is_booked {
-                let cost = target.model.cost(&usage);
-                metrics.used(&usage, cost.0);
-                entry.cost = entry.cost + cost;
-            }
+            entry.cost = target.model.cost(&usage);
+            metrics.used(&usage, entry.cost.0);
             if let Some(reservation) = reservation {
                 reservation.settle(&usage, &target.model);
             }
@@ -484,7 +506,8 @@ impl Account {
                 );
             }
             let cost = entry.cost;
-            self.ledger.close(entry, trace);
+            let prompt = Prompt::Tokens(usage.total_input());
+            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
             return Some(cost);
         }
         if let Some(reservation) = &mut reservation {
@@ -500,6 +523,7 @@ impl Account {
             metrics,
             trace,
             seam,
+            wasted,
         });
         None
     }
@@ -526,6 +550,16 @@ impl Drop for Account {
 // === impl Open ===
 
 impl Open {
+    /// Forgets an attempt that is under way no more. Another that it was raced against may still be.
+    fn forget(&mut self, target: &Target) {
+        let is = |attempt: &(Arc<Target>, Arc<TargetMetrics>)| std::ptr::eq(&*attempt.0, target);
+        if self.tried.as_ref().is_some_and(is) {
+            self.tried = self.beside.take();
+        } else if self.beside.as_ref().is_some_and(is) {
+            self.beside = None;
+        }
+    }
+
     /// How far an answer of `target` is from what was asked for.
     fn level_of(&self, target: &Target) -> Level {
         match (target.tier, self.is_reduced) {

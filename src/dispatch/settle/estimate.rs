@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Ledger;
 use super::seam::SeamAccount;
 use super::shorten::TooLong;
+use super::waste::{Prompt, WasteEstimate, Wasted};
 use crate::catalog::Model;
 use crate::chat::Usage;
 use crate::dialect::TextSample;
@@ -38,6 +39,7 @@ pub struct Estimator {
 #[derive(Debug)]
 pub(super) enum Job {
     Settle(Box<Estimate>, Room),
+    Waste(Box<WasteEstimate>, Room),
     Count(Bytes, oneshot::Sender<u64>, Room),
     Shorten(TooLong),
 }
@@ -68,7 +70,28 @@ pub(super) struct Estimate {
     pub(super) seam: Option<SeamAccount>,
     /// What was taken from the caller's limits.
     pub(super) reservation: Option<Reservation>,
+    /// What other attempts took.
+    pub(super) wasted: Wasted,
 }
+
+/// How tokens are found that nobody has counted. The error that is stated of an estimate is that of
+/// the tokenizer, see [`tokens`]; what a provider generated and never sent is in none.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// Tokens of a request's body.
+    pub(super) request: fn(&[u8]) -> u64,
+    /// Tokens of an answer, or the part of one that came.
+    pub(super) text: fn(&TextSample) -> u64,
+}
+
+/// With the tokenizer, which takes milliseconds.
+pub(super) const COUNTED: Method =
+    Method { request: tokens::count_request, text: tokens::count_sample };
+/// By length.
+pub(super) const GUESSED: Method = Method {
+    request: |body| tokens::guess(body.len() as u64),
+    text: |text| tokens::guess(text.bytes()),
+};
 
 // === impl Waiting ===
 
@@ -120,13 +143,31 @@ impl Ledger {
     pub(super) fn estimate(&self, estimate: Estimate) {
         let Some(room) = self.waiting.take(estimate.prompt.len() + estimate.text.head().len())
         else {
-            return self.settle_estimate(estimate, guess);
+            return self.settle_estimate(estimate, &GUESSED);
         };
         if let Err(refused) = self.estimates.try_send(Job::Settle(Box::new(estimate), room)) {
             let (mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
                 refused;
             if let Job::Settle(estimate, _room) = job {
-                self.settle_estimate(*estimate, guess);
+                self.settle_estimate(*estimate, &GUESSED);
+            }
+        }
+    }
+
+    /// Closes an entry to which nothing but what was wasted is still to be added.
+    pub(super) fn close_with(&self, estimate: WasteEstimate) {
+        if !estimate.wasted.needs_counting(&estimate.prompt) {
+            return self.settle_waste(estimate, &GUESSED);
+        }
+        let bytes = estimate.prompt.bytes() + estimate.wasted.text_bytes();
+        let Some(room) = self.waiting.take(bytes) else {
+            return self.settle_waste(estimate, &GUESSED);
+        };
+        if let Err(refused) = self.estimates.try_send(Job::Waste(Box::new(estimate), room)) {
+            let (mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
+                refused;
+            if let Job::Waste(estimate, _room) = job {
+                self.settle_waste(*estimate, &GUESSED);
             }
         }
     }
@@ -145,7 +186,8 @@ impl Ledger {
 
     fn carry_out(&self, job: Job) {
         match job {
-            Job::Settle(estimate, _room) => self.settle_estimate(*estimate, count),
+            Job::Settle(estimate, _room) => self.settle_estimate(*estimate, &COUNTED),
+            Job::Waste(estimate, _room) => self.settle_waste(*estimate, &COUNTED),
             // Whoever asked may have left.
             Job::Count(request, reply, _room) => {
                 let _ = reply.send(tokens::count_request(&request));
@@ -155,41 +197,36 @@ impl Ledger {
     }
 
     /// Fills in what the provider did not say, and closes the entry.
-    fn settle_estimate(&self, estimate: Estimate, tokens: fn(&Estimate) -> Usage) {
-        let estimated = tokens(&estimate);
-        let Estimate { mut entry, known, model, metrics, trace, seam, reservation, .. } = estimate;
+    fn settle_estimate(&self, estimate: Estimate, method: &Method) {
+        let Estimate { mut entry, prompt, text, known, model, metrics, trace, .. } = estimate;
+        let Estimate { wasted, seam, reservation, .. } = estimate;
         let mut usage = known;
         if usage.total_input() == 0 {
-            usage.input = estimated.input;
+            usage.input = (method.request)(&prompt);
         }
         // What the provider said in the middle of an answer is less than what it sent by the end.
-        usage.output = usage.output.max(estimated.output.saturating_sub(usage.reasoning));
+        usage.output = usage.output.max((method.text)(&text).saturating_sub(usage.reasoning));
         entry.usage = usage;
         entry.usage_estimated = true;
-        entry.cost = entry.cost + model.cost(&usage);
+        entry.cost = model.cost(&usage);
         match seam {
-            None => metrics.used(&usage, model.cost(&usage).0),
+            None => metrics.used(&usage, entry.cost.0),
             Some(seam) => {
                 let second = seam.of_second(&usage);
-                metrics.used(&second, model.cost(&second).0);
-                seam.book_waste(&usage, self.metrics());
+                seam.book_waste(&mut entry, &second, (&model, &metrics), &self.metrics);
             }
         }
         if let Some(reservation) = reservation {
             reservation.settle(&usage, &model);
         }
+        wasted.book(&mut entry, &Prompt::Tokens(usage.total_input()), method, &self.metrics);
         self.close(entry, trace);
     }
-}
 
-fn count(estimate: &Estimate) -> Usage {
-    let input = tokens::count_request(&estimate.prompt);
-    let output = tokens::count_sample(&estimate.text);
-    Usage { input, output, ..Usage::default() }
-}
-
-fn guess(estimate: &Estimate) -> Usage {
-    let input = tokens::guess(estimate.prompt.len() as u64);
-    let output = tokens::guess(estimate.text.bytes());
-    Usage { input, output, ..Usage::default() }
+    /// Adds what was wasted, and closes the entry.
+    fn settle_waste(&self, estimate: WasteEstimate, method: &Method) {
+        let WasteEstimate { mut entry, trace, wasted, prompt } = estimate;
+        wasted.book(&mut entry, &prompt, method, &self.metrics);
+        self.close(entry, trace);
+    }
 }

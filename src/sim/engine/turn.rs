@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::{Plan, SimRequest};
+use crate::chat::Usage;
 use crate::dialect::Dialect;
+use crate::sim::bill::Tab;
 use crate::sim::dice::{Dice, Latency};
 use crate::sim::error::Complaint;
 use crate::sim::fault::Fault;
@@ -45,6 +47,8 @@ pub(super) struct Act<'a> {
     /// How many tokens are paced.
     pub(super) tokens: usize,
     pub(super) stream: bool,
+    /// The prompt, and all of the answer.
+    pub(super) usage: Usage,
 }
 
 // === impl Turn ===
@@ -97,7 +101,7 @@ impl Turn<'_> {
         reading: Reading,
         render: impl FnOnce(&Self, &timing::Pace, Option<&Fault>) -> Vec<Step>,
     ) -> Script {
-        let Act { model, tokens, stream } = act;
+        let Act { model, tokens, stream, usage } = act;
         let pace = self.pace(plan, tokens);
         let mut limits = HeaderMap::new();
         reading.write(self.dialect, self.now, &mut limits);
@@ -106,10 +110,17 @@ impl Turn<'_> {
             extend(&mut script, limits);
             return script;
         }
+        let label = plan.wishes.label.clone().unwrap_or_default();
         if let Some(mut script) = self.fault_of_head(model, plan, &pace) {
+            if script.opening == Opening::Stall {
+                // It has begun, and never ends.
+                script.tab = Some(Tab { label, usage, beats: Vec::new() });
+            }
             extend(&mut script, limits);
             return script;
         }
+        let made = if stream { timing::stop_at(plan.fault.as_ref(), tokens) } else { tokens };
+        let tab = Some(Tab { label, usage, beats: pace.beats().take(made).collect() });
         let steps = render(self, &pace, plan.fault.as_ref());
         let content_type = match &plan.fault {
             Some(Fault::WrongContentType) => HTML,
@@ -120,7 +131,7 @@ impl Turn<'_> {
         let mut headers = self.headers(content_type);
         headers.extend(limits);
         let opening = Opening::Answer { after, status: StatusCode::OK, headers };
-        Script { model: model.to_owned(), entry: String::new(), opening, steps }
+        Script { model: model.to_owned(), entry: String::new(), opening, steps, tab }
     }
 
     fn is_array(&self) -> bool {
@@ -167,7 +178,7 @@ impl Turn<'_> {
     fn fault_of_head(&self, model: &str, plan: &Plan, pace: &timing::Pace) -> Option<Script> {
         let silent = |opening| {
             let (model, entry) = (model.to_owned(), String::new());
-            Some(Script { model, entry, opening, steps: Vec::new() })
+            Some(Script { model, entry, opening, steps: Vec::new(), tab: None })
         };
         let mut script = match plan.fault.as_ref()? {
             Fault::ConnectRefused => return silent(Opening::Refuse),

@@ -15,11 +15,8 @@ pub struct RequestMetrics {
     /// Second attempts beside a first one that was late.
     pub hedges: IntCounter,
     hedges_refused: IntCounterVec,
-    /// What the losers of races have cost, in millionths of a US dollar.
-    pub hedge_waste: IntCounter,
+    waste: IntCounterVec,
     midstream: IntCounterVec,
-    /// What broken attempts have cost whose answers were continued, in millionths of a US dollar.
-    pub splice_waste: IntCounter,
     degraded: IntCounterVec,
     idempotent: IntCounterVec,
     /// Further attempts on a target that had failed.
@@ -65,10 +62,12 @@ impl RequestMetrics {
                 "Late first attempts that got no second one beside them, by reason.",
                 &["reason"],
             ),
-            hedge_waste: counter(
+            waste: counters(
                 registry,
-                "tidegate_hedge_waste_micro_usd_total",
-                "What the losers of races have cost, in millionths of a US dollar, estimated.",
+                "tidegate_waste_micro_usd_total",
+                "What attempts cost that no caller is charged for, in millionths of a US dollar, \
+                 by reason: hedge, failed, empty, splice.",
+                &["reason"],
             ),
             midstream: counters(
                 registry,
@@ -76,12 +75,6 @@ impl RequestMetrics {
                 "Streams that broke and were to be continued, by what came of it: `spliced`, or why \
                  not.",
                 &["result"],
-            ),
-            splice_waste: counter(
-                registry,
-                "tidegate_splice_waste_micro_usd_total",
-                "What broken attempts have cost whose answers others continued, in millionths of a \
-                 US dollar, estimated.",
             ),
             degraded: counters(
                 registry,
@@ -156,6 +149,11 @@ impl RequestMetrics {
     /// Counts what became of a request with an `Idempotency-Key`.
     pub fn idempotent(&self, result: &str) {
         self.idempotent.with_label_values(&[result]).inc();
+    }
+
+    /// Counts what an attempt cost that no caller is charged for.
+    pub fn wasted(&self, reason: &str, micro_usd: u64) {
+        self.waste.with_label_values(&[reason]).inc_by(micro_usd);
     }
 
     /// Counts a degraded answer of a level from 1 to 4; 0 is none.

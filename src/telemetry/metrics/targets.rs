@@ -138,7 +138,7 @@ impl TargetFamilies {
             cost: counters(
                 registry,
                 "tidegate_cost_micro_usd_total",
-                "What answers cost, in millionths of a US dollar.",
+                "What attempts cost, whoever pays, in millionths of a US dollar.",
                 &["provider", "model"],
             ),
         }

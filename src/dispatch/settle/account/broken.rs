@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Account, SeamAccount};
+use super::{Account, SeamAccount, Why};
 use crate::config::Target;
 use crate::dialect::{Dropped, StreamSummary};
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ impl Account {
         if let Some(trace) = &mut open.trace {
             trace.on_break(failure);
         }
-        if let Some((target, metrics)) = open.tried.clone() {
+        if let Some((target, metrics)) = open.tried.take() {
             let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
             let summary = summary.clone();
             open.broken = Some(Box::new(Broken { target, metrics, degradation, dropped, summary }));
@@ -55,7 +55,10 @@ impl Account {
         open.entry.model_served = Some(target.model.name.clone());
         open.entry.degradation = degradation;
         open.dropped = dropped;
-        open.tried = Some((target, metrics));
+        if let Some((sequel, its)) = open.tried.replace((target, metrics)) {
+            // The caller left while another was asked for the rest.
+            open.wasted.add(&sequel, &its, Why::Failed, None);
+        }
         Some(summary)
     }
 

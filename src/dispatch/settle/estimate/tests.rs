@@ -37,6 +37,7 @@ fn estimate_of(ledger: &Arc<Ledger>, metrics: &Metrics, prompt: &Bytes) -> Estim
         metrics: metrics.targets.of("p", "m", "p/m").into(),
         trace: None,
         seam: None,
+        wasted: Wasted::default(),
     }
 }
 
