@@ -154,6 +154,7 @@ impl fmt::Display for Torn {
 impl std::error::Error for Torn {}
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a reply of a simulator")]
 enum Source {
     Script(SimBody),
     Whole(Option<Bytes>),

@@ -8,9 +8,8 @@ use http::HeaderMap;
 
 use super::Ledger;
 use super::ending::{self, Ending};
-use super::estimate::Estimate;
 use super::seam::SeamAccount;
-use super::waste::{Prompt, WasteEstimate, Wasted, Why};
+use super::waste::{Wasted, Why};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::dialect::{Dropped, StreamBreak, StreamSummary};
@@ -29,10 +28,11 @@ use crate::telemetry::{TargetMetrics, TraceContext};
 use crate::units::MicroUsd;
 
 mod broken;
+mod closing;
+mod limits;
 
 use broken::Broken;
-
-mod limits;
+use closing::Closing;
 
 /// What `x-tidegate-dropped` says where a broken stream was to be continued.
 const MIDSTREAM: &str = "midstream";
@@ -450,8 +450,7 @@ impl Account {
         let now = Instant::now();
         let overhead = open.overhead(open.first_token.unwrap_or(now));
         let Open { mut entry, received, first_token, prompt, tried, mut trace, .. } = *open;
-        let (flows, is_cut_short) = (open.flows, open.is_cut_short);
-        let (mut wasted, mut reservation, seam) = (open.wasted, open.reservation, open.seam);
+        let mut wasted = open.wasted;
         if let Some((target, metrics)) = open.beside {
             // The caller left within a race. It pays for one attempt.
             wasted.add(&target, &metrics, Why::Hedge, None);
@@ -464,68 +463,19 @@ impl Account {
         if let Some(trace) = &mut trace {
             trace.end(now, summary);
         }
-        let Some((target, metrics)) = tried else {
-            match reservation {
-                Some(reservation) if entry.attempts > 0 => reservation.settle_unanswered(),
-                // Dropped, it gives everything back.
-                Some(_) | None => {}
-            }
-            let prompt = Prompt::Text(prompt);
-            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
-            return None;
-        };
-        if entry.endpoint == EndpointKind::CountTokens {
-            // No model was asked anything.
-            self.ledger.close(entry, trace);
-            return Some(MicroUsd::default());
-        }
-        let said = summary.and_then(|summary| summary.usage);
-        if let (Some(second), Some(seam), Outcome::Spliced) = (said, &seam, outcome) {
-            seam.settle(&mut entry, &second, (&target.model, &metrics), self.ledger.metrics());
-            if let Some(reservation) = reservation {
-                reservation.settle(&entry.usage, &target.model);
-            }
-            let cost = entry.cost;
-            let prompt = Prompt::Tokens(entry.usage.total_input());
-            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
-            return Some(cost);
-        }
-        let known = said.map(|said| seam.as_ref().map_or(said, |seam| seam.delivered(said)));
-        if let (Some(usage), Outcome::Complete, false) = (known, outcome, is_cut_short) {
-            entry.usage = usage;
-            entry.cost = target.model.cost(&usage);
-            metrics.used(&usage, entry.cost.0);
-            if let Some(reservation) = reservation {
-                reservation.settle(&usage, &target.model);
-            }
-            if let (true, Some(first_token)) = (flows, first_token) {
-                self.ledger.observe_pace(
-                    now.saturating_duration_since(first_token),
-                    &usage,
-                    &metrics,
-                );
-            }
-            let cost = entry.cost;
-            let prompt = Prompt::Tokens(usage.total_input());
-            self.ledger.close_with(WasteEstimate { entry, trace, wasted, prompt });
-            return Some(cost);
-        }
-        if let Some(reservation) = &mut reservation {
-            reservation.release();
-        }
-        self.ledger.estimate(Estimate {
-            reservation,
+        let flowed = first_token.filter(|_| open.flows);
+        let closing = Closing {
+            ledger: &self.ledger,
             entry,
-            prompt,
-            text: summary.map(|summary| summary.text.clone()).unwrap_or_default(),
-            known: known.unwrap_or_default(),
-            model: Arc::clone(&target.model),
-            metrics,
             trace,
-            seam,
             wasted,
-        });
-        None
+            prompt,
+            reservation: open.reservation,
+            seam: open.seam,
+            flowed_for: flowed.map(|first_token| now.saturating_duration_since(first_token)),
+            is_cut_short: open.is_cut_short,
+        };
+        closing.close(tried, summary)
     }
 }
 
