@@ -1,6 +1,6 @@
 //! Jobs: requests that are answered later, kept in the store until then and for a while after.
 //!
-//! A job is a row that workers of any node take, see [`queue`]; what becomes of it is decided by
+//! A job is a row that workers of any node take, see `queue`; what becomes of it is decided by
 //! [`policy::job`](crate::policy::job). It ends in one transaction that writes its state, its
 //! result and the webhook that tells of it, so that none of the three is ever without the others.
 //!

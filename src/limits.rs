@@ -6,7 +6,7 @@
 //! expected. One that is dropped gives everything back.
 //!
 //! A limit may be about many subjects (callers, tags), which only exist while they are used: one that
-//! is as a new one would be is forgotten, see [`subjects`].
+//! is as a new one would be is forgotten, see `subjects`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -86,7 +86,7 @@ pub enum Verdict {
     Admitted,
     /// Nothing was taken.
     Refused(Refusal),
-    /// Nothing was taken: what nodes share has to be asked for first, see [`Allowance::needs`].
+    /// Nothing was taken: what nodes share has to be asked for first, see `Allowance::needs`.
     Unasked,
 }
 

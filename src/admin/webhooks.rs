@@ -6,9 +6,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::actor::By;
 use super::problem::Problem;
 use super::{AdminState, page};
+use crate::audit::Event;
 use crate::clock::rfc3339;
 use crate::jobs::{Delivery, StoredReceiver};
 
@@ -82,12 +85,22 @@ pub(super) async fn show(
 /// `PATCH /webhooks/{id}`: switches a receiver on or off.
 pub(super) async fn change(
     State(state): State<AdminState>,
+    By(actor): By,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<ReceiverView>, Problem> {
     let changed: ChangedReceiver = page::body(body).await?;
+    let old = state.jobs.receiver(&id).await?.ok_or_else(|| no_receiver(&id))?;
     let receiver = state.jobs.switch_receiver(&id, changed.enabled).await?;
-    Ok(Json(ReceiverView::of(&receiver.ok_or_else(|| no_receiver(&id))?)))
+    let receiver = receiver.ok_or_else(|| no_receiver(&id))?;
+    let event = Event {
+        action: "webhook.change",
+        resource: format!("webhooks/{id}"),
+        before: Some(json!({ "enabled": old.disabled.is_none() })),
+        after: Some(json!({ "enabled": receiver.disabled.is_none() })),
+    };
+    state.callers.audit().note(&actor, event, state.clock.unix_ms());
+    Ok(Json(ReceiverView::of(&receiver)))
 }
 
 /// `GET /webhooks/{id}/deliveries`
@@ -107,12 +120,20 @@ pub(super) async fn deliveries(
 /// `POST /webhooks/{id}/deliveries/{delivery}/redeliver`: sends it again, under the same id.
 pub(super) async fn redeliver(
     State(state): State<AdminState>,
+    By(actor): By,
     Path((id, delivery)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let sent = state.jobs.redeliver(&id, &delivery).await?.ok_or_else(|| {
         let detail = format!("no webhook to `{id}` has the id `{delivery}`");
         Problem::new(StatusCode::NOT_FOUND, "unknown_webhook", detail)
     })?;
+    let event = Event {
+        action: "webhook.redeliver",
+        resource: format!("webhooks/{id}/deliveries/{delivery}"),
+        before: None,
+        after: None,
+    };
+    state.callers.audit().note(&actor, event, state.clock.unix_ms());
     Ok((StatusCode::ACCEPTED, Json(DeliveryView::of(&sent))).into_response())
 }
 

@@ -5,7 +5,10 @@
 //! Everything else that could be wrong with a request is looked at here as well, while there is
 //! somebody to tell.
 
+use std::time::Duration;
+
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -22,6 +25,7 @@ use crate::callers::Caller;
 use crate::config::Snapshot;
 use crate::dialect::{Dialect, Envelope, Splice};
 use crate::dispatch::Served;
+use crate::gateway::Ask;
 use crate::ids::RequestId;
 use crate::jobs::{NewJob, NewWebhook, Particulars, SubmitError, Submitted};
 use crate::journal::EndpointKind;
@@ -94,8 +98,7 @@ pub(super) async fn submit(State(edge): State<Edge>, request: Request) -> Respon
     let accepted = async {
         let (caller, snapshot) = enter(&edge, &parts.headers)?;
         let limit = snapshot.settings.jobs.request_limit.0 + WRAPPING_BYTES;
-        let bytes =
-            body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
+        let bytes = read(&edge, (&caller, &snapshot), (&parts.headers, body), limit).await?;
         let asked: Submission = serde_json::from_slice(&bytes).map_err(|error| {
             Rejection::Invalid { problem: format!("the body is no job: {error}"), param: None }
         })?;
@@ -140,8 +143,7 @@ pub(super) async fn accept(
     let accepted = async {
         let (caller, snapshot) = enter(&edge, &parts.headers)?;
         let limit = snapshot.settings.jobs.request_limit.0;
-        let bytes =
-            body::read(body, limit, snapshot.settings.server.request_read_timeout.0).await?;
+        let bytes = read(&edge, (&caller, &snapshot), (&parts.headers, body), limit).await?;
         let new = draft(kind, &caller, &snapshot, &parts.headers, bytes)?;
         hand_in(&edge, &snapshot, new).await
     };
@@ -308,6 +310,25 @@ fn expires_in(deadline: &Value, now_ms: u64, longest_ms: u64) -> Result<u64, Rej
             "`deadline` must be a time like `2026-11-20T23:49:49Z`, or seconds since 1970",
         )),
     }
+}
+
+/// Reads the body of a request that is admitted as any other is, so that bodies that do not come
+/// to their end take no more room than those of requests that wait for their answers.
+async fn read(
+    edge: &Edge,
+    (caller, snapshot): (&Caller, &Snapshot),
+    (headers, body): (&HeaderMap, Body),
+    limit: u64,
+) -> Result<Bytes, Rejection> {
+    if headers.contains_key("idempotency-key") {
+        let problem = "jobs know no `Idempotency-Key`: the job would be made, and paid for, again";
+        return Err(Rejection::invalid("Idempotency-Key", problem));
+    }
+    let settings = &snapshot.settings;
+    let priority = caller.priority_of(Priority::try_from(USUAL_PRIORITY).ok());
+    let ask = Ask::new(&caller.id, reply::new_request_id().as_str(), priority, 0);
+    let _slot = edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
+    body::read(body, limit, settings.server.request_read_timeout.0).await
 }
 
 async fn hand_in(edge: &Edge, snapshot: &Snapshot, new: NewJob) -> Result<Submitted, Rejection> {

@@ -62,8 +62,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; what was taken before it failed is returned to the queue when its lease
-    /// runs out.
+    /// [`StoreError`] where nothing was taken. Where the store fails later, what was taken is what
+    /// is returned.
     pub async fn take(
         &self,
         turns: &mut Turns,
@@ -81,7 +81,12 @@ impl Jobs {
         let lease = Lease { worker, for_ms: lease_ms };
         let mut taken = Vec::new();
         for share in turns.allot(heads, &running, cap, free) {
-            let rows = queue.take(&mut connection, &share, cap, lease).await.map_err(&failed)?;
+            let rows = match queue.take(&mut connection, &share, cap, lease).await {
+                Ok(rows) => rows,
+                // Whoever renews the leases of those would hold them without working on them.
+                Err(_) if !taken.is_empty() => break,
+                Err(error) => return Err(failed(error)),
+            };
             for row in &rows {
                 taken.push(Taken::read(row, lease_ms).map_err(&failed)?);
             }

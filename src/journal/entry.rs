@@ -124,6 +124,9 @@ pub enum Outcome {
     Rejected,
 }
 
+/// What stands for a NUL in what callers choose.
+const REPLACED: &str = "\u{fffd}";
+
 // === impl Entry ===
 
 impl Entry {
@@ -141,6 +144,18 @@ impl Entry {
             let fits = model.as_str().char_indices().map(|(at, c)| at + c.len_utf8());
             let end = fits.take_while(|end| *end <= Self::MAX_MODEL_BYTES).last().unwrap_or(0);
             self.model_asked = model.as_str().get(..end).map(ModelName::new);
+        }
+        // PostgreSQL takes no text with a NUL, and a row it refuses would hold up all after it.
+        let names = [&mut self.model_asked, &mut self.model_served];
+        for name in names.into_iter().flatten() {
+            if memchr::memchr(0, name.as_str().as_bytes()).is_some() {
+                *name = ModelName::new(&name.as_str().replace('\0', REPLACED));
+            }
+        }
+        for word in self.tags.iter_mut().flat_map(|(key, value)| [key, value]) {
+            if memchr::memchr(0, word.as_bytes()).is_some() {
+                *word = word.replace('\0', REPLACED);
+            }
         }
         let mut bytes = 0;
         if let Some(first_over) = self.tags.iter().position(|(key, value)| {

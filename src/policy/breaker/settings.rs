@@ -5,7 +5,7 @@ use std::time::Duration;
 /// When to stop sending to a target, and when to try it again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Hard failures in a row that open it: 5. More at high rates, see [`Breaker`].
+    /// Hard failures in a row that open it: 5. More at high rates, see [`Breaker`](super::Breaker).
     pub max_run: u32,
     /// Attempts of the last 10 s before their ratios count: 20.
     pub min_attempts: u32,
