@@ -149,7 +149,7 @@ impl Entry {
         let names = [&mut self.model_asked, &mut self.model_served];
         for name in names.into_iter().flatten() {
             if memchr::memchr(0, name.as_str().as_bytes()).is_some() {
-                *name = ModelName::new(&name.as_str().replace('\0', REPLACED));
+                *name = ModelName::new(name.as_str().replace('\0', REPLACED));
             }
         }
         for word in self.tags.iter_mut().flat_map(|(key, value)| [key, value]) {
