@@ -23,11 +23,16 @@ use crate::store::StoreError;
 #[derive(Debug, Default)]
 pub struct Restored {
     windows: HashSet<Kind>,
-    /// Keys and teams that were there then; `None` where that is not known for certain. Those that
-    /// come later have used nothing.
+    /// Keys and teams that were there then; `None` where that is not known for certain. What comes
+    /// later has used nothing before.
     owners: Option<HashSet<String>>,
+    /// Until when nothing else was there, in milliseconds since 1970.
+    until_ms: u64,
     is_begun: bool,
 }
+
+/// How long a key may be used at other nodes before this one knows of it.
+const UNKNOWN_FOR_MS: u64 = 10_000;
 
 /// Windows that come and go together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,12 +77,13 @@ impl Limits {
     ) -> Result<(), StoreError> {
         let at_ms = self.moment().unix_ms;
         let kinds = self.kinds(snapshot, roster);
-        let fresh = kinds.iter().filter(|kind| !restored.has(kind)).cloned().collect();
+        let fresh: HashSet<_> = kinds.difference(&restored.windows).cloned().collect();
+        let earliest_ms = restored.earliest_of(&fresh);
         let missing = Missing { snapshot, roster, kinds: fresh };
         let mut used = HashMap::new();
         for period in missing.periods() {
             let (since_ms, _) = period.around(at_ms);
-            for spent in journal.spent(since_ms, before_ms).await? {
+            for spent in journal.spent(since_ms.max(earliest_ms), before_ms).await? {
                 self.add_up(&missing, period, &spent, &mut used);
             }
         }
@@ -86,7 +92,7 @@ impl Limits {
         }
         let is_certain = roster.revision.1 == CallersSource::Store;
         let owners = is_certain.then(|| roster.all().flat_map(owners).collect());
-        *restored = Restored { windows: kinds, owners, is_begun: true };
+        *restored = Restored { windows: kinds, owners, until_ms: at_ms, is_begun: true };
         Ok(())
     }
 
@@ -159,13 +165,19 @@ impl Limits {
 // === impl Restored ===
 
 impl Restored {
-    /// Whether nothing is to be done about a kind of windows.
-    fn has(&self, kind: &Kind) -> bool {
-        let is_new = match (&kind.owner, &self.owners) {
+    /// Notes that nothing has changed since, so that a journal of a month need not be read for a key
+    /// that was made just now.
+    pub fn note_unchanged(&mut self, at_ms: u64) {
+        self.until_ms = at_ms;
+    }
+
+    /// Before which time nothing can have been used of any of these.
+    fn earliest_of(&self, kinds: &HashSet<Kind>) -> u64 {
+        let is_new = |kind: &Kind| match (&kind.owner, &self.owners) {
             (Some(owner), Some(owners)) => !owners.contains(owner),
             (None, _) | (_, None) => false,
         };
-        is_new || self.windows.contains(kind)
+        if kinds.iter().all(is_new) { self.until_ms.saturating_sub(UNKNOWN_FOR_MS) } else { 0 }
     }
 }
 

@@ -43,7 +43,9 @@ async fn keep_restored(gateway: Arc<Gateway>, began_ms: u64, first: oneshot::Sen
     let mut restored = Restored::default();
     let mut seen = None;
     loop {
+        let looked_at_ms = SystemWallClock.unix_ms();
         let Some((snapshot, roster, now)) = changed(&gateway, seen) else {
+            restored.note_unchanged(looked_at_ms);
             tokio::time::sleep(LOOK_EVERY).await;
             continue;
         };
@@ -70,10 +72,7 @@ async fn keep_restored(gateway: Arc<Gateway>, began_ms: u64, first: oneshot::Sen
 }
 
 /// The configuration and the callers, where they are others than those that were `seen`.
-fn changed(
-    gateway: &Gateway,
-    seen: Option<Revision>,
-) -> Option<(Arc<Snapshot>, Roster, Revision)> {
+fn changed(gateway: &Gateway, seen: Option<Revision>) -> Option<(Arc<Snapshot>, Roster, Revision)> {
     let snapshot = gateway.snapshot();
     let now = (snapshot.revision, gateway.callers.revision()?);
     let status = gateway.reload_status();
