@@ -34,6 +34,7 @@ mod standing;
 mod subjects;
 
 pub use reservation::{Flow, Reservation};
+pub use restore::Restored;
 use shared::Authority;
 use shared::Refill;
 pub use shared::Sharing;
@@ -254,19 +255,29 @@ impl Limits {
             model: &model,
             tags: ask.tags,
         };
-        let own = own_limits(ask.caller);
-        let of_team = team.and_then(|(_, limits)| limits);
-        let is_taken = rules.iter().any(|rule| rule.takes_own());
-        let of_keys = own.filter(|_| !is_taken).map(|own| (&self.of_keys, Some(own)));
-        let of_teams = of_team.map(|limits| (&self.of_teams, Some(limits)));
-        let listed = rules.iter().map(|rule| (rule, own.filter(|_| rule.takes_own())));
-        let about = listed.chain(of_keys).chain(of_teams).filter_map(|(rule, own)| {
+        let about = self.about(rules, ask.caller).filter_map(|(rule, own)| {
             Some(self.subjects.get(rule.subject(&of)?, rule, own, moment))
         });
         let mut subjects: Vec<_> = about.collect();
         subjects.sort_unstable_by_key(|subject| subject.order);
         subjects.dedup_by_key(|subject| subject.order);
         subjects
+    }
+
+    /// What may limit a caller: each rule, with the limits that the key or the team has for itself
+    /// where they go with it.
+    fn about<'a>(
+        &'a self,
+        rules: &'a [Arc<Rule>],
+        caller: &'a Caller,
+    ) -> impl Iterator<Item = (&'a Arc<Rule>, Option<&'a LimitSettings>)> {
+        let own = own_limits(caller);
+        let of_team = team(caller).and_then(|(_, limits)| limits);
+        let is_taken = rules.iter().any(|rule| rule.takes_own());
+        let of_keys = own.filter(|_| !is_taken).map(|own| (&self.of_keys, Some(own)));
+        let of_teams = of_team.map(|limits| (&self.of_teams, Some(limits)));
+        let listed = rules.iter().map(move |rule| (rule, own.filter(|_| rule.takes_own())));
+        listed.chain(of_keys).chain(of_teams)
     }
 
     fn refuse(&self, locked: &mut [Locked<'_>], refusal: Refusal, moment: Moment) -> Full {

@@ -10,7 +10,7 @@ use super::meter::Meter;
 use super::pool::Shared;
 use super::settings::{Counted, Dimension, LimitSettings, OnStreamCap};
 use super::slots::Slots;
-use super::window::{Period, Window};
+use super::window::Window;
 use crate::policy::rank;
 
 /// The limit that keys have limits of their own beside; see [`Rule::takes_own`].
@@ -203,12 +203,6 @@ impl Rule {
             Counted::Money => 0,
         };
         rate.units_in(USUAL_BURST).max(least.min(rate.units()))
-    }
-
-    /// The periods of its windows.
-    pub fn periods(&self) -> impl Iterator<Item = Period> {
-        let windows = self.limits.dimensions().filter(|(dimension, _)| !dimension.flows());
-        windows.filter_map(|(dimension, _)| dimension.period)
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Window {
     limit: u64,
     start_ms: u64,
     end_ms: u64,
+    /// From when on it has counted all that was used.
+    since_ms: u64,
     spent: u64,
     reserved: u64,
     /// The highest threshold that was told of in this window.
@@ -129,7 +131,8 @@ impl Window {
     /// An unused window around a time in milliseconds since 1970.
     pub fn new(period: Period, limit: u64, unix_ms: u64) -> Self {
         let (start_ms, end_ms) = period.around(unix_ms);
-        Self { period, limit, start_ms, end_ms, spent: 0, reserved: 0, told: None }
+        let since_ms = unix_ms;
+        Self { period, limit, start_ms, end_ms, since_ms, spent: 0, reserved: 0, told: None }
     }
 
     /// Changes the limit; what was used stays used.
@@ -188,9 +191,19 @@ impl Window {
         }
     }
 
-    /// Adds what is known to have been spent at `at_ms` by requests of an earlier run.
-    pub fn add_spent(&mut self, amount: u64, at_ms: u64, unix_ms: u64) {
-        self.settle(0, amount, at_ms, unix_ms);
+    /// Counts what requests that started before `before_ms` are known to have spent of the window
+    /// that was open at `at_ms`. A window that has counted for longer than that knows of some of them:
+    /// then what is more of the two holds, so that nothing is counted twice.
+    pub fn add_earlier(&mut self, amount: u64, before_ms: u64, at_ms: u64, unix_ms: u64) {
+        *self = self.rolled(unix_ms);
+        if !self.is_of(at_ms) {
+            return;
+        }
+        self.spent = match self.since_ms >= before_ms {
+            true => self.spent.saturating_add(amount),
+            false => self.spent.max(amount),
+        };
+        self.since_ms = self.start_ms;
     }
 
     /// The threshold that has been crossed since this was last asked, if one has.
@@ -269,7 +282,8 @@ impl Window {
         if unix_ms < self.end_ms {
             return *self;
         }
-        Self::new(self.period, self.limit, unix_ms)
+        let next = Self::new(self.period, self.limit, unix_ms);
+        Self { since_ms: next.start_ms, ..next }
     }
 }
 

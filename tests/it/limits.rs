@@ -12,6 +12,7 @@ use tokio::time::{advance, sleep};
 use crate::process::Program;
 use crate::rig::{Ask, End, Got, Rig, events};
 
+mod restored;
 mod shared;
 
 /// A priced model: a dollar a million tokens in, ten out.

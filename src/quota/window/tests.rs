@@ -112,3 +112,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_used_before_a_window_was_there_is_added_and_never_twice() {
+    let (hour, made) = (NOW_MS - NOW_MS % 3_600_000, NOW_MS);
+    let mut window = Window::new(Period::Hour, 100, made);
+    window.settle(0, 5, made, made);
+    window.add_earlier(30, made, made, made + 1);
+    assert_eq!(window.spent(made), 35);
+    // It has counted everything since then, so it knows more than what is read a second time.
+    window.add_earlier(33, made + 500, made, made + 600);
+    assert_eq!(window.spent(made), 35);
+    window.add_earlier(40, made + 500, made, made + 600);
+    assert_eq!(window.spent(made), 40);
+    let next = hour + 3_600_000;
+    window.add_earlier(50, made, made, next);
+    assert_eq!(window.spent(next), 0, "that was the hour before");
+}
