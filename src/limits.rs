@@ -286,7 +286,10 @@ impl Limits {
         let mut limit = String::new();
         if let Some(subject) = locked.get_mut(which) {
             limit = subject.live().rule.name.to_string();
-            if let Some(crossing) = subject.exhausted(dimension, moment) {
+            // What asks for more than there ever is says nothing of what is left.
+            if wait.is_some()
+                && let Some(crossing) = subject.exhausted(dimension, moment)
+            {
                 tell(&self.metrics, subject, crossing);
             }
         }

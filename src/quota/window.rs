@@ -222,14 +222,10 @@ impl Window {
         reached
     }
 
-    /// A request did not fit. Where nothing is left but what is reserved, all of the limit is used;
-    /// yields the threshold if that is new.
+    /// A request did not fit: all of the limit is used, as far as anybody can tell. Yields the
+    /// threshold if that is new.
     pub fn exhausted(&mut self, unix_ms: u64) -> Option<Threshold> {
         *self = self.rolled(unix_ms);
-        // A large request may not fit where small ones still do.
-        if self.spent.saturating_add(self.reserved) < self.limit {
-            return None;
-        }
         let is_new = self.told != Some(Threshold::All);
         self.told = Some(Threshold::All);
         is_new.then_some(Threshold::All)

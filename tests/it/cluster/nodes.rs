@@ -1,9 +1,14 @@
 //! Gateways that are nodes of one cluster: real processes, one Redis, one store.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tidegate::clock::Instant;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
-use crate::process::{ADMIN_KEY, Answer, Program};
+use crate::process::{ADMIN_KEY, Answer, Program, read_answer};
 use crate::servers::redis::Redis;
 
 /// What nodes share.
@@ -24,6 +29,10 @@ impl Shared {
     }
 
     fn node(&self, mode: &str) -> Program {
+        self.node_with(mode, "")
+    }
+
+    fn node_with(&self, mode: &str, more: &str) -> Program {
         let (redis, sim, folder) = (self.redis.url(), self.sim.address, self.folder.path());
         let folder = folder.display();
         Program::serve(&format!(
@@ -39,6 +48,7 @@ impl Shared {
             base_url = "http://{sim}/v1"
             credentials = [{{ file = "{folder}/key" }}]
             models = [{{ id = "alpha" }}, {{ id = "beta" }}]
+            {more}
             "#
         ))
     }
@@ -49,6 +59,14 @@ fn ask(model: &str, text: &str, key: &str) -> String {
     let body = body.to_string();
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn admin(method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
          content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -102,13 +120,6 @@ async fn a_key_made_or_revoked_on_one_node_is_known_to_the_others_at_once() {
     for node in [&a, &b] {
         node.until("/health", cluster_is("connected", 2)).await;
     }
-    let admin = |method: &str, path: &str, body: &str| {
-        format!(
-            "{method} /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
-             content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    };
     let made = a.send(admin("POST", "/keys", r#"{"name": "web"}"#)).await;
     assert_eq!(made.status, 201, "{made:?}");
     let made = made.json();
@@ -156,4 +167,54 @@ async fn until_status(node: &Program, request: &str, status: u16) {
         last = node.send(request).await;
     }
     panic!("it stays {last:?}");
+}
+
+#[tokio::test]
+#[ignore = "12 s at full speed: run it alone"]
+async fn three_gateways_admit_what_a_key_may_ask_for_under_bursts() {
+    let Some(shared) = Shared::start() else { return };
+    let limits = "[limits.default]\nrequests_per_minute = 60\nburst = \"2s\"";
+    let nodes = [(); 3].map(|()| shared.node_with("keys", limits));
+    for node in &nodes {
+        node.until("/health", cluster_is("connected", 3)).await;
+    }
+    let terms = r#"{"name": "web", "limits": {"requests_per_minute": 12000}}"#;
+    let made = nodes[0].send(admin("POST", "/keys", terms)).await.json();
+    let key = made["key"].as_str().unwrap();
+    // Lists are not limited.
+    let list = format!(
+        "GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         connection: close\r\n\r\n"
+    );
+    for node in &nodes {
+        until_status(node, &list, 200).await;
+    }
+    let addresses = nodes.each_ref().map(|node| node.address);
+    let request = ask("up/alpha", "hello [[sim:ttft=1ms,gap=0ms,tokens=1]]", key);
+    let (started, mut ticks) = (Instant::now(), interval(Duration::from_millis(3)));
+    let mut asked = JoinSet::new();
+    // 2 s of 333 requests a second, 1 s of none, of a limit of 200.
+    for address in addresses.into_iter().cycle() {
+        ticks.tick().await;
+        let since = started.elapsed();
+        if since >= Duration::from_secs(11) {
+            break;
+        }
+        if since.as_secs() % 3 != 2 {
+            let request = request.clone();
+            asked.spawn(async move {
+                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let sent = tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes());
+                sent.await.unwrap();
+                read_answer(&mut stream).await.status
+            });
+        }
+    }
+    let answers = asked.join_all().await;
+    let admitted = answers.iter().filter(|status| **status == 200).count();
+    let refused = answers.iter().filter(|status| **status == 429).count();
+    assert_eq!(admitted + refused, answers.len(), "{answers:?}");
+    // What nobody asks for while a node pauses after a poor answer is only lost at the very end.
+    let share = admitted as f64 / 2_200.0;
+    assert!((0.95..=1.02).contains(&share), "{share}: {admitted} of {}", answers.len());
 }
