@@ -313,6 +313,24 @@ async fn an_orderly_end_writes_what_waits() {
 }
 
 #[tokio::test]
+async fn a_nul_in_what_callers_choose_holds_up_no_row() {
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            let asked = Some(ModelName::new("a\0b"));
+            let tags = vec![("k\0".to_owned(), "\0v".to_owned())];
+            record(&journal, Entry { model_asked: asked, tags, ..entry(0) });
+            record(&journal, entry(1));
+            journal.flush().await;
+            let found = all(&journal).await;
+            assert_eq!(found.len(), 2);
+            assert_eq!(found[1].model_asked.as_deref(), Some("a\u{fffd}b"));
+            assert_eq!(found[1].tags.as_deref(), Some("{\"k\u{fffd}\":\"\u{fffd}v\"}"));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn requests_beyond_their_retention_are_deleted() {
     for place in places() {
         let store = place.store.clone();

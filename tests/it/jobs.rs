@@ -68,6 +68,22 @@ fn is_over(job: &Value) -> bool {
 }
 
 #[tokio::test]
+async fn a_job_with_an_idempotency_key_is_refused_rather_than_made_twice() {
+    let gate = Program::serve(CONFIG);
+    let body = chat("[[sim:tokens=3]]");
+    let prefer = "Prefer: respond-async\r\nIdempotency-Key: once\r\n";
+    let asked = [
+        send(&gate, "POST /v1/jobs", "Idempotency-Key: once\r\n", &job(&body)).await,
+        send(&gate, "POST /v1/chat/completions", prefer, &body).await,
+    ];
+    for answer in asked {
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert_eq!(answer.json()["error"]["param"], "Idempotency-Key");
+    }
+    assert_eq!(gate.get_json("/v1/jobs").await["data"], json!([]));
+}
+
+#[tokio::test]
 async fn a_completion_whose_caller_prefers_it_is_answered_later() {
     let gate = Program::serve(CONFIG);
     let prefer = "Prefer: wait=1, respond-async\r\nx-tidegate-tags: a=b\r\n";
@@ -305,6 +321,14 @@ async fn a_webhook_tells_of_a_job_and_the_admin_api_of_the_webhook() {
     assert_eq!(send(&gate, &again, &admin, &Value::Null).await.status, 202);
     let twice = receiver.until(|got| got.len() == 2).await;
     assert_eq!(twice[0].id, twice[1].id, "the same event");
+    let noted = |page: &Value| {
+        let of = |action: &str| {
+            let all = page["data"].as_array().unwrap();
+            all.iter().filter(|row| row["action"] == action).count()
+        };
+        (of("webhook.change"), of("webhook.redeliver")) == (2, 2)
+    };
+    gate.until("/admin/v1/audit", noted).await;
     for (line, status) in [
         ("GET /admin/v1/webhooks/whr_none", 404),
         ("GET /admin/v1/webhooks/whr_none/deliveries", 404),
