@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Account, SeamAccount, Why};
+use super::Account;
 use crate::config::Target;
 use crate::dialect::{Dropped, StreamSummary};
+use crate::dispatch::settle::seam::SeamAccount;
+use crate::dispatch::settle::waste::Why;
 use crate::failure::Failure;
 use crate::telemetry::TargetMetrics;
 
