@@ -130,7 +130,10 @@ async fn guard(State(state): State<AdminState>, mut request: Request, next: Next
     let id = actor::new_request_id();
     request.extensions_mut().insert(id.clone());
     let mut response = match state.callers.authenticate_admin(bearer(request.headers())) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match page::refuse_nul(request.uri()) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        },
         Err(rejection) => {
             let mut response = Problem::from_rejection(&rejection).into_response();
             if response.status() == StatusCode::UNAUTHORIZED {

@@ -74,6 +74,8 @@ pub enum DropReason {
     Closed,
     /// The store did not take it before the journal had to shut down.
     Unwritten,
+    /// The store takes others, but not this one.
+    Refused,
 }
 
 /// How the journal is doing, for `/health` and metrics. Counts are of this process.
@@ -114,7 +116,7 @@ pub struct LostRun {
 struct Shared {
     accepted: AtomicU64,
     queued_in: AtomicU64,
-    dropped: [AtomicU64; 3],
+    dropped: [AtomicU64; DropReason::ALL.len()],
     /// Entries taken from the queue and dealt with, written or lost.
     settled: watch::Sender<u64>,
     written: AtomicU64,
@@ -264,7 +266,7 @@ impl fmt::Debug for Journal {
 
 impl DropReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 3] = [Self::QueueFull, Self::Closed, Self::Unwritten];
+    pub const ALL: [Self; 4] = [Self::QueueFull, Self::Closed, Self::Unwritten, Self::Refused];
 
     /// The word for logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -272,6 +274,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
             Self::Unwritten => "unwritten",
+            Self::Refused => "refused",
         }
     }
 }
@@ -299,9 +302,10 @@ impl Shared {
         self.dropped[reason as usize].fetch_add(entries, Ordering::Relaxed);
     }
 
-    fn on_written(&self, entries: u64) {
-        self.written.fetch_add(entries, Ordering::Relaxed);
-        self.settled.send_modify(|settled| *settled += entries);
+    fn on_written(&self, written: u64, refused: u64) {
+        self.written.fetch_add(written, Ordering::Relaxed);
+        self.lose(DropReason::Refused, refused);
+        self.settled.send_modify(|settled| *settled += written + refused);
     }
 
     fn on_lost_runs(&self, lost: Vec<LostRun>) {

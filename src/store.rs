@@ -324,6 +324,34 @@ fn is_busy(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "5")
 }
 
+/// Whether the database refuses values that a statement brings: it would every time, while others are
+/// taken. Not where a value is missing or a trigger refuses; those are faults of the table.
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    if matches!(error, sqlx::Error::Encode(_)) {
+        return true;
+    }
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let Some(code) = code else { return false };
+    match code.parse::<u32>() {
+        // PostgreSQL's have five characters, the first two the class: data, integrity.
+        _ if code.len() == 5 => {
+            (code.starts_with("22") || code.starts_with("23")) && code != NOT_NULL_OF_POSTGRES
+        }
+        Ok(of_sqlite) => {
+            REFUSALS_OF_SQLITE.contains(&(of_sqlite & 0xff))
+                && !FAULTS_OF_TABLES.contains(&of_sqlite)
+        }
+        Err(_) => false,
+    }
+}
+
+/// `not_null_violation`
+const NOT_NULL_OF_POSTGRES: &str = "23502";
+/// `SQLITE_TOOBIG`, `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`: the lowest eight bits of a code.
+const REFUSALS_OF_SQLITE: [u32; 3] = [18, 19, 20];
+/// `SQLITE_CONSTRAINT_NOTNULL` and `SQLITE_CONSTRAINT_TRIGGER`
+const FAULTS_OF_TABLES: [u32; 2] = [1_299, 1_811];
+
 // === impl StoreError ===
 
 impl StoreError {

@@ -1,4 +1,6 @@
 //! What several resources read from a request: queries, limits, times, bodies.
+//!
+//! No text that reaches the store holds a NUL: PostgreSQL takes none, and it would be our fault.
 
 use std::str::FromStr;
 
@@ -16,6 +18,23 @@ const DEFAULT_LIMIT: u32 = 100;
 pub(super) const MAX_LIMIT: u32 = 1_000;
 /// More than any body of this API holds.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
+/// A NUL as addresses hold it, and as JSON does; neither can hold one as it is.
+const NUL_IN_URI: &str = "%00";
+const NUL_IN_JSON: &[u8] = b"\\u0000";
+
+/// Refuses an address that holds a NUL: no id has one, and no filter is about one.
+pub(super) fn refuse_nul(uri: &Uri) -> Result<(), Problem> {
+    if uri.path().contains(NUL_IN_URI) {
+        let detail = "nothing has an id with a NUL (%00)";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+    }
+    match uri.query() {
+        Some(query) if query.contains(NUL_IN_URI) => {
+            Err(Problem::invalid("query: no value may hold a NUL (%00)"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
 
 /// Reads a query string.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
@@ -57,7 +76,19 @@ pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> 
     let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
         Problem::invalid(format!("the body cannot be read, or has over 64 KiB: {error}"))
     })?;
+    if holds_nul(&bytes) {
+        return Err(Problem::invalid("body: no text may hold a NUL (\\u0000)"));
+    }
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+}
+
+/// Whether some text of a JSON document holds a NUL. Behind a backslash that is itself behind one,
+/// the same letters are just letters.
+fn holds_nul(json: &[u8]) -> bool {
+    memchr::memmem::find_iter(json, NUL_IN_JSON).any(|at| {
+        let before = json.get(..at).unwrap_or_default();
+        before.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2)
+    })
 }
 
 /// The version that `If-Match` asks for; none where it is absent or `*`.

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, Arguments, AssertSqlSafe, Connection, Row, SqlSafeStr,
 
 use super::row::{self, Ids};
 use super::{Entry, LostRun, Shared};
+use crate::ids::RequestId;
 use crate::store::{self, FileId, Kind, Sql, Store, StoreError};
 
 /// A connection that writes requests and the counts of this run.
@@ -27,6 +28,14 @@ pub(super) struct Counts {
     pub(super) written: u64,
     pub(super) dropped: u64,
     pub(super) now_ms: u64,
+}
+
+/// Rows that the database does not take.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) rows: usize,
+    /// The request of the first one, and why it is not taken.
+    pub(super) first: Option<(RequestId, String)>,
 }
 
 /// Rows in one `INSERT`. Each statement costs a trip to SQLite's thread and back, about forty
@@ -93,48 +102,76 @@ impl Session {
         self.file == self.store.file_id()
     }
 
-    /// Writes entries and counts in one transaction.
+    /// Writes entries and counts in one transaction. `counts` are those before this batch. What the
+    /// database refuses for what it holds is left out, because it would hold up all after it.
     pub(super) async fn write(
         &mut self,
         batch: &[Entry],
         counts: Counts,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Refused, StoreError> {
         let failed = StoreError::query("write requests to the journal");
         let mut ids = self.ids;
-        let kind = self.store.kind();
-        let mut transaction =
-            store::begin(self.connection.get_mut(), kind).await.map_err(&failed)?;
-        let mut rest = batch;
-        for (rows, sql) in &self.inserts {
-            while let Some((chunk, after)) = rest.split_at_checked(*rows) {
-                rest = after;
-                let mut values = AnyArguments::default();
-                values.reserve(rows * row::COLUMNS.len(), 0);
-                for entry in chunk {
-                    row::bind(&mut values, ids.of(entry), entry)
-                        .map_err(|error| failed(sqlx::Error::Encode(error)))?;
-                }
-                sqlx::query_with(sql.clone(), values)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(&failed)?;
+        let rows: Vec<_> = batch.iter().map(|entry| (ids.of(entry), entry)).collect();
+        let refused = match self.write_together(&rows, counts).await {
+            Ok(()) => Refused::default(),
+            Err(error) if store::is_refusal(&error) => {
+                self.write_apart(&rows, counts).await.map_err(failed)?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        self.ids = ids;
+        Ok(refused)
+    }
+
+    async fn write_together(
+        &mut self,
+        rows: &[(i64, &Entry)],
+        counts: Counts,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
+        let mut rest = rows;
+        for (size, sql) in &self.inserts {
+            let chunks = rest.chunks_exact(*size);
+            rest = chunks.remainder();
+            for chunk in chunks {
+                insert(&mut transaction, sql, chunk).await?;
             }
         }
-        sqlx::query(
-            "UPDATE runs SET flushed_at_ms = $1, accepted = $2, written = $3, dropped = $4,
-             unknown = NULL WHERE id = $5",
-        )
-        .bind(row::int(counts.now_ms))
-        .bind(row::int(counts.accepted))
-        .bind(row::int(counts.written))
-        .bind(row::int(counts.dropped))
-        .bind(self.run_id)
-        .execute(&mut *transaction)
-        .await
-        .map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        self.ids = ids;
-        Ok(())
+        counts.after(rows.len(), 0).update(&mut transaction, self.run_id).await?;
+        transaction.commit().await
+    }
+
+    /// Writes rows of which some are refused: smaller and smaller parts, until those are found.
+    async fn write_apart(
+        &mut self,
+        rows: &[(i64, &Entry)],
+        counts: Counts,
+    ) -> Result<Refused, sqlx::Error> {
+        let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
+        let mut refused = Refused::default();
+        let mut parts = vec![(rows, 0)];
+        while let Some((part, level)) = parts.pop() {
+            let Some((size, sql)) = self.inserts.get(level) else { continue };
+            let chunks = part.chunks_exact(*size);
+            parts.push((chunks.remainder(), level + 1));
+            for chunk in chunks {
+                let mut attempt = transaction.begin().await?;
+                match insert(&mut attempt, sql, chunk).await {
+                    Ok(()) => attempt.commit().await?,
+                    Err(error) if store::is_refusal(&error) => {
+                        attempt.rollback().await?;
+                        match chunk {
+                            [(_, entry)] => refused.add(entry, &error),
+                            _ => parts.push((chunk, level + 1)),
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        counts.after(rows.len(), refused.rows).update(&mut transaction, self.run_id).await?;
+        transaction.commit().await?;
+        Ok(refused)
     }
 
     /// Deletes some of the requests that ended before a moment; says whether none is left.
@@ -163,6 +200,20 @@ impl Session {
             .map_err(&failed)?;
         self.connection.into_inner().close().await.map_err(&failed)
     }
+}
+
+/// Writes rows in one statement.
+async fn insert(
+    connection: &mut AnyConnection,
+    sql: &SqlStr,
+    rows: &[(i64, &Entry)],
+) -> Result<(), sqlx::Error> {
+    let mut values = AnyArguments::default();
+    values.reserve(rows.len() * row::COLUMNS.len(), 0);
+    for (id, entry) in rows {
+        row::bind(&mut values, *id, entry).map_err(sqlx::Error::Encode)?;
+    }
+    sqlx::query_with(sql.clone(), values).execute(connection).await.map(drop)
 }
 
 /// Finds runs that neither ended nor were looked after, and notes what each leaves unknown. A file
@@ -252,4 +303,42 @@ async fn last_id(connection: &mut AnyConnection, kind: Kind) -> Result<i64, sqlx
 async fn lock_run(connection: &mut AnyConnection, run_id: i64) -> Result<(), sqlx::Error> {
     let lock = sqlx::query("SELECT pg_try_advisory_lock($1)");
     lock.bind(LOCKS_OF_RUNS + run_id).execute(connection).await.map(drop)
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// What they are once this many more rows were dealt with, of which some are refused.
+    fn after(self, rows: usize, refused: usize) -> Self {
+        let (rows, refused) = (rows as u64, refused as u64);
+        Self {
+            written: self.written + rows.saturating_sub(refused),
+            dropped: self.dropped + refused,
+            ..self
+        }
+    }
+
+    async fn update(self, connection: &mut AnyConnection, run_id: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE runs SET flushed_at_ms = $1, accepted = $2, written = $3, dropped = $4,
+             unknown = NULL WHERE id = $5",
+        )
+        .bind(row::int(self.now_ms))
+        .bind(row::int(self.accepted))
+        .bind(row::int(self.written))
+        .bind(row::int(self.dropped))
+        .bind(run_id)
+        .execute(connection)
+        .await
+        .map(drop)
+    }
+}
+
+// === impl Refused ===
+
+impl Refused {
+    fn add(&mut self, entry: &Entry, error: &sqlx::Error) {
+        self.rows += 1;
+        self.first.get_or_insert_with(|| (entry.request_id.clone(), error.to_string()));
+    }
 }

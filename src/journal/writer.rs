@@ -7,7 +7,8 @@
 //!
 //! A batch that cannot be written is kept and tried again, at longer and longer intervals, on a
 //! fresh connection. Meanwhile the queue fills; what does not fit is dropped and counted by
-//! [`Journal::record`](super::Journal::record).
+//! [`Journal::record`](super::Journal::record). An entry that the store refuses while it takes others is
+//! dropped and counted as well, so that it holds up none of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::session::{Counts, Session};
+use super::session::{Counts, Refused, Session};
 use super::{DropReason, Entry, Shared};
 use crate::clock::{Instant, WallClock};
 use crate::store::{Store, StoreError};
@@ -91,8 +92,8 @@ impl JournalWriter {
             self.fill_batch();
             let was_full = self.batch.len() == BATCH;
             match self.write_batch().await {
-                Ok(()) => {
-                    self.on_written();
+                Ok(refused) => {
+                    self.on_written(refused);
                     pause = RETRY.0;
                     if !was_full {
                         return;
@@ -129,25 +130,25 @@ impl JournalWriter {
     }
 
     /// Writes the batch and the run's counts, if either has anything new.
-    async fn write_batch(&mut self) -> Result<(), StoreError> {
+    async fn write_batch(&mut self) -> Result<Refused, StoreError> {
         let accepted = self.shared.accepted();
         let is_open = self.session.as_ref().is_some_and(Session::is_on_its_file);
         let has_news = !self.batch.is_empty() || accepted != self.accepted_written;
         if is_open && !has_news {
-            return Ok(());
+            return Ok(Refused::default());
         }
         // What is taken out here is put back on success alone: a connection on which a write has
         // failed, or was cancelled half-way, is not used again.
         let session = self.session.take().filter(|_| is_open);
         let written = tokio::time::timeout(ONE_WRITE, self.write_on(session, accepted)).await;
-        let session = written.unwrap_or_else(|_| {
+        let (session, refused) = written.unwrap_or_else(|_| {
             let no_answer = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer");
             Err(StoreError::query("write requests to the journal")(sqlx::Error::Io(no_answer)))
         })?;
         *self.shared.run.lock() = Some(session.ids());
         self.session = Some(session);
         self.accepted_written = accepted;
-        Ok(())
+        Ok(refused)
     }
 
     /// Writes the batch on an open session, or on a new one, and gives it back.
@@ -155,23 +156,33 @@ impl JournalWriter {
         &self,
         session: Option<Session>,
         accepted: u64,
-    ) -> Result<Session, StoreError> {
+    ) -> Result<(Session, Refused), StoreError> {
         let mut session = match session {
             Some(session) => session,
             None => Session::open(&self.store, &self.shared, self.clock.unix_ms()).await?,
         };
         let counts = Counts {
             accepted,
-            written: self.shared.written() + self.batch.len() as u64,
+            written: self.shared.written(),
             dropped: self.shared.dropped_total(),
             now_ms: self.clock.unix_ms(),
         };
-        session.write(&self.batch, counts).await?;
-        Ok(session)
+        let refused = session.write(&self.batch, counts).await?;
+        Ok((session, refused))
     }
 
-    fn on_written(&mut self) {
-        self.shared.on_written(self.batch.len() as u64);
+    fn on_written(&mut self, refused: Refused) {
+        let Refused { rows, first } = refused;
+        if let Some((request_id, error)) = first {
+            tracing::error!(
+                refused = rows,
+                request.id = %request_id,
+                %error,
+                "the store refuses entries of the journal; the first of them is told"
+            );
+        }
+        let written = self.batch.len().saturating_sub(rows);
+        self.shared.on_written(written as u64, rows as u64);
         self.batch.clear();
         if self.shared.trouble.send_replace(None).is_some() {
             tracing::info!("journal writes again");

@@ -59,3 +59,36 @@ async fn a_key_is_made_shown_once_renamed_and_revoked() {
     assert_eq!(admin.call("DELETE", &path, "").await.status, 204);
     assert_eq!(admin.call("PATCH", &path, r#"{"revoked": true}"#).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_nul_is_refused_before_it_reaches_the_store() {
+    let admin = Admin::new().await;
+    for path in ["/keys/%00", "/keys/key_a%00b/rotate", "/teams/%00", "/webhooks/%00/deliveries"] {
+        for method in ["GET", "PATCH", "DELETE", "POST"] {
+            let reply = admin.call(method, path, r#"{"name": "web"}"#).await;
+            assert_eq!(reply.problem(), "404 not_found", "{method} {path}");
+        }
+    }
+    let queries = [
+        "/audit?actor=%00",
+        "/audit?resource=keys/%00",
+        "/usage?caller=a%00b",
+        "/usage?group_by=tag:%00",
+        "/requests?tag:a%00=b",
+        "/requests?model=%00",
+        "/keys?cursor=%00",
+        "/teams?cursor=%00",
+    ];
+    for path in queries {
+        let reply = admin.get(path).await;
+        assert_eq!(reply.problem(), "400 invalid_request", "{path}");
+        assert_eq!(reply.detail(), "query: no value may hold a NUL (%00)");
+    }
+    for body in [r#"{"name": "web", "team": "a\u0000"}"#, r#"{"name": "\\\u0000"}"#] {
+        let reply = admin.call("POST", "/keys", body).await;
+        assert_eq!(reply.detail(), "body: no text may hold a NUL (\\u0000)", "{body}");
+    }
+    // These are a backslash and five letters.
+    let reply = admin.call("POST", "/keys", r#"{"name": "\\u0000"}"#).await;
+    assert_eq!((reply.status, reply.body["name"].as_str()), (201, Some("\\u0000")));
+}

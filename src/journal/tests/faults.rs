@@ -58,6 +58,48 @@ async fn a_store_that_refuses_every_row_fills_the_queue_and_the_loss_is_counted(
 }
 
 #[tokio::test]
+async fn entries_that_the_store_refuses_are_counted_and_the_others_are_kept() {
+    const ALL: u64 = 260;
+    const REFUSED: [u64; 4] = [3, 150, 151, 259];
+    for place in places() {
+        let mut other = place.store.connect().await.unwrap();
+        other.execute("CREATE UNIQUE INDEX once ON requests (request_id)").await.unwrap();
+        let (journal, writer) = journal_at(&place.store, NOON);
+        // All of them are one batch.
+        for n in 0..ALL {
+            let mut entry = entry(n);
+            if REFUSED.contains(&n) {
+                entry.request_id = RequestId::new("req_0");
+            }
+            record(&journal, entry);
+        }
+        let health = while_writing((journal, writer), async |journal| {
+            journal.flush().await;
+            let mut found = std::collections::BTreeSet::new();
+            for request in all(&journal).await {
+                found.insert(request.request_id);
+            }
+            let kept = (0..ALL).filter(|n| !REFUSED.contains(n));
+            assert_eq!(found, kept.map(|n| format!("req_{n}")).collect());
+            assert_eq!(journal.dropped(DropReason::Refused), 4);
+            // What comes after them is not held up either, and the journal is well.
+            record(&journal, entry(ALL));
+            journal.flush().await;
+            journal.health()
+        })
+        .await;
+        assert_eq!((health.written, health.dropped, health.queued), (257, 4, 0));
+        assert!(!health.degraded);
+        // The run knows of them, so that none of its requests is unknown.
+        let counts: (i64, i64, i64) = sqlx::query_as("SELECT accepted, written, dropped FROM runs")
+            .fetch_one(&mut other)
+            .await
+            .unwrap();
+        assert_eq!(counts, (261, 257, 4));
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_opened_is_opened_when_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let in_the_way = folder.path().join("data");
