@@ -12,9 +12,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::Notify;
 
+use crate::idempotency::{Owner, Rows};
 use crate::policy::turns::{Head, Turns};
 use crate::store::{Store, StoreError};
 
@@ -23,17 +25,20 @@ pub(crate) mod outbox;
 pub(crate) mod queue;
 mod record;
 mod settings;
+mod submission;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-pub use caller::{Found, NewJob, NewWebhook, SubmitError, Submitted};
+pub use caller::Found;
 pub use outbox::{Delivery, Outgoing, StoredReceiver};
 pub use record::{Job, JobError, JobResult, Particulars};
 pub use settings::{JobSettings, WebhookSettings};
+pub use submission::{Accepted, NewJob, NewWebhook, Once, SubmitError, Submitted};
 pub use worker::{End, Held, Lost, Taken};
 
 use queue::Queue;
+use submission::Total;
 
 /// All jobs and the webhooks that tell of them. Clones are the same.
 #[derive(Debug, Clone)]
@@ -44,6 +49,10 @@ pub struct Jobs {
 #[derive(Debug)]
 struct Shared {
     store: Store,
+    /// What is known of requests that came with a key.
+    keys: Rows,
+    /// What the requests of all jobs that wait took when it was last counted.
+    total: Mutex<Option<Total>>,
     jobs: Queue,
     deliveries: Queue,
     /// A job has come in here.
@@ -60,9 +69,14 @@ impl Jobs {
     /// Jobs in `store`. Nothing is opened yet.
     pub fn new(store: Store) -> Self {
         let kind = store.kind();
+        // A key is claimed and its outcome written in one transaction: nobody else ever sees a row
+        // that is not done, so that owners need not be told apart.
+        let keys = Rows::new(store.clone(), Owner::new("jobs"));
         Self {
             shared: Arc::new(Shared {
                 store,
+                keys,
+                total: Mutex::default(),
                 jobs: Queue::new("jobs", kind),
                 deliveries: Queue::new("webhook_deliveries", kind),
                 job_waits: Notify::new(),
@@ -107,6 +121,14 @@ impl Shared {
         let running = queue.running(&mut connection).await.map_err(&failed)?;
         Ok(Some((heads, running)))
     }
+}
+
+/// Whether a text may be the id of a job: `job_` and 32 hexadecimal digits.
+pub fn is_job_id(text: &str) -> bool {
+    let digits = text.strip_prefix("job_");
+    digits.is_some_and(|digits| {
+        digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// An id that sorts by the time it was made: `prefix`, the millisecond, 80 random bits.

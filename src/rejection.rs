@@ -157,11 +157,23 @@ pub enum Rejection {
     },
     /// The caller has as many jobs waiting as it may.
     #[error(
-        "{limit} jobs are waiting already, which is as many as may; try again when some are done"
+        "{limit} of your jobs are waiting already, which is as many as may (`jobs.max_waiting`); \
+         try again when some are done"
     )]
     TooManyJobs {
         /// That many.
         limit: u32,
+    },
+    /// The requests of jobs that wait would take more room than they may.
+    #[error("{}", too_large_to_wait(*.of_all, *.bytes, *.limit_bytes))]
+    TooLargeToWait {
+        /// Whether it is about the jobs of all callers (`jobs.max_total_waiting_size`), and not
+        /// about those of this one (`jobs.max_waiting_size`).
+        of_all: bool,
+        /// What this one would take.
+        bytes: u64,
+        /// What they may take together.
+        limit_bytes: u64,
     },
     /// The answer to a job is larger than `jobs.result_limit`.
     #[error("the answer is larger than the limit of {limit_bytes} bytes for jobs")]
@@ -261,6 +273,7 @@ impl Rejection {
             Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
             Self::UnknownJob { .. }      => (S::NOT_FOUND,             INVALID, "job_not_found",         L::DEBUG),
             Self::TooManyJobs { .. }     => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "too_many_jobs", L::DEBUG),
+            Self::TooLargeToWait { .. }  => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "waiting_jobs_too_large", L::DEBUG),
             Self::AnswerTooLarge { .. }  => (S::BAD_GATEWAY,           SERVER,  "answer_too_large",      L::WARN),
             Self::KeyRevoked             => (S::FORBIDDEN,             INVALID, "key_revoked",           L::INFO),
             Self::Draining               => (S::SERVICE_UNAVAILABLE,   SERVER,  "draining",              L::INFO),
@@ -307,7 +320,7 @@ impl Rejection {
                 Some(retry_after.unwrap_or(Duration::from_secs(1)))
             }
             Self::Overloaded { retry_after } => Some((*retry_after).max(Duration::from_secs(1))),
-            Self::TooManyJobs { .. } => Some(Duration::from_secs(10)),
+            Self::TooManyJobs { .. } | Self::TooLargeToWait { .. } => Some(Duration::from_secs(10)),
             Self::Draining | Self::Unavailable { .. } => Some(Duration::from_secs(1)),
             Self::Duplicate(duplicate) => duplicate.retry_after(),
             Self::Invalid { .. }
@@ -362,6 +375,7 @@ impl Rejection {
             | Self::UnknownPath { .. }
             | Self::UnknownJob { .. }
             | Self::TooManyJobs { .. }
+            | Self::TooLargeToWait { .. }
             | Self::AnswerTooLarge { .. }
             | Self::KeyRevoked
             | Self::TooLarge { .. }
@@ -379,6 +393,19 @@ impl Rejection {
             | Self::Internal { .. } => None,
         }
     }
+}
+
+/// What a caller is told whose job has no room to wait in.
+fn too_large_to_wait(of_all: bool, bytes: u64, limit_bytes: u64) -> String {
+    let (whose, key) = if of_all {
+        ("the jobs of all callers that are waiting", "jobs.max_total_waiting_size")
+    } else {
+        ("your jobs that are waiting", "jobs.max_waiting_size")
+    };
+    format!(
+        "this job's request takes {bytes} bytes, and with it {whose} would take more than the \
+         {limit_bytes} bytes they may (`{key}`); try again when some are done, or with a smaller one"
+    )
 }
 
 /// The second half of the table: what the last failure of all attempts means to the caller. A

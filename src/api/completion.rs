@@ -38,12 +38,11 @@ type Handled = Pin<Box<dyn Future<Output = Response> + Send>>;
 pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled + Clone {
     move |State(edge), request| {
         Box::pin(async move {
-            let request_id = reply::new_request_id();
             if kind != EndpointKind::CountTokens && headers::prefers_async(request.headers()) {
                 // Elsewhere, so that who waits for an answer does not keep room for it.
-                let mut accepted = Box::pin(jobs::accept(kind, edge, request, &request_id));
-                return panics::isolate(accepted.as_mut(), dialect(kind), &request_id).await;
+                return Box::pin(jobs::accept(kind, edge, request)).await;
             }
+            let request_id = reply::new_request_id();
             // Pinned here: moved into another future it would take its room twice.
             let served = pin!(serve(kind, edge, request, &request_id));
             panics::isolate(served, dialect(kind), &request_id).await

@@ -8,11 +8,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
-use super::{Edge, completion, panics, reply};
+use super::{Edge, completion, headers, panics, reply};
 use crate::dispatch::{Account, Call, Ending, Served};
 use crate::gateway::{Asked, Entered, Follower, Head, IfRunning, Work};
 use crate::idempotency::{Claim, Fingerprint, IdempotencyKey, Scope};
-use crate::ids::RequestId;
+use crate::ids::{CallerId, RequestId};
 use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 
@@ -22,6 +22,8 @@ static IF_RUNNING: HeaderName = HeaderName::from_static("x-idempotency");
 /// Headers that change what is asked for, or the form of the answer. The same key with others is a
 /// mistake.
 const MEANT: [&str; 4] = ["anthropic-beta", "anthropic-version", "openai-beta", "x-resumable"];
+/// The same for a request whose answer is fetched later.
+const LATER: (&str, &[u8]) = ("prefer", b"respond-async");
 /// On a reply that was made for an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const CACHE: HeaderName = HeaderName::from_static("x-tidegate-cache");
@@ -85,6 +87,36 @@ impl Keyed {
         };
         Ok(Some(Self { key, if_running }))
     }
+
+    /// What a request claims with its key.
+    pub(super) fn claim(
+        &self,
+        caller: &CallerId,
+        head: &Parts,
+        body: &[u8],
+        request_id: &RequestId,
+    ) -> Claim {
+        let scope =
+            Scope { caller, method: head.method.as_str(), path: head.uri.path(), key: &self.key };
+        let meant = MEANT.into_iter().flat_map(|name| {
+            let values = head.headers.get_all(name).iter();
+            values.map(move |value| (name, value.as_bytes()))
+        });
+        // A job is another answer than the one that is waited for.
+        let later = headers::prefers_async(&head.headers).then_some(LATER);
+        Claim {
+            id: scope.row_id(),
+            caller: caller.clone(),
+            fingerprint: Fingerprint::of(body, meant.chain(later)),
+            request_id: request_id.clone(),
+        }
+    }
+}
+
+/// Says that a reply was made for an earlier request, and which request got it now.
+pub(super) fn mark_repeated(headers: &mut HeaderMap, own_id: &RequestId) {
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    reply::insert(headers, DUPLICATE_ID, own_id.as_str());
 }
 
 /// Serves a call that has a key: carries it out, shares in the reply of the same request, or
@@ -135,22 +167,7 @@ pub(super) async fn answer(
 }
 
 fn asked(keyed: &Keyed, head: &Parts, call: &Call) -> Asked {
-    let scope = Scope {
-        caller: &call.caller.id,
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        key: &keyed.key,
-    };
-    let meant = MEANT.into_iter().flat_map(|name| {
-        let values = head.headers.get_all(name).iter();
-        values.map(move |value| (name, value.as_bytes()))
-    });
-    let claim = Claim {
-        id: scope.row_id(),
-        caller: call.caller.id.clone(),
-        fingerprint: Fingerprint::of(call.envelope.body(), meant),
-        request_id: call.request_id.clone(),
-    };
+    let claim = keyed.claim(&call.caller.id, head, call.envelope.body(), &call.request_id);
     let (if_running, streams) = (keyed.if_running, call.envelope.stream);
     Asked { claim, if_running, dialect: call.dialect, streams }
 }
@@ -175,15 +192,11 @@ fn follow(head: Head, follower: Follower, own_id: &RequestId, reuse: Option<Reus
     let headers = response.headers_mut();
     match reuse {
         None => {}
-        Some(Reuse::Replayed) => {
-            headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        }
+        Some(Reuse::Replayed) => mark_repeated(headers, own_id),
         Some(Reuse::Coalesced) => {
             headers.insert(CACHE, HeaderValue::from_static("coalesced"));
+            reply::insert(headers, DUPLICATE_ID, own_id.as_str());
         }
-    }
-    if reuse.is_some() {
-        reply::insert(headers, DUPLICATE_ID, own_id.as_str());
     }
     response
 }

@@ -101,6 +101,14 @@ pub(super) fn identify(headers: &mut HeaderMap, request_id: &str) {
     insert(headers, REQUEST_ID, request_id);
 }
 
+/// The same where none is there: a reply that is repeated has the id of the request that it was
+/// made for.
+pub(super) fn identify_new(headers: &mut HeaderMap, request_id: &str) {
+    if !headers.contains_key(X_REQUEST_ID) {
+        identify(headers, request_id);
+    }
+}
+
 /// Adds what is left of the caller's limits: in OpenAI's words everywhere, and in Anthropic's to those who
 /// speak its dialect.
 fn insert_limits(headers: &mut HeaderMap, standing: &Standing, is_anthropic: bool) {

@@ -251,7 +251,7 @@ impl<R: Runner> Shared<R> {
             if before.is_empty() {
                 continue;
             }
-            let renewed = self.jobs.renew(&self.name, millis(lease)).await;
+            let renewed = self.jobs.renew(&before, millis(lease)).await;
             note_failure(&mut failing, "renew the leases of jobs", &renewed);
             if let Ok(held) = renewed {
                 self.let_go(&before, &held);

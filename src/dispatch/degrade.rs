@@ -109,6 +109,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::UnknownPath { .. }
         | Rejection::UnknownJob { .. }
         | Rejection::TooManyJobs { .. }
+        | Rejection::TooLargeToWait { .. }
         | Rejection::AnswerTooLarge { .. }
         | Rejection::KeyRevoked
         | Rejection::TooLarge { .. }

@@ -30,6 +30,7 @@ use crate::dialect::Dialect;
 use crate::dispatch::Ending;
 use crate::idempotency::{Claim, Fence, IdempotencySettings, Owner, RowId, Rows};
 use crate::ids::CallerId;
+use crate::jobs::{Accepted, SubmitError};
 use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
 use crate::store::Store;
@@ -173,6 +174,31 @@ impl Executions {
         let lead = Lead::new(Arc::clone(shared), execution, asked.clone(), settings.clone());
         self.tasks.spawn(lead.run(work));
         Entered::First(follower)
+    }
+
+    /// Whether a caller may have another key, as of the last count.
+    pub fn may_have_more(&self, caller: &CallerId, settings: &IdempotencySettings) -> bool {
+        !self.shared.is_crowded(caller, settings)
+    }
+
+    /// Notes what became of a request with a key that was to make a job.
+    pub fn note_job(&self, caller: &CallerId, handed_in: &Result<Accepted, SubmitError>) {
+        let result = match handed_in {
+            Ok(Accepted::First(_)) => {
+                self.shared.count(caller);
+                "executed"
+            }
+            Ok(Accepted::Again(_)) => "replayed",
+            Err(SubmitError::Duplicate(duplicate)) => word(*duplicate),
+            Err(SubmitError::Store(_)) => word(Duplicate::Unavailable),
+            // The key is as free as before.
+            Err(
+                SubmitError::Full { .. }
+                | SubmitError::NoRoom { .. }
+                | SubmitError::TooManyReceivers { .. },
+            ) => "forgotten",
+        };
+        self.shared.metrics.requests.idempotent(result);
     }
 
     /// How many go on.

@@ -89,12 +89,28 @@ impl Rows {
     ///
     /// Where the store does not answer. Nothing is known then: the row may have been claimed.
     pub async fn claim(&self, claim: &Claim, ttl: Duration) -> Result<Claimed, StoreError> {
+        let mut connection = self.store.writer().await?;
+        self.claim_on(&mut connection, claim, ttl).await
+    }
+
+    /// The same on a connection, where the claim is to be part of a transaction: nobody sees it
+    /// before that is committed, and who claims the row meanwhile waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Where the store does not answer.
+    pub(crate) async fn claim_on(
+        &self,
+        connection: &mut AnyConnection,
+        claim: &Claim,
+        ttl: Duration,
+    ) -> Result<Claimed, StoreError> {
         for _ in 0..CLAIM_TRIES {
-            if let Some(ours) = self.take(claim, ttl).await? {
+            if let Some(ours) = self.take(connection, claim, ttl).await? {
                 return Ok(ours);
             }
             // Where it may be claimed after all, it has changed between the two statements.
-            if let Some(found) = self.find(claim).await? {
+            if let Some(found) = self.find_on(connection, claim).await? {
                 return Ok(found);
             }
         }
@@ -107,7 +123,21 @@ impl Rows {
     ///
     /// Where the store does not answer.
     pub async fn find(&self, claim: &Claim) -> Result<Option<Claimed>, StoreError> {
-        let Some((row, now_ms)) = self.look(claim.id).await? else { return Ok(None) };
+        let mut connection = self.store.reader().await?;
+        self.find_on(&mut connection, claim).await
+    }
+
+    /// The same on a connection.
+    ///
+    /// # Errors
+    ///
+    /// Where the store does not answer.
+    pub(crate) async fn find_on(
+        &self,
+        connection: &mut AnyConnection,
+        claim: &Claim,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let Some((row, now_ms)) = self.look(connection, claim.id).await? else { return Ok(None) };
         Ok(match (decide(Some(&row), claim.fingerprint, now_ms), row.progress) {
             (Decision::Mismatch, _) => Some(Claimed::Mismatch),
             (Decision::Join, Progress::Running { token, .. }) => Some(Claimed::Running { token }),
@@ -122,7 +152,12 @@ impl Rows {
 
     /// Takes the row where [`decide`] says `Execute` or `TakeOver`: the same rules, as one
     /// statement.
-    async fn take(&self, claim: &Claim, ttl: Duration) -> Result<Option<Claimed>, StoreError> {
+    async fn take(
+        &self,
+        connection: &mut AnyConnection,
+        claim: &Claim,
+        ttl: Duration,
+    ) -> Result<Option<Claimed>, StoreError> {
         let now = self.now();
         // The first token of a row is the time, so that a row which was deleted and made anew does
         // not give out the tokens of the one before.
@@ -145,7 +180,6 @@ impl Rows {
              RETURNING token, claims"
         );
         let failed = StoreError::query("claim an idempotency key");
-        let mut connection = self.store.writer().await?;
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(claim.id.0.to_vec())
             .bind(claim.caller.as_str().to_owned())
@@ -154,7 +188,7 @@ impl Rows {
             .bind(ms(Self::LEASE))
             .bind(ms(ttl))
             .bind(claim.request_id.as_str().to_owned())
-            .fetch_optional(&mut *connection as &mut AnyConnection)
+            .fetch_optional(connection)
             .await
             .map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
@@ -165,17 +199,20 @@ impl Rows {
     }
 
     /// What is known of a key, and what time it is.
-    async fn look(&self, id: RowId) -> Result<Option<(Row, i64)>, StoreError> {
+    async fn look(
+        &self,
+        connection: &mut AnyConnection,
+        id: RowId,
+    ) -> Result<Option<(Row, i64)>, StoreError> {
         let sql = format!(
             "SELECT fingerprint, done, token, lease_until_ms, expires_at_ms, status, headers, body, \
              {now} AS now_ms FROM idempotency WHERE id = $1",
             now = self.now()
         );
         let failed = StoreError::query("look up an idempotency key");
-        let mut connection = self.store.reader().await?;
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(id.0.to_vec())
-            .fetch_optional(&mut *connection as &mut AnyConnection)
+            .fetch_optional(connection)
             .await
             .map_err(&failed)?;
         row.map(|row| read(&row)).transpose().map_err(&failed)
@@ -229,13 +266,28 @@ impl Rows {
         kept: &Kept,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
+        let mut connection = self.store.writer().await?;
+        self.finish_on(&mut connection, fence, kept, ttl).await
+    }
+
+    /// The same on a connection.
+    ///
+    /// # Errors
+    ///
+    /// Where the store does not answer.
+    pub(crate) async fn finish_on(
+        &self,
+        connection: &mut AnyConnection,
+        fence: Fence,
+        kept: &Kept,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
         let sql = format!(
             "UPDATE idempotency SET done = 1, status = $1, headers = $2, body = $3, \
              expires_at_ms = {now} + $4 WHERE id = $5 AND token = $6 AND owner = $7",
             now = self.now()
         );
         let headers = serde_json::to_string(&kept.headers).unwrap_or_default();
-        let mut connection = self.store.writer().await?;
         let finished = sqlx::query(AssertSqlSafe(sql))
             .bind(i64::from(kept.status))
             .bind(headers)
@@ -244,7 +296,7 @@ impl Rows {
             .bind(fence.id.0.to_vec())
             .bind(fence.token)
             .bind(self.owner.0.clone())
-            .execute(&mut *connection as &mut AnyConnection)
+            .execute(connection)
             .await
             .map_err(StoreError::query("write the outcome of an idempotency key"))?;
         Ok(finished.rows_affected() > 0)

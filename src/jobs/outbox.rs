@@ -10,10 +10,9 @@ use serde_json::value::RawValue;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::caller::{NewWebhook, SubmitError};
 use super::queue::{Fence, Lease, now_ms};
 use super::record::{count, maybe_time, time};
-use super::{Job, Jobs, new_id};
+use super::{Job, Jobs, NewWebhook, SubmitError, new_id};
 use crate::clock::rfc3339;
 use crate::ids::CallerId;
 use crate::policy::turns::Turns;
@@ -232,6 +231,7 @@ impl Jobs {
         attempted: &Attempted,
     ) -> Result<bool, sqlx::Error> {
         let now = now_ms(self.shared.store.kind());
+        let queue = self.shared.deliveries;
         let (state, after_ms) = match attempted.then {
             Then::Delivered => ("succeeded", None),
             Then::Again { after_ms, .. } => ("queued", i64::try_from(after_ms).ok()),
@@ -241,7 +241,11 @@ impl Jobs {
             "state = $3, last_status = $4, last_error = $5, run_after_ms = {now} + $6,
              ended_at_ms = CASE WHEN $3 = 'queued' THEN NULL ELSE {now} END"
         );
-        let row = sqlx::query(AssertSqlSafe(self.shared.deliveries.fenced(&set)))
+        let note = match attempted.then {
+            Then::Again { .. } => queue.postponing(&set),
+            Then::Delivered | Then::GiveUp | Then::Gone => queue.ending(&set),
+        };
+        let row = sqlx::query(AssertSqlSafe(note))
             .bind(&outgoing.fence.id)
             .bind(outgoing.fence.token)
             .bind(state)

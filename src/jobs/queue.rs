@@ -19,7 +19,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::policy::turns::{Head, Share};
-use crate::store::{self, Kind};
+use crate::store::{self, Kind, Sql};
 
 /// A queue: a table with the columns that queues have.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,8 @@ pub(crate) struct Fence {
 
 /// Lanes that are looked at in one round. Those beyond it have their turn in the next.
 const MAX_HEADS: i64 = 1_000;
+/// Rows whose leases are renewed with one statement.
+const RENEWED_AT_A_TIME: usize = 100;
 
 // === impl Queue ===
 
@@ -186,21 +188,31 @@ impl Queue {
         }
     }
 
-    /// Renews the leases of everything that `lease.worker` has. What it still has is returned; the
-    /// rest was taken from it.
+    /// Renews the leases of rows that were taken, each under the token it was taken with. Those
+    /// that are still held are returned. Rows that a worker was given without hearing of it are not
+    /// among them: their leases run out, and others have them.
     pub(crate) async fn renew(
         &self,
         connection: &mut AnyConnection,
-        lease: Lease<'_>,
+        fences: &[&Fence],
+        for_ms: i64,
     ) -> Result<Vec<Fence>, sqlx::Error> {
-        let sql = format!(
-            "UPDATE {} SET lease_until_ms = {} + $1 WHERE state = 'running' AND worker = $2
-             RETURNING id, token",
-            self.table,
-            now_ms(self.kind)
-        );
-        let renew = sqlx::query(AssertSqlSafe(sql)).bind(lease.for_ms).bind(lease.worker);
-        renew.fetch_all(connection).await?.iter().map(Fence::read).collect()
+        let mut held = Vec::new();
+        for fences in fences.chunks(RENEWED_AT_A_TIME) {
+            let mut sql = Sql::new("UPDATE ");
+            sql.push(self.table).push(" SET lease_until_ms = ").push(now_ms(self.kind));
+            sql.push(" + ").bind(for_ms).push(" WHERE state = 'running' AND (1 = 0");
+            for fence in fences {
+                sql.push(" OR (id = ").bind(fence.id.clone());
+                sql.push(" AND token = ").bind(fence.token).push(")");
+            }
+            sql.push(") RETURNING id, token");
+            let rows = sql.query()?.fetch_all(&mut *connection).await?;
+            for row in &rows {
+                held.push(Fence::read(row)?);
+            }
+        }
+        Ok(held)
     }
 
     /// What `worker` has.
@@ -265,12 +277,22 @@ impl Queue {
         Ok(put.execute(connection).await?.rows_affected() > 0)
     }
 
-    /// Ends or postpones a row: `SET` with these columns, for the holder of `fence`. A result that
-    /// comes after the lease ran out still counts while nobody else has begun.
-    pub(crate) fn fenced(&self, set: &str) -> String {
+    /// Ends a row: `SET` with these columns, for the holder of a fence. A result that comes after
+    /// the lease ran out still counts while nobody else has begun.
+    pub(crate) fn ending(&self, set: &str) -> String {
+        self.fenced(set, "state IN ('running', 'queued')")
+    }
+
+    /// Puts a row back in the queue: `SET` with these columns, for the holder of a fence. Once: a
+    /// row that waits already stays as it is, so that asking again for want of a reply is harmless.
+    pub(crate) fn postponing(&self, set: &str) -> String {
+        self.fenced(set, "state = 'running'")
+    }
+
+    fn fenced(&self, set: &str, condition: &str) -> String {
         format!(
             "UPDATE {} SET worker = NULL, lease_until_ms = NULL, {set}
-             WHERE id = $1 AND token = $2 AND state IN ('running', 'queued') RETURNING *",
+             WHERE id = $1 AND token = $2 AND {condition} RETURNING *",
             self.table
         )
     }

@@ -108,6 +108,15 @@ impl Job {
     }
 }
 
+// === impl Particulars ===
+
+impl Particulars {
+    /// As they are kept.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 // === impl JobResult ===
 
 impl JobResult {

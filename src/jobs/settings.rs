@@ -22,6 +22,11 @@ pub struct JobSettings {
     /// Jobs of one caller that may wait; more are refused with 429. 1 to 10000000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_waiting: u32,
+    /// What the requests of one caller's jobs that wait may take in the store, at least
+    /// `request_limit`; more are refused with 429. A job that would wait alone never is.
+    pub max_waiting_size: ByteCount,
+    /// The same of all callers together, at least `max_waiting_size`. Added up once a second.
+    pub max_total_waiting_size: ByteCount,
     /// Largest body of a job's request, 1KB to 64MiB.
     pub request_limit: ByteCount,
     /// Largest answer that is kept, 1KB to 64MiB; a job with a larger one fails.
@@ -46,6 +51,8 @@ impl Default for JobSettings {
             workers: 16,
             per_caller: 8,
             max_waiting: 10_000,
+            max_waiting_size: ByteCount(256_000_000),
+            max_total_waiting_size: ByteCount(4_000_000_000),
             request_limit: ByteCount(4_000_000),
             result_limit: ByteCount(8_000_000),
             attempts: 3,
@@ -101,6 +108,16 @@ impl JobSettings {
             (self.workers <= 10_000, "workers", "must be 0 to 10000"),
             ((1..=10_000).contains(&self.per_caller), "per_caller", "must be 1 to 10000"),
             ((1..=10_000_000).contains(&self.max_waiting), "max_waiting", "must be 1 to 10000000"),
+            (
+                self.max_waiting_size >= self.request_limit,
+                "max_waiting_size",
+                "must be at least `request_limit`",
+            ),
+            (
+                self.max_total_waiting_size >= self.max_waiting_size,
+                "max_total_waiting_size",
+                "must be at least `max_waiting_size`",
+            ),
             (size.contains(&self.request_limit.0), "request_limit", "must be 1KB to 64MiB"),
             (size.contains(&self.result_limit.0), "result_limit", "must be 1KB to 64MiB"),
             ((1..=10).contains(&self.attempts), "attempts", "must be 1 to 10"),
@@ -153,6 +170,8 @@ mod tests {
             workers: 10_001,
             per_caller: 0,
             max_waiting: 0,
+            max_waiting_size: ByteCount(998),
+            max_total_waiting_size: ByteCount(997),
             request_limit: ByteCount(999),
             result_limit: ByteCount(1 << 40),
             attempts: 0,
@@ -162,7 +181,8 @@ mod tests {
             retention: HumanDuration::secs(59),
         };
         let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
-        let all = "workers per_caller max_waiting request_limit result_limit attempts deadline \
+        let all = "workers per_caller max_waiting max_waiting_size max_total_waiting_size \
+                   request_limit result_limit attempts deadline \
                    lease retention";
         assert_eq!(keys, all.split_whitespace().collect::<Vec<_>>());
         let wrong = WebhookSettings {

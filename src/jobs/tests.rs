@@ -7,14 +7,24 @@ use crate::ids::CallerId;
 use crate::policy::job::JobState;
 use crate::policy::turns::Turns;
 use crate::store::places::places;
-use crate::units::Priority;
+use crate::units::{ByteCount, Priority};
 
+mod keys;
 mod taking;
 mod webhooks;
 
 const NOW_MS: u64 = 1_795_000_000_000;
 const LEASE_MS: i64 = 60_000;
-const MANY: u32 = 1_000;
+
+/// Room for many jobs.
+fn many() -> JobSettings {
+    JobSettings::default()
+}
+
+/// Room for so many jobs.
+fn room_for(jobs: u32) -> JobSettings {
+    JobSettings { max_waiting: jobs, ..JobSettings::default() }
+}
 
 fn alice() -> CallerId {
     CallerId::new("key_alice")
@@ -46,7 +56,7 @@ fn success() -> End {
 }
 
 async fn submit(jobs: &Jobs, new: NewJob) -> Job {
-    jobs.submit(new, MANY, NOW_MS).await.unwrap().job
+    jobs.submit(new, &many(), NOW_MS).await.unwrap().job
 }
 
 /// Takes as much as there is.
@@ -110,7 +120,7 @@ async fn jobs_are_listed_newest_first_page_by_page_and_by_state() {
         let mut ids = Vec::new();
         for number in 0..5 {
             let new = new_job("key_alice");
-            ids.push(jobs.submit(new, MANY, NOW_MS + number).await.unwrap().job.id);
+            ids.push(jobs.submit(new, &many(), NOW_MS + number).await.unwrap().job.id);
         }
         ids.reverse();
         let ids_of = |page: Vec<Job>| page.into_iter().map(|job| job.id).collect::<Vec<_>>();
@@ -129,13 +139,77 @@ async fn a_caller_may_have_so_many_waiting_and_others_are_not_concerned() {
     for place in places() {
         let jobs = Jobs::new(place.store.clone());
         for _ in 0..2 {
-            jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap();
+            jobs.submit(new_job("key_alice"), &room_for(2), NOW_MS).await.unwrap();
         }
-        let refused = jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap_err();
+        let refused = jobs.submit(new_job("key_alice"), &room_for(2), NOW_MS).await.unwrap_err();
         assert!(matches!(refused, SubmitError::Full { limit: 2 }), "{refused}");
-        jobs.submit(new_job("key_bob"), 2, NOW_MS).await.unwrap();
+        jobs.submit(new_job("key_bob"), &room_for(2), NOW_MS).await.unwrap();
         assert_eq!(take(&jobs, "w").await.len(), 3);
-        jobs.submit(new_job("key_alice"), 2, NOW_MS).await.unwrap();
+        jobs.submit(new_job("key_alice"), &room_for(2), NOW_MS).await.unwrap();
+    }
+}
+
+/// A job whose request takes so many bytes.
+fn of_size(caller: &str, bytes: usize) -> NewJob {
+    let mut new = NewJob { body: Bytes::new(), ..new_job(caller) };
+    let beside = new.metadata.len() + serde_json::to_string(&new.particulars).unwrap().len();
+    new.body = vec![b' '; bytes - beside].into();
+    new
+}
+
+fn no_room(error: SubmitError) -> (bool, u64, u64) {
+    match error {
+        SubmitError::NoRoom { of_all, limit_bytes, bytes } => (of_all, limit_bytes, bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_waiting_jobs_of_a_caller_take_so_many_bytes_and_those_of_all_callers() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let settings = JobSettings {
+            max_waiting_size: ByteCount(10_000),
+            max_total_waiting_size: ByteCount(15_000),
+            ..JobSettings::default()
+        };
+        let hand_in = async |caller: &str, bytes: usize| {
+            jobs.submit(of_size(caller, bytes), &settings, NOW_MS).await
+        };
+        hand_in("key_alice", 4_000).await.unwrap();
+        hand_in("key_alice", 6_000).await.unwrap();
+        let refused = hand_in("key_alice", 500).await.unwrap_err();
+        assert_eq!(no_room(refused), (false, 10_000, 500));
+        // What was accepted here counts at once, though it is added up once a second.
+        hand_in("key_bob", 5_000).await.unwrap();
+        let refused = hand_in("key_carol", 500).await.unwrap_err();
+        assert_eq!(no_room(refused), (true, 15_000, 500));
+        // Another node counts what is in the store.
+        let other = Jobs::new(place.again());
+        let refused = other.submit(of_size("key_carol", 500), &settings, NOW_MS).await.unwrap_err();
+        assert_eq!(no_room(refused), (true, 15_000, 500));
+
+        // What is worked on waits no more.
+        assert_eq!(take(&jobs, "w").await.len(), 3);
+        let fresh = Jobs::new(place.again());
+        fresh.submit(of_size("key_alice", 10_000), &settings, NOW_MS).await.unwrap();
+        let alone = Jobs::new(place.again());
+        execute(&place.store, "UPDATE jobs SET state = 'running', worker = 'w'").await;
+        let large = of_size("key_alice", 20_000);
+        alone.submit(large, &settings, NOW_MS).await.expect("one that waits alone always may");
+    }
+}
+
+#[test]
+fn what_may_be_the_id_of_a_job_is_told_from_what_may_not() {
+    assert!(is_job_id(&new_id("job_", NOW_MS)));
+    let good = format!("job_{}", "0123456789abcdef".repeat(2));
+    assert!(is_job_id(&good));
+    for bad in ["", "job_", "job_none", &good[..35], &good.to_uppercase(), &format!("{good}0")] {
+        assert!(!is_job_id(bad), "{bad}");
+    }
+    for odd in ['\0', '%', '~', 'g'] {
+        assert!(!is_job_id(&good.replace('5', &odd.to_string())), "{odd:?}");
     }
 }
 

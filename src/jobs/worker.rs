@@ -142,7 +142,7 @@ impl Jobs {
             now_ms(self.shared.store.kind())
         );
         let error = end.error.as_ref();
-        let row = sqlx::query(AssertSqlSafe(self.shared.jobs.fenced(&set)))
+        let row = sqlx::query(AssertSqlSafe(self.shared.jobs.ending(&set)))
             .bind(&held.0.id)
             .bind(held.0.token)
             .bind(end.state.as_str())
@@ -187,7 +187,8 @@ impl Jobs {
         }
     }
 
-    /// Puts a job back, to be taken again after a pause. `false` as for [`Jobs::end`].
+    /// Puts a job back, to be taken again after a pause. `false` as for [`Jobs::end`], and where it
+    /// waits already: asked again for want of a reply, it counts one failure, not two.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Jobs {
             now_ms(self.shared.store.kind())
         );
         let mut connection = self.shared.store.writer().await?;
-        let row = sqlx::query(AssertSqlSafe(self.shared.jobs.fenced(&set)))
+        let row = sqlx::query(AssertSqlSafe(self.shared.jobs.postponing(&set)))
             .bind(&held.0.id)
             .bind(held.0.token)
             .bind(i64::try_from(after_ms).unwrap_or(i64::MAX / 2))
@@ -215,15 +216,15 @@ impl Jobs {
         Ok(row.is_some())
     }
 
-    /// Renews the leases of a worker's jobs; what it still holds is returned.
+    /// Renews the leases of these jobs; those that are still held are returned.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn renew(&self, worker: &str, lease_ms: i64) -> Result<Vec<Held>, StoreError> {
+    pub async fn renew(&self, jobs: &[Held], lease_ms: i64) -> Result<Vec<Held>, StoreError> {
         let mut connection = self.shared.store.writer().await?;
-        let lease = Lease { worker, for_ms: lease_ms };
-        let held = self.shared.jobs.renew(&mut connection, lease).await;
+        let fences: Vec<&Fence> = jobs.iter().map(|held| &held.0).collect();
+        let held = self.shared.jobs.renew(&mut connection, &fences, lease_ms).await;
         let held = held.map_err(StoreError::query("renew the leases of jobs"))?;
         Ok(held.into_iter().map(Held).collect())
     }

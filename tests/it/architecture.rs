@@ -51,6 +51,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("gateway", "dispatch"),
     ("gateway", "fleet"),
     ("idempotency", "store"),
+    ("jobs", "idempotency"),
     ("jobs", "store"),
     ("gateway", "limits"),
     ("journal", "store"),

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use tidegate::clock::Instant;
 
 use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program};
+use crate::servers::postgres::PostgresServer;
 
+mod keys;
 mod kills;
 mod receiver;
 
@@ -65,22 +67,6 @@ async fn until(gate: &Program, headers: &str, id: &str, is_so: impl Fn(&Value) -
 
 fn is_over(job: &Value) -> bool {
     !["queued", "running"].contains(&job["status"].as_str().unwrap())
-}
-
-#[tokio::test]
-async fn a_job_with_an_idempotency_key_is_refused_rather_than_made_twice() {
-    let gate = Program::serve(CONFIG);
-    let body = chat("[[sim:tokens=3]]");
-    let prefer = "Prefer: respond-async\r\nIdempotency-Key: once\r\n";
-    let asked = [
-        send(&gate, "POST /v1/jobs", "Idempotency-Key: once\r\n", &job(&body)).await,
-        send(&gate, "POST /v1/chat/completions", prefer, &body).await,
-    ];
-    for answer in asked {
-        assert_eq!(answer.status, 400, "{answer:?}");
-        assert_eq!(answer.json()["error"]["param"], "Idempotency-Key");
-    }
-    assert_eq!(gate.get_json("/v1/jobs").await["data"], json!([]));
 }
 
 #[tokio::test]
@@ -269,6 +255,7 @@ async fn what_is_no_job_is_refused_while_there_is_somebody_to_tell() {
     let list = gate.get("/v1/jobs?status=done").await;
     assert_eq!((list.status, &list.json()["error"]["param"]), (400, &json!("status")));
     assert_eq!(gate.get("/v1/jobs?limit=0").await.status, 400);
+    assert_eq!(gate.get("/v1/jobs?cursor=%00").await.json()["error"]["param"], "cursor");
     assert_eq!(gate.get("/v1/jobs/job_none").await.status, 404);
 
     hand_in(&gate, "", &job(&chat("hi"))).await;
@@ -335,5 +322,78 @@ async fn a_webhook_tells_of_a_job_and_the_admin_api_of_the_webhook() {
         ("POST /admin/v1/webhooks/whr_none/deliveries/msg_none/redeliver", 404),
     ] {
         assert_eq!(send(&gate, line, &admin, &Value::Null).await.status, status, "{line}");
+    }
+}
+
+/// PostgreSQL takes no NUL in a text, and what is no UTF-8 is no path to axum.
+#[tokio::test]
+async fn what_is_no_id_is_no_job_in_every_store_and_every_reply_has_the_id_of_its_request() {
+    let server = PostgresServer::start();
+    let stores = server.iter().map(|server| format!("[store]\nurl = \"{}\"\n", server.url()));
+    for store in std::iter::once(String::new()).chain(stores) {
+        let gate = Program::serve(&format!("{store}{CONFIG}"));
+        let id = hand_in(&gate, "", &job(&chat("hi"))).await;
+        until(&gate, "", &id, is_over).await;
+        let longer = format!("{id}0");
+        let none = format!("job_{}", "0".repeat(32));
+        let odd = ["%ff", "%00", "job_%00", "%2e%2e", "", "~", &longer, &none];
+        let known = odd.iter().map(|odd| (*odd, 404)).chain([(&*id, 200)]);
+        for (id, status) in known {
+            for line in [format!("GET /v1/jobs/{id}"), format!("DELETE /v1/jobs/{id}")] {
+                let got = send(&gate, &line, "", &Value::Null).await;
+                assert_eq!(got.status, status, "{line}: {got:?}");
+                assert!(got.header("x-request-id").starts_with("req_"), "{line}: {got:?}");
+                let code = &got.json()["error"]["code"];
+                let is_said = status == 200 || code == "job_not_found" || id.is_empty();
+                assert!(is_said, "{line}: {got:?}");
+            }
+        }
+        for (query, status) in [
+            ("", 200),
+            ("?limit=1", 200),
+            ("?cursor=%00", 400),
+            ("?cursor=%ff", 400),
+            ("?status=%00", 400),
+            ("?limit=%00", 400),
+            ("?%00=1", 400),
+        ] {
+            let got = gate.get(&format!("/v1/jobs{query}")).await;
+            assert_eq!(got.status, status, "{query}: {got:?}");
+            assert!(got.header("x-request-id").starts_with("req_"), "{query}: {got:?}");
+            assert!(status == 200 || got.json()["error"]["type"].is_string(), "{query}: {got:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn waiting_jobs_take_so_many_bytes_and_the_refusal_names_the_limit() {
+    let limits = "[jobs]\nworkers = 0\nrequest_limit = \"2KB\"\nmax_waiting_size = \"2KB\"\n\
+                  max_total_waiting_size = \"3KB\"";
+    let gate = Program::serve(&CONFIG.replace("[jobs]", limits));
+    let (alice, _) = key(&gate, "alice").await;
+    let (bob, _) = key(&gate, "bob").await;
+    let large = job(&chat(&"x".repeat(1_200)));
+    let id = hand_in(&gate, &alice, &large).await;
+    let full = send(&gate, "POST /v1/jobs", &alice, &large).await;
+    assert_eq!((full.status, full.header("retry-after")), (429, "10"), "{full:?}");
+    let error = &full.json()["error"];
+    assert_eq!(error["code"], "waiting_jobs_too_large");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("2000 bytes they may (`jobs.max_waiting_size`)"), "{message}");
+    // The same where a completion asks for a job.
+    let prefer = format!("{alice}Prefer: respond-async\r\n");
+    let full = send(&gate, "POST /v1/chat/completions", &prefer, &large["body"]).await;
+    assert_eq!((full.status, &full.json()["error"]["code"]), (429, &error["code"]));
+
+    hand_in(&gate, &bob, &large).await;
+    let (carol, _) = key(&gate, "carol").await;
+    let full = send(&gate, "POST /v1/jobs", &carol, &large).await;
+    assert_eq!(full.status, 429, "{full:?}");
+    assert!(full.body.contains("`jobs.max_total_waiting_size`"), "{full:?}");
+    // A job that is given up waits no more.
+    send(&gate, &format!("DELETE /v1/jobs/{id}"), &alice, &Value::Null).await;
+    let started = Instant::now();
+    while send(&gate, "POST /v1/jobs", &carol, &large).await.status != 202 {
+        assert!(started.elapsed() < PATIENCE, "there is no room though one was given up");
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ids::CallerId;
-use crate::jobs::{NewJob, NewWebhook, Particulars};
+use crate::jobs::{JobSettings, NewJob, NewWebhook, Particulars};
 use crate::units::Priority;
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn tell_of_a_job(jobs: &Jobs) {
         body: Bytes::from_static(b"{}"),
         webhook: Some(NewWebhook { receiver, secret: None }),
     };
-    let job = jobs.submit(new, 1, 1).await.unwrap().job;
+    let job = jobs.submit(new, &JobSettings::default(), 1).await.unwrap().job;
     jobs.cancel(&job.caller, &job.id).await.unwrap();
 }
 

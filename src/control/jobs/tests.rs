@@ -98,7 +98,7 @@ impl Bench {
             body: Bytes::from_static(body.as_bytes()),
             webhook: None,
         };
-        self.jobs.submit(new, 10, 1).await.unwrap().job
+        self.jobs.submit(new, &JobSettings::default(), 1).await.unwrap().job
     }
 
     async fn job(&self, id: &str) -> (Job, Option<JobResult>) {

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::clock::SystemWallClock;
 use crate::ids::CallerId;
-use crate::jobs::{Delivery, End, JobResult, NewJob, NewWebhook, Particulars};
+use crate::jobs::{Delivery, End, JobResult, JobSettings, NewJob, NewWebhook, Particulars};
 use crate::policy::job::JobState;
 use crate::store::Store;
 use crate::units::Priority;
@@ -139,7 +139,7 @@ impl Bench {
             body: Bytes::from_static(b"{}"),
             webhook: Some(webhook),
         };
-        let id = self.jobs.submit(new, 10, 1).await.unwrap().job.id;
+        let id = self.jobs.submit(new, &JobSettings::default(), 1).await.unwrap().job.id;
         let taken = self.jobs.take(&mut Turns::default(), 1, 1, "w", 60_000).await.unwrap();
         let body = Bytes::from_static(b"{}");
         let result = JobResult { status: 200, headers: Vec::new(), body };

@@ -117,7 +117,8 @@ async fn agreement(store: &Store) {
                     }
                     age(&here, ask.id, lease + expired).await;
                     let asked = claim(key, body);
-                    let (row, now_ms) = there.look(ask.id).await.unwrap().unwrap();
+                    let mut connection = store.writer().await.unwrap();
+                    let (row, now_ms) = there.look(&mut connection, ask.id).await.unwrap().unwrap();
                     let decision = decide(Some(&row), asked.fingerprint, now_ms);
                     let wanted = match decision {
                         Decision::Execute => Some(false),
@@ -125,7 +126,7 @@ async fn agreement(store: &Store) {
                         Decision::Join | Decision::Replay | Decision::Mismatch => None,
                     };
                     let taken =
-                        there.take(&asked, TTL).await.unwrap().map(|claimed| {
+                        there.take(&mut connection, &asked, TTL).await.unwrap().map(|claimed| {
                             matches!(claimed, Claimed::Ours { taken_over: true, .. })
                         });
                     assert_eq!(taken, wanted, "{decision:?} of {row:?}");

@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::{Addressee, Delivery, Then, time};
 use crate::ids::CallerId;
 use crate::jobs::Jobs;
-use crate::jobs::caller::SubmitError;
+use crate::jobs::SubmitError;
 use crate::jobs::queue::now_ms;
 use crate::jobs::record::maybe_time;
 use crate::store::{Kind, StoreError};

@@ -16,7 +16,7 @@ async fn a_job_whose_worker_vanished_is_run_by_another_and_the_first_is_too_late
         assert_eq!(jobs.take_over().await.unwrap(), Lost::default(), "it is alive");
         leases_run_out(&place.store).await;
         assert_eq!(jobs.take_over().await.unwrap(), Lost { put_back: 1, failed: 0 });
-        assert!(jobs.renew("first", LEASE_MS).await.unwrap().is_empty());
+        assert!(jobs.renew(&[first.held.clone()], LEASE_MS).await.unwrap().is_empty());
 
         let second = take(&jobs, "second").await.pop().unwrap();
         assert_eq!((second.job.attempts, second.losses), (2, 1));
@@ -51,8 +51,71 @@ async fn a_lease_that_is_renewed_does_not_run_out() {
         submit(&jobs, new_job("key_alice")).await;
         let taken = take(&jobs, "w").await.pop().unwrap();
         leases_run_out(&place.store).await;
-        assert_eq!(jobs.renew("w", LEASE_MS).await.unwrap(), [taken.held]);
+        let held = [taken.held];
+        assert_eq!(jobs.renew(&held, LEASE_MS).await.unwrap(), held);
         assert_eq!(jobs.take_over().await.unwrap(), Lost::default());
+    }
+}
+
+/// The reply that said what was taken may have been lost: then nobody works on it.
+#[tokio::test]
+async fn a_job_that_its_worker_does_not_know_of_is_not_held_for_it() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        for _ in 0..2 {
+            submit(&jobs, new_job("key_alice")).await;
+        }
+        let known = jobs.take(&mut Turns::default(), 1, 9, "w", LEASE_MS).await.unwrap();
+        let known = known.into_iter().next().unwrap().held;
+        assert_eq!(take(&jobs, "w").await.len(), 1, "and nobody hears of it");
+        leases_run_out(&place.store).await;
+        assert_eq!(jobs.renew(&[known.clone()], LEASE_MS).await.unwrap(), [known.clone()]);
+        assert_eq!(jobs.take_over().await.unwrap(), Lost { put_back: 1, failed: 0 });
+        assert_eq!(jobs.held("w").await.unwrap(), [known]);
+    }
+}
+
+#[tokio::test]
+async fn who_lost_a_job_does_not_renew_it_for_another_of_the_same_name() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        submit(&jobs, new_job("key_alice")).await;
+        let first = [take(&jobs, "w").await.pop().unwrap().held];
+        leases_run_out(&place.store).await;
+        jobs.take_over().await.unwrap();
+        let second = [take(&jobs, "w").await.pop().unwrap().held];
+        leases_run_out(&place.store).await;
+        assert_eq!(jobs.renew(&first, LEASE_MS).await.unwrap(), []);
+        assert_eq!(jobs.renew(&second, LEASE_MS).await.unwrap(), second);
+        assert_eq!(jobs.renew(&[], LEASE_MS).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn many_leases_are_renewed_some_at_a_time() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        for _ in 0..101 {
+            submit(&jobs, new_job("key_alice")).await;
+        }
+        let taken = jobs.take(&mut Turns::default(), 200, 200, "w", LEASE_MS).await.unwrap();
+        let held: Vec<_> = taken.into_iter().map(|taken| taken.held).collect();
+        leases_run_out(&place.store).await;
+        assert_eq!(jobs.renew(&held, LEASE_MS).await.unwrap().len(), 101);
+        assert_eq!(jobs.take_over().await.unwrap(), Lost::default());
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_put_back_twice_for_want_of_a_reply_failed_once() {
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        submit(&jobs, new_job("key_alice")).await;
+        let taken = take(&jobs, "w").await.pop().unwrap();
+        assert!(jobs.again(&taken.held, 0, true).await.unwrap());
+        assert!(!jobs.again(&taken.held, 60_000, true).await.unwrap(), "it waits already");
+        let again = take(&jobs, "w").await.pop().expect("the first pause is what counts");
+        assert_eq!((again.job.failures, again.job.attempts), (1, 2));
     }
 }
 

@@ -74,15 +74,15 @@ async fn a_receiver_has_one_secret_and_two_while_it_is_changed() {
     for place in places() {
         let jobs = Jobs::new(place.store.clone());
         let url = "https://example.com/a";
-        let first = jobs.submit(hooked(url, None), MANY, NOW_MS).await.unwrap();
+        let first = jobs.submit(hooked(url, None), &many(), NOW_MS).await.unwrap();
         let old = first.secret.expect("made up, and shown");
-        let second = jobs.submit(hooked(url, None), MANY, NOW_MS).await.unwrap();
+        let second = jobs.submit(hooked(url, None), &many(), NOW_MS).await.unwrap();
         assert_eq!(second.secret, None, "shown once");
         assert_eq!(second.job.receiver, first.job.receiver);
 
         let new = SigningSecret::of(&[7; 32]);
         let now_ms = crate::clock::WallClock::unix_ms(&crate::clock::SystemWallClock);
-        let third = jobs.submit(hooked(url, Some(new.clone())), MANY, now_ms).await.unwrap();
+        let third = jobs.submit(hooked(url, Some(new.clone())), &many(), now_ms).await.unwrap();
         assert_eq!((third.secret, &third.job.receiver), (None, &first.job.receiver));
         for taken in take(&jobs, "w").await {
             jobs.end(&taken.held, &success()).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_caller_cannot_have_webhooks_sent_to_any_number_of_places() {
             submit(&jobs, hooked(&format!("https://example.com/{number}"), None)).await;
         }
         let more = hooked("https://example.com/more", None);
-        let refused = jobs.submit(more, MANY, NOW_MS).await.unwrap_err();
+        let refused = jobs.submit(more, &many(), NOW_MS).await.unwrap_err();
         assert!(matches!(refused, SubmitError::TooManyReceivers { limit: 100 }), "{refused}");
         submit(&jobs, hooked("https://example.com/7", None)).await;
     }
