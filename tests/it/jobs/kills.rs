@@ -1,17 +1,21 @@
-//! `kill -9` of nodes at random while jobs come in: none is lost, none ends twice, each is told of
-//! under one id, and a provider is asked at most once more for each kill.
+//! `kill -9` of nodes at random while jobs come in: none is lost, none is made twice by a client
+//! that asks again with the same key, none ends twice, each is told of under one id, and a provider
+//! is asked at most once more for each kill.
 //!
 //! `TIDEGATE_KILLS=500` makes it longer.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
 use serde_json::{Value, json};
 use tidegate::clock::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use super::{Receiver, is_over, send};
-use crate::process::Program;
+use super::{Receiver, is_over};
+use crate::process::{PATIENCE, Program, read_answer};
 use crate::servers::postgres::PostgresServer;
 
 /// One job at a time on each node, so that a kill can cost one call at most.
@@ -32,8 +36,8 @@ fn kills(usual: usize) -> usize {
     asked.and_then(|kills| kills.parse().ok()).unwrap_or(usual)
 }
 
-/// Hands a job in; its id, if the node lived long enough to accept it.
-async fn hand_in(node: &Program, url: &str) -> Option<String> {
+/// Asks a node for a job under a key; its id, if the node lived long enough to say it.
+async fn ask(node: SocketAddr, key: usize, url: &str) -> Option<String> {
     let text = "[[sim:ttft=20ms,gap=5ms,tokens=3]]";
     let messages = json!([{ "role": "user", "content": text }]);
     let job = json!({
@@ -41,8 +45,29 @@ async fn hand_in(node: &Program, url: &str) -> Option<String> {
         "body": { "model": "local/m", "messages": messages },
         "webhook": { "url": url },
     });
-    let answer = send(node, "POST /v1/jobs", "", &job).await;
-    (answer.status == 202).then(|| answer.json()["id"].as_str().unwrap().to_owned())
+    let body = job.to_string();
+    let request = format!(
+        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\nconnection: close\r\nidempotency-key: {key}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(node).await.ok()?;
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let answer = read_answer(&mut stream).await;
+    let job: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 202)?;
+    job["id"].as_str().map(ToOwned::to_owned)
+}
+
+/// Asks any node until one accepts the job, as clients do; its id.
+async fn hand_in(nodes: &[Program], key: usize, url: &str) -> String {
+    let started = Instant::now();
+    loop {
+        let node = &nodes[rand::rng().random_range(0..nodes.len())];
+        if let Some(id) = ask(node.address, key, url).await {
+            return id;
+        }
+        assert!(started.elapsed() < PATIENCE, "nobody accepts job {key}");
+    }
 }
 
 /// All jobs there are.
@@ -61,16 +86,26 @@ async fn all_jobs(node: &Program) -> Vec<Value> {
 /// Kills nodes while jobs come in, and looks at what became of them.
 async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: usize) {
     let receiver = Receiver::start().await;
-    let mut accepted = HashSet::new();
+    let (mut accepted, mut keys, mut unheard) = (HashSet::new(), 0.., 0);
     for kill in 0..kills {
-        for _ in 0..rand::rng().random_range(2..=8) {
-            let node = &nodes[rand::rng().random_range(0..nodes.len())];
-            accepted.extend(hand_in(node, &receiver.url()).await);
+        for key in keys.by_ref().take(rand::rng().random_range(2..=8)) {
+            accepted.insert(hand_in(&nodes, key, &receiver.url()).await);
         }
-        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..60))).await;
         let unlucky = nodes.swap_remove(kill % nodes.len());
-        nodes.push(Program::serve_in(unlucky.kill(), config, None));
+        // One comes in as the node is killed, and again afterwards if nothing was heard of it.
+        let (key, url, address) = (keys.next().unwrap(), receiver.url(), unlucky.address);
+        let (heard, folder) = tokio::join!(ask(address, key, &url), async {
+            let after = Duration::from_millis(rand::rng().random_range(0..60));
+            tokio::time::sleep(after).await;
+            unlucky.kill()
+        });
+        nodes.push(Program::serve_in(folder, config, None));
+        unheard += usize::from(heard.is_none());
+        let id = hand_in(&nodes, key, &url).await;
+        assert!(heard.is_none_or(|heard| heard == id), "a key made two jobs");
+        accepted.insert(id);
     }
+    let asked_for = keys.next().unwrap();
     // Whatever was lost is found when its lease is over, and told of.
     let (mut done, mut since) = ((0, 0), Instant::now());
     let jobs = loop {
@@ -91,6 +126,7 @@ async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: us
     let known: HashSet<_> = jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
     let lost: Vec<_> = accepted.difference(&known).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
+    assert_eq!((accepted.len(), jobs.len()), (asked_for, asked_for), "one job for each key");
     let unwell: Vec<_> = jobs.iter().filter(|job| job["status"] != "succeeded").collect();
     assert!(unwell.is_empty(), "{unwell:?}");
 
@@ -111,7 +147,7 @@ async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: us
     let calls = usize::try_from(stats["requests"].as_u64().unwrap()).unwrap();
     let repeated = calls - jobs.len();
     println!(
-        "{kills} kills: {} jobs, {repeated} repeated calls, {} webhooks received",
+        "{kills} kills: {} jobs, {unheard} replies lost, {repeated} repeated calls, {} webhooks",
         jobs.len(),
         got.len()
     );
