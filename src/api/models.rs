@@ -1,5 +1,6 @@
 //! `GET /v1/models`, in the shape the caller's client expects.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -36,9 +37,12 @@ pub(super) async fn list(State(edge): State<Edge>, request: Request) -> Response
 /// `GET /v1/models/{id}`; ids have slashes.
 pub(super) async fn one(
     State(edge): State<Edge>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    // What is no UTF-8 names no model, and is named as it was sent.
+    let sent = || request.uri().path().trim_start_matches("/v1/models/").to_owned();
+    let id = id.map_or_else(|_| sent(), |Path(id)| id);
     let dialect = caller::dialect_of(&request);
     let caller = match caller::authenticate(&edge, request.headers()) {
         Ok(caller) => caller,

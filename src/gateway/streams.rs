@@ -23,6 +23,7 @@ use crate::dialect::Dialect;
 use crate::dispatch::{AnswerStream, Served};
 use crate::ids::{CallerId, RequestId};
 
+mod log;
 mod pump;
 mod reader;
 mod ring;
@@ -30,6 +31,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::gateway) use log::Log;
 use pump::{Pump, Source};
 pub use reader::Reader;
 pub(in crate::gateway) use ring::Ring;

@@ -200,6 +200,28 @@ async fn the_waiting_jobs_of_a_caller_take_so_many_bytes_and_those_of_all_caller
     }
 }
 
+/// Jobs that were handed in before their bytes were noted.
+#[tokio::test]
+async fn jobs_of_an_older_version_are_measured_when_the_tables_are_brought_up_to_date() {
+    let migration = include_str!("../../migrations/0012_room_for_jobs.sql");
+    let measure = migration.split(';').find(|part| part.contains("UPDATE jobs")).unwrap();
+    for place in places() {
+        let jobs = Jobs::new(place.store.clone());
+        let body = new_job("key_alice").body.len() as i64;
+        submit(&jobs, new_job("key_alice")).await;
+        let over = submit(&jobs, new_job("key_bob")).await;
+        jobs.cancel(&CallerId::new("key_bob"), &over.id).await.unwrap();
+        execute(&place.store, "UPDATE jobs SET request_bytes = 0").await;
+        execute(&place.store, measure).await;
+        let mut connection = place.store.reader().await.unwrap();
+        let bytes: Vec<i64> = sqlx::query_scalar("SELECT request_bytes FROM jobs ORDER BY lane")
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(bytes, [body, 0]);
+    }
+}
+
 #[test]
 fn what_may_be_the_id_of_a_job_is_told_from_what_may_not() {
     assert!(is_job_id(&new_id("job_", NOW_MS)));

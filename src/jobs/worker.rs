@@ -83,7 +83,7 @@ impl Jobs {
         for share in turns.allot(heads, &running, cap, free) {
             let rows = match queue.take(&mut connection, &share, cap, lease).await {
                 Ok(rows) => rows,
-                // Whoever renews the leases of those would hold them without working on them.
+                // Nobody would work on those until their leases run out.
                 Err(_) if !taken.is_empty() => break,
                 Err(error) => return Err(failed(error)),
             };

@@ -348,6 +348,11 @@ async fn what_is_no_id_is_no_job_in_every_store_and_every_reply_has_the_id_of_it
                 assert!(is_said, "{line}: {got:?}");
             }
         }
+        let model = gate.get("/v1/models/%ff").await;
+        assert_eq!(
+            (model.status, &model.json()["error"]["code"]),
+            (404, &json!("model_not_found"))
+        );
         for (query, status) in [
             ("", 200),
             ("?limit=1", 200),

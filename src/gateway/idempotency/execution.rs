@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::{Asked, IfRunning};
 use crate::dialect::{Dialect, StreamBreak};
-use crate::gateway::streams::{Budget, Ring};
+use crate::gateway::streams::{Budget, Log, Ring};
 use crate::idempotency::{Fence, Fingerprint};
 use crate::ids::RequestId;
 use crate::journal::Reuse;
@@ -22,8 +22,6 @@ use crate::rejection::{Duplicate, Rejection};
 
 /// What an execution costs beside its body.
 const EXECUTION_COST: usize = 1_024;
-/// The most that a follower is given at a time.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// Headers that say how it stands with a caller at one moment, and are not repeated.
 const OF_THE_MOMENT: &str = "x-ratelimit-";
@@ -66,22 +64,9 @@ pub(super) struct Execution {
 #[derive(Debug, Default)]
 struct State {
     head: Option<Result<Head, Rejection>>,
-    body: Ring,
-    /// Whether nothing follows.
-    is_over: bool,
-    places: Vec<Place>,
-    next_key: u64,
+    body: Log,
     /// Who waits for a follower to move on.
     lead: Option<Waker>,
-}
-
-/// Where a follower is.
-#[derive(Debug)]
-struct Place {
-    key: u64,
-    /// The last piece it has got.
-    after: u64,
-    waker: Option<Waker>,
 }
 
 /// One who follows an execution: the reply's head, and then its body. Dropping it stops nothing.
@@ -126,7 +111,7 @@ impl Execution {
 
     /// Follows from the beginning.
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
-        let key = self.state.lock().enter();
+        let key = self.state.lock().body.enter(0);
         Follower { execution: Arc::clone(self), key, is_late: false }
     }
 
@@ -140,13 +125,14 @@ impl Execution {
             return Err(Duplicate::Mismatch);
         }
         let mut state = self.state.lock();
-        if asked.if_running == IfRunning::Conflict && !state.is_over {
+        let is_late = state.body.is_over();
+        if asked.if_running == IfRunning::Conflict && !is_late {
             return Err(Duplicate::InProgress);
         }
-        if state.body.oldest() > 1 {
+        if state.body.ring().check(0).is_err() {
             return Err(Duplicate::TooLarge);
         }
-        let (key, is_late) = (state.enter(), state.is_over);
+        let key = state.body.enter(0);
         Ok(Follower { execution: Arc::clone(self), key, is_late })
     }
 
@@ -167,15 +153,17 @@ impl Execution {
 
     /// Whether anybody waits for it.
     pub(super) fn is_followed(&self) -> bool {
-        !self.state.lock().places.is_empty()
+        self.state.lock().body.is_read()
     }
 
     /// Tells the head, or why there will be none; only the first counts.
     pub(super) fn begin(&self, head: Result<Head, Rejection>) {
         let mut state = self.state.lock();
-        state.is_over |= head.is_err();
+        if head.is_err() {
+            state.body.end();
+        }
         state.head.get_or_insert(head);
-        state.wake_followers();
+        state.body.wake_readers();
     }
 
     /// Adds to the body, once there is room: within the bounds at once, beyond them when the
@@ -189,40 +177,35 @@ impl Execution {
     fn poll_push(&self, piece: &Bytes, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         let cost = Ring::cost_of(piece);
-        while !state.body.is_empty() && self.is_too_much(&state, piece.len()) {
-            let oldest = state.body.oldest();
-            if state.places.iter().any(|place| place.after < oldest) {
+        while !state.body.ring().is_empty() && self.is_too_much(&state, piece.len()) {
+            let Some(dropped) = state.body.drop_oldest() else {
                 state.lead = Some(cx.waker().clone());
                 return Poll::Pending;
-            }
-            self.budget.give_back(state.body.drop_oldest());
+            };
+            self.budget.give_back(dropped);
         }
         self.budget.take(cost);
         state.body.push(piece.clone());
-        state.wake_followers();
         Poll::Ready(())
     }
 
     fn is_too_much(&self, state: &State, more: usize) -> bool {
-        state.body.bytes() + more > self.bounds.body
+        state.body.ring().bytes() + more > self.bounds.body
             || self.budget.used() + more > self.bounds.total
     }
 
     /// Says that the reply is whole.
     pub(super) fn end(&self) {
-        let mut state = self.state.lock();
-        state.is_over = true;
-        state.wake_followers();
+        self.state.lock().body.end();
     }
 
     /// Ends a reply that will not be whole, and says why: in its head, or as its stream's last
     /// event.
     pub(super) fn break_off(&self, rejection: Rejection) {
         let mut state = self.state.lock();
-        if state.is_over {
+        if state.body.is_over() {
             return;
         }
-        state.is_over = true;
         match &state.head {
             None => state.head = Some(Err(rejection)),
             Some(_) => {
@@ -238,28 +221,18 @@ impl Execution {
                 state.body.push(event);
             }
         }
-        state.wake_followers();
+        state.body.end();
     }
 
     /// The whole body, where it is kept and not longer than may be.
     pub(super) fn body(&self) -> Option<Bytes> {
         let state = self.state.lock();
-        let is_whole = state.body.oldest() == 1 && state.body.bytes() <= self.bounds.body;
-        if !is_whole {
-            return None;
-        }
-        let mut body = BytesMut::with_capacity(state.body.bytes());
-        let mut after = 0;
-        while let Some((piece, last)) = state.body.read(after, PIECE_BYTES) {
-            body.extend_from_slice(&piece);
-            after = last;
-        }
-        Some(body.freeze())
+        state.body.whole().filter(|body| body.len() <= self.bounds.body)
     }
 
     fn leave(&self, key: u64) {
         let mut state = self.state.lock();
-        state.places.retain(|place| place.key != key);
+        state.body.leave(key);
         state.wake_lead();
     }
 
@@ -268,67 +241,37 @@ impl Execution {
         if let Some(head) = &state.head {
             return Poll::Ready(head.clone());
         }
-        state.wait(key, cx);
+        state.body.wait(key, cx);
         Poll::Pending
     }
 
     fn poll_body(&self, key: u64, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.state.lock();
-        let State { body, places, is_over, .. } = &mut *state;
-        let Some(place) = places.iter_mut().find(|place| place.key == key) else {
-            return Poll::Ready(None);
-        };
-        if let Some((piece, last)) = body.read(place.after, PIECE_BYTES) {
-            place.after = last;
+        let polled = state.body.poll_read(key, cx);
+        if polled.is_ready() {
             state.wake_lead();
-            return Poll::Ready(Some(piece));
         }
-        if *is_over {
-            return Poll::Ready(None);
-        }
-        state.wait(key, cx);
-        Poll::Pending
+        polled
     }
 
     /// How long a body is that nothing of was read yet, where that is known.
     fn length(&self, key: u64) -> Option<u64> {
         let state = self.state.lock();
-        let is_untouched = state.places.iter().any(|place| place.key == key && place.after == 0);
-        let is_whole = state.is_over && state.body.oldest() == 1;
-        (is_untouched && is_whole).then(|| state.body.bytes() as u64)
+        let body = &state.body;
+        let is_whole = body.is_over() && body.ring().oldest() == 1;
+        (is_whole && body.is_untouched(key)).then(|| body.ring().bytes() as u64)
     }
 }
 
 impl Drop for Execution {
     fn drop(&mut self) {
-        self.budget.give_back(EXECUTION_COST + self.state.get_mut().body.cost());
+        self.budget.give_back(EXECUTION_COST + self.state.get_mut().body.ring().cost());
     }
 }
 
 // === impl State ===
 
 impl State {
-    fn enter(&mut self) -> u64 {
-        let key = self.next_key;
-        self.next_key += 1;
-        self.places.push(Place { key, after: 0, waker: None });
-        key
-    }
-
-    fn wait(&mut self, key: u64, cx: &Context<'_>) {
-        if let Some(place) = self.places.iter_mut().find(|place| place.key == key) {
-            place.waker = Some(cx.waker().clone());
-        }
-    }
-
-    fn wake_followers(&mut self) {
-        for place in &mut self.places {
-            if let Some(waker) = place.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
     fn wake_lead(&mut self) {
         if let Some(lead) = self.lead.take() {
             lead.wake();

@@ -8,16 +8,12 @@ use parking_lot::Mutex;
 
 use super::reader::Reader;
 use super::ring::{Missing, Ring, numbered};
-use super::{Budget, Limits, Opened};
+use super::{Budget, Limits, Log, Opened};
 use crate::dialect::StreamBreak;
 use crate::rejection::Rejection;
 
 /// What a stream costs beside its events.
 const STREAM_COST: usize = 1_024;
-/// The most that a reader is given at a time.
-const PIECE_BYTES: usize = 64 * 1024;
-/// What readers are told while a model is silent.
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// A resumable stream.
 #[derive(Debug)]
@@ -31,29 +27,12 @@ pub struct Stream {
 
 #[derive(Debug, Default)]
 struct State {
-    ring: Ring,
-    /// Whether nothing follows.
-    is_over: bool,
+    log: Log,
     /// Whether its caller wants no more of it.
     is_cancelled: bool,
-    /// How many comments there were. They are passed on and not kept.
-    comments: u64,
-    readers: Vec<Place>,
-    next_key: u64,
     pump: Option<Waker>,
     /// Whether the pump waits for a reader.
     is_full: bool,
-}
-
-/// Where a reader is.
-#[derive(Debug)]
-struct Place {
-    key: u64,
-    /// The last event it has got.
-    after: u64,
-    /// The last comment it has got.
-    comments: u64,
-    waker: Option<Waker>,
 }
 
 // === impl Stream ===
@@ -92,43 +71,29 @@ impl Stream {
     /// [`Missing`] where that cannot be.
     pub(super) fn enter(&self, after: u64) -> Result<u64, Missing> {
         let mut state = self.state.lock();
-        state.ring.check(after)?;
-        Ok(state.enter(after))
+        state.log.ring().check(after)?;
+        Ok(state.log.enter(after))
     }
 
     /// Begins to read before the first event has come.
     pub(super) fn enter_at_start(&self) -> u64 {
-        self.state.lock().enter(0)
+        self.state.lock().log.enter(0)
     }
 
     pub(super) fn leave(&self, key: u64) {
         let mut state = self.state.lock();
-        state.readers.retain(|place| place.key != key);
+        state.log.leave(key);
         state.make_room();
     }
 
     /// What a reader gets next; `None` at the end.
     pub(super) fn poll_read(&self, key: u64, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.state.lock();
-        let State { ring, readers, is_over, comments, .. } = &mut *state;
-        let Some(place) = readers.iter_mut().find(|place| place.key == key) else {
-            return Poll::Ready(None);
-        };
-        if let Some((piece, last)) = ring.read(place.after, PIECE_BYTES) {
-            place.after = last;
-            place.comments = *comments;
+        let polled = state.log.poll_read(key, cx);
+        if polled.is_ready() {
             state.make_room();
-            return Poll::Ready(Some(piece));
         }
-        if *is_over {
-            return Poll::Ready(None);
-        }
-        if place.comments != *comments {
-            place.comments = *comments;
-            return Poll::Ready(Some(KEEP_ALIVE));
-        }
-        place.waker = Some(cx.waker().clone());
-        Poll::Pending
+        polled
     }
 
     pub(super) fn cancel(&self) {
@@ -152,19 +117,17 @@ impl Stream {
     /// Takes the next frame; `false` while a reader has yet to get what would be dropped for it.
     pub(super) fn push(&self, frame: &[u8]) -> bool {
         let mut state = self.state.lock();
-        let Some(event) = numbered(frame, state.ring.newest() + 1) else {
-            state.comments += 1;
-            state.wake_readers();
+        let Some(event) = numbered(frame, state.log.ring().newest() + 1) else {
+            state.log.comment();
             return true;
         };
         let cost = Ring::cost_of(&event);
-        while !state.ring.is_empty() && self.is_too_much(state.ring.cost(), cost) {
-            let oldest = state.ring.oldest();
-            if state.readers.iter().any(|place| place.after < oldest) {
+        while !state.log.ring().is_empty() && self.is_too_much(state.log.ring().cost(), cost) {
+            let Some(dropped) = state.log.drop_oldest() else {
                 state.is_full = true;
                 return false;
-            }
-            self.budget.give_back(state.ring.drop_oldest());
+            };
+            self.budget.give_back(dropped);
         }
         self.take(&mut state, event);
         true
@@ -176,8 +139,7 @@ impl Stream {
 
     fn take(&self, state: &mut State, event: Bytes) {
         self.budget.take(Ring::cost_of(&event));
-        state.ring.push(event);
-        state.wake_readers();
+        state.log.push(event);
     }
 
     /// Ends the stream, with one more event where its readers would wait for an end in vain.
@@ -188,40 +150,24 @@ impl Stream {
             let request_id = self.opened.id.as_str();
             let broken = StreamBreak { rejection, request_id, provider: None, summary: None };
             let frame = codec.encode_stream_error(&broken);
-            if let Some(event) = numbered(&frame, state.ring.newest() + 1) {
+            if let Some(event) = numbered(&frame, state.log.ring().newest() + 1) {
                 self.take(&mut state, event);
             }
         }
-        state.is_over = true;
         state.pump = None;
-        state.wake_readers();
+        state.log.end();
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.budget.give_back(STREAM_COST + self.state.get_mut().ring.cost());
+        self.budget.give_back(STREAM_COST + self.state.get_mut().log.ring().cost());
     }
 }
 
 // === impl State ===
 
 impl State {
-    fn enter(&mut self, after: u64) -> u64 {
-        let (key, comments) = (self.next_key, self.comments);
-        self.next_key += 1;
-        self.readers.push(Place { key, after, comments, waker: None });
-        key
-    }
-
-    fn wake_readers(&mut self) {
-        for place in &mut self.readers {
-            if let Some(waker) = place.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
     /// A reader has moved on.
     fn make_room(&mut self) {
         if std::mem::take(&mut self.is_full) {
