@@ -158,10 +158,8 @@ fn of_size(caller: &str, bytes: usize) -> NewJob {
 }
 
 fn no_room(error: SubmitError) -> (bool, u64, u64) {
-    match error {
-        SubmitError::NoRoom { of_all, limit_bytes, bytes } => (of_all, limit_bytes, bytes),
-        other => panic!("{other:?}"),
-    }
+    let SubmitError::NoRoom { of_all, limit_bytes, bytes } = error else { panic!("{error:?}") };
+    (of_all, limit_bytes, bytes)
 }
 
 #[tokio::test]
@@ -227,7 +225,14 @@ fn what_may_be_the_id_of_a_job_is_told_from_what_may_not() {
     assert!(is_job_id(&new_id("job_", NOW_MS)));
     let good = format!("job_{}", "0123456789abcdef".repeat(2));
     assert!(is_job_id(&good));
-    for bad in ["", "job_", "job_none", &good[..35], &good.to_uppercase(), &format!("{good}0")] {
+    for bad in [
+        "",
+        "job_",
+        "job_none",
+        &good.replacen('0', "", 1),
+        &good.to_uppercase(),
+        &format!("{good}0"),
+    ] {
         assert!(!is_job_id(bad), "{bad}");
     }
     for odd in ['\0', '%', '~', 'g'] {

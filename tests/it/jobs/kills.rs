@@ -83,6 +83,26 @@ async fn all_jobs(node: &Program) -> Vec<Value> {
     }
 }
 
+/// All jobs, once they are over and told of. Whatever was lost is found when its lease is over.
+async fn all_over(node: &Program, receiver: &Receiver) -> Vec<Value> {
+    let (mut done, mut since) = ((0, 0), Instant::now());
+    loop {
+        let jobs = all_jobs(node).await;
+        let told: HashSet<_> = receiver.got().iter().map(|got| got.id.clone()).collect();
+        let over = jobs.iter().filter(|job| is_over(job)).count();
+        if over == jobs.len() && told.len() >= jobs.len() {
+            return jobs;
+        }
+        if (over, told.len()) != done {
+            (done, since) = ((over, told.len()), Instant::now());
+        }
+        let (over, told) = done;
+        let stuck = since.elapsed() > Duration::from_secs(60);
+        assert!(!stuck, "of {} jobs {over} are over, {told} are told of", jobs.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Kills nodes while jobs come in, and looks at what became of them.
 async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: usize) {
     let receiver = Receiver::start().await;
@@ -106,23 +126,7 @@ async fn survive(mut nodes: Vec<Program>, config: &str, sim: &Program, kills: us
         accepted.insert(id);
     }
     let asked_for = keys.next().unwrap();
-    // Whatever was lost is found when its lease is over, and told of.
-    let (mut done, mut since) = ((0, 0), Instant::now());
-    let jobs = loop {
-        let jobs = all_jobs(&nodes[0]).await;
-        let told: HashSet<_> = receiver.got().iter().map(|got| got.id.clone()).collect();
-        let over = jobs.iter().filter(|job| is_over(job)).count();
-        if over == jobs.len() && told.len() >= jobs.len() {
-            break jobs;
-        }
-        if (over, told.len()) != done {
-            (done, since) = ((over, told.len()), Instant::now());
-        }
-        let (over, told) = done;
-        let stuck = since.elapsed() > Duration::from_secs(60);
-        assert!(!stuck, "of {} jobs {over} are over, {told} are told of", jobs.len());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    let jobs = all_over(&nodes[0], &receiver).await;
     let known: HashSet<_> = jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
     let lost: Vec<_> = accepted.difference(&known).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
