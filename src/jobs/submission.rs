@@ -204,6 +204,18 @@ impl Jobs {
         accepted
     }
 
+    /// The reply to the request with a key that has made a job; `None` where it has made none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn reply_of(&self, claim: &Claim) -> Result<Option<Kept>, StoreError> {
+        Ok(match self.shared.keys.find(claim).await? {
+            Some(Claimed::Done(kept)) => Some(kept),
+            Some(Claimed::Ours { .. } | Claimed::Running { .. } | Claimed::Mismatch) | None => None,
+        })
+    }
+
     async fn claim(
         &self,
         connection: &mut AnyConnection,

@@ -86,8 +86,7 @@ pub(in crate::api) async fn submit(State(edge): State<Edge>, request: Request) -
         let asked: Submission = serde_json::from_slice(&bytes).map_err(|error| {
             Rejection::Invalid { problem: format!("the body is no job: {error}"), param: None }
         })?;
-        let new = sender.job_of(asked)?;
-        sender.hand_in(new, &bytes, false).await
+        sender.hand_in(sender.job_of(asked), &bytes, false).await
     };
     visit.answer(accepted).await
 }
@@ -99,8 +98,7 @@ pub(in crate::api) async fn accept(kind: EndpointKind, edge: Edge, request: Requ
     let accepted = async {
         let sender = Sender::enter(&edge, &head, &request_id)?;
         let bytes = sender.read(body, sender.snapshot.settings.jobs.request_limit.0).await?;
-        let new = sender.draft(kind, bytes.clone())?;
-        sender.hand_in(new, &bytes, true).await
+        sender.hand_in(sender.draft(kind, bytes.clone()), &bytes, true).await
     };
     visit.answer(accepted).await
 }
@@ -280,10 +278,10 @@ impl<'a> Sender<'a> {
         })
     }
 
-    /// Hands a job in; `asked` is the body that asked for it.
+    /// Hands a job in, if there is nothing wrong with it; `asked` is the body that asked for it.
     async fn hand_in(
         &self,
-        new: NewJob,
+        new: Result<NewJob, Rejection>,
         asked: &[u8],
         is_preferred: bool,
     ) -> Result<Response, Rejection> {
@@ -291,25 +289,36 @@ impl<'a> Sender<'a> {
         let now_ms = self.edge.lane.ledger.unix_ms();
         let reply = |submitted| accepted_reply(submitted, self.request_id, is_preferred);
         let Some(keyed) = &self.keyed else {
-            let submitted = jobs.submit(new, &settings.jobs, now_ms).await.map_err(refused)?;
+            let submitted = jobs.submit(new?, &settings.jobs, now_ms).await.map_err(refused)?;
             return Ok(respond(reply(submitted)));
+        };
+        let claim = keyed.claim(&self.caller.id, self.head, asked, self.request_id);
+        let new = match new {
+            Ok(new) => new,
+            // What was right once may be so no more, such as its deadline: it is repeated.
+            Err(rejection) => {
+                let kept = jobs.reply_of(&claim).await.map_err(away)?;
+                return kept.map(|kept| self.repeat(kept)).ok_or(rejection);
+            }
         };
         let executions = self.edge.gateway.executions();
         let once = Once {
-            claim: keyed.claim(&self.caller.id, self.head, asked, self.request_id),
+            claim,
             ttl: settings.idempotency.ttl.0,
             may_be_new: executions.may_have_more(&self.caller.id, &settings.idempotency),
         };
         let handed_in = jobs.submit_once(new, &once, &settings.jobs, now_ms, reply).await;
         executions.note_job(&self.caller.id, &handed_in);
-        match handed_in.map_err(refused)? {
-            Accepted::First(kept) => Ok(respond(kept)),
-            Accepted::Again(kept) => {
-                let mut response = respond(kept);
-                idempotency::mark_repeated(response.headers_mut(), self.request_id);
-                Ok(response)
-            }
-        }
+        Ok(match handed_in.map_err(refused)? {
+            Accepted::First(kept) => respond(kept),
+            Accepted::Again(kept) => self.repeat(kept),
+        })
+    }
+
+    fn repeat(&self, kept: Kept) -> Response {
+        let mut response = respond(kept);
+        idempotency::mark_repeated(response.headers_mut(), self.request_id);
+        response
     }
 }
 

@@ -97,6 +97,23 @@ async fn a_repeated_reply_still_shows_the_secret_of_its_webhook() {
     assert_repeated(&first, &send(&gate, JOBS, ONCE, &wanted).await);
 }
 
+/// Who asks again may do so when the request would not be taken any more.
+#[tokio::test]
+async fn a_reply_is_repeated_though_the_request_would_be_refused_by_now() {
+    let config = |deadline: &str| {
+        CONFIG.replace("[jobs]", &format!("[jobs]\nworkers = 0\ndeadline = \"{deadline}\""))
+    };
+    let gate = Program::serve(&config("1d"));
+    let now_ms = tidegate::clock::WallClock::unix_ms(&tidegate::clock::SystemWallClock);
+    let mut wanted = job(&chat("hi"));
+    wanted["deadline"] = json!(now_ms / 1_000 + 3_600);
+    let first = send(&gate, JOBS, ONCE, &wanted).await;
+    let gate = Program::serve_in(gate.kill(), &config("1m"), None);
+    assert_repeated(&first, &send(&gate, JOBS, ONCE, &wanted).await);
+    let other = send(&gate, JOBS, "Idempotency-Key: other\r\n", &wanted).await;
+    assert_eq!((other.status, &other.json()["error"]["param"]), (400, &json!("deadline")));
+}
+
 #[tokio::test]
 async fn a_job_that_is_refused_leaves_its_key_free() {
     let gate = Program::serve(&CONFIG.replace("[jobs]", "[jobs]\nworkers = 0\nmax_waiting = 1"));
