@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::cache::{Cache, CacheWish};
 use crate::callers::Caller;
 use crate::config::{Route, Snapshot};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
@@ -30,6 +31,7 @@ use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
 mod attempt;
+mod cached;
 mod collect;
 mod degrade;
 mod expiry;
@@ -38,14 +40,19 @@ mod live;
 mod plan;
 mod prepare;
 mod race;
+mod replay;
 mod sequel;
 mod serve;
 pub mod settle;
 mod stream;
+mod tap;
 mod trace;
 mod wire;
 
+pub use cached::FromCache;
+use cached::Keeping;
 pub use expiry::Expiry;
+use limit::Load;
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
@@ -59,6 +66,8 @@ pub struct Lane {
     pub ledger: Arc<Ledger>,
     /// What callers may use.
     pub limits: Arc<Limits>,
+    /// Answers that are kept to be given again.
+    pub cache: Cache,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -92,6 +101,8 @@ pub struct Call {
     /// Whether a limit may end its stream, which must then be known to the letter; set by
     /// [`Lane::complete`].
     pub may_be_cut: bool,
+    /// What the caller wants of the cache.
+    pub cache: CacheWish,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.
@@ -128,6 +139,8 @@ pub struct Served {
     pub limits: Option<Box<Standing>>,
     /// The gateway's own part of the time so far.
     pub overhead: Duration,
+    /// Where it was kept, and nobody was asked.
+    pub from_cache: Option<FromCache>,
 }
 
 /// A call that was refused or failed, and how it came to that.
@@ -161,21 +174,36 @@ impl Lane {
             let served = account.complete(&StreamSummary::default());
             return Ok(Answer::Whole(encode_count_tokens(counted).into(), served));
         }
-        if let Err(rejection) = self.take_limits(&mut call, &mut account).await {
+        let asked = self.cacheable(&call);
+        if let Some(asked) = &asked
+            && let Some(kept) = self.look(asked)
+            && let Some(body) = self.rewritten(&call, &kept)
+        {
+            if let Err(rejection) = self.take_limits(&mut call, Load::NOTHING, &mut account).await {
+                return Err(refuse(account, rejection));
+            }
+            return Ok(self.replay(&call, asked, (&kept, body), account));
+        }
+        let load = Load::of(&call);
+        if let Err(rejection) = self.take_limits(&mut call, load, &mut account).await {
             return Err(refuse(account, rejection));
         }
+        let keeping = asked.map(|asked| self.keeping(&call, asked, &account));
         if call.envelope.stream {
-            return self.complete_stream(call, account).await;
+            return self.complete_stream(call, account, keeping).await;
         }
         let result = self.serve(&call, &mut None, &mut account).await;
         match result {
             Ok(attempt::Begun::Whole(whole)) => {
                 whole.ticket.succeed(whole.summary.usage, whole.ended);
                 let served = account.complete(&whole.summary);
+                if let Some(keeping) = keeping {
+                    keeping.whole(&call, &whole.body, &served, whole.summary.usage);
+                }
                 Ok(Answer::Whole(whole.body, served))
             }
             // Only streams begin without being whole.
-            Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account, None)),
+            Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account, None, None)),
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Err(rejection) => Err(refuse(account, rejection)),
         }
@@ -185,6 +213,7 @@ impl Lane {
         &self,
         call: Call,
         mut account: Account,
+        keeping: Option<Box<Keeping>>,
     ) -> Result<Answer, Box<Refused>> {
         let early = call.early_keep_alive();
         let named = stream::Named { request_id: call.request_id.clone(), dialect: call.dialect };
@@ -201,11 +230,14 @@ impl Lane {
             // has been silent for one interval.
             Some(every) => match tokio::time::timeout(every, &mut opening).await {
                 Ok(opened) => opened,
-                Err(_elapsed) => return Ok(AnswerStream::early(opening, named, every, so_far)),
+                Err(_elapsed) => {
+                    let early = AnswerStream::early(opening, named, every, keeping);
+                    return Ok(Answer::Stream(early, so_far));
+                }
             },
         };
         match opened {
-            (Ok(begun), account, sequel) => Ok(AnswerStream::begin(begun, account, sequel)),
+            (Ok(begun), account, sequel) => Ok(AnswerStream::begin(begun, account, sequel, keeping)),
             (Err(rejection), account, _) => Err(refuse(account, rejection)),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricFamily;
 
+use crate::cache::Cache;
 use crate::callers::Callers;
 use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState};
@@ -51,6 +52,7 @@ pub struct Gateway {
     streams: Streams,
     executions: Executions,
     jobs: Jobs,
+    cache: Cache,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -80,6 +82,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), Arc::clone(&wall), tracer.clone());
+        let cache = Cache::new(&snapshot.load().settings.cache, Arc::clone(&wall));
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
@@ -103,6 +106,7 @@ impl Gateway {
             streams: Streams::default(),
             executions,
             jobs,
+            cache,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -112,7 +116,8 @@ impl Gateway {
     /// The request path for a data thread that has its own `transport`.
     pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
-        Lane { fleet, ledger, limits: Arc::clone(&self.limits), transport }
+        let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
+        Lane { fleet, ledger, limits, cache, transport }
     }
 
     /// Makes decisions the same in every run, for rehearsals; to be called before the first request.
@@ -202,6 +207,11 @@ impl Gateway {
         &self.jobs
     }
 
+    /// Answers that are kept to be given again.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// The same, to be kept.
     pub fn shared_fleet(&self) -> Arc<Fleet> {
         Arc::clone(&self.fleet)
@@ -237,6 +247,9 @@ impl Gateway {
         }
         self.fleet.look_up_metrics(Instant::now());
         self.limits.look_up_metrics();
+        let fill = self.cache.fill();
+        self.metrics.cache.entries.set(i64::try_from(fill.entries).unwrap_or(i64::MAX));
+        self.metrics.cache.bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod api;
 pub mod audit;
+pub mod cache;
 pub mod callers;
 pub mod catalog;
 pub mod chat;

@@ -167,6 +167,7 @@ fn entry(n: u64) -> Entry {
         usage_estimated: n == 3,
         cost: MicroUsd(1_250),
         waste: Waste { input: 17, output: 2, cost: MicroUsd(90), is_estimated: n == 2 },
+        saved: MicroUsd(400),
         latency: Duration::from_millis(40),
         first_token: Some(Duration::from_millis(7)),
         overhead: Duration::from_micros(81),

@@ -32,6 +32,7 @@ struct GroupView {
     cost_usd: String,
     estimated_cost_usd: String,
     waste: WasteView,
+    saved_usd: String,
     estimated_share: f64,
 }
 
@@ -148,13 +149,14 @@ fn table(sums: &[UsageSum], keys: &[UsageKey]) -> String {
         cells.extend([sum.cost.to_usd_string(), sum.estimated_cost.to_usd_string()]);
         cells.extend([sum.waste.input.to_string(), sum.waste.output.to_string()]);
         cells.push(sum.waste.cost.to_usd_string());
+        cells.push(sum.saved.to_usd_string());
         table.line(cells.iter().map(String::as_str));
     }
     table.into_text()
 }
 
 /// Columns after the outcomes.
-const FIGURES: [&str; 11] = [
+const FIGURES: [&str; 12] = [
     "input_tokens",
     "cached_input_tokens",
     "cache_write_tokens",
@@ -166,6 +168,7 @@ const FIGURES: [&str; 11] = [
     "waste_input_tokens",
     "waste_output_tokens",
     "waste_usd",
+    "saved_usd",
 ];
 
 // === impl GroupView ===
@@ -191,6 +194,7 @@ impl GroupView {
             cost_usd: sum.cost.to_usd_string(),
             estimated_cost_usd: sum.estimated_cost.to_usd_string(),
             waste: WasteView::of(sum.waste),
+            saved_usd: sum.saved.to_usd_string(),
             estimated_share,
         }
     }

@@ -98,6 +98,7 @@ async fn serve(
         client_retries: wishes.client_retries,
         resumable: wishes.resumable,
         may_be_cut: false,
+        cache: wishes.cache,
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName};
 
+use crate::cache::{CacheMode, CacheWish};
 use crate::failure::Midstream;
 use crate::rejection::Rejection;
 use crate::units::Priority;
@@ -28,6 +30,7 @@ static USER: HeaderName = HeaderName::from_static("x-tidegate-user");
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 static RESUMABLE: HeaderName = HeaderName::from_static("x-resumable");
 static TAGS: HeaderName = HeaderName::from_static("x-tidegate-tags");
+static CACHE: HeaderName = HeaderName::from_static("x-tidegate-cache");
 static PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The longest name of whoever is behind a request.
 const MAX_USER_BYTES: usize = 256;
@@ -48,6 +51,8 @@ pub(super) struct Wishes {
     pub(super) client_retries: u32,
     /// `x-resumable: true` or `false`: whether the caller may come back for the rest.
     pub(super) resumable: bool,
+    /// `x-tidegate-cache: off`, `exact` or `semantic`, and `Cache-Control`.
+    pub(super) cache: CacheWish,
     /// `x-tidegate-tags: team=search,env=prod`.
     pub(super) tags: Vec<(String, String)>,
 }
@@ -115,6 +120,13 @@ impl Wishes {
             read(headers, &RETRY_COUNT, "be a whole number", |value| value.parse().ok())?;
         let resumable =
             read(headers, &RESUMABLE, "be `true` or `false`", |value| value.parse().ok())?;
+        let mode =
+            read(headers, &CACHE, "be `off`, `exact` or `semantic`", |value| match value {
+                "off" => Some(CacheMode::Off),
+                "exact" => Some(CacheMode::Exact),
+                "semantic" => Some(CacheMode::Semantic),
+                _ => None,
+            })?;
         let tags = read(headers, &TAGS, "look like `team=search,env=prod`", tags)?;
         Ok(Self {
             timeout,
@@ -123,9 +135,29 @@ impl Wishes {
             sticky,
             client_retries: client_retries.unwrap_or_default(),
             resumable: resumable.unwrap_or_default(),
+            cache: CacheWish { mode, ..cache_control(headers) },
             tags: tags.unwrap_or_default(),
         })
     }
+}
+
+/// What `Cache-Control` says. Directives that are not known mean nothing, as RFC 9111 has it.
+fn cache_control(headers: &HeaderMap) -> CacheWish {
+    let mut wish = CacheWish::default();
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    for directive in values.flat_map(|value| value.split(',')) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" => wish.no_store = true,
+            "no-cache" => wish.no_cache = true,
+            "max-age" => {
+                let seconds = value.trim().trim_matches('"').parse().ok();
+                wish.max_age = seconds.map(Duration::from_secs).or(wish.max_age);
+            }
+            _ => {}
+        }
+    }
+    wish
 }
 
 /// One header, if it is there; `rule` says what it must do to be read.

@@ -191,7 +191,8 @@ fn follow(head: Head, follower: Follower, own_id: &RequestId, reuse: Option<Reus
     *response.headers_mut() = head.headers;
     let headers = response.headers_mut();
     match reuse {
-        None => {}
+        // An answer from the cache says so itself.
+        None | Some(Reuse::Exact) => {}
         Some(Reuse::Replayed) => mark_repeated(headers, own_id),
         Some(Reuse::Coalesced) => {
             headers.insert(CACHE, HeaderValue::from_static("coalesced"));

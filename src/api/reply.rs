@@ -6,13 +6,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 
 use crate::clock::rfc3339;
 use crate::dialect::Dialect;
-use crate::dispatch::Served;
+use crate::dispatch::{FromCache, Served};
 use crate::ids::RequestId;
 use crate::limits::{Level, Standing};
 
@@ -84,6 +84,10 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     let hedged = if served.hedged { "true" } else { "false" };
     headers.insert(HEDGED, HeaderValue::from_static(hedged));
     headers.insert(CACHE, HeaderValue::from_static("miss"));
+    if let Some(FromCache { age }) = served.from_cache {
+        headers.insert(CACHE, HeaderValue::from_static("exact"));
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    }
     headers.insert(DEGRADATION, HeaderValue::from(u16::from(served.degradation)));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);
     headers.insert(OVERHEAD_US, HeaderValue::from(overhead_us));

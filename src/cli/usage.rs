@@ -93,7 +93,7 @@ fn table(usage: &Value, out: &mut dyn Write) -> io::Result<()> {
     let groups = usage["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names = groups.first().and_then(|group| group["group"].as_object());
     let names: Vec<_> = names.into_iter().flat_map(|names| names.keys()).collect();
-    let figures = ["REQUESTS", "INPUT", "OUTPUT", "COST USD", "WASTE USD", "ESTIMATED"];
+    let figures = ["REQUESTS", "INPUT", "OUTPUT", "COST USD", "WASTE USD", "SAVED USD", "ESTIMATED"];
     let heading: Vec<_> =
         names.iter().map(|name| name.to_uppercase()).chain(figures.map(str::to_owned)).collect();
     let mut rows = vec![heading];
@@ -109,6 +109,7 @@ fn table(usage: &Value, out: &mut dyn Write) -> io::Result<()> {
         row.push(tokens(&["output", "reasoning"]));
         row.push(group["cost_usd"].as_str().unwrap_or("-").to_owned());
         row.push(group["waste"]["cost_usd"].as_str().unwrap_or("-").to_owned());
+        row.push(group["saved_usd"].as_str().unwrap_or("-").to_owned());
         let share = group["estimated_share"].as_f64().unwrap_or_default();
         row.push(format!("{:.1} %", share * 100.0));
         rows.push(row);

@@ -73,6 +73,7 @@ impl Config {
             cluster: checking.cluster(&file.cluster),
             telemetry: file.telemetry.clone(),
             journal: file.journal.clone(),
+            cache: file.cache.clone(),
             idempotency: file.idempotency.clone(),
             jobs: file.jobs.clone(),
             webhooks: file.webhooks.clone(),
@@ -122,6 +123,7 @@ impl Checking<'_> {
         self.store(&settings.store.url, root.key("store").key("url"));
         self.telemetry(&settings.telemetry, &root.key("telemetry"));
         self.section(settings.journal.problems(), &root.key("journal"));
+        self.section(settings.cache.problems(), &root.key("cache"));
         self.section(settings.idempotency.problems(), &root.key("idempotency"));
         self.section(settings.jobs.problems(), &root.key("jobs"));
         self.section(settings.webhooks.problems(), &root.key("webhooks"));

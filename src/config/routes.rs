@@ -7,6 +7,7 @@ use super::check::Checking;
 use super::conduct::{Conduct, ConductSettings, DegradeSettings};
 use super::providers::Enabled;
 use super::sections::{FileSettings, RouteSettings, TargetSettings};
+use crate::cache::RouteCacheSettings;
 use crate::catalog::file::check_prices;
 use crate::catalog::{Feature, Model, ModelKind, Prices};
 use crate::ids::{ProviderId, RouteName};
@@ -20,6 +21,7 @@ pub(super) struct RoutePlan {
     pub(super) conduct: Conduct,
     pub(super) degrade: DegradeSettings,
     pub(super) sticky: bool,
+    pub(super) cache: RouteCacheSettings,
 }
 
 /// A model of a provider that is on.
@@ -104,12 +106,16 @@ fn route_plan(
     if scripted.is_some_and(|words| words.trim().is_empty()) {
         checking.report(at.key("degrade").key("scripted"), "says nothing; leave it out");
     }
+    for (key, message) in route.cache.problems() {
+        checking.report(at.key("cache").key(key), message);
+    }
     RoutePlan {
         name: RouteName::new(name),
         targets,
         conduct,
         degrade: route.degrade.clone(),
         sticky: route.sticky,
+        cache: route.cache.clone(),
     }
 }
 
@@ -262,6 +268,7 @@ fn default_route(
         conduct: Conduct { hedge: None, ..file.defaults.conduct() },
         degrade: DegradeSettings::default(),
         sticky: false,
+        cache: RouteCacheSettings::default(),
     })
 }
 

@@ -14,6 +14,7 @@ use super::settings::{
     AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings,
     StoreSettings, TelemetrySettings, TimeoutSettings,
 };
+use crate::cache::{CacheSettings, RouteCacheSettings};
 use crate::catalog::PriceSettings;
 use crate::catalog::file::{ModelSettings, RateHeaderSettings};
 use crate::cluster::ClusterSettings;
@@ -48,6 +49,8 @@ pub(super) struct FileSettings {
     pub(super) telemetry: TelemetrySettings,
     /// The record of every request. Takes effect at the next start.
     pub(super) journal: JournalSettings,
+    /// Answers that are kept to be given again. Routes ask for it by `cache`.
+    pub(super) cache: CacheSettings,
     /// How requests with an `Idempotency-Key` are kept from being carried out twice.
     pub(super) idempotency: IdempotencySettings,
     /// Jobs: requests that are answered later (`POST /v1/jobs`, `Prefer: respond-async`).
@@ -149,6 +152,9 @@ pub(super) struct RouteSettings {
     /// How often a request is tried.
     #[schemars(extend("examples" = [{"attempts": 2}]))]
     pub(super) retry: Patch<RetrySettings>,
+    /// Whether and which answers are kept to be given again. Absent: none.
+    #[schemars(extend("examples" = [{"exact": true, "ttl": "1h"}]))]
+    pub(super) cache: RouteCacheSettings,
     /// What a caller gets where no target can serve the request as it was asked.
     #[schemars(extend("examples" = [{"reduced_context": true, "scripted": "I'm having trouble right now. Please try again."}]))]
     pub(super) degrade: DegradeSettings,

@@ -13,6 +13,7 @@ use super::settings::{
     AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
     TelemetrySettings, TimeoutSettings,
 };
+use crate::cache::{CacheSettings, RouteCache};
 use crate::callers::Caller;
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
 use crate::cluster::ClusterSettings;
@@ -51,6 +52,8 @@ pub struct Snapshot {
     listed: Vec<ListedModel>,
     /// What an operator should know though it is no problem.
     notes: Vec<String>,
+    /// Whether answers of any route are kept.
+    pub has_caches: bool,
 }
 
 /// The sections that hold for the whole process.
@@ -70,6 +73,8 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// `[journal]`. Takes effect at start only.
     pub journal: JournalSettings,
+    /// `[cache]`. `max_memory` takes effect at start only.
+    pub cache: CacheSettings,
     /// `[idempotency]`.
     pub idempotency: IdempotencySettings,
     /// `[jobs]`. `workers` and `lease` take effect at start only.
@@ -91,6 +96,8 @@ pub struct Route {
     pub degrade: DegradeSettings,
     /// Whether requests of one user keep to one target.
     pub sticky: bool,
+    /// Which answers are kept; `None` where none are.
+    pub cache: Option<Arc<RouteCache>>,
 }
 
 /// One place to send a request: an endpoint and a model.
@@ -311,7 +318,8 @@ impl Route {
         let several = domains.next().is_some() && domains.next().is_some();
         let hedge = defaults.hedge.filter(|_| several);
         let conduct = Conduct { hedge, ..defaults };
-        Self { name, tiers, conduct, degrade: DegradeSettings::default(), sticky: false }
+        let degrade = DegradeSettings::default();
+        Self { name, tiers, conduct, degrade, sticky: false, cache: None }
     }
 }
 

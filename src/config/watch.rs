@@ -246,6 +246,7 @@ impl Watcher {
             ("cluster", started.cluster != now.cluster),
             ("telemetry", started.telemetry != now.telemetry),
             ("journal", started.journal != now.journal),
+            ("cache.max_memory", started.cache.max_memory != now.cache.max_memory),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
     }

@@ -12,12 +12,21 @@ const MAY_BE_PICTURES: u64 = 32_768;
 /// What a prompt with pictures is taken for, whose length in bytes says nothing.
 const TOKENS_WITH_PICTURES: u64 = 2_000;
 
+/// What a call is expected to take of what limits count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    input_tokens: u64,
+    /// How many answers of tokens are asked for.
+    choices: u64,
+}
+
 impl Lane {
     /// Takes what the call is expected to use from all limits that are about it; the account settles
     /// it.
     pub(super) async fn take_limits(
         &self,
         call: &mut Call,
+        load: Load,
         account: &mut Account,
     ) -> Result<(), Rejection> {
         let rules = &call.snapshot.limits;
@@ -30,9 +39,9 @@ impl Lane {
             caller: &call.caller,
             route: &route,
             tags: account.tags(),
-            input_tokens: call.guess_input(),
+            input_tokens: load.input_tokens,
             max_output: call.envelope.max_tokens,
-            choices: call.choices(),
+            choices: load.choices,
         };
         match self.limits.reserve(rules, &ask).await {
             Ok(None) => Ok(()),
@@ -47,6 +56,18 @@ impl Lane {
                 Err(rejection)
             }
         }
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Of a request that no model is asked.
+    pub(super) const NOTHING: Self = Self { input_tokens: 0, choices: 0 };
+
+    /// Of a call that a model has to answer.
+    pub(super) fn of(call: &Call) -> Self {
+        Self { input_tokens: call.guess_input(), choices: call.choices() }
     }
 }
 

@@ -215,7 +215,7 @@ fn forward(from: &HeaderMap, dialect: Dialect, to: &mut HeaderMap) {
 }
 
 /// Reads a call in canonical words.
-fn decode(call: &Call) -> Result<ChatRequest, Rejection> {
+pub(super) fn decode(call: &Call) -> Result<ChatRequest, Rejection> {
     let body = call.envelope.body();
     if call.kind == EndpointKind::Completions {
         dialect::decode_text_request(body)

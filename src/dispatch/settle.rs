@@ -101,6 +101,7 @@ impl Ledger {
             usage_estimated: false,
             cost: MicroUsd::default(),
             waste: Waste::default(),
+            saved: MicroUsd::default(),
             latency: Duration::ZERO,
             first_token: None,
             overhead: Duration::ZERO,

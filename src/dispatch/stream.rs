@@ -20,6 +20,7 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
+use super::cached::Keeping;
 use super::expiry::Expiry;
 use super::live::{Live, Step};
 use super::sequel::{Broken, Joining, Sequel};
@@ -34,6 +35,7 @@ use crate::policy::midstream::Why;
 use crate::rejection::Rejection;
 
 mod cut;
+mod kept;
 
 /// The search for a target that answers, with the account it is charged to.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
@@ -57,6 +59,8 @@ pub struct AnswerStream {
     keep_alive: Option<Duration>,
     /// What the stream is continued with if it breaks; nothing where it is not to be, or was.
     sequel: Option<Box<Sequel>>,
+    /// What becomes of it when it is complete, where it is to be kept.
+    keeping: Option<Box<Keeping>>,
     /// For whoever has to end the stream while nobody polls it.
     expiry: Expiry,
     /// Runs while a pump has no room for what comes.
@@ -115,38 +119,59 @@ impl Named {
 
 impl AnswerStream {
     /// An answer that has begun in time.
-    pub(super) fn begin(begun: Begun, account: Account, sequel: Option<Box<Sequel>>) -> Answer {
+    pub(super) fn begin(
+        begun: Begun,
+        account: Account,
+        sequel: Option<Box<Sequel>>,
+        keeping: Option<Box<Keeping>>,
+    ) -> Answer {
         match begun {
-            Begun::Stream(live) => Self::answer(*live, account, sequel),
+            Begun::Stream(live) => Self::answer(*live, account, sequel, keeping),
             Begun::Whole(Whole { body, summary, ticket, ended, .. }) => {
                 ticket.succeed(summary.usage, ended);
-                let served = account.complete(&summary);
-                Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
+                let served = kept::complete_with(account, (&summary, &body), keeping);
+                Self::of_bytes(body, served)
             }
             Begun::Scripted(body) => {
                 let served = account.script();
-                Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
+                Self::of_bytes(body, served)
             }
         }
     }
 
+    /// An answer that is all there.
+    pub(super) fn of_bytes(body: Bytes, served: Served) -> Answer {
+        Answer::Stream(Box::new(Self::new(State::Last(body), None, None)), served)
+    }
+
     /// An answer whose tokens are still coming, and what it can be continued with.
-    pub(super) fn answer(live: Live, account: Account, sequel: Option<Box<Sequel>>) -> Answer {
+    pub(super) fn answer(
+        live: Live,
+        account: Account,
+        sequel: Option<Box<Sequel>>,
+        keeping: Option<Box<Keeping>>,
+    ) -> Answer {
         let served = account.served();
         let keep_alive = live.keep_alive.every;
         let deadline = live.deadline;
         let mut stream = Self::new(State::Live(Box::new(live)), Some(account), keep_alive);
         stream.expiry.set(deadline);
-        stream.sequel = sequel;
+        (stream.sequel, stream.keeping) = (sequel, keeping);
         Answer::Stream(Box::new(stream), served)
     }
 
     /// An answer that is committed before anybody has answered.
-    pub(super) fn early(opening: Opening, named: Named, every: Duration, so_far: Served) -> Answer {
+    pub(super) fn early(
+        opening: Opening,
+        named: Named,
+        every: Duration,
+        keeping: Option<Box<Keeping>>,
+    ) -> Box<Self> {
         let mut stream = Self::new(State::Opening(opening, named), None, Some(every));
         // The silence so far is what it was committed for: the first comment is due.
         stream.last_sent = stream.last_sent.checked_sub(every).unwrap_or(stream.last_sent);
-        Answer::Stream(Box::new(stream), so_far)
+        stream.keeping = keeping;
+        Box::new(stream)
     }
 
     /// Whether the caller has got the whole answer, its end included.
@@ -196,6 +221,7 @@ impl AnswerStream {
             last_sent: now,
             keep_alive,
             sequel: None,
+            keeping: None,
             expiry: Expiry::never(),
             overdue: None,
         }
@@ -241,6 +267,7 @@ impl AnswerStream {
             match step {
                 Step::Send(bytes) => {
                     self.last_sent = Instant::now();
+                    self.note(&bytes);
                     if self.count() == Flow::Stop {
                         self.cut_short();
                     }
@@ -284,7 +311,7 @@ impl AnswerStream {
             }
             Ok(Begun::Whole(Whole { body, summary, ticket, ended, .. })) => {
                 ticket.succeed(summary.usage, ended);
-                account.complete(&summary);
+                kept::complete_with(account, (&summary, &body), self.keeping.take());
                 self.state = State::Last(body);
             }
             Ok(Begun::Scripted(body)) => {
@@ -308,6 +335,7 @@ impl AnswerStream {
 
     fn end(&mut self, bytes: Bytes) {
         self.expiry.clear();
+        self.note(&bytes);
         let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
             return;
         };
@@ -316,7 +344,7 @@ impl AnswerStream {
             ticket.succeed(wire.summary().usage, Instant::now());
         }
         if let Some(account) = self.account.take() {
-            account.complete(wire.summary());
+            kept::complete(account, wire.summary(), self.keeping.take());
         }
     }
 
@@ -431,7 +459,7 @@ impl Drop for AnswerStream {
             if let Some(ticket) = ticket {
                 ticket.succeed(wire.summary().usage, Instant::now());
             }
-            account.complete(wire.summary());
+            kept::complete(account, wire.summary(), self.keeping.take());
         } else {
             account.abandon(wire.summary());
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Ask, Gateway};
+use crate::cache::CacheWish;
 use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
@@ -94,6 +95,7 @@ impl JobRunner {
             client_retries: 0,
             resumable: false,
             may_be_cut: false,
+            cache: CacheWish::default(),
             forwarded,
             snapshot,
         };

@@ -56,6 +56,8 @@ pub struct Entry {
     pub cost: MicroUsd,
     /// What other attempts took, which the caller does not pay for.
     pub waste: Waste,
+    /// What the answer would have cost that was given from the cache.
+    pub saved: MicroUsd,
     /// From admission to the end.
     pub latency: Duration,
     /// From admission to the first token, where one came.
@@ -65,7 +67,7 @@ pub struct Entry {
     /// What the caller sent as `x-tidegate-tags`. More than [`Entry::MAX_TAGS_BYTES`] are left out.
     pub tags: Vec<(String, String)>,
     /// Where the reply is that of another request: how so. Attempts, tokens and cost are that
-    /// one's.
+    /// one's; who served it is told of an answer from the cache.
     pub reuse: Option<Reuse>,
 }
 
@@ -76,6 +78,8 @@ pub enum Reuse {
     Coalesced,
     /// The reply was repeated from the store.
     Replayed,
+    /// The answer to the same request was given from the cache.
+    Exact,
 }
 
 /// What a request's attempts took that its caller does not pay for: losers of races, attempts that
@@ -175,6 +179,7 @@ impl Reuse {
         match self {
             Self::Coalesced => "coalesced",
             Self::Replayed => "replayed",
+            Self::Exact => "exact",
         }
     }
 }

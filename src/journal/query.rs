@@ -68,6 +68,8 @@ pub struct StoredRequest {
     pub usage_estimated: bool,
     pub cost: MicroUsd,
     pub waste: Waste,
+    /// What the answer from the cache would have cost.
+    pub saved: MicroUsd,
     pub latency_ms: u64,
     pub first_token_ms: Option<u64>,
     pub overhead_us: u64,
@@ -186,6 +188,7 @@ impl StoredRequest {
                 cost: MicroUsd(count("waste_micro_usd")?),
                 is_estimated: count("waste_estimated")? != 0,
             },
+            saved: MicroUsd(count("saved_micro_usd")?),
             latency_ms: count("latency_ms")?,
             first_token_ms: first_token_ms.map(|ms| ms.max(0).unsigned_abs()),
             overhead_us: count("overhead_us")?,

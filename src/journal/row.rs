@@ -9,7 +9,7 @@ use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 34] = [
+pub(super) const COLUMNS: [&str; 35] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -44,6 +44,7 @@ pub(super) const COLUMNS: [&str; 34] = [
     "waste_output",
     "waste_micro_usd",
     "waste_estimated",
+    "saved_micro_usd",
 ];
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -153,7 +154,8 @@ pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), 
     to.add(int(entry.waste.input))?;
     to.add(int(entry.waste.output))?;
     to.add(int(entry.waste.cost.0))?;
-    to.add(i64::from(entry.waste.is_estimated))
+    to.add(i64::from(entry.waste.is_estimated))?;
+    to.add(int(entry.saved.0))
 }
 
 /// Tags as a JSON object; nothing where there are none.

@@ -61,6 +61,8 @@ pub struct UsageSum {
     pub estimated_cost: MicroUsd,
     /// What other attempts took. It is estimated where that of any request is.
     pub waste: Waste,
+    /// What answers from the cache would have cost.
+    pub saved: MicroUsd,
 }
 
 // === impl Journal ===
@@ -110,7 +112,7 @@ impl Journal {
 }
 
 /// The columns of [`UsageSum`] after the outcomes.
-const SUMMED: [&str; 12] = [
+const SUMMED: [&str; 13] = [
     "input",
     "cached_input",
     "cache_write",
@@ -123,6 +125,7 @@ const SUMMED: [&str; 12] = [
     "waste_output",
     "waste_micro_usd",
     "waste_estimated",
+    "saved_micro_usd",
 ];
 /// Where the sums begin: after the count and the outcomes.
 const FIRST_SUM: usize = 1 + Outcome::ALL.len();
@@ -274,6 +277,7 @@ impl UsageSum {
                 cost: MicroUsd(sum(10)?),
                 is_estimated: sum(11)? > 0,
             },
+            saved: MicroUsd(sum(12)?),
         })
     }
 

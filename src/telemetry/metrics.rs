@@ -9,6 +9,7 @@ use std::fmt;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+pub use self::cache::CacheMetrics;
 pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
 pub use self::limits::LimitMetrics;
@@ -16,6 +17,7 @@ pub use self::process::ProcessMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
+mod cache;
 mod gates;
 mod jobs;
 mod limits;
@@ -37,6 +39,8 @@ pub struct Metrics {
     pub jobs: JobMetrics,
     /// Of callers' limits.
     pub limits: LimitMetrics,
+    /// Of the cache.
+    pub cache: CacheMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -53,6 +57,7 @@ impl Metrics {
             gates: GateFamilies::new(&registry),
             jobs: JobMetrics::new(&registry),
             limits: LimitMetrics::new(&registry),
+            cache: CacheMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

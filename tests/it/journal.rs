@@ -53,6 +53,7 @@ fn entry(n: u64) -> Entry {
         usage: Usage::default(),
         usage_estimated: false,
         cost: MicroUsd(0),
+        saved: MicroUsd::default(),
         waste: Waste::default(),
         latency: Duration::ZERO,
         first_token: None,

@@ -15,6 +15,7 @@ mod access;
 mod agreement;
 mod architecture;
 mod cli;
+mod caching;
 mod cluster;
 mod config;
 mod crash;

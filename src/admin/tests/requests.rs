@@ -45,6 +45,7 @@ async fn requests_are_listed_by_page() {
         },
         "cost_usd": "0.001250",
         "waste": {"input": 17, "output": 2, "cost_usd": "0.000090", "estimated": false},
+        "saved_usd": "0.000400",
         "latency_ms": 40,
         "first_token_ms": 7,
         "overhead_us": 81,
@@ -71,6 +72,7 @@ async fn usage_is_added_up() {
             "cost_usd": "0.003750",
             "estimated_cost_usd": "0.000000",
             "waste": {"input": 51, "output": 6, "cost_usd": "0.000270", "estimated": true},
+            "saved_usd": "0.001200",
             "estimated_share": 0.0672,
         }],
         "truncated": false,
@@ -100,10 +102,10 @@ async fn usage_comes_as_a_table_for_spreadsheets() {
         "tag:team,month,requests,complete,spliced,failed,cut,client_gone,rejected,input_tokens,\
          cached_input_tokens,cache_write_tokens,output_tokens,reasoning_tokens,\
          requests_with_estimated_tokens,cost_usd,estimated_cost_usd,waste_input_tokens,\
-         waste_output_tokens,waste_usd",
-        "'=cmd|' /C calc'!A0,2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999999,0.000000,17,2,0.000090",
-        "\"a \"\"b\"\", c\",2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999998,0.000000,17,2,0.000090",
-        "shop,2023-11,1,0,0,0,1,0,0,10,4,3,20,5,1,0.001250,0.001250,17,2,0.000090",
+         waste_output_tokens,waste_usd,saved_usd",
+        "'=cmd|' /C calc'!A0,2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999999,0.000000,17,2,0.000090,0.000400",
+        "\"a \"\"b\"\", c\",2023-11,1,1,0,0,0,0,0,10,4,3,20,5,0,0.999998,0.000000,17,2,0.000090,0.000400",
+        "shop,2023-11,1,0,0,0,1,0,0,10,4,3,20,5,1,0.001250,0.001250,17,2,0.000090,0.000400",
         "",
     ];
     assert_eq!(String::from_utf8_lossy(&body), expected.join("\r\n"));

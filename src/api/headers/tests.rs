@@ -25,6 +25,8 @@ fn every_header_is_read() {
         ("x-tidegate-user", "user 17"),
         ("x-stainless-retry-count", "2"),
         ("x-resumable", "true"),
+        ("x-tidegate-cache", "exact"),
+        ("cache-control", "No-Cache, max-age=\"60\", only-if-odd"),
         ("x-tidegate-tags", "team=search, env="),
     ];
     let tag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -35,6 +37,12 @@ fn every_header_is_read() {
         sticky: Some("user 17".to_owned()),
         client_retries: 2,
         resumable: true,
+        cache: CacheWish {
+            mode: Some(CacheMode::Exact),
+            no_store: false,
+            no_cache: true,
+            max_age: Some(Duration::from_secs(60)),
+        },
         tags: vec![tag("team", "search"), tag("env", "")],
     };
     assert_eq!(wishes(&all).unwrap(), expected);
@@ -52,6 +60,7 @@ fn a_header_that_means_nothing_is_refused_by_name() {
         ("x-tidegate-user", &["", "  ", &long, "J\u{fc}rgen"]),
         ("x-stainless-retry-count", &["", "-1", "4294967296", "one"]),
         ("x-resumable", &["", "1", "yes", "TRUE"]),
+        ("x-tidegate-cache", &["", "on", "Exact"]),
         ("x-tidegate-tags", &["", "team", "=search", "team=search,,"]),
     ];
     for (name, values) in cases {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Endpoint, ListedModel, Route, Snapshot, TIDEGATE, Target};
+use crate::cache::{RouteCache, RouteIdentity};
 use crate::catalog::Model;
 use crate::config::check::Config;
 use crate::config::conduct::Conduct;
@@ -33,7 +34,8 @@ impl Snapshot {
             by_provider.insert(id, shared);
         }
 
-        let mut names = Names::default();
+        let max_answer = usize::try_from(config.settings.cache.max_answer.0).unwrap_or(usize::MAX);
+        let mut names = Names { max_answer, ..Names::default() };
         for plan in config.routes {
             names.add_route(plan, &by_provider);
         }
@@ -53,6 +55,7 @@ impl Snapshot {
             defaults: config.defaults,
             listed: names.listed,
             notes: config.notes,
+            has_caches: names.has_caches,
         }
     }
 }
@@ -63,6 +66,8 @@ struct Names {
     by_name: HashMap<Arc<str>, Arc<Route>>,
     ambiguous: HashMap<Arc<str>, Vec<String>>,
     listed: Vec<ListedModel>,
+    max_answer: usize,
+    has_caches: bool,
 }
 
 // === impl Names ===
@@ -70,9 +75,15 @@ struct Names {
 impl Names {
     fn add_route(&mut self, plan: RoutePlan, by_provider: &ByProvider) {
         let created = plan.targets.iter().map(|target| created(&target.model)).max();
-        let RoutePlan { name, targets, conduct, degrade, sticky } = plan;
+        let RoutePlan { name, targets, conduct, degrade, sticky, cache } = plan;
+        let named = targets.iter().map(|plan| (plan.tier, &plan.provider, &plan.model.name));
+        let identity = RouteIdentity::of(&name, named);
+        let cache = cache.is_on().then(|| {
+            Arc::new(RouteCache { settings: cache, identity, max_answer: self.max_answer })
+        });
+        self.has_caches |= cache.is_some();
         let tiers = tiers(&targets, by_provider);
-        let route = Arc::new(Route { name, tiers, conduct, degrade, sticky });
+        let route = Arc::new(Route { name, tiers, conduct, degrade, sticky, cache });
         self.list(route.name.as_str(), TIDEGATE, created.unwrap_or(0));
         self.by_name.insert(Arc::from(route.name.as_str()), route);
     }

@@ -23,6 +23,7 @@ mod closing;
 mod ended;
 mod limits;
 mod open;
+mod replayed;
 
 use open::Open;
 
@@ -120,6 +121,7 @@ impl Account {
             dialect: Some(open.entry.dialect),
             limits: open.standing.clone(),
             overhead: open.overhead(Instant::now()).saturating_sub(open.held),
+            from_cache: None,
         }
     }
 

@@ -23,6 +23,7 @@ impl AnswerStream {
         let (State::Live(live), Some(account)) = (&mut self.state, &self.account) else { return };
         let input_tokens = tokens::guess(account.prompt_bytes());
         let Some(end) = live.wire.cut_short(input_tokens) else { return };
+        self.keeping = None;
         self.expiry.clear();
         let State::Live(live) = std::mem::replace(&mut self.state, State::Last(end)) else {
             return;

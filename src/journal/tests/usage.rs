@@ -47,6 +47,7 @@ async fn usage_adds_up_by_the_keys_that_are_asked_for() {
                 cost: MicroUsd(5_000),
                 estimated_cost: MicroUsd(1_250),
                 waste: Waste { input: 68, output: 8, cost: MicroUsd(360), is_estimated: false },
+                saved: MicroUsd(1_600),
             };
             assert_eq!(journal.usage(&any, &[], 10).await.unwrap(), [whole]);
 

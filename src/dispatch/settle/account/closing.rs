@@ -14,7 +14,7 @@ use crate::dispatch::settle::estimate::Estimate;
 use crate::dispatch::settle::seam::SeamAccount;
 use crate::dispatch::settle::waste::{Prompt, WasteEstimate, Wasted};
 use crate::dispatch::trace::Trace;
-use crate::journal::{EndpointKind, Entry, Outcome};
+use crate::journal::{EndpointKind, Entry, Outcome, Reuse};
 use crate::limits::Reservation;
 use crate::telemetry::TargetMetrics;
 use crate::units::MicroUsd;
@@ -71,7 +71,10 @@ impl Closing<'_> {
     fn without_answer(self) {
         let Self { ledger, entry, trace, wasted, prompt, reservation, .. } = self;
         match reservation {
-            Some(reservation) if entry.attempts > 0 => reservation.settle_unanswered(),
+            // An answer from the cache is a request, and takes nothing else.
+            Some(reservation) if entry.attempts > 0 || entry.reuse == Some(Reuse::Exact) => {
+                reservation.settle_unanswered();
+            }
             // Dropped, it gives everything back.
             Some(_) | None => {}
         }

@@ -1,0 +1,196 @@
+//! `[cache]` and `routes.*.cache`: what is kept, for whom, and for how long.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteCount, HumanDuration};
+
+/// Answers that are kept to be given again. Routes ask for it by `cache`.
+///
+/// ```toml
+/// [cache]
+/// max_memory = "1GB"
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheSettings {
+    /// The most memory that kept answers take in this process, with all that it takes to find
+    /// them, 1MB to 1TB. Takes effect at the next start.
+    pub max_memory: ByteCount,
+    /// The largest answer that is kept, 1KB to 1MB.
+    pub max_answer: ByteCount,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self { max_memory: ByteCount(256_000_000), max_answer: ByteCount(64_000) }
+    }
+}
+
+/// Whether and which answers of a route are kept.
+///
+/// ```toml
+/// [routes.faq]
+/// cache = { exact = true, ttl = "6h" }
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteCacheSettings {
+    /// Whether the same request gets the same answer again: same conversation, same parameters, same
+    /// targets.
+    pub exact: bool,
+    /// Whether a request that asks the same in other words gets the same answer.
+    pub semantic: bool,
+    /// How long an answer may be given again, 1s to 30d. Absent: a day where `temperature` is 0,
+    /// else an hour.
+    #[schemars(extend("examples" = ["1h"]))]
+    pub ttl: Option<HumanDuration>,
+    /// Who shares answers.
+    pub scope: CacheScope,
+    /// Requests with a higher `temperature` want variety and are neither answered from the cache nor
+    /// kept, 0 to 2. A request that names none is taken for one of 0.
+    #[schemars(range(min = 0.0, max = 2.0))]
+    pub max_temperature: f64,
+    /// Whether answers to requests that offer functions are kept where none was called. Functions
+    /// that providers run themselves, such as web search, are never cached.
+    pub tools: bool,
+    /// Whether answers to questions of the day are kept: about today, prices, the weather, or with a
+    /// date among the instructions.
+    pub time_sensitive: bool,
+}
+
+impl Default for RouteCacheSettings {
+    fn default() -> Self {
+        Self {
+            exact: false,
+            semantic: false,
+            ttl: None,
+            scope: CacheScope::Team,
+            max_temperature: 0.3,
+            tools: false,
+            time_sensitive: false,
+        }
+    }
+}
+
+/// Who shares answers. They never pass from one team to another.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheScope {
+    /// The keys of one team; a key without a team is alone.
+    #[default]
+    Team,
+    /// One key.
+    Caller,
+    /// One user of one key: `x-tidegate-user`, else the request's `user`, `safety_identifier` or
+    /// `metadata`.
+    User,
+}
+
+/// How long an answer is kept where the route does not say.
+const USUAL_TTL: Duration = Duration::from_secs(3_600);
+/// The same for requests whose answers do not vary.
+const STEADY_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// The longest that a route may ask for.
+const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+// === impl CacheSettings ===
+
+impl CacheSettings {
+    /// What is wrong, each with the key it is about.
+    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
+        if !(1_000_000..=1_000_000_000_000).contains(&self.max_memory.0) {
+            problems.push(("max_memory", "must be 1MB to 1TB"));
+        }
+        if !(1_000..=1_000_000).contains(&self.max_answer.0) {
+            problems.push(("max_answer", "must be 1KB to 1MB"));
+        }
+        problems
+    }
+}
+
+// === impl RouteCacheSettings ===
+
+impl RouteCacheSettings {
+    /// Whether anything is kept at all.
+    pub fn is_on(&self) -> bool {
+        self.exact
+    }
+
+    /// What is wrong, each with the key it is about.
+    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
+        if self.semantic {
+            problems.push(("semantic", "is not supported by this version; take it out"));
+        }
+        let ttl = self.ttl.map(|ttl| ttl.0);
+        if ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > MAX_TTL) {
+            problems.push(("ttl", "must be 1s to 30d"));
+        }
+        if !(0.0..=2.0).contains(&self.max_temperature) {
+            problems.push(("max_temperature", "must be 0 to 2"));
+        }
+        let off = Self { semantic: self.semantic, ..Self::default() };
+        if !self.is_on() && *self != off {
+            problems.push(("exact", "is false, so nothing else here has an effect; write exact = true"));
+        }
+        problems
+    }
+
+    /// How long the answer to a request of this temperature may be given again.
+    pub fn ttl(&self, temperature: Option<f64>) -> Duration {
+        let steady = temperature == Some(0.0);
+        let usual = if steady { STEADY_TTL } else { USUAL_TTL };
+        self.ttl.map_or(usual, |ttl| ttl.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_do_not_vary_are_kept_longer() {
+        let settings = RouteCacheSettings { exact: true, ..RouteCacheSettings::default() };
+        assert_eq!(settings.ttl(None), USUAL_TTL);
+        assert_eq!(settings.ttl(Some(0.2)), USUAL_TTL);
+        assert_eq!(settings.ttl(Some(0.0)), STEADY_TTL);
+        let own = RouteCacheSettings { ttl: Some(HumanDuration::secs(7)), ..settings };
+        assert_eq!(own.ttl(Some(0.0)), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn what_has_no_effect_or_no_sense_is_a_problem() {
+        let on = RouteCacheSettings { exact: true, ..RouteCacheSettings::default() };
+        let cases = [
+            (RouteCacheSettings::default(), None),
+            (on.clone(), None),
+            (RouteCacheSettings { semantic: true, ..on.clone() }, Some("semantic")),
+            (RouteCacheSettings { ttl: Some(HumanDuration::secs(0)), ..on.clone() }, Some("ttl")),
+            (
+                RouteCacheSettings { ttl: Some(HumanDuration::secs(31 * 86_400)), ..on.clone() },
+                Some("ttl"),
+            ),
+            (RouteCacheSettings { max_temperature: 2.1, ..on.clone() }, Some("max_temperature")),
+            (RouteCacheSettings { max_temperature: f64::NAN, ..on }, Some("max_temperature")),
+            (RouteCacheSettings { tools: true, ..RouteCacheSettings::default() }, Some("exact")),
+        ];
+        for (settings, key) in cases {
+            let problems = settings.problems();
+            assert_eq!(problems.first().map(|problem| problem.0), key, "{settings:?}");
+        }
+    }
+}

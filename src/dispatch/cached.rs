@@ -1,0 +1,357 @@
+//! Asks the cache before anybody else is asked, and keeps what was answered.
+//!
+//! A route without a cache costs one comparison. The cache is asked before a plan is made: an answer
+//! that is kept is there also where no target is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::stream::AnswerStream;
+use super::tap::{Gatherer, Missed, read_whole};
+use super::{Account, Answer, Call, Lane, Ledger, Served, prepare, replay};
+use crate::cache::{
+    Answered, Bypass, Cache, CacheScope, Form, Head, Kept, Key, Look, Mark, Owner, Question,
+    RouteCache, Tenant, Unkept, policy,
+};
+use crate::chat::{Completion, Usage};
+use crate::clock::Instant;
+use crate::config::Route;
+use crate::ids::{CallerId, ProviderId, TargetId};
+use crate::journal::EndpointKind;
+use crate::units::MicroUsd;
+
+/// A call whose answer may be in the cache, or may be kept.
+#[derive(Debug)]
+pub(super) struct Cacheable {
+    key: Key,
+    route: Arc<Route>,
+    settings: Arc<RouteCache>,
+    ttl: Duration,
+    since: Mark,
+    asked: Instant,
+    /// Whether an answer that is kept will do.
+    reads: bool,
+    max_age: Option<Duration>,
+}
+
+/// An answer on its way that is kept when it is complete.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    cache: Cache,
+    ledger: Arc<Ledger>,
+    asked: Cacheable,
+    kind: EndpointKind,
+    owner: Owner,
+    /// Reads what the caller gets, where it is streamed.
+    gatherer: Option<Gatherer>,
+}
+
+/// The largest request that is looked at. Reading a larger one would hold others up, and it does
+/// not come twice.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Headers that go upstream and shape no answer.
+const SHAPELESS_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
+impl Lane {
+    /// What the cache has to do with a call; nothing where its route keeps nothing, or the call is
+    /// not one for it.
+    pub(super) fn cacheable(&self, call: &Call) -> Option<Cacheable> {
+        if !call.snapshot.has_caches {
+            return None;
+        }
+        let route = call.route().ok()?;
+        let settings = Arc::clone(route.cache.as_ref()?);
+        match Cacheable::of(call, route, settings, &self.cache) {
+            Ok(cacheable) => Some(cacheable),
+            Err(bypass) => {
+                self.ledger.metrics().cache.bypassed(bypass.as_str());
+                None
+            }
+        }
+    }
+
+    /// The answer that is kept for a call, if there is one that will do.
+    pub(super) fn look(&self, asked: &Cacheable) -> Option<Kept> {
+        let metrics = &self.ledger.metrics().cache;
+        if !asked.reads {
+            metrics.looked("refresh");
+            return None;
+        }
+        match self.cache.look(&asked.key, asked.max_age, Instant::now()) {
+            Look::Hit(kept) => Some(kept),
+            Look::Miss(miss) => {
+                metrics.looked(miss.as_str());
+                self.cache.count(&asked.route.name, None);
+                None
+            }
+        }
+    }
+
+    /// A kept answer as its caller wants it. Nothing where it cannot be read.
+    pub(super) fn rewritten(&self, call: &Call, kept: &Kept) -> Option<Bytes> {
+        match kept.head.form {
+            Form::Vectors => Some(kept.said.clone()),
+            Form::Completion => replay::write(call, kept, self.ledger.unix_seconds()),
+        }
+    }
+
+    /// Answers a call with what is kept, of which `body` is all that the caller gets.
+    pub(super) fn replay(
+        &self,
+        call: &Call,
+        asked: &Cacheable,
+        (kept, body): (&Kept, Bytes),
+        mut account: Account,
+    ) -> Answer {
+        let metrics = &self.ledger.metrics().cache;
+        metrics.looked("exact");
+        metrics.saved(kept.head.cost.0);
+        self.cache.count(&asked.route.name, Some(kept.head.cost));
+        account.on_route(&asked.route);
+        let served = account.replay(&kept.head, self.cache.age(kept));
+        match call.envelope.stream {
+            true => AnswerStream::of_bytes(body, served),
+            false => Answer::Whole(body, served),
+        }
+    }
+
+    /// Keeps the answer to a call when it is complete.
+    pub(super) fn keeping(&self, call: &Call, asked: Cacheable, account: &Account) -> Box<Keeping> {
+        let owner = Owner {
+            team: call.caller.team.as_ref().map(|team| team.id.clone()),
+            caller: call.caller.id.clone(),
+            route: asked.route.name.clone(),
+            prompt: None,
+            tags: account.tags().to_vec(),
+        };
+        let max_answer = asked.settings.max_answer;
+        let gatherer = call.envelope.stream.then(|| Gatherer::new(call.dialect, max_answer));
+        Box::new(Keeping {
+            cache: self.cache.clone(),
+            ledger: Arc::clone(&self.ledger),
+            asked,
+            kind: call.kind,
+            owner,
+            gatherer,
+        })
+    }
+}
+
+// === impl Cacheable ===
+
+impl Cacheable {
+    fn of(
+        call: &Call,
+        route: Arc<Route>,
+        settings: Arc<RouteCache>,
+        cache: &Cache,
+    ) -> Result<Self, Bypass> {
+        call.cache.check()?;
+        let body = call.envelope.body();
+        if body.len() > MAX_BODY_BYTES {
+            return Err(Bypass::TooLarge);
+        }
+        let temperature = match call.kind {
+            EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions => {
+                let chat = prepare::decode(call).map_err(|_| Bypass::Unreadable)?;
+                policy::may_ask(&chat, &settings.settings)?;
+                chat.sampling.temperature
+            }
+            // The same text has the same vector.
+            EndpointKind::Embeddings => Some(0.0),
+            EndpointKind::CountTokens => return Err(Bypass::Off),
+        };
+        let user = user_of(call, settings.settings.scope);
+        let mut headers: Vec<(&str, &[u8])> = call
+            .forwarded
+            .iter()
+            .filter(|(name, _)| !SHAPELESS_HEADERS.contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        headers.sort_unstable();
+        let question = Question {
+            tenant: tenant(call, settings.settings.scope, &user),
+            route: &settings.identity,
+            prompt: None,
+            endpoint: call.kind.as_str(),
+            dialect: call.dialect,
+            epoch: cache.epoch(&route.name),
+            headers: &headers,
+            body,
+        };
+        let key = Key::of(&question).ok_or(Bypass::Unreadable)?;
+        Ok(Self {
+            key,
+            ttl: settings.settings.ttl(temperature),
+            since: cache.mark(),
+            asked: Instant::now(),
+            reads: !call.cache.no_cache,
+            max_age: call.cache.max_age,
+            route,
+            settings,
+        })
+    }
+}
+
+/// Who shares the answer to a call.
+fn tenant<'a>(call: &'a Call, scope: CacheScope, user: &'a [u8]) -> Tenant<'a> {
+    let caller: &CallerId = &call.caller.id;
+    match (scope, &call.caller.team) {
+        (CacheScope::Team, Some(team)) => Tenant::Team(&team.id),
+        (CacheScope::Team, None) | (CacheScope::Caller, _) => Tenant::Caller(caller),
+        (CacheScope::User, _) => Tenant::User(caller, user),
+    }
+}
+
+/// Who is behind a call, in all the words in which that may be said.
+fn user_of(call: &Call, scope: CacheScope) -> Vec<u8> {
+    if scope != CacheScope::User {
+        return Vec::new();
+    }
+    let said = ["user", "safety_identifier", "metadata"].map(|name| call.envelope.raw(name));
+    let sticky = call.sticky.as_deref().map(str::as_bytes);
+    // Neither a header nor JSON holds this byte.
+    [sticky].iter().chain(&said).map(|part| part.unwrap_or_default()).collect::<Vec<_>>().join(&0)
+}
+
+// === impl Keeping ===
+
+impl Keeping {
+    /// Takes what the caller of a stream gets next.
+    pub(super) fn push(&mut self, bytes: &Bytes) {
+        if let Some(gatherer) = &mut self.gatherer {
+            gatherer.push(bytes.clone());
+        }
+    }
+
+    /// Keeps a whole answer, as the caller gets it.
+    pub(super) fn whole(self, call: &Call, body: &Bytes, served: &Served, usage: Option<Usage>) {
+        if self.kind == EndpointKind::Embeddings {
+            let kept = self.vectors(body, served);
+            return self.count(kept);
+        }
+        let completion = if body.len() > self.max_wire_bytes() {
+            Err(Unkept::TooLarge)
+        } else {
+            read_whole(call, body).map_err(|_| Unkept::Unreadable)
+        };
+        let kept = completion.and_then(|said| self.keep(said, served, usage, false));
+        self.count(kept);
+    }
+
+    /// Keeps a stream that the caller has got to its end.
+    pub(super) fn streamed(mut self, served: &Served, usage: Option<Usage>, is_spliced: bool) {
+        let gathered = match self.gatherer.take() {
+            None => Err(Unkept::Unreadable),
+            Some(gatherer) => gatherer.finish().map_err(|missed| match missed {
+                Missed::TooLarge => Unkept::TooLarge,
+                Missed::Broken => Unkept::Unreadable,
+            }),
+        };
+        let kept = gathered.and_then(|said| self.keep(said, served, usage, is_spliced));
+        self.count(kept);
+    }
+
+    fn keep(
+        &self,
+        mut completion: Completion,
+        served: &Served,
+        usage: Option<Usage>,
+        is_spliced: bool,
+    ) -> Result<(), Unkept> {
+        let head = self.head(served, std::mem::take(&mut completion.model))?;
+        self.cache.saw_model(&head.target, &head.reported);
+        completion.usage = usage.or(completion.usage);
+        let degradation = served.degradation;
+        let answered = Answered { completion: &completion, degradation, is_spliced };
+        policy::may_keep(answered, &self.asked.settings.settings)?;
+        // Each repetition has its own.
+        completion.id = String::new();
+        completion.created = 0;
+        completion.model = head.reported.clone();
+        let kept = Kept::completion(head, &completion).ok_or(Unkept::Unreadable)?;
+        self.put(kept)
+    }
+
+    fn vectors(&self, body: &Bytes, served: &Served) -> Result<(), Unkept> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            model: Option<String>,
+        }
+        if body.len() > self.asked.settings.max_answer {
+            return Err(Unkept::TooLarge);
+        }
+        let named: Named = serde_json::from_slice(body).map_err(|_| Unkept::Unreadable)?;
+        let head = self.head(served, named.model.unwrap_or_default())?;
+        self.cache.saw_model(&head.target, &head.reported);
+        if served.degradation != 0 {
+            return Err(Unkept::Degraded);
+        }
+        self.put(Kept::vectors(head, body))
+    }
+
+    fn put(&self, kept: Kept) -> Result<(), Unkept> {
+        if kept.said.len() > self.asked.settings.max_answer {
+            return Err(Unkept::TooLarge);
+        }
+        self.cache.keep(self.asked.key, kept, self.asked.since, Instant::now())
+    }
+
+    fn head(&self, served: &Served, reported: String) -> Result<Head, Unkept> {
+        // Without a target they are the gateway's own words.
+        let by = served.by.as_ref().ok_or(Unkept::Degraded)?;
+        Ok(Head {
+            form: Form::Completion,
+            target: without_credential(by),
+            reported,
+            cost: served.cost.unwrap_or_default(),
+            dropped: served.dropped.0.clone(),
+            made_at_ms: self.cache.unix_ms(),
+            ttl: self.asked.ttl,
+            took: self.asked.asked.elapsed(),
+            owner: self.owner.clone(),
+        })
+    }
+
+    /// A body on the wire says a little more than what is kept of it.
+    fn max_wire_bytes(&self) -> usize {
+        self.asked.settings.max_answer.saturating_mul(2)
+    }
+
+    fn count(&self, kept: Result<(), Unkept>) {
+        let metrics = &self.ledger.metrics().cache;
+        match kept {
+            Ok(()) => metrics.kept.inc(),
+            Err(unkept) => metrics.not_kept(unkept.as_str()),
+        }
+    }
+}
+
+/// A target, whichever of its provider's credentials was used.
+fn without_credential(target: &TargetId) -> TargetId {
+    match target.as_str().split_once('#') {
+        Some((name, _)) => TargetId::new(name),
+        None => target.clone(),
+    }
+}
+
+/// The provider and the model of a target.
+pub(super) fn parts_of(target: &TargetId) -> Option<(ProviderId, crate::ids::ModelName)> {
+    let (provider, model) = target.as_str().split_once('/')?;
+    Some((ProviderId::new(provider), crate::ids::ModelName::new(model)))
+}
+
+/// How an answer from the cache came about, for the reply's headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FromCache {
+    /// How old it is.
+    pub age: Duration,
+}
+
+impl FromCache {
+    /// What it cost: nothing.
+    pub(super) const COST: MicroUsd = MicroUsd(0);
+}

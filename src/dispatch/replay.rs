@@ -1,0 +1,122 @@
+//! Writes a kept answer for whoever asks for it: a fresh id and time, in its dialect, whole or as a
+//! stream that comes at once.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::Call;
+use crate::cache::Kept;
+use crate::chat::Delta;
+use crate::dialect::{self, ReplyContext};
+use crate::journal::EndpointKind;
+
+/// Bytes of text in one event of a stream: 16 to 32 tokens, at four bytes a token.
+const PIECE_BYTES: std::ops::RangeInclusive<usize> = 64..=128;
+
+/// The answer as the caller wants it; `created` is in seconds since 1970. Nothing where what is kept
+/// cannot be read.
+pub(super) fn write(call: &Call, kept: &Kept, created: u64) -> Option<Bytes> {
+    let mut completion = kept.read()?;
+    completion.created = created;
+    let context = ReplyContext {
+        request_id: call.request_id.to_string(),
+        model: call.envelope.model.clone(),
+        created,
+        include_usage: call.envelope.include_usage,
+    };
+    let is_text = call.kind == EndpointKind::Completions;
+    let codec = call.dialect.codec();
+    if !call.envelope.stream {
+        return Some(match is_text {
+            true => dialect::encode_text_reply(&completion, &context).into(),
+            false => codec.encode_reply(&completion, &context).into(),
+        });
+    }
+    let mut encoder = match is_text {
+        true => dialect::text_stream_encoder(context),
+        false => codec.stream_encoder(context),
+    };
+    let mut out = Vec::with_capacity(kept.said.len() * 4);
+    for delta in completion.into_deltas() {
+        match &delta {
+            Delta::Text { choice, text } => {
+                for piece in pieces(text) {
+                    let piece = Delta::Text { choice: *choice, text: piece.to_owned() };
+                    encoder.push(&piece, &mut out);
+                }
+                continue;
+            }
+            Delta::Reasoning { choice, text } => {
+                for piece in pieces(text) {
+                    let piece = Delta::Reasoning { choice: *choice, text: piece.to_owned() };
+                    encoder.push(&piece, &mut out);
+                }
+                continue;
+            }
+            Delta::Usage { .. } => {
+                let by = kept.head.target.as_str();
+                let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": "exact" });
+                encoder.set_extension(words);
+            }
+            Delta::Start { .. }
+            | Delta::TextOpaque { .. }
+            | Delta::ReasoningOpaque { .. }
+            | Delta::Refusal { .. }
+            | Delta::ToolCall { .. }
+            | Delta::ToolArguments { .. }
+            | Delta::Logprobs { .. }
+            | Delta::Other { .. }
+            | Delta::Finish { .. }
+            | Delta::End => {}
+        }
+        encoder.push(&delta, &mut out);
+    }
+    Some(out.into())
+}
+
+/// A text in pieces of [`PIECE_BYTES`], cut before blanks where there are any.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, left) = rest.split_at_checked(cut(rest)).unwrap_or((rest, ""));
+        rest = left;
+        Some(piece)
+    })
+}
+
+/// Where the first piece of a text ends.
+fn cut(text: &str) -> usize {
+    let (least, most) = (*PIECE_BYTES.start(), *PIECE_BYTES.end());
+    if text.len() <= most {
+        return text.len();
+    }
+    let middle = usize::midpoint(least, most);
+    let window = text.as_bytes().get(middle..most).unwrap_or_default();
+    let at = match memchr::memchr2(b' ', b'\n', window) {
+        Some(blank) => middle + blank,
+        None => middle,
+    };
+    (at..=most).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_of_a_size_and_make_up_the_text(text in "[a-zé漢 \n]{0,900}") {
+            let pieces: Vec<_> = pieces(&text).collect();
+            prop_assert_eq!(&pieces.concat(), &text);
+            for (at, piece) in pieces.iter().enumerate() {
+                prop_assert!(piece.len() <= *PIECE_BYTES.end(), "{piece}");
+                let is_last = at + 1 == pieces.len();
+                prop_assert!(is_last || piece.len() >= *PIECE_BYTES.start(), "{piece}");
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Settling a request that is answered from the cache.
+
+use std::time::Duration;
+
+use super::Account;
+use crate::cache::Head;
+use crate::dialect::Dropped;
+use crate::dispatch::{FromCache, Served, cached};
+use crate::journal::{Outcome, Reuse};
+
+// === impl Account ===
+
+impl Account {
+    /// Settles a request whose answer was kept, as `kept` says, and is so old.
+    pub(in crate::dispatch) fn replay(mut self, kept: &Head, age: Duration) -> Served {
+        if let Some(open) = &mut self.open {
+            let entry = &mut open.entry;
+            entry.reuse = Some(Reuse::Exact);
+            entry.saved = kept.cost;
+            entry.target = Some(kept.target.clone());
+            if let Some((provider, model)) = cached::parts_of(&kept.target) {
+                entry.provider = Some(provider);
+                entry.model_served = Some(model);
+            }
+            open.dropped = Dropped(kept.dropped.clone());
+        }
+        let (cost, from_cache) = (Some(FromCache::COST), Some(FromCache { age }));
+        let served = Served { cost, from_cache, ..self.served() };
+        self.settle(Outcome::Complete, 200, None);
+        served
+    }
+}
