@@ -203,7 +203,9 @@ impl Lane {
                 Ok(Answer::Whole(whole.body, served))
             }
             // Only streams begin without being whole.
-            Ok(attempt::Begun::Stream(live)) => Ok(AnswerStream::answer(*live, account, None, None)),
+            Ok(attempt::Begun::Stream(live)) => {
+                Ok(AnswerStream::answer(*live, account, None, None))
+            }
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Err(rejection) => Err(refuse(account, rejection)),
         }
@@ -237,7 +239,9 @@ impl Lane {
             },
         };
         match opened {
-            (Ok(begun), account, sequel) => Ok(AnswerStream::begin(begun, account, sequel, keeping)),
+            (Ok(begun), account, sequel) => {
+                Ok(AnswerStream::begin(begun, account, sequel, keeping))
+            }
             (Err(rejection), account, _) => Err(refuse(account, rejection)),
         }
     }

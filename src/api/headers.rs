@@ -120,13 +120,12 @@ impl Wishes {
             read(headers, &RETRY_COUNT, "be a whole number", |value| value.parse().ok())?;
         let resumable =
             read(headers, &RESUMABLE, "be `true` or `false`", |value| value.parse().ok())?;
-        let mode =
-            read(headers, &CACHE, "be `off`, `exact` or `semantic`", |value| match value {
-                "off" => Some(CacheMode::Off),
-                "exact" => Some(CacheMode::Exact),
-                "semantic" => Some(CacheMode::Semantic),
-                _ => None,
-            })?;
+        let mode = read(headers, &CACHE, "be `off`, `exact` or `semantic`", |value| match value {
+            "off" => Some(CacheMode::Off),
+            "exact" => Some(CacheMode::Exact),
+            "semantic" => Some(CacheMode::Semantic),
+            _ => None,
+        })?;
         let tags = read(headers, &TAGS, "look like `team=search,env=prod`", tags)?;
         Ok(Self {
             timeout,

@@ -160,7 +160,8 @@ pub fn may_ask(chat: &ChatRequest, settings: &RouteCacheSettings) -> Result<(), 
     if STATEFUL.iter().any(|key| is_asked(key)) || wants_storing(&chat.extra) {
         return Err(Bypass::Stateful);
     }
-    if chat.tools.iter().any(|tool| tool.hosted.is_some()) || HOSTED.iter().any(|key| is_asked(key)) {
+    if chat.tools.iter().any(|tool| tool.hosted.is_some()) || HOSTED.iter().any(|key| is_asked(key))
+    {
         return Err(Bypass::HostedTools);
     }
     let may_call = !chat.tools.is_empty() && chat.tool_choice != Some(ToolChoice::None);

@@ -76,16 +76,7 @@ impl Default for RouteCacheSettings {
 
 /// Who shares answers. They never pass from one team to another.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum CacheScope {
@@ -145,7 +136,10 @@ impl RouteCacheSettings {
         }
         let off = Self { semantic: self.semantic, ..Self::default() };
         if !self.is_on() && *self != off {
-            problems.push(("exact", "is false, so nothing else here has an effect; write exact = true"));
+            problems.push((
+                "exact",
+                "is false, so nothing else here has an effect; write exact = true",
+            ));
         }
         problems
     }

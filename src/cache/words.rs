@@ -6,44 +6,130 @@
 /// Words of questions whose answer is another one tomorrow.
 const OF_THE_DAY: [&str; 47] = [
     // English
-    "today", "todays", "tonight", "yesterday", "tomorrow", "now", "nowadays", "current", "currently",
-    "latest", "newest", "recent", "recently", "upcoming", "price", "prices", "weather", "forecast",
-    "news", "headlines", "stock", "stocks",
+    "today",
+    "todays",
+    "tonight",
+    "yesterday",
+    "tomorrow",
+    "now",
+    "nowadays",
+    "current",
+    "currently",
+    "latest",
+    "newest",
+    "recent",
+    "recently",
+    "upcoming",
+    "price",
+    "prices",
+    "weather",
+    "forecast",
+    "news",
+    "headlines",
+    "stock",
+    "stocks",
     // German
-    "heute", "gestern", "morgen", "jetzt", "aktuell", "aktuelle", "aktuellen", "neueste", "wetter",
-    "preis", "preise",
+    "heute",
+    "gestern",
+    "morgen",
+    "jetzt",
+    "aktuell",
+    "aktuelle",
+    "aktuellen",
+    "neueste",
+    "wetter",
+    "preis",
+    "preise",
     // French
-    "aujourd", "hier", "demain", "maintenant", "actuel", "actuellement", "prix",
+    "aujourd",
+    "hier",
+    "demain",
+    "maintenant",
+    "actuel",
+    "actuellement",
+    "prix",
     // Spanish
-    "hoy", "ayer", "mañana", "ahora", "actual", "actualmente", "precio",
+    "hoy",
+    "ayer",
+    "mañana",
+    "ahora",
+    "actual",
+    "actualmente",
+    "precio",
 ];
 
 /// The same, of several words.
 const PHRASES_OF_THE_DAY: [&str; 16] = [
-    "what time", "the time is", "what day", "which day", "what date", "the date", "this week",
-    "this month", "this year", "this morning", "this evening", "this quarter", "this weekend",
-    "right away", "so far", "wie spät",
+    "what time",
+    "the time is",
+    "what day",
+    "which day",
+    "what date",
+    "the date",
+    "this week",
+    "this month",
+    "this year",
+    "this morning",
+    "this evening",
+    "this quarter",
+    "this weekend",
+    "right away",
+    "so far",
+    "wie spät",
 ];
 
 /// Answers and instructions that speak of the day they were given on.
 const TELLS_THE_DAY: [&str; 14] = [
-    "today is", "todays date", "today s date", "current date", "current time", "the date is",
-    "the time is", "as of today", "as of now", "right now", "at the moment", "it is currently",
-    "heute ist", "aujourd hui",
+    "today is",
+    "todays date",
+    "today s date",
+    "current date",
+    "current time",
+    "the date is",
+    "the time is",
+    "as of today",
+    "as of now",
+    "right now",
+    "at the moment",
+    "it is currently",
+    "heute ist",
+    "aujourd hui",
 ];
 
 /// How refusals begin.
 const DECLINES: [&str; 22] = [
-    "i cannot help", "i can t help", "i cannot assist", "i can t assist", "i cannot provide",
-    "i can t provide", "i cannot fulfill", "i can t fulfill", "i cannot comply", "i can t comply",
-    "i cannot answer", "i can t answer", "i cannot create", "i can t create", "i won t be able",
-    "i m unable to", "i am unable to", "i m not able to", "i am not able to", "i must decline",
-    "i can t do that", "as an ai",
+    "i cannot help",
+    "i can t help",
+    "i cannot assist",
+    "i can t assist",
+    "i cannot provide",
+    "i can t provide",
+    "i cannot fulfill",
+    "i can t fulfill",
+    "i cannot comply",
+    "i can t comply",
+    "i cannot answer",
+    "i can t answer",
+    "i cannot create",
+    "i can t create",
+    "i won t be able",
+    "i m unable to",
+    "i am unable to",
+    "i m not able to",
+    "i am not able to",
+    "i must decline",
+    "i can t do that",
+    "as an ai",
 ];
 
 /// Openings before the refusal itself.
 const APOLOGIES: [&str; 7] = [
-    "i m sorry but ", "i am sorry but ", "sorry but ", "i m sorry ", "i am sorry ", "i apologize but ",
+    "i m sorry but ",
+    "i am sorry but ",
+    "sorry but ",
+    "i m sorry ",
+    "i am sorry ",
+    "i apologize but ",
     "unfortunately ",
 ];
 
@@ -137,14 +223,21 @@ mod tests {
         ] {
             assert!(asks_of_the_day(text), "{text}");
         }
-        for text in ["What is the capital of France?", "I know nowt", "Explain tcp", "", "update it"] {
+        for text in
+            ["What is the capital of France?", "I know nowt", "Explain tcp", "", "update it"]
+        {
             assert!(!asks_of_the_day(text), "{text}");
         }
     }
 
     #[test]
     fn answers_of_the_day_are_known() {
-        for text in ["Today is Monday.", "As of today, none.", "It is raining right now.", "Today’s date: 1"] {
+        for text in [
+            "Today is Monday.",
+            "As of today, none.",
+            "It is raining right now.",
+            "Today’s date: 1",
+        ] {
             assert!(tells_the_day(text), "{text}");
         }
         for text in ["Paris.", "Nobody knows today.", "The toast is current"] {
@@ -163,7 +256,9 @@ mod tests {
         ] {
             assert!(declines(text), "{text}");
         }
-        for text in ["Paris.", "Sorry seems to be the hardest word.", "You can say: I can't help it"] {
+        for text in
+            ["Paris.", "Sorry seems to be the hardest word.", "You can say: I can't help it"]
+        {
             assert!(!declines(text), "{text}");
         }
     }
@@ -173,7 +268,8 @@ mod tests {
         for text in ["Now: 2026-11-21", "2026-11-21T10:00:00Z", "it is 09:15.", "(23:59)"] {
             assert!(has_timestamp(text), "{text}");
         }
-        for text in ["call 555-12-34", "ratio 3:4", "12026-11-211", "1:2:3", "v1-2-3", "", "a-b:c"] {
+        for text in ["call 555-12-34", "ratio 3:4", "12026-11-211", "1:2:3", "v1-2-3", "", "a-b:c"]
+        {
             assert!(!has_timestamp(text), "{text}");
         }
     }

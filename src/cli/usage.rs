@@ -93,7 +93,8 @@ fn table(usage: &Value, out: &mut dyn Write) -> io::Result<()> {
     let groups = usage["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names = groups.first().and_then(|group| group["group"].as_object());
     let names: Vec<_> = names.into_iter().flat_map(|names| names.keys()).collect();
-    let figures = ["REQUESTS", "INPUT", "OUTPUT", "COST USD", "WASTE USD", "SAVED USD", "ESTIMATED"];
+    let figures =
+        ["REQUESTS", "INPUT", "OUTPUT", "COST USD", "WASTE USD", "SAVED USD", "ESTIMATED"];
     let heading: Vec<_> =
         names.iter().map(|name| name.to_uppercase()).chain(figures.map(str::to_owned)).collect();
     let mut rows = vec![heading];

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::Call;
 use crate::chat::{Assembler, Completion, Delta};
 use crate::dialect::Dialect;
-use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::StreamDecoder;
+use crate::dialect::sse::{self, FrameBuffer};
 use crate::failure::{Failure, FailureKind};
 use crate::journal::EndpointKind;
 

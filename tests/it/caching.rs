@@ -166,8 +166,7 @@ async fn one_entry_serves_whole_and_streamed_answers_on_any_wire() {
                 Dialect::Anthropic => streamed,
             };
             let whole = streamed.clone().having("stream_options", Value::Null).whole();
-            let (one, two) =
-                if first_is_whole { (&whole, &streamed) } else { (&streamed, &whole) };
+            let (one, two) = if first_is_whole { (&whole, &streamed) } else { (&streamed, &whole) };
             let first = rig.ask(one).await;
             assert_eq!(cache(&first), "miss");
             for ask in [two, one] {
@@ -231,7 +230,11 @@ async fn callers_may_do_without_or_ask_for_a_fresh_answer() {
         ("cache-control", "no-cache"),
         ("cache-control", "max-age=60, no-store"),
     ] {
-        assert_eq!(cache(&rig.ask(&ask.clone().with(name, value)).await), "miss", "{name}: {value}");
+        assert_eq!(
+            cache(&rig.ask(&ask.clone().with(name, value)).await),
+            "miss",
+            "{name}: {value}"
+        );
     }
     for (name, value) in [("x-tidegate-cache", "exact"), ("cache-control", "max-age=60")] {
         let got = rig.ask(&ask.clone().with(name, value)).await;
@@ -434,9 +437,13 @@ cache = { exact = true }
 hold_back = { tokens = 0 }
 "#,
     );
-    let ask = Ask::new(Dialect::Anthropic, "pair", "Go on. [[sim:first=1,cut_after=12]] [[sim:tokens=40]]")
-        .with("x-tidegate-midstream", "continue")
-        .with("x-tidegate-midstream-allow-model-change", "true");
+    let ask = Ask::new(
+        Dialect::Anthropic,
+        "pair",
+        "Go on. [[sim:first=1,cut_after=12]] [[sim:tokens=40]]",
+    )
+    .with("x-tidegate-midstream", "continue")
+    .with("x-tidegate-midstream-allow-model-change", "true");
     let got = rig.ask(&ask).await;
     assert_eq!(metric(&rig, "tidegate_midstream_total{result=\"spliced\"}"), 1, "{got:#?}");
     assert_eq!(got.end(), End::Terminal);
@@ -456,7 +463,8 @@ async fn what_a_model_said_that_was_replaced_under_its_name_is_not_given_again()
             // Its provider has put another model behind the name by then.
             let is_new = body["messages"].to_string().contains("later");
             let model = if is_new { "alpha-2026-12" } else { "alpha-2026-01" };
-            let named = |chunk: &str| chunk.replace("\"model\":\"m\"", &format!("\"model\":\"{model}\""));
+            let named =
+                |chunk: &str| chunk.replace("\"model\":\"m\"", &format!("\"model\":\"{model}\""));
             let said = crate::scripted::chat_chunk("Paris.");
             Reply::stream().chunk(named(&said)).chunk(named(CHAT_FINISH)).chunk(DONE)
         }

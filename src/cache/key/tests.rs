@@ -112,7 +112,8 @@ fn another_tenant_route_model_prompt_epoch_endpoint_dialect_or_header_makes_anot
         Question { dialect: Dialect::Anthropic, ..base() },
         Question { headers: &beta, ..base() },
     ];
-    let keys: std::collections::HashSet<_> = questions.iter().map(|q| Key::of(q).unwrap()).collect();
+    let keys: std::collections::HashSet<_> =
+        questions.iter().map(|q| Key::of(q).unwrap()).collect();
     assert_eq!(keys.len(), questions.len());
 }
 

@@ -63,7 +63,8 @@ fn what_may_be_asked_of_the_cache() {
         chat.sampling.temperature = Some(temperature);
         chat
     };
-    let tooled = |tool: Tool, tool_choice| ChatRequest { tools: vec![tool], tool_choice, ..plain() };
+    let tooled =
+        |tool: Tool, tool_choice| ChatRequest { tools: vec![tool], tool_choice, ..plain() };
     let shown = |part| {
         let message = Message { role: Role::User, parts: vec![part], name: None };
         ChatRequest { messages: vec![message], ..plain() }
