@@ -1,3 +1,5 @@
+//! Tests of the cache: its times, its size, purges and models that are replaced.
+
 use super::*;
 use crate::chat::{Choice, Completion, FinishReason, Part};
 use crate::clock::FixedWallClock;

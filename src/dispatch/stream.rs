@@ -333,21 +333,6 @@ impl AnswerStream {
         }
     }
 
-    fn end(&mut self, bytes: Bytes) {
-        self.expiry.clear();
-        self.note(&bytes);
-        let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
-            return;
-        };
-        let Live { wire, ticket, .. } = *live;
-        if let Some(ticket) = ticket {
-            ticket.succeed(wire.summary().usage, Instant::now());
-        }
-        if let Some(account) = self.account.take() {
-            kept::complete(account, wire.summary(), self.keeping.take());
-        }
-    }
-
     /// The answer broke: another attempt is to continue it, or it ends here.
     fn break_off(&mut self, rest: Bytes, failure: Failure) {
         let State::Live(live) = std::mem::replace(&mut self.state, State::Done) else {

@@ -1,3 +1,5 @@
+//! Tests of keys: what is the same and what is not.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;

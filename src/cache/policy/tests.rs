@@ -1,3 +1,5 @@
+//! Tests of what may be asked and what may be kept, as tables.
+
 use super::*;
 use crate::chat::{Choice, Media, Message, Opaque, OpaqueKind, Tool};
 use serde_json::{Value, json};

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::AnswerStream;
+use super::{AnswerStream, Live, State};
+use crate::clock::Instant;
 use crate::dialect::StreamSummary;
 use crate::dispatch::cached::Keeping;
 use crate::dispatch::{Account, Served};
@@ -14,6 +15,22 @@ impl AnswerStream {
     pub(super) fn note(&mut self, bytes: &Bytes) {
         if let Some(keeping) = &mut self.keeping {
             keeping.push(bytes);
+        }
+    }
+
+    /// The answer is complete, with these bytes.
+    pub(super) fn end(&mut self, bytes: Bytes) {
+        self.expiry.clear();
+        self.note(&bytes);
+        let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
+            return;
+        };
+        let Live { wire, ticket, .. } = *live;
+        if let Some(ticket) = ticket {
+            ticket.succeed(wire.summary().usage, Instant::now());
+        }
+        if let Some(account) = self.account.take() {
+            complete(account, wire.summary(), self.keeping.take());
         }
     }
 }
