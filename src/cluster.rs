@@ -17,7 +17,7 @@
 //! answer may take [`DRAW_WITHIN`], and one for facts and logs, whose size must not delay the others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +52,8 @@ pub const DRAW_WITHIN: Duration = Duration::from_millis(100);
 /// How often a node says that it is there, and how long that holds.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const ANNOUNCED_FOR: Duration = Duration::from_secs(3);
+/// How long a goodbye is told to others, who listen once a second.
+const GOODBYE_FOR: Duration = Duration::from_secs(10);
 /// How long what is not on the path of a request may take.
 const ASIDE_WITHIN: Duration = Duration::from_millis(500);
 /// Facts that wait to be sent, and that a reader may be behind. Beyond it they are dropped, and
@@ -86,6 +88,16 @@ pub enum Unreachable {
     /// The server refused.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Unreachable {
+    /// Whether it is certain that nothing of what was asked was done.
+    pub const fn is_undone(&self) -> bool {
+        match self {
+            Self::Alone | Self::NotConnected => true,
+            Self::TimedOut(_) | Self::Refused(_) => false,
+        }
+    }
 }
 
 /// How nodes reach each other.
@@ -130,11 +142,25 @@ struct Shared {
     node: Node,
     revision: AtomicU64,
     presence: Mutex<Presence>,
+    /// Whether this node has said that it goes.
+    has_left: AtomicBool,
+    /// Since when the server remembers anything, by its clock in microseconds; 0 before that is known.
+    memory: AtomicU64,
     heard: broadcast::Sender<Heard>,
     letters: mpsc::Sender<Fact>,
     facts_dropped: AtomicU64,
     relay: Relay,
     remote: Option<Remote>,
+}
+
+/// What the server tells of nodes.
+#[derive(Debug, Default)]
+struct Told {
+    /// See [`Cluster::memory`].
+    memory: u64,
+    nodes: Vec<Node>,
+    /// The ids of those that said that they go.
+    gone: Vec<String>,
 }
 
 struct Remote {
@@ -188,6 +214,8 @@ impl Cluster {
             node,
             revision: AtomicU64::new(0),
             presence: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            memory: AtomicU64::new(0),
             heard,
             letters,
             facts_dropped: AtomicU64::new(0),
@@ -254,6 +282,25 @@ impl Cluster {
     /// there were.
     pub fn live_nodes(&self) -> u32 {
         self.shared.presence.lock().count()
+    }
+
+    /// Which memory of the server it is: another number means that it has lost what it knew. 0 before
+    /// the server was first reached. Known within a second, and at once after a new connection.
+    pub fn memory(&self) -> u64 {
+        self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    /// Says goodbye: the other nodes no longer count this one, from their next look on, which is
+    /// within a second. It may go on asking, and never comes back.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreachable`], within half a second; the others then notice by its silence.
+    pub async fn leave(&self) -> Result<(), Unreachable> {
+        self.shared.has_left.store(true, Ordering::Release);
+        let remote = self.shared.remote.as_ref().ok_or(Unreachable::Alone)?;
+        remote.announce(self.node_id(), None).await?;
+        Ok(())
     }
 
     /// Who is there, as far as is known; at least this node.
@@ -373,25 +420,33 @@ impl Remote {
         self.limits.is_connected() && self.facts.is_connected()
     }
 
-    async fn announce(&self, me: &Node) -> Result<Vec<Node>, Unreachable> {
-        let about = serde_json::to_string(me).unwrap_or_default();
-        let lease_us = u64::try_from(ANNOUNCED_FOR.as_micros()).unwrap_or(u64::MAX);
+    /// Says what a node is, or with `None` that it goes.
+    async fn announce(&self, id: &str, about: Option<&Node>) -> Result<Told, Unreachable> {
+        let lease = if about.is_some() { ANNOUNCED_FOR } else { GOODBYE_FOR };
+        let lease_us = u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
+        let about = about.map(|about| serde_json::to_string(about).unwrap_or_default());
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.announce.hash).arg(1).arg(format!("{{{}}}:nodes", self.namespace));
-        call.arg(&me.id).arg(about).arg(lease_us);
-        let told: Vec<(String, String)> =
+        call.arg(&self.announce.hash).arg(2).arg(format!("{{{}}}:nodes", self.namespace));
+        call.arg(draw::memory_key(&self.namespace));
+        call.arg(id).arg(about.unwrap_or_default()).arg(lease_us);
+        let (memory, all): (String, Vec<(String, String)>) =
             self.limits.run_script(&self.announce, &call, ASIDE_WITHIN).await?;
-        // A node of another version may say what this one cannot read; it counts all the same.
-        let node = |(id, about): (String, String)| {
-            serde_json::from_str(&about).unwrap_or_else(|_| Node {
+        let mut told = Told { memory: memory.parse().unwrap_or_default(), ..Told::default() };
+        for (id, about) in all {
+            if about.is_empty() {
+                told.gone.push(id);
+                continue;
+            }
+            // A node of another version may say what this one cannot read; it counts all the same.
+            told.nodes.push(serde_json::from_str(&about).unwrap_or_else(|_| Node {
                 name: id.clone(),
                 id,
                 version: String::new(),
                 revision: 0,
                 started_at_ms: 0,
-            })
-        };
-        Ok(told.into_iter().map(node).collect())
+            }));
+        }
+        Ok(told)
     }
 
     async fn tell(&self, from: &str, fact: Fact) -> Result<(), Unreachable> {
@@ -441,8 +496,11 @@ async fn announce(cluster: &Cluster, remote: &Remote) {
             // The sender lives as long as the link.
             let _ = state.wait_for(|connected| *connected).await;
         }
-        if let Ok(nodes) = remote.announce(&cluster.about_me()).await {
-            cluster.shared.presence.lock().on_heard(nodes, Instant::now());
+        let me = Some(cluster.about_me());
+        let me = me.filter(|_| !cluster.shared.has_left.load(Ordering::Acquire));
+        if let Ok(told) = remote.announce(cluster.node_id(), me.as_ref()).await {
+            cluster.shared.memory.store(told.memory, Ordering::Relaxed);
+            cluster.shared.presence.lock().on_heard(told.nodes, &told.gone, Instant::now());
         }
         // A connection that only listens would not notice that nobody is there any more.
         let _: Result<String, _> = remote.facts.call(&redis::cmd("PING"), ASIDE_WITHIN).await;

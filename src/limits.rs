@@ -165,7 +165,7 @@ impl Limits {
         let standing = match reserve(&mut locked, expected, moment) {
             Verdict::Admitted => standing::of(&locked, moment),
             Verdict::Refused(refusal) => {
-                return Some(Err(self.refuse(&mut locked, refusal, moment)));
+                return Some(Err(self.refuse(&mut locked, refusal, expected, moment)));
             }
             Verdict::Unasked => return None,
         };
@@ -195,7 +195,7 @@ impl Limits {
         let refill = self.refill.lock().take();
         let refilling = async {
             if let Some(refill) = refill {
-                refill.run().await;
+                refill.run(&self.subjects).await;
             }
         };
         let sweeping = async {
@@ -205,6 +205,12 @@ impl Limits {
             }
         };
         tokio::join!(refilling, sweeping);
+    }
+
+    /// Gives back what this node holds of shared limits and does not use: the node ends. To be called
+    /// when all requests have ended. Takes a second at most.
+    pub async fn hand_back(&self) {
+        self.authority.hand_back(&self.subjects).await;
     }
 
     fn moment(&self) -> Moment {
@@ -280,15 +286,21 @@ impl Limits {
         listed.chain(of_keys).chain(of_teams)
     }
 
-    fn refuse(&self, locked: &mut [Locked<'_>], refusal: Refusal, moment: Moment) -> Full {
+    fn refuse(
+        &self,
+        locked: &mut [Locked<'_>],
+        refusal: Refusal,
+        expected: &Amounts,
+        moment: Moment,
+    ) -> Full {
         let Refusal { which, dimension, wait } = refusal;
         self.metrics.limits.rejected(dimension.as_str());
         let mut limit = String::new();
         if let Some(subject) = locked.get_mut(which) {
-            limit = subject.live().rule.name.to_string();
+            limit = subject.whose(dimension);
             // What asks for more than there ever is says nothing of what is left.
             if wait.is_some()
-                && let Some(crossing) = subject.exhausted(dimension, moment)
+                && let Some(crossing) = subject.exhausted(dimension, expected, moment)
             {
                 tell(&self.metrics, subject, crossing);
             }

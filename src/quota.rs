@@ -35,7 +35,7 @@ pub use allowance::{Allowance, Crossing, reserve};
 pub use bucket::{Bucket, MAX_UNITS, Rate};
 pub use estimate::{Outputs, UNKNOWN_OUTPUT_TOKENS};
 pub use meter::{Lack, Meter};
-pub use pool::{Common, Granted, LEASE, Need, Pool, Shared};
+pub use pool::{Common, Granted, LEASE, Need, Pool, Shared, Tell, When};
 pub use rule::{By, DEFAULT_RULE, Rule, Subject};
 pub(crate) use settings::with_limits;
 pub use settings::{Counted, Dimension, LimitSettings, OnStreamCap};

@@ -187,7 +187,7 @@ pub enum Rejection {
     /// The caller has used what a limit allows.
     #[error("{}", limit_reached(limit, dimension, *retry_after))]
     LimitReached {
-        /// The limit's name.
+        /// Whose limit it is, such as "the limit `default`".
         limit: String,
         /// What of it is used up, such as `requests_per_minute`; also the code of the reply.
         dimension: &'static str,
@@ -484,11 +484,10 @@ fn limit_reached(limit: &str, dimension: &str, retry_after: Option<Duration>) ->
     match retry_after {
         Some(after) => {
             let seconds = after.as_secs_f64().ceil();
-            format!("the limit `{limit}` is reached: {dimension}; try again in {seconds} s")
+            format!("{limit} is reached: {dimension}; try again in {seconds} s")
         }
         None => format!(
-            "the request needs more than the limit `{limit}` ever allows: {dimension}; ask for less, \
-             for instance with a lower token cap"
+            "the request needs more than {limit} ever allows: {dimension}; ask for less, for instance with a lower token cap"
         ),
     }
 }

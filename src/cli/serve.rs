@@ -169,8 +169,11 @@ async fn supervise(
     tracing::info!("stopping: no new requests, those in flight may finish");
     gateway.drain();
     let _ = close.send(true);
+    // A server that is away must not hold up the stop; the others then notice by the silence.
+    let _ = gateway.cluster.leave().await;
     join(threads).await;
     until(|| admin_server.as_ref().is_none_or(AbortHandle::is_finished)).await;
+    gateway.limits().hand_back().await;
     background.stop().await;
     Ok(0)
 }

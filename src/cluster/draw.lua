@@ -1,9 +1,10 @@
 -- Answers many questions about limits that nodes share, at once. See draw.rs for what each means.
 --
--- KEYS: one for each question.
--- ARGV: "all" or "each", this node, and then seven for each question:
---   source, three numbers of it, want, its number, the least that is of use.
+-- KEYS: one for each question, and the one that says since when anything is remembered.
+-- ARGV: "all" or "each", this node, and then ten for each question:
+--   source, six numbers of it, want, its number, the least that is of use.
 -- Returns three integers for each question: granted, left, microseconds until asking again is of use.
+-- Granted is -1 where the nodes have yet to tell what they have used.
 --
 -- Numbers are doubles here, whole ones up to 2^53 are exact. Times are the server's, in microseconds.
 
@@ -18,6 +19,9 @@ local MAX_TTL_MS = 400 * 86400 * 1000
 local WINDOW_GRACE_MS = 60000
 -- When a slot will be free nobody knows.
 local SLOT_WAIT = 100000
+-- For so long after its memory was lost nothing is granted of a window: until then all nodes have told
+-- what they have used. They look every second.
+local SETTLE = 2000000
 
 local function whole(number) return string.format('%.0f', number) end
 
@@ -25,18 +29,27 @@ local function expire_ms(us)
   return whole(math.min(math.max(math.ceil(us / 1000) + 1, 1), MAX_TTL_MS))
 end
 
+local memory = KEYS[#KEYS]
+local since = tonumber(redis.call('GET', memory) or '')
+if not since then
+  since = now
+  redis.call('SET', memory, whole(now), 'PX', whole(MAX_TTL_MS))
+end
+
 local bucket, window, slots = {}, {}, {}
 
 -- The same rules as quota/bucket.rs: there in whole numbers, here in doubles. `at` is up to when the
 -- refill is counted; of a full bucket, since when it is full; later than now while an advance is
--- paid back. A bucket that nobody has asked about has been full for long.
-function bucket.load(key, rate, burst)
+-- paid back. A bucket that nobody has asked about has been full for long, unless the node knows of
+-- less (`most`): then its state was forgotten.
+function bucket.load(key, rate, burst, most)
   local text = redis.call('GET', key) or ''
   local level, at, old_burst = string.match(text, '^(%S+) (%S+) (%S+)$')
   level, at, old_burst = tonumber(level), tonumber(at), tonumber(old_burst)
   if level and at and old_burst then
     return { key = key, level = level, at = at, burst = old_burst }
   end
+  if most < burst then return { key = key, level = most, at = now, burst = burst } end
   return { key = key, level = burst, at = now - (burst - 1) * 1e12 / rate, burst = burst }
 end
 
@@ -95,28 +108,54 @@ function bucket.store(state)
   redis.call('SET', state.key, text, 'PX', expire_ms(rested_in))
 end
 
+-- What each node has had of a window is kept by node, so that saying it twice, or again after the
+-- memory was lost, counts once. `sum` is that of all of them. `floor` is what is known to have been
+-- had by all, of which some may be of nodes that are no more.
 function window.load(key)
-  return { key = key, used = tonumber(redis.call('GET', key) or '') or 0 }
+  local kept = redis.call('HMGET', key, node, '*sum', '*floor')
+  local state = { key = key, own = tonumber(kept[1] or ''), had = {} }
+  state.sum, state.floor = tonumber(kept[2] or '') or 0, tonumber(kept[3] or '') or 0
+  return state
 end
 
-function window.refresh(state, limit, ends_ms, used)
+local function window_add(state, amount)
+  state.own = (state.own or 0) + amount
+  state.sum, state.floor = state.sum + amount, math.max(0, state.floor + amount)
+end
+
+-- `held` is what this node has had, below zero where it leaves that to us; `heard` what it last heard
+-- that all had; `before` what others had had before it counted, or (`beside`) all before the limit was.
+function window.refresh(state, limit, ends_ms, held, heard, before, beside)
   state.limit, state.ends = limit, ends_ms * 1000
-  state.used = math.max(state.used, used)
+  if not state.told then
+    state.told = true
+    if not state.own then
+      state.own = math.max(held, 0)
+      state.sum = state.sum + state.own
+      state.floor = math.max(state.floor, heard)
+    elseif held >= 0 then
+      window_add(state, held - state.own)
+    end
+  end
+  local others = state.own
+  if beside == 1 then others = state.sum end
+  state.floor = math.max(state.floor, state.sum, before + others)
 end
 
-function window.left(state) return state.limit - state.used end
+function window.left(state) return state.limit - state.floor end
 
 function window.has(state, least) return window.left(state) >= least end
 
 function window.wait(state) return math.max(0, state.ends - now) end
 
-function window.take(state, amount) state.used = state.used + amount end
+window.take = window_add
 
-function window.give(state, amount) state.used = math.max(0, state.used - amount) end
+function window.give(state, amount) window_add(state, -math.min(amount, state.own)) end
 
 function window.store(state)
   local ttl = expire_ms(math.max(0, state.ends - now) + WINDOW_GRACE_MS * 1000)
-  redis.call('SET', state.key, whole(state.used), 'PX', ttl)
+  redis.call('HSET', state.key, node, whole(state.own), '*sum', whole(state.sum), '*floor', whole(state.floor))
+  redis.call('PEXPIRE', state.key, ttl)
 end
 
 function slots.load(key)
@@ -169,11 +208,12 @@ local sources = { bucket = bucket, window = window, slots = slots }
 local states, order = {}, {}
 local answers, refused = {}, false
 
-for i, key in ipairs(KEYS) do
-  local at = 2 + (i - 1) * 7
+for i = 1, #KEYS - 1 do
+  local key, at = KEYS[i], 2 + (i - 1) * 10
   local source = sources[ARGV[at + 1]]
   local a, b, c = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local want, amount, least = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local d, e, f = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local want, amount, least = ARGV[at + 8], tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
   local state = states[key]
   if not state then
     state = source.load(key, a, b, c)
@@ -181,9 +221,12 @@ for i, key in ipairs(KEYS) do
     states[key] = state
     order[#order + 1] = state
   end
-  source.refresh(state, a, b, c)
+  source.refresh(state, a, b, c, d, e, f)
   local granted, wait = 0, 0
-  if want == 'take' then
+  if want == 'take' and amount > 0 and source == window and now < since + SETTLE then
+    refused = true
+    granted, wait = -1, since + SETTLE - now
+  elseif want == 'take' then
     if amount > 0 and not source.has(state, least) then
       refused = true
     else
@@ -208,8 +251,8 @@ end
 
 if all_or_nothing and refused then
   for i = 1, #answers, 3 do
-    answers[i + 1] = answers[i + 1] + answers[i]
-    answers[i] = 0
+    answers[i + 1] = answers[i + 1] + math.max(answers[i], 0)
+    answers[i] = math.min(answers[i], 0)
   end
   return answers
 end

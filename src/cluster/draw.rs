@@ -30,6 +30,9 @@ pub enum Source {
         rate_micro_per_s: i64,
         /// The most it holds; at least 1.
         burst: i64,
+        /// What there can be at most, as far as this node knows; counts where the server has
+        /// forgotten.
+        most: i64,
     },
     /// What may be used up until a time, such as a budget of a month.
     Window {
@@ -39,9 +42,18 @@ pub enum Source {
         id: String,
         /// When it ends, in milliseconds since 1970.
         ends_at_ms: u64,
-        /// What is known to be used. The counter never stands below it, so that a server that lost
-        /// its memory does not give a budget twice.
-        used: i64,
+        /// What this node has had of it, used or not; saying it again changes nothing. `None` leaves
+        /// the count to the server.
+        held: Option<i64>,
+        /// What all nodes had had when this node last heard of it, and what it has had since; counts
+        /// where the server has forgotten this node.
+        heard: i64,
+        /// What was used before this node counted. The counter never stands below this and what this
+        /// node has had.
+        before: i64,
+        /// Whether that is what was used before there was the limit, so that what any node has had
+        /// comes on top.
+        is_beside: bool,
     },
     /// Places that are held for a while, such as requests in flight. What a node holds is free
     /// again when its lease ends; each question of the node about this key renews it.
@@ -86,6 +98,9 @@ pub struct Grant {
     /// When asking again for what was refused is of use, as far as anybody can know. Zero where
     /// something was granted.
     pub next_in: Duration,
+    /// Whether the server has lost its memory, and nothing is granted of a window before all nodes
+    /// can have told it again what they have had.
+    pub is_unsettled: bool,
 }
 
 /// Doubles are exact up to here.
@@ -94,10 +109,11 @@ const MAX_EXACT: i64 = 1 << 53;
 /// The call of the script by its hash.
 pub(super) fn command(hash: &str, namespace: &str, node: &str, asks: &[Draw], all: bool) -> Cmd {
     let mut call = redis::cmd("EVALSHA");
-    call.arg(hash).arg(asks.len());
+    call.arg(hash).arg(asks.len() + 1);
     for ask in asks {
         call.arg(ask.full_key(namespace));
     }
+    call.arg(memory_key(namespace));
     call.arg(if all { "all" } else { "each" }).arg(node);
     for ask in asks {
         let (kind, numbers) = ask.of.arguments();
@@ -111,12 +127,17 @@ pub(super) fn command(hash: &str, namespace: &str, node: &str, asks: &[Draw], al
     call
 }
 
+/// The key that says since when the server remembers anything.
+pub(super) fn memory_key(namespace: &str) -> String {
+    format!("{{{namespace}}}:memory")
+}
+
 /// The answers, if they are as many as the questions.
 pub(super) fn grants(numbers: &[i64], asks: usize) -> Option<Vec<Grant>> {
     let answers = numbers.chunks_exact(3).filter_map(|answer| {
         let [granted, left, wait_us] = *answer else { return None };
         let next_in = Duration::from_micros(u64::try_from(wait_us).unwrap_or_default());
-        Some(Grant { granted, left, next_in })
+        Some(Grant { granted: granted.max(0), left, next_in, is_unsettled: granted < 0 })
     });
     let answers: Vec<_> = answers.collect();
     (answers.len() == asks && numbers.len() == asks * 3).then_some(answers)
@@ -134,7 +155,7 @@ impl Draw {
         let key = &self.key;
         match &self.of {
             Source::Bucket { .. } => format!("{{{namespace}}}:bucket:{key}"),
-            Source::Window { id, .. } => format!("{{{namespace}}}:window:{key}:{id}"),
+            Source::Window { id, .. } => format!("{{{namespace}}}:used:{key}:{id}"),
             Source::Slots { .. } => format!("{{{namespace}}}:slots:{key}"),
         }
     }
@@ -143,17 +164,20 @@ impl Draw {
 // === impl Source ===
 
 impl Source {
-    fn arguments(&self) -> (&'static str, [i64; 3]) {
+    fn arguments(&self) -> (&'static str, [i64; 6]) {
         match self {
-            Self::Bucket { rate_micro_per_s, burst } => {
-                ("bucket", [(*rate_micro_per_s).max(1), (*burst).max(1), 0])
+            Self::Bucket { rate_micro_per_s, burst, most } => {
+                ("bucket", [(*rate_micro_per_s).max(1), (*burst).max(1), *most, 0, 0, 0])
             }
-            Self::Window { limit, ends_at_ms, used, .. } => {
-                ("window", [*limit, i64::try_from(*ends_at_ms).unwrap_or(i64::MAX), *used])
+            Self::Window { limit, ends_at_ms, held, heard, before, is_beside, .. } => {
+                let ends_at_ms = i64::try_from(*ends_at_ms).unwrap_or(i64::MAX);
+                let held = held.unwrap_or(-1);
+                let is_beside = i64::from(*is_beside);
+                ("window", [*limit, ends_at_ms, held, *heard, (*before).max(0), is_beside])
             }
             Self::Slots { limit, lease, held } => {
                 let lease_us = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
-                ("slots", [*limit, lease_us.max(1), (*held).max(0)])
+                ("slots", [*limit, lease_us.max(1), (*held).max(0), 0, 0, 0])
             }
         }
     }

@@ -45,8 +45,11 @@ impl Default for Presence {
 // === impl Presence ===
 
 impl Presence {
-    /// Who is there now.
-    pub(super) fn on_heard(&mut self, mut nodes: Vec<Node>, now: Instant) {
+    /// Who is there now, and the ids of those who said that they go: they are not waited for.
+    pub(super) fn on_heard(&mut self, mut nodes: Vec<Node>, gone: &[String], now: Instant) {
+        let went = self.nodes.iter().filter(|node| gone.contains(&node.id)).count();
+        let went = u32::try_from(went).unwrap_or(u32::MAX);
+        self.believed = self.believed.saturating_sub(went).max(1);
         nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         self.nodes = nodes;
         let count = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX).max(1);
@@ -88,18 +91,34 @@ mod tests {
         let mut presence = Presence::default();
         let start = Instant::now();
         assert_eq!(presence.count(), 1);
-        presence.on_heard(nodes(3), start);
+        presence.on_heard(nodes(3), &[], start);
         assert_eq!(presence.count(), 3);
-        presence.on_heard(nodes(1), start);
-        presence.on_heard(nodes(1), start + Duration::from_millis(2_999));
+        presence.on_heard(nodes(1), &[], start);
+        presence.on_heard(nodes(1), &[], start + Duration::from_millis(2_999));
         assert_eq!(presence.count(), 3);
-        presence.on_heard(nodes(1), start + BELIEVED_AFTER);
+        presence.on_heard(nodes(1), &[], start + BELIEVED_AFTER);
         assert_eq!(presence.count(), 1);
         // An interruption counts from its own beginning.
-        presence.on_heard(nodes(2), start);
-        presence.on_heard(nodes(1), start);
-        presence.on_heard(nodes(2), start + BELIEVED_AFTER / 2);
-        presence.on_heard(nodes(1), start + BELIEVED_AFTER);
+        presence.on_heard(nodes(2), &[], start);
+        presence.on_heard(nodes(1), &[], start);
+        presence.on_heard(nodes(2), &[], start + BELIEVED_AFTER / 2);
+        presence.on_heard(nodes(1), &[], start + BELIEVED_AFTER);
         assert_eq!(presence.count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_says_goodbye_is_not_waited_for_and_counts_once() {
+        let mut presence = Presence::default();
+        let start = Instant::now();
+        presence.on_heard(nodes(3), &[], start);
+        let gone = ["n2.0".to_owned()];
+        presence.on_heard(nodes(2), &gone, start);
+        presence.on_heard(nodes(2), &gone, start);
+        assert_eq!(presence.count(), 2);
+        // One that dies beside it is.
+        presence.on_heard(nodes(1), &gone, start);
+        assert_eq!(presence.count(), 2);
+        presence.on_heard(nodes(1), &gone, start + BELIEVED_AFTER);
+        assert_eq!(presence.count(), 1);
     }
 }

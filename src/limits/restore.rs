@@ -149,11 +149,10 @@ impl Limits {
         let only = [self.subjects.get(key, used.rule, used.own, moment)];
         for mut locked in lock(&only, moment) {
             for (dimension, amount) in &used.amounts {
-                let window = locked.meter_mut(*dimension).and_then(|meter| meter.window_mut());
-                let Some(window) = window else { continue };
-                window.add_earlier(*amount, before_ms, at_ms, moment.unix_ms);
+                let Some(meter) = locked.meter_mut(*dimension) else { continue };
+                meter.add_earlier(*amount, (before_ms, at_ms), is_news, moment);
                 // Of what was there before the process started the earlier run has told.
-                let crossed = window.crossed(moment.unix_ms).filter(|_| is_news);
+                let crossed = meter.crossed(moment).filter(|_| is_news);
                 if let Some(threshold) = crossed {
                     tell(&self.metrics, &locked, Crossing { dimension: *dimension, threshold });
                 }

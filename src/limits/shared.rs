@@ -14,26 +14,31 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Notify, mpsc};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::subjects::{Locked, Subject, lock};
-use super::tell;
+use super::subjects::{Subject, Subjects, lock};
 use crate::clock::{Instant, WallClock};
-use crate::cluster::{Cluster, ClusterState, Draw, Grant, Source, Unreachable, Want};
-use crate::quota::{Amounts, Common, Crossing, Dimension, Granted, Lack, Meter, Moment, Shared};
+use crate::cluster::{Cluster, ClusterState, Draw, Source, Unreachable, Want};
+use crate::quota::{Amounts, Dimension, Lack, Meter, Moment, When};
 use crate::telemetry::Metrics;
+
+mod asked;
+mod refill;
+
+use asked::{Asked, OnTheWay, SLOT_LEASE};
+pub(super) use refill::Refill;
+use refill::{Asking, Carried};
 
 /// Subjects that may wait for the task. Full: they are asked for when they are missed.
 const MAX_WAITING: usize = 4_096;
-/// How often unused amounts, debts and the authority's absence are looked after.
-const ROUND: Duration = Duration::from_millis(250);
-/// How long places stay held of which nothing is heard: those of a node that died.
-const SLOT_LEASE: Duration = Duration::from_secs(10);
-/// How often the authority is told of places that are held.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// Questions that may go on without those who asked them.
+const MAX_ABANDONED: usize = 1_024;
 /// Questions of one round trip.
 const MAX_QUESTIONS: usize = 500;
+/// How long all may take that is given back at the end, and how long that waits for an answer that is
+/// on its way.
+const HAND_BACK_WITHIN: Duration = Duration::from_secs(1);
+const HAND_BACK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The way to the authority.
 #[derive(Debug)]
@@ -47,18 +52,11 @@ pub(super) struct Authority {
     lost_of: AtomicU32,
     round_trips: AtomicU64,
     waiting: mpsc::Sender<Arc<Subject>>,
+    abandoned: mpsc::Sender<Asking>,
+    /// Whether the node ends.
+    closing: watch::Sender<bool>,
     /// Told whenever an answer was taken in.
     answered: Notify,
-}
-
-/// Asks the authority; to be run for as long as the process.
-#[derive(Debug)]
-pub(super) struct Refill {
-    authority: Arc<Authority>,
-    waiting: mpsc::Receiver<Arc<Subject>>,
-    /// What the authority has to hear of again.
-    active: HashMap<u64, Arc<Subject>>,
-    renewed: Option<Instant>,
 }
 
 /// How limits are shared, for `/health`.
@@ -73,19 +71,6 @@ pub struct Sharing {
     pub round_trips: u64,
 }
 
-/// Something that was asked, until it is answered. Dropped without an answer, it may be asked again.
-struct Asked {
-    subject: Arc<Subject>,
-    dimension: Dimension,
-    common: Common,
-    /// Whether a grant is awaited.
-    is_need: bool,
-    draw: Draw,
-}
-
-/// Questions on their way. What has no answer when it is dropped never gets one.
-struct OnTheWay(Vec<Asked>);
-
 // === impl Authority ===
 
 impl Authority {
@@ -96,6 +81,8 @@ impl Authority {
     ) -> (Arc<Self>, Refill) {
         // Bounded; see `MAX_WAITING`.
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
+        let (abandoned, gone_on_with) = mpsc::channel(MAX_ABANDONED);
+        let (closing, told) = watch::channel(false);
         let authority = Arc::new(Self {
             cluster,
             wall,
@@ -104,13 +91,19 @@ impl Authority {
             lost_of: AtomicU32::new(0),
             round_trips: AtomicU64::new(0),
             waiting: sender,
+            abandoned,
+            closing,
             answered: Notify::new(),
         });
         let refill = Refill {
             authority: Arc::clone(&authority),
             waiting,
+            abandoned: gone_on_with,
+            closing: told,
+            carried: Vec::new(),
             active: HashMap::new(),
             renewed: None,
+            memory: 0,
         };
         (authority, refill)
     }
@@ -160,14 +153,53 @@ impl Authority {
     }
 
     /// Asks for what a request lacks, or waits for somebody else's answer who asks already.
-    pub(super) async fn fetch(&self, subjects: &[Arc<Subject>], amounts: &Amounts) {
+    /// Where the caller does not wait for the answer, it is taken in all the same.
+    pub(super) async fn fetch(self: &Arc<Self>, subjects: &[Arc<Subject>], amounts: &Amounts) {
         let answered = self.answered.notified();
         let asked = self.lacking(subjects, Some(amounts), self.moment());
         if asked.is_empty() {
             let _ = tokio::time::timeout(crate::cluster::DRAW_WITHIN, answered).await;
             return;
         }
-        self.ask(asked).await;
+        let authority = Arc::clone(self);
+        let asking: Asking = Box::pin(async move { authority.ask(asked).await });
+        Carried { asking: Some(asking), authority: self }.await;
+    }
+
+    /// Gives back all that this node holds and does not use: it ends. Takes a second at most.
+    pub(super) async fn hand_back(&self, subjects: &Subjects) {
+        self.closing.send_replace(true);
+        if !self.is_shared() {
+            return;
+        }
+        let handing_back = async {
+            while self.moment().alone_of.is_none() && self.hand_back_once(subjects).await {
+                tokio::time::sleep(HAND_BACK_PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(HAND_BACK_WITHIN, handing_back).await.is_err() {
+            tracing::warn!("not all that is left of limits could be given back in time");
+        }
+    }
+
+    /// Gives back what can be. Whether there is more, of which an answer is on its way.
+    async fn hand_back_once(&self, subjects: &Subjects) -> bool {
+        let moment = self.moment();
+        let (mut asked, mut is_more) = (Vec::new(), false);
+        for subject in subjects.all() {
+            let only = [Arc::clone(&subject)];
+            for mut locked in lock(&only, moment) {
+                is_more |= locked.meters().iter().any(|(_, meter)| match meter {
+                    Meter::Shared(shared) => shared.pool().is_asking(),
+                    Meter::Bucket(_) | Meter::Window(_) | Meter::Slots(_) => false,
+                });
+                asked::told(&subject, &mut locked, When::Now, moment, &mut asked);
+            }
+        }
+        if !asked.is_empty() {
+            self.ask(asked).await;
+        }
+        is_more
     }
 
     /// What subjects need: for a request that uses `amounts`, or before anything is missed.
@@ -199,10 +231,7 @@ impl Authority {
                 let waiting = waiting(*dimension, meter);
                 let Meter::Shared(shared) = meter else { continue };
                 let Some(need) = shared.need(waiting, true, moment) else { continue };
-                let most = i64::try_from(need.want).unwrap_or(i64::MAX);
-                let least = i64::try_from(need.at_least.min(need.want)).unwrap_or(i64::MAX);
-                let want = Want::Take { most, least };
-                all.push(Asked::new(subject, *dimension, shared, want, moment));
+                all.push(Asked::for_need((subject, *dimension), shared, need, moment));
             }
         }
         all
@@ -210,21 +239,13 @@ impl Authority {
 
     /// Asks, and takes the answers in.
     async fn ask(&self, asked: Vec<Asked>) {
-        let mut on_the_way = OnTheWay(asked);
-        while !on_the_way.0.is_empty() {
-            let count = on_the_way.0.len().min(MAX_QUESTIONS);
-            let draws: Vec<Draw> =
-                on_the_way.0.iter().take(count).map(|asked| asked.draw.clone()).collect();
+        let mut on_the_way = OnTheWay::new(asked, self);
+        while let Some(draws) = on_the_way.next(MAX_QUESTIONS) {
             self.round_trips.fetch_add(1, Ordering::Relaxed);
-            let answers = self.cluster.draw(&draws).await;
-            match answers {
-                Ok(grants) => {
-                    let moment = self.moment();
-                    for (asked, grant) in on_the_way.0.drain(..count).zip(grants) {
-                        asked.take_in(grant, self.nodes(), moment, &self.metrics);
-                    }
-                }
+            match self.cluster.draw(&draws).await {
+                Ok(grants) => on_the_way.on_answers(grants),
                 Err(unreachable) => {
+                    on_the_way.on_lost(&unreachable);
                     self.lose(&unreachable);
                     break;
                 }
@@ -261,178 +282,6 @@ impl Authority {
         if self.cluster.draw(&[look]).await.is_ok() {
             self.lost_of.store(0, Ordering::Relaxed);
             tracing::info!("limits are shared again");
-        }
-    }
-}
-
-// === impl Refill ===
-
-impl Refill {
-    /// Runs for ever; returns at once where nothing is shared.
-    pub(super) async fn run(mut self) {
-        if !self.authority.is_shared() {
-            return;
-        }
-        let mut round = tokio::time::interval(ROUND);
-        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                first = self.waiting.recv() => match first {
-                    Some(first) => self.fill(first).await,
-                    None => return,
-                },
-                _ = round.tick() => self.look_after().await,
-            }
-        }
-    }
-
-    /// Asks for what is low, of all who wait.
-    async fn fill(&mut self, first: Arc<Subject>) {
-        let mut subjects = vec![first];
-        while let Ok(next) = self.waiting.try_recv() {
-            subjects.push(next);
-        }
-        for subject in &subjects {
-            subject.is_waiting.store(false, Ordering::Release);
-            self.active.insert(subject.order, Arc::clone(subject));
-        }
-        let moment = self.authority.moment();
-        if moment.alone_of.is_some() {
-            return;
-        }
-        subjects.sort_unstable_by_key(|subject| subject.order);
-        subjects.dedup_by_key(|subject| subject.order);
-        let asked = self.authority.lacking(&subjects, None, moment);
-        if !asked.is_empty() {
-            self.authority.ask(asked).await;
-        }
-    }
-
-    /// Gives back what is not used, says what is owed and what is held.
-    async fn look_after(&mut self) {
-        let moment = self.authority.moment();
-        if moment.alone_of.is_some() {
-            self.renewed = None;
-            return self.authority.find().await;
-        }
-        let is_old = |at: Instant| moment.now.saturating_duration_since(at) >= RENEW_EVERY;
-        let renews = self.renewed.is_none_or(is_old);
-        if renews {
-            self.renewed = Some(moment.now);
-        }
-        let mut asked = Vec::new();
-        self.active.retain(|_, subject| {
-            let only = [Arc::clone(subject)];
-            let mut locked = lock(&only, moment);
-            let Some(locked) = locked.first_mut() else { return false };
-            settle(subject, locked, renews, moment, &mut asked);
-            !is_quiet(locked)
-        });
-        if !asked.is_empty() {
-            self.authority.ask(asked).await;
-        }
-    }
-}
-
-/// What the authority has to be told of a subject.
-fn settle(
-    subject: &Arc<Subject>,
-    locked: &mut Locked<'_>,
-    renews: bool,
-    moment: Moment,
-    asked: &mut Vec<Asked>,
-) {
-    for (dimension, meter) in locked.meters_mut() {
-        let Meter::Shared(shared) = meter else { continue };
-        let want = match shared.overdue(moment) {
-            Some(left) if left > 0 => Some(Want::Return(left)),
-            Some(owed) => Some(Want::Book(owed.saturating_neg())),
-            None => None,
-        };
-        let holds = match (shared.common(moment), renews) {
-            (Common::Slots { held, .. }, true) if held > 0 => {
-                Some(Want::Hold(i64::try_from(held).unwrap_or(i64::MAX)))
-            }
-            (Common::Slots { .. } | Common::Bucket { .. } | Common::Window { .. }, _) => None,
-        };
-        for want in want.into_iter().chain(holds) {
-            let mut told = Asked::new(subject, *dimension, shared, want, moment);
-            told.is_need = false;
-            asked.push(told);
-        }
-    }
-}
-
-fn is_quiet(locked: &Locked<'_>) -> bool {
-    locked.meters().iter().all(|(_, meter)| match meter {
-        Meter::Shared(shared) => shared.is_quiet(),
-        Meter::Bucket(_) | Meter::Window(_) | Meter::Slots(_) => true,
-    })
-}
-
-// === impl Asked ===
-
-impl Asked {
-    fn new(
-        subject: &Arc<Subject>,
-        dimension: Dimension,
-        shared: &Shared,
-        want: Want,
-        moment: Moment,
-    ) -> Self {
-        let common = shared.common(moment);
-        let key = format!("limits/{}/{}", subject.key(), dimension.as_str());
-        let draw = Draw { key, of: source(&common), want };
-        let subject = Arc::clone(subject);
-        Self { subject, dimension, common, is_need: true, draw }
-    }
-
-    /// Takes an answer in.
-    fn take_in(mut self, grant: Grant, nodes: NonZeroU32, moment: Moment, metrics: &Metrics) {
-        if !std::mem::replace(&mut self.is_need, false) {
-            return;
-        }
-        let whole = |number: i64| u64::try_from(number).unwrap_or_default();
-        let Grant { granted, left, next_in } = grant;
-        let granted = Granted { granted: whole(granted), left: whole(left), next_in };
-        let only = [Arc::clone(&self.subject)];
-        for mut locked in lock(&only, moment) {
-            let Some(Meter::Shared(shared)) = locked.meter_mut(self.dimension) else { continue };
-            let crossed = shared.on_grant(granted, &self.common, nodes, moment);
-            if let Some(threshold) = crossed {
-                tell(metrics, &locked, Crossing { dimension: self.dimension, threshold });
-            }
-        }
-    }
-}
-
-impl Drop for OnTheWay {
-    fn drop(&mut self) {
-        for asked in self.0.drain(..).filter(|asked| asked.is_need) {
-            let only = [Arc::clone(&asked.subject)];
-            for mut locked in lock(&only, asked.subject.made_at()) {
-                if let Some(Meter::Shared(shared)) = locked.meter_mut(asked.dimension) {
-                    shared.on_lost();
-                }
-            }
-        }
-    }
-}
-
-fn source(common: &Common) -> Source {
-    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    match *common {
-        Common::Bucket { rate, burst } => {
-            Source::Bucket { rate_micro_per_s: whole(rate.micro_per_second()), burst: whole(burst) }
-        }
-        Common::Window { limit, start_ms, end_ms, used } => Source::Window {
-            limit: whole(limit),
-            id: start_ms.to_string(),
-            ends_at_ms: end_ms,
-            used: whole(used),
-        },
-        Common::Slots { limit, held } => {
-            Source::Slots { limit: whole(limit), lease: SLOT_LEASE, held: whole(held) }
         }
     }
 }

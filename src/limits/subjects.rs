@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Instant;
 use crate::policy::rank;
-use crate::quota::{Allowance, LimitSettings, Moment, Rule};
+use crate::quota::{Allowance, Dimension, LimitSettings, Moment, Rule};
 
 /// Parts of the map, so that requests of different callers seldom wait for each other.
 const SHARDS: usize = 16;
@@ -113,6 +113,12 @@ impl Subjects {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().by_key.len()).sum()
+    }
+
+    /// All of them, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<Subject>> {
+        let of = |shard: &Mutex<Shard>| shard.lock().by_key.values().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(of).collect()
     }
 
     /// Forgets those that have rested.
@@ -220,6 +226,11 @@ impl Locked<'_> {
     /// Who it is.
     pub(super) fn key(&self) -> &str {
         &self.subject.key
+    }
+
+    /// Whose limit of a dimension it is, in words.
+    pub(super) fn whose(&self, dimension: Dimension) -> String {
+        self.live.rule.whose(self.live.own.as_ref(), dimension)
     }
 
     /// By what it goes.

@@ -159,9 +159,16 @@ impl Allowance {
         }
     }
 
-    /// Notes that a request did not fit into a dimension; tells whether that is news.
-    pub fn exhausted(&mut self, dimension: Dimension, moment: Moment) -> Option<Crossing> {
-        let threshold = self.meter_mut(dimension)?.window_mut()?.exhausted(moment.unix_ms)?;
+    /// Notes that a request did not fit into a dimension; tells where that means that it is used up, if
+    /// that is news.
+    pub fn exhausted(
+        &mut self,
+        dimension: Dimension,
+        amounts: &Amounts,
+        moment: Moment,
+    ) -> Option<Crossing> {
+        let amount = self.amount(dimension, amounts);
+        let threshold = self.meter_mut(dimension)?.exhausted(amount, moment)?;
         Some(Crossing { dimension, threshold })
     }
 

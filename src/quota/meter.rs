@@ -6,7 +6,7 @@ use super::Moment;
 use super::bucket::Bucket;
 use super::pool::Shared;
 use super::slots::Slots;
-use super::window::{Full, Window};
+use super::window::{Full, Threshold, Window};
 
 /// When to ask again where nobody can tell: others hold what is wanted, and may give it back.
 const HELD_BY_OTHERS: Duration = Duration::from_secs(1);
@@ -136,12 +136,54 @@ impl Meter {
         }
     }
 
-    /// The most that can be there, what is there, and how long until all of it is.
+    /// Counts what was used before `before_ms` of a window that was open at `at_ms`. `is_news`: the
+    /// limit came in while the process ran.
+    pub fn add_earlier(
+        &mut self,
+        amount: u64,
+        (before_ms, at_ms): (u64, u64),
+        is_news: bool,
+        moment: Moment,
+    ) {
+        match self {
+            Self::Window(window) => window.add_earlier(amount, before_ms, at_ms, moment.unix_ms),
+            Self::Shared(shared) => shared.add_earlier(amount, (before_ms, at_ms), is_news, moment),
+            Self::Bucket(_) | Self::Slots(_) => {}
+        }
+    }
+
+    /// The threshold of a window that has been crossed since this was last asked, if one has.
+    pub fn crossed(&mut self, moment: Moment) -> Option<Threshold> {
+        match self {
+            Self::Window(window) => window.crossed(moment.unix_ms),
+            Self::Shared(shared) => shared.crossed(moment),
+            Self::Bucket(_) | Self::Slots(_) => None,
+        }
+    }
+
+    /// A request for `amount` did not fit. Yields the last threshold where that is news and means that
+    /// a window is used up: four fifths of it are, and what is left is too little. A large request that
+    /// finds half of it used, or all of it reserved by others, tells nothing.
+    pub fn exhausted(&mut self, amount: u64, moment: Moment) -> Option<Threshold> {
+        match self {
+            Self::Window(window) => {
+                let is_spent = matches!(window.lacks(amount, moment.unix_ms), Some(Full::Spent { .. }));
+                let most = Threshold::of(window.spent(moment.unix_ms), window.limit());
+                let is_nearly_all = is_spent && most >= Some(Threshold::Most);
+                is_nearly_all.then(|| window.exhausted(moment.unix_ms))?
+            }
+            Self::Shared(shared) => shared.exhausted(moment),
+            Self::Bucket(_) | Self::Slots(_) => None,
+        }
+    }
+
+    /// The most that can be there at once, what of it is there now, and how long until all of it is. Of
+    /// what flows that is the burst: who takes no more than what is there is not refused.
     pub fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match self {
             Self::Bucket(bucket) => {
                 let left = u64::try_from(bucket.level(moment.now)).unwrap_or_default();
-                (bucket.rate().units(), left, bucket.full_in(moment.now))
+                (bucket.burst(), left, bucket.full_in(moment.now))
             }
             Self::Window(window) => {
                 let unix_ms = moment.unix_ms;

@@ -19,6 +19,7 @@ use super::bucket::Rate;
 use super::meter::Lack;
 use crate::clock::Instant;
 
+mod part;
 mod shared;
 
 pub use shared::Shared;
@@ -66,6 +67,30 @@ pub struct Granted {
     pub left: u64,
     /// When it has what it did not give.
     pub next_in: Duration,
+    /// Whether it gave nothing because it has lost its memory, until then.
+    pub is_unsettled: bool,
+}
+
+/// What the authority has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// So much is given back.
+    Return(u64),
+    /// So much more was used than was granted.
+    Book(u64),
+    /// What this node holds, as [`Common`] says it.
+    Held(u64),
+}
+
+/// When something is told that could wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// When its lease is over.
+    Due,
+    /// Beside that, places that are held, so that they stay so.
+    Renewing,
+    /// Now: this node ends.
+    Now,
 }
 
 /// What several nodes share, as the authority has to know it.
@@ -77,6 +102,8 @@ pub enum Common {
         rate: Rate,
         /// What it holds.
         burst: u64,
+        /// The most that can be there, as far as this node knows.
+        most: u64,
     },
     /// A window.
     Window {
@@ -86,8 +113,14 @@ pub enum Common {
         start_ms: u64,
         /// When it ends.
         end_ms: u64,
-        /// What this node knows to be used.
-        used: u64,
+        /// What this node has had of it.
+        held: u64,
+        /// What all nodes had had when this one last heard of it, and what it has had since.
+        heard: u64,
+        /// What was used before this node counted.
+        before: u64,
+        /// Whether that was before there was the limit: what any node has had comes on top.
+        is_beside: bool,
     },
     /// Places.
     Slots {
@@ -110,11 +143,20 @@ pub struct Pool {
     dry_until: Option<Instant>,
     /// When it said that it would have more.
     more_at: Instant,
-    /// What it had left after its last answer; `None` before the first.
-    left: Option<u64>,
-    /// What was asked of the authority and has not been answered.
-    asked: Option<Need>,
+    /// What it had left after its last answer, and when that was; `None` before the first.
+    left: Option<(u64, Instant)>,
+    /// What the authority was asked, or told, and has not answered: one thing at a time, so that what
+    /// it is told is never older than what it has granted.
+    asked: Option<Asked>,
     demand: Demand,
+}
+
+/// What the authority was asked or told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Need(Need),
+    /// So much was taken out of the stock for it: to give it back, or to book what is negative.
+    Told(i64),
 }
 
 // === impl Demand ===
@@ -214,7 +256,7 @@ impl Pool {
         if need.want == 0 {
             return None;
         }
-        self.asked = Some(need);
+        self.asked = Some(Asked::Need(need));
         Some(need)
     }
 
@@ -224,29 +266,34 @@ impl Pool {
         then.need(0, false, now).is_some()
     }
 
-    /// The authority granted so much (0, or what was needed). `pace` is how long this node's part of
-    /// the limit takes for one unit.
+    /// The authority answered: it granted so much (0, or what was needed), or took note of what it was
+    /// told. `pace` is how long this node's part of the limit takes for one unit.
     pub fn on_grant(&mut self, grant: Granted, pace: Duration, now: Instant) {
         let Some(asked) = self.asked.take() else { return };
-        let Granted { granted, left, next_in } = grant;
+        let Granted { granted, left, next_in, is_unsettled } = grant;
+        self.left = Some((left, now));
+        let Asked::Need(need) = asked else { return };
         self.stock = self.stock.saturating_add(signed(granted));
-        self.left = Some(left);
         self.lease_ends = now + LEASE;
-        if granted >= asked.want {
+        if granted >= need.want || is_unsettled {
             self.dry_until = None;
             return;
         }
         // Others ask for the same: who asks as soon as there is something finds that it is gone.
-        let parts = u32::try_from(asked.at_least).unwrap_or(u32::MAX);
+        let parts = u32::try_from(need.at_least).unwrap_or(u32::MAX);
         let worthwhile = pace.saturating_mul(parts).saturating_mul(4).min(LEASE * 3 / 4);
         self.more_at = now + next_in;
         self.dry_until = Some(now + next_in.max(worthwhile).min(DRY_AT_MOST));
     }
 
-    /// The authority did not answer.
-    pub fn on_lost(&mut self) {
-        self.asked = None;
+    /// The authority did not answer. What it was told is told again, but for what was given back where
+    /// it `may` have heard of that: rather less than too much is admitted.
+    pub fn on_lost(&mut self, may_have_heard: bool) {
         self.dry_until = None;
+        let Some(Asked::Told(amount)) = self.asked.take() else { return };
+        if amount < 0 || !may_have_heard {
+            self.stock = self.stock.saturating_add(amount);
+        }
     }
 
     /// What it holds is worth nothing any more, and what it owes is forgotten with its window.
@@ -254,6 +301,10 @@ impl Pool {
         self.stock = 0;
         self.dry_until = None;
         self.left = None;
+        // What was told on the way is of the last window.
+        if let Some(Asked::Told(amount)) = &mut self.asked {
+            *amount = 0;
+        }
     }
 
     /// Whether an answer of the authority is awaited.
@@ -261,13 +312,26 @@ impl Pool {
         self.asked.is_some()
     }
 
-    /// What has to be given back because its lease is over, or booked with the authority because
-    /// more was used than was granted: then it is negative.
-    pub fn overdue(&mut self, now: Instant) -> Option<i64> {
-        if self.stock == 0 || self.lease_ends > now || self.asked.is_some() {
+    /// Whether what was granted has been kept for long enough.
+    fn is_lease_over(&self, now: Instant) -> bool {
+        self.lease_ends <= now
+    }
+
+    /// What has to be given back because its lease is over (or, with `at_once`, although it is not), or
+    /// booked with the authority because more was used than was granted: then it is negative. Taken as
+    /// told from now on.
+    pub fn overdue(&mut self, at_once: bool, now: Instant) -> Option<i64> {
+        if self.stock == 0 || self.asked.is_some() || !(at_once || self.is_lease_over(now)) {
             return None;
         }
-        Some(std::mem::take(&mut self.stock))
+        let overdue = std::mem::take(&mut self.stock);
+        self.asked = Some(Asked::Told(overdue));
+        Some(overdue)
+    }
+
+    /// What it holds is told as a whole, which is on its way now.
+    fn on_telling(&mut self) {
+        self.asked = Some(Asked::Told(0));
     }
 
     /// What is there; below zero where more was used than was granted.
@@ -287,5 +351,7 @@ fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

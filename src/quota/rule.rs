@@ -138,6 +138,19 @@ impl Rule {
         &*self.name == DEFAULT_RULE && self.by == [By::Caller]
     }
 
+    /// Whose limit of a dimension it is, for the sentence that tells a caller: that of the key or the
+    /// team itself (`own`), or the one of the configuration that has this name.
+    pub fn whose(&self, own: Option<&LimitSettings>, dimension: Dimension) -> String {
+        let has_own = own.is_some_and(|own| {
+            own.each().into_iter().any(|(of, limit)| of == dimension && limit.is_some())
+        });
+        match (has_own, self.by.as_slice()) {
+            (true, [By::Team]) => "the limit of the team itself".to_owned(),
+            (true, _) => "the limit of the key itself".to_owned(),
+            (false, _) => format!("the limit `{}`", self.name),
+        }
+    }
+
     /// Whose use is added up for a request, in the form `name|caller=…|route=…`; `None` where the
     /// limit is not about it.
     pub fn subject(&self, of: &Subject<'_>) -> Option<String> {

@@ -195,15 +195,28 @@ impl Window {
     /// that was open at `at_ms`. A window that has counted for longer than that knows of some of them:
     /// then what is more of the two holds, so that nothing is counted twice.
     pub fn add_earlier(&mut self, amount: u64, before_ms: u64, at_ms: u64, unix_ms: u64) {
-        *self = self.rolled(unix_ms);
-        if !self.is_of(at_ms) {
-            return;
+        match self.note_earlier(before_ms, at_ms, unix_ms) {
+            Some(true) => self.spent = self.spent.saturating_add(amount),
+            Some(false) => self.spent = self.spent.max(amount),
+            None => {}
         }
-        self.spent = match self.since_ms >= before_ms {
-            true => self.spent.saturating_add(amount),
-            false => self.spent.max(amount),
-        };
+    }
+
+    /// Notes that what was used before `before_ms` is known from now on, of the window that was open at
+    /// `at_ms`. Whether all that this one counts came after that; `None` where it is another window.
+    pub(super) fn note_earlier(
+        &mut self,
+        before_ms: u64,
+        at_ms: u64,
+        unix_ms: u64,
+    ) -> Option<bool> {
+        *self = self.rolled(unix_ms);
+        let is_all_after = self.since_ms >= before_ms;
+        if !self.is_of(at_ms) {
+            return None;
+        }
         self.since_ms = self.start_ms;
+        Some(is_all_after)
     }
 
     /// The threshold that has been crossed since this was last asked, if one has.
@@ -240,6 +253,12 @@ impl Window {
     /// What was used in the current window, without what is reserved.
     pub fn spent(&self, unix_ms: u64) -> u64 {
         self.rolled(unix_ms).spent
+    }
+
+    /// What was used in the current window, and what is reserved.
+    pub fn in_use(&self, unix_ms: u64) -> u64 {
+        let then = self.rolled(unix_ms);
+        then.spent.saturating_add(then.reserved)
     }
 
     /// What is neither used nor reserved.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::callers::{CallersSource, Roster};
-use crate::clock::{SystemWallClock, WallClock as _};
+use crate::clock::{Instant, SystemWallClock, WallClock as _};
 use crate::config::Snapshot;
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
@@ -16,6 +16,8 @@ use crate::limits::Restored;
 /// How long the start waits for what limits have used, and how often that is tried again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(2);
 const RESTORE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is said that it still cannot be done.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether new limits came in.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the journal may take to write what waits, before it is read as it is.
@@ -42,6 +44,7 @@ async fn keep_restored(gateway: Arc<Gateway>, began_ms: u64, first: oneshot::Sen
     let mut first = Some(first);
     let mut restored = Restored::default();
     let mut seen = None;
+    let mut complaints = Complaints::default();
     loop {
         let looked_at_ms = SystemWallClock.unix_ms();
         let Some((snapshot, roster, now)) = changed(&gateway, seen) else {
@@ -60,14 +63,42 @@ async fn keep_restored(gateway: Arc<Gateway>, began_ms: u64, first: oneshot::Sen
         match limits.restore(&mut restored, journal, (&snapshot, &roster), before_ms).await {
             Ok(()) => {
                 seen = Some(now);
+                if complaints.end() {
+                    tracing::info!("what limits have used is known again");
+                }
                 // An error means that the start did not wait for it.
                 let _ = first.take().map(|first| first.send(()));
             }
             Err(error) => {
-                tracing::warn!("what limits have used cannot be read yet: {error}");
+                if complaints.is_due(Instant::now()) {
+                    tracing::warn!("what limits have used cannot be read yet: {error}");
+                }
                 tokio::time::sleep(RESTORE_EVERY).await;
             }
         }
+    }
+}
+
+/// When it was last said that something cannot be done: once, and then from time to time.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    /// Whether to say it now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_old = |last: Instant| now.saturating_duration_since(last) >= COMPLAIN_EVERY;
+        let is_due = self.last.is_none_or(is_old);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+
+    /// It can be done. Whether it was said before that it cannot.
+    fn end(&mut self) -> bool {
+        self.last.take().is_some()
     }
 }
 
@@ -93,4 +124,20 @@ fn changed_at(gateway: &Gateway, seen: Revision, (now, read_at_ms): (Revision, u
     let of_configuration = loaded_at_ms.filter(|_| seen.0 != now.0);
     let times = [of_callers, of_configuration].into_iter().flatten();
     times.min().unwrap_or_else(|| SystemWallClock.unix_ms())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_stays_away_is_complained_of_once_and_then_once_a_minute() {
+        let start = Instant::now();
+        let mut complaints = Complaints::default();
+        let said = (0..180).filter(|s| complaints.is_due(start + Duration::from_secs(*s)));
+        assert_eq!(said.collect::<Vec<_>>(), [0, 60, 120]);
+        assert!(complaints.end());
+        assert!(!complaints.end());
+        assert!(complaints.is_due(start + Duration::from_secs(180)), "another outage");
+    }
 }

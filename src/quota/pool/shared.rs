@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Common, Granted, Need, Pool, signed};
+use super::part::Part;
+use super::{Common, Granted, Need, Pool, Tell, When, signed};
 use crate::clock::Instant;
 use crate::quota::Moment;
 use crate::quota::bucket::{Bucket, Rate};
@@ -16,6 +17,11 @@ use crate::quota::window::{Threshold, Window};
 pub struct Shared {
     pool: Pool,
     own: Own,
+    /// What the authority knows that this node holds, of a window or of places; `None` where that is
+    /// in doubt.
+    told: Option<u64>,
+    /// Whether the authority has lost its memory while something was on the way to it.
+    is_forgotten: bool,
 }
 
 /// What a node goes by itself.
@@ -23,8 +29,8 @@ pub struct Shared {
 enum Own {
     /// A bucket that is there only while the authority is lost.
     Bucket { rate: Rate, burst: u64, alone: Option<Bucket> },
-    /// What the node has used, at all times; and when the window began that its stock is of.
-    Window { window: Window, start_ms: u64 },
+    /// What the node has used, at all times.
+    Window(Part),
     /// What runs on the node.
     Slots(Slots),
 }
@@ -35,29 +41,30 @@ impl Shared {
     /// A part of a common bucket that holds `burst` units.
     pub fn bucket(rate: Rate, burst: u64, now: Instant) -> Self {
         let own = Own::Bucket { rate, burst: burst.max(1), alone: None };
-        Self { pool: Pool::new(burst, now), own }
+        Self::new(Pool::new(burst, now), own)
     }
 
     /// A part of a common window. `window` counts what this node uses of it.
     pub fn window(window: Window, now: Instant) -> Self {
-        let own = Own::Window { window, start_ms: 0 };
-        Self { pool: Pool::new(window.limit(), now), own }
+        Self::new(Pool::new(window.limit(), now), Own::Window(Part::new(window)))
     }
 
     /// A part of common places.
     pub fn slots(limit: u64, now: Instant) -> Self {
-        Self { pool: Pool::new(limit, now), own: Own::Slots(Slots::new(limit)) }
+        Self::new(Pool::new(limit, now), Own::Slots(Slots::new(limit)))
+    }
+
+    fn new(pool: Pool, own: Own) -> Self {
+        Self { pool, own, told: Some(0), is_forgotten: false }
     }
 
     /// Takes over what was used of `before`, which had another limit.
     pub(in crate::quota) fn take_over(&mut self, before: &Self) {
         let largest = match (&mut self.own, &before.own) {
             (Own::Bucket { burst, .. }, Own::Bucket { .. }) => *burst,
-            (Own::Window { window, start_ms }, Own::Window { window: used, start_ms: of }) => {
-                let limit = window.limit();
-                (*window, *start_ms) = (*used, *of);
-                window.set_limit(limit);
-                limit
+            (Own::Window(part), Own::Window(used)) => {
+                part.take_over(used);
+                part.window.limit()
             }
             (Own::Slots(slots), Own::Slots(used)) => {
                 let limit = slots.limit();
@@ -65,9 +72,10 @@ impl Shared {
                 slots.set_limit(limit);
                 limit
             }
-            (Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_), _) => return,
+            (Own::Bucket { .. } | Own::Window(_) | Own::Slots(_), _) => return,
         };
-        self.pool = before.pool;
+        (self.pool, self.told) = (before.pool, before.told);
+        self.is_forgotten = before.is_forgotten;
         self.pool.set_burst(largest);
     }
 
@@ -79,24 +87,49 @@ impl Shared {
     /// What this node has used of a common window.
     pub fn window_mut(&mut self) -> Option<&mut Window> {
         match &mut self.own {
-            Own::Window { window, .. } => Some(window),
+            Own::Window(part) => Some(&mut part.window),
             Own::Bucket { .. } | Own::Slots(_) => None,
         }
+    }
+
+    /// Counts what all nodes used before `before_ms` of a window that was open at `at_ms`. `is_news`:
+    /// the limit came in while the process ran.
+    pub fn add_earlier(&mut self, amount: u64, times: (u64, u64), is_news: bool, moment: Moment) {
+        self.roll(moment);
+        if let Own::Window(part) = &mut self.own {
+            part.add_earlier(amount, times, is_news, moment.unix_ms);
+        }
+    }
+
+    /// The threshold that all nodes together have crossed, if that is new.
+    pub fn crossed(&mut self, moment: Moment) -> Option<Threshold> {
+        self.roll(moment);
+        let Own::Window(part) = &mut self.own else { return None };
+        let used = part.used_by_all(moment.unix_ms);
+        part.window.reached(used, moment.unix_ms)
+    }
+
+    /// A request did not fit. Yields the threshold where that means that all is used up, if it is new.
+    pub(in crate::quota) fn exhausted(&mut self, moment: Moment) -> Option<Threshold> {
+        self.roll(moment);
+        let Own::Window(part) = &mut self.own else { return None };
+        let most = Threshold::of(part.used_by_all(moment.unix_ms), part.window.limit());
+        let is_nearly_all = most >= Some(Threshold::Most);
+        is_nearly_all.then(|| part.window.exhausted(moment.unix_ms))?
     }
 
     /// What the authority has to know.
     pub fn common(&self, moment: Moment) -> Common {
         match &self.own {
-            Own::Bucket { rate, burst, .. } => Common::Bucket { rate: *rate, burst: *burst },
-            Own::Window { window, .. } => {
-                let (start_ms, end_ms) = window.span(moment.unix_ms);
-                let (limit, used) = (window.limit(), window.spent(moment.unix_ms));
-                Common::Window { limit, start_ms, end_ms, used }
+            Own::Bucket { rate, burst, .. } => {
+                let most = self.pool.left.map_or(*burst, |(left, at)| {
+                    let since = moment.now.saturating_duration_since(at);
+                    left.saturating_add(rate.units_in(since)).min(*burst)
+                });
+                Common::Bucket { rate: *rate, burst: *burst, most }
             }
-            Own::Slots(slots) => {
-                let free = u64::try_from(self.pool.stock).unwrap_or_default();
-                Common::Slots { limit: slots.limit(), held: slots.in_use().saturating_add(free) }
-            }
+            Own::Window(part) => part.common(self.pool.stock, moment.unix_ms),
+            Own::Slots(slots) => Common::Slots { limit: slots.limit(), held: self.held(moment) },
         }
     }
 
@@ -108,6 +141,14 @@ impl Shared {
     /// As [`Pool::need`].
     pub fn need(&mut self, waiting: u64, joining: bool, moment: Moment) -> Option<Need> {
         self.roll(moment);
+        match &self.own {
+            Own::Bucket { .. } => {}
+            // Held as a whole is told what was used without having been granted.
+            Own::Window(_) | Own::Slots(_) => self.pool.stock = self.pool.stock.max(0),
+        }
+        if self.alone_of(moment).is_some() {
+            return None;
+        }
         self.pool.need(waiting, joining, moment.now)
     }
 
@@ -121,72 +162,120 @@ impl Shared {
         moment: Moment,
     ) -> Option<Threshold> {
         self.roll(moment);
-        let pace = match &self.own {
-            Own::Bucket { rate, .. } => rate.share(nodes.get()).time_for_units(1),
-            Own::Window { .. } | Own::Slots(_) => Duration::ZERO,
-        };
-        let is_past = match (&self.own, common) {
-            (Own::Window { start_ms, .. }, Common::Window { start_ms: of, .. }) => of != start_ms,
-            (Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_), _) => false,
-        };
-        if is_past {
-            self.pool.on_lost();
+        if matches!(&self.own, Own::Window(part) if part.is_another(common)) {
+            self.pool.on_lost(true);
             return None;
         }
+        let pace = match &self.own {
+            Own::Bucket { rate, .. } => rate.share(nodes.get()).time_for_units(1),
+            Own::Window(_) | Own::Slots(_) => Duration::ZERO,
+        };
         self.pool.on_grant(grant, pace, moment.now);
-        let Own::Window { window, .. } = &mut self.own else { return None };
-        let held = u64::try_from(self.pool.stock).unwrap_or_default();
-        let used = window.limit().saturating_sub(grant.left).saturating_sub(held);
-        window.reached(used, moment.unix_ms)
-    }
-
-    /// The authority did not answer.
-    pub fn on_lost(&mut self) {
-        self.pool.on_lost();
-    }
-
-    /// As [`Pool::overdue`]. Places are never owed: the authority is told how many are held.
-    pub fn overdue(&mut self, moment: Moment) -> Option<i64> {
-        self.roll(moment);
-        let overdue = self.pool.overdue(moment.now)?;
-        match &self.own {
-            Own::Slots(_) if overdue < 0 => None,
-            Own::Bucket { .. } | Own::Window { .. } | Own::Slots(_) => Some(overdue),
+        self.told = match common {
+            Common::Bucket { .. } => None,
+            Common::Window { held, .. } | Common::Slots { held, .. } => {
+                Some(held.saturating_add(grant.granted))
+            }
+        };
+        if std::mem::take(&mut self.is_forgotten) {
+            self.told = None;
         }
+        let (Own::Window(part), Common::Window { limit, held, .. }) = (&mut self.own, common)
+        else {
+            return None;
+        };
+        part.on_answer(*held, grant.granted, limit.saturating_sub(grant.left));
+        if grant.is_unsettled {
+            part.on_unsettled(moment.now + grant.next_in, nodes);
+        }
+        self.crossed(moment)
+    }
+
+    /// The authority did not answer, and may have heard the question or not.
+    pub fn on_lost(&mut self, may_have_heard: bool) {
+        self.pool.on_lost(may_have_heard);
+        self.told = None;
+    }
+
+    /// The authority has lost its memory.
+    pub fn on_forgotten(&mut self) {
+        self.told = None;
+        self.is_forgotten = self.pool.is_asking();
+    }
+
+    /// What the authority has to be told; taken as told from now on.
+    pub fn tell(&mut self, when: When, moment: Moment) -> Option<Tell> {
+        self.roll(moment);
+        let at_once = when == When::Now;
+        if matches!(self.own, Own::Bucket { .. }) {
+            let overdue = self.pool.overdue(at_once, moment.now)?;
+            let amount = overdue.unsigned_abs();
+            return Some(if overdue > 0 { Tell::Return(amount) } else { Tell::Book(amount) });
+        }
+        if self.pool.is_asking() {
+            return None;
+        }
+        let is_over = at_once || self.pool.is_lease_over(moment.now);
+        if is_over {
+            self.pool.stock = 0;
+        }
+        let held = self.held(moment);
+        let renews = when == When::Renewing && matches!(self.own, Own::Slots(_)) && held > 0;
+        let is_news = self.told.is_none_or(|told| is_over && told != held);
+        (is_news || renews).then(|| {
+            self.pool.on_telling();
+            Tell::Held(held)
+        })
     }
 
     /// Whether the authority need not hear of it before it is used again.
-    pub fn is_quiet(&self) -> bool {
-        let runs = matches!(&self.own, Own::Slots(slots) if slots.in_use() > 0);
-        self.pool.stock == 0 && self.pool.asked.is_none() && !runs
+    pub fn is_quiet(&self, moment: Moment) -> bool {
+        let is_told = match &self.own {
+            Own::Bucket { .. } => true,
+            Own::Window(part) => part.is_past(moment.unix_ms) || self.told == Some(self.held(moment)),
+            Own::Slots(slots) => slots.in_use() == 0 && self.told == Some(self.held(moment)),
+        };
+        self.pool.stock == 0 && self.pool.asked.is_none() && is_told
+    }
+
+    /// Whether this node knows of anything that an authority without a memory has to be told.
+    pub fn has_history(&self, moment: Moment) -> bool {
+        match &self.own {
+            Own::Bucket { .. } => false,
+            Own::Window(part) => {
+                !part.is_past(moment.unix_ms)
+                    && (self.held(moment) > 0 || !part.is_unused(moment.unix_ms))
+            }
+            Own::Slots(_) => self.held(moment) > 0,
+        }
     }
 
     pub(in crate::quota) fn lacks(&self, amount: u64, moment: Moment) -> Option<Lack> {
-        if let (Own::Window { window, .. }, None) = (&self.own, moment.alone_of)
-            && amount > window.limit()
+        let alone_of = self.alone_of(moment);
+        if let (Own::Window(part), None) = (&self.own, alone_of)
+            && amount > part.window.limit()
         {
             return Some(Lack::TooLarge);
         }
-        let Some(nodes) = moment.alone_of else {
+        let Some(nodes) = alone_of else {
             // What is left of the last window is of no use in this one.
             return match self.is_past(moment) {
                 true => Some(Lack::Unasked),
                 false => self.pool.lacks(amount, moment.now),
             };
         };
-        let part = |limit: u64| (limit / u64::from(nodes.get())).max(1);
         match &self.own {
             Own::Bucket { .. } => {
                 self.alone(nodes, moment.now)?.wait(amount, moment.now).map(Lack::For)
             }
-            Own::Window { window, .. } => {
-                let mut mine = *window;
-                mine.set_limit(part(window.limit()));
-                Meter::Window(mine).lacks(amount, moment)
+            Own::Window(part) => {
+                let mut now = *part;
+                now.roll(moment.unix_ms);
+                now.lacks_alone(amount, nodes, moment.unix_ms)
             }
             Own::Slots(slots) => {
                 let mut mine = *slots;
-                mine.set_limit(part(slots.limit()));
+                mine.set_limit((slots.limit() / u64::from(nodes.get())).max(1));
                 Meter::Slots(mine).lacks(amount, moment)
             }
         }
@@ -195,7 +284,7 @@ impl Shared {
     pub(in crate::quota) fn take(&mut self, amount: u64, moment: Moment) {
         self.roll(moment);
         match &mut self.own {
-            Own::Window { window, .. } => window.reserve(amount, moment.unix_ms),
+            Own::Window(part) => part.window.reserve(amount, moment.unix_ms),
             Own::Slots(slots) => slots.take(amount),
             Own::Bucket { .. } => {}
         }
@@ -214,9 +303,9 @@ impl Shared {
 
     pub(in crate::quota) fn book(&mut self, amount: u64, since: Moment, moment: Moment) {
         self.roll(moment);
-        if let Own::Window { window, .. } = &mut self.own {
-            window.book(amount, since.unix_ms, moment.unix_ms);
-            if !window.is_of(since.unix_ms) {
+        if let Own::Window(part) = &mut self.own {
+            part.window.book(amount, since.unix_ms, moment.unix_ms);
+            if !part.window.is_of(since.unix_ms) {
                 return;
             }
         }
@@ -232,9 +321,9 @@ impl Shared {
     ) {
         self.roll(moment);
         match &mut self.own {
-            Own::Window { window, .. } => {
-                window.settle(taken, actual, since.unix_ms, moment.unix_ms);
-                if !window.is_of(since.unix_ms) {
+            Own::Window(part) => {
+                part.window.settle(taken, actual, since.unix_ms, moment.unix_ms);
+                if !part.window.is_of(since.unix_ms) {
                     return;
                 }
             }
@@ -246,18 +335,23 @@ impl Shared {
 
     pub(in crate::quota) fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match (&self.own, moment.alone_of) {
-            (Own::Window { window, .. }, _) => Meter::Window(*window).standing(moment),
+            (Own::Window(part), _) => {
+                let mut now = *part;
+                now.roll(moment.unix_ms);
+                let limit = part.window.limit();
+                let left = limit.saturating_sub(now.used_by_all(moment.unix_ms));
+                (limit, left, part.window.ends_in(moment.unix_ms))
+            }
             (Own::Slots(slots), _) => Meter::Slots(*slots).standing(moment),
-            (Own::Bucket { rate, .. }, Some(nodes)) => {
+            (Own::Bucket { burst, .. }, Some(nodes)) => {
                 let alone = self.alone(nodes, moment.now).map(Meter::Bucket);
-                let (_, left, reset) =
-                    alone.map_or((0, 0, Duration::ZERO), |alone| alone.standing(moment));
-                (rate.units(), left, reset)
+                alone.map_or((*burst, 0, Duration::ZERO), |alone| alone.standing(moment))
             }
             (Own::Bucket { rate, burst, .. }, None) => {
                 let stock = u64::try_from(self.pool.stock).unwrap_or_default();
-                let left = self.pool.left.unwrap_or(*burst).saturating_add(stock).min(*burst);
-                (rate.units(), left, rate.time_for_units(burst - left))
+                let left = self.pool.left.map_or(*burst, |(left, _)| left);
+                let left = left.saturating_add(stock).min(*burst);
+                (*burst, left, rate.time_for_units(burst - left))
             }
         }
     }
@@ -265,10 +359,30 @@ impl Shared {
     pub(in crate::quota) fn is_unused(&self, moment: Moment) -> bool {
         let own = match &self.own {
             Own::Bucket { alone, .. } => alone.is_none_or(|alone| alone.is_rested(moment.now)),
-            Own::Window { window, .. } => window.is_unused(moment.unix_ms),
+            Own::Window(part) => part.is_unused(moment.unix_ms),
             Own::Slots(slots) => slots.in_use() == 0,
         };
         own && self.pool.stock == 0 && self.pool.asked.is_none()
+    }
+
+    /// What this node holds, of a window or of places.
+    fn held(&self, moment: Moment) -> u64 {
+        match &self.own {
+            Own::Bucket { .. } => 0,
+            Own::Window(part) => part.held(self.pool.stock, moment.unix_ms),
+            Own::Slots(slots) => {
+                let free = u64::try_from(self.pool.stock).unwrap_or_default();
+                slots.in_use().saturating_add(free)
+            }
+        }
+    }
+
+    /// How many nodes there are while this one goes by its part.
+    fn alone_of(&self, moment: Moment) -> Option<NonZeroU32> {
+        match &self.own {
+            Own::Window(part) => part.alone_of(moment),
+            Own::Bucket { .. } | Own::Slots(_) => moment.alone_of,
+        }
     }
 
     /// Uses an amount, or gives a negative one back: of the node's part, or of what it goes by
@@ -306,19 +420,15 @@ impl Shared {
 
     /// Whether what it holds is of a window that has passed.
     fn is_past(&self, moment: Moment) -> bool {
-        match &self.own {
-            Own::Window { window, start_ms } => window.span(moment.unix_ms).0 != *start_ms,
-            Own::Bucket { .. } | Own::Slots(_) => false,
-        }
+        matches!(&self.own, Own::Window(part) if part.is_past(moment.unix_ms))
     }
 
     /// Lets go of what it holds of a window that has passed.
     fn roll(&mut self, moment: Moment) {
-        let is_past = self.is_past(moment);
-        let Own::Window { window, start_ms } = &mut self.own else { return };
-        if is_past {
-            *start_ms = window.span(moment.unix_ms).0;
+        let Own::Window(part) = &mut self.own else { return };
+        if part.roll(moment.unix_ms) {
             self.pool.on_new_window();
+            self.told = Some(0);
         }
     }
 }

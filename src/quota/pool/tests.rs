@@ -1,147 +1,16 @@
-//! Tests of pools: several nodes and their authority, in virtual time.
+//! Tests of pools, each for itself. Several of them and their authority are in `simulation`.
 
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::quota::{Bucket, Moment, Rate};
-
-/// An authority as the cluster has one: a bucket, and one round trip an ask.
-struct Authority {
-    bucket: Bucket,
-    round_trips: u64,
-}
-
-struct Node {
-    shared: Shared,
-    admitted: u64,
-    refused: u64,
-}
-
-struct Run {
-    admitted: u64,
-    refused: u64,
-    round_trips: u64,
-}
+use crate::quota::{Moment, Rate};
 
 fn moment(now: Instant) -> Moment {
     Moment { now, unix_ms: 1_795_239_900_000, alone_of: None }
 }
 
 fn granted(granted: u64) -> Granted {
-    Granted { granted, left: 0, next_in: Duration::ZERO }
-}
-
-impl Authority {
-    /// Grants what is there of `want`, or nothing where that is less than `at_least`.
-    fn draw(&mut self, need: Need, now: Instant) -> Granted {
-        self.round_trips += 1;
-        match self.bucket.wait(need.at_least, now) {
-            None => {
-                let there = u64::try_from(self.bucket.level(now)).unwrap_or_default();
-                let granted = need.want.min(there).max(need.at_least);
-                self.bucket.take(granted, now);
-                Granted { granted, left: there - granted.min(there), next_in: Duration::ZERO }
-            }
-            Some(next_in) => Granted { granted: 0, left: 0, next_in },
-        }
-    }
-}
-
-impl Node {
-    fn ask(&mut self, need: Option<Need>, authority: &mut Authority, nodes: u32, now: Instant) {
-        let Some(need) = need else { return };
-        let grant = authority.draw(need, now);
-        let common = self.shared.common(moment(now));
-        self.shared.on_grant(grant, &common, NonZeroU32::new(nodes).unwrap(), moment(now));
-    }
-
-    fn request(&mut self, amount: u64, authority: &mut Authority, nodes: u32, now: Instant) {
-        let at = moment(now);
-        if self.shared.lacks(amount, at) == Some(Lack::Unasked) {
-            let need = self.shared.need(amount, false, at);
-            self.ask(need, authority, nodes, now);
-        }
-        self.shared.on_request(amount, now);
-        if self.shared.lacks(amount, at).is_none() {
-            self.shared.take(amount, at);
-            self.admitted += amount;
-            let need = self.shared.need(0, false, at);
-            self.ask(need, authority, nodes, now);
-        } else {
-            self.refused += amount;
-        }
-    }
-}
-
-/// Lets requests of `amount` units come for `seconds`, as often as `demand` says for each
-/// millisecond of the run, spread over the nodes in turn.
-fn run(nodes: u32, limit: u64, (seconds, amount): (u64, u64), demand: impl Fn(u64) -> bool) -> Run {
-    let start = Instant::now();
-    let rate = Rate::per_minute(limit);
-    let burst = limit / 6;
-    let mut authority = Authority { bucket: Bucket::new(rate, burst, start), round_trips: 0 };
-    let node = || Node { shared: Shared::bucket(rate, burst, start), admitted: 0, refused: 0 };
-    let mut all: Vec<_> = (0..nodes).map(|_| node()).collect();
-    let mut turn = 0;
-    for ms in 0..seconds * 1_000 {
-        let now = start + Duration::from_millis(ms);
-        for node in &mut all {
-            if let Some(back) = node.shared.overdue(moment(now)) {
-                match u64::try_from(back) {
-                    Ok(back) => authority.bucket.give_back(back, now),
-                    Err(_debt) => authority.bucket.take(back.unsigned_abs(), now),
-                }
-            }
-        }
-        if demand(ms) {
-            turn = (turn + 1) % all.len();
-            all[turn].request(amount, &mut authority, nodes, now);
-        }
-    }
-    Run {
-        admitted: all.iter().map(|node| node.admitted).sum(),
-        refused: all.iter().map(|node| node.refused).sum(),
-        round_trips: authority.round_trips,
-    }
-}
-
-#[test]
-fn a_key_within_its_limit_costs_a_round_trip_for_twenty_requests_and_none_is_refused() {
-    for nodes in [1, 3] {
-        // 100 requests a second of a limit of 200.
-        let run = run(nodes, 12_000, (30, 1), |ms| ms % 10 == 0);
-        assert_eq!((run.admitted, run.refused), (3_000, 0), "{nodes} nodes");
-        assert!(run.round_trips * 20 <= run.admitted, "{nodes}: {} trips", run.round_trips);
-    }
-}
-
-#[test]
-fn a_key_that_asks_for_thrice_its_limit_gets_it_and_no_more() {
-    for nodes in [1, 3] {
-        // 300 requests a second of a limit of 100.
-        let run = run(nodes, 6_000, (60, 1), |ms| ms % 10 < 3);
-        let share = run.admitted as f64 / 6_000.0;
-        assert!((0.95..=1.0).contains(&share), "{nodes} nodes: {share}");
-        assert!(run.round_trips * 20 <= run.admitted, "{nodes}: {} trips", run.round_trips);
-    }
-}
-
-#[test]
-fn bursts_get_the_limit_over_all_nodes() {
-    for nodes in [1, 3] {
-        // 4 s of 1,000 requests a second, then 4 s of none.
-        let run = run(nodes, 6_000, (60, 1), |ms| (ms / 4_000).is_multiple_of(2));
-        let share = run.admitted as f64 / 6_000.0;
-        assert!((0.95..=1.0).contains(&share), "{nodes} nodes: {share}");
-    }
-}
-
-#[test]
-fn tokens_are_shared_as_requests_are() {
-    // 30 requests of 1,000 tokens a second, of a limit of 20,000 tokens a second.
-    let run = run(3, 1_200_000, (60, 1_000), |ms| ms % 33 == 0);
-    let share = run.admitted as f64 / 1_200_000.0;
-    assert!((0.95..=1.0).contains(&share), "{share}");
+    Granted { granted, left: 0, next_in: Duration::ZERO, is_unsettled: false }
 }
 
 #[test]
@@ -180,11 +49,34 @@ fn what_is_not_used_goes_back_and_what_is_owed_is_booked() {
     assert!(pool.need(10, false, now).is_some());
     pool.on_grant(granted(10), Duration::ZERO, now);
     pool.take(4);
-    assert_eq!(pool.overdue(now + LEASE / 2), None);
-    assert_eq!(pool.overdue(now + LEASE), Some(6));
+    assert_eq!(pool.overdue(false, now + LEASE / 2), None);
+    assert_eq!(pool.overdue(false, now + LEASE), Some(6));
+    assert_eq!(pool.overdue(false, now + LEASE), None);
+    pool.on_grant(granted(0), Duration::ZERO, now);
     pool.take(25);
-    assert_eq!(pool.overdue(now + LEASE), Some(-25));
-    assert_eq!(pool.overdue(now + LEASE), None);
+    assert_eq!(pool.overdue(false, now + LEASE), Some(-25));
+    pool.on_grant(granted(0), Duration::ZERO, now);
+    assert_eq!(pool.overdue(false, now + LEASE), None);
+}
+
+#[test]
+fn what_the_authority_did_not_hear_is_told_again_and_nothing_is_given_back_twice() {
+    let now = Instant::now();
+    let later = now + LEASE;
+    let mut pool = Pool::new(1_000, now);
+    for may_have_heard in [false, true] {
+        pool.take(7);
+        assert_eq!(pool.overdue(false, later), Some(-7));
+        pool.on_lost(may_have_heard);
+        assert_eq!(pool.overdue(false, later), Some(-7), "a debt is never forgiven");
+        pool.on_grant(granted(0), Duration::ZERO, now);
+    }
+    pool.take(-9);
+    assert_eq!(pool.overdue(false, later), Some(9));
+    pool.on_lost(false);
+    assert_eq!(pool.overdue(false, later), Some(9), "it is certain that nobody has it");
+    pool.on_lost(true);
+    assert_eq!(pool.overdue(false, later), None, "it may be back already");
 }
 
 #[test]
@@ -240,7 +132,8 @@ fn places_are_held_and_given_back_and_shared_out_without_an_authority() {
     shared.settle(1, 0, at, at);
     assert_eq!(shared.common(at), Common::Slots { limit: 10, held: 1 });
     let later = moment(start + LEASE);
-    assert_eq!(shared.overdue(later), Some(1));
+    assert_eq!(shared.tell(When::Due, later), Some(Tell::Held(0)));
+    shared.on_grant(granted(0), &shared.common(later), NonZeroU32::MIN, later);
     assert_eq!(shared.common(later), Common::Slots { limit: 10, held: 0 });
     let alone = Moment { alone_of: NonZeroU32::new(3), ..later };
     for _ in 0..3 {
@@ -249,6 +142,108 @@ fn places_are_held_and_given_back_and_shared_out_without_an_authority() {
     }
     assert!(matches!(shared.lacks(1, alone), Some(Lack::For(_))));
     // The authority is told what is held, not what would be owed.
-    assert_eq!(shared.overdue(later), None);
+    assert_eq!(shared.tell(When::Due, later), Some(Tell::Held(3)));
     assert_eq!(shared.common(later), Common::Slots { limit: 10, held: 3 });
+}
+
+fn month(limit: u64, at: Moment) -> Shared {
+    use crate::quota::{Period, Window};
+    Shared::window(Window::new(Period::Month, limit, at.unix_ms), at.now)
+}
+
+/// What a window tells: what it has had, what all had, and what was before.
+fn told(shared: &Shared, at: Moment) -> (u64, u64, u64, bool) {
+    match shared.common(at) {
+        Common::Window { held, heard, before, is_beside, .. } => (held, heard, before, is_beside),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_window_says_what_it_has_had_until_the_authority_knows_it() {
+    let at = moment(Instant::now());
+    let nodes = NonZeroU32::new(2).unwrap();
+    let mut shared = month(100, at);
+    assert!(shared.need(10, false, at).is_some());
+    // The answer is lost: what was granted is told not to be held.
+    shared.on_lost(true);
+    assert_eq!(shared.tell(When::Due, at), Some(Tell::Held(0)));
+    shared.on_lost(true);
+    assert_eq!(shared.tell(When::Due, at), Some(Tell::Held(0)));
+    shared.on_grant(Granted { left: 60, ..granted(0) }, &shared.common(at), nodes, at);
+    assert!(shared.is_quiet(at));
+    assert!(shared.need(10, false, at).is_some());
+    shared.on_grant(Granted { left: 50, ..granted(10) }, &shared.common(at), nodes, at);
+    shared.take(10, at);
+    // It used twice what was reserved, which is told when the lease is over, and again when it is lost.
+    shared.settle(10, 20, at, at);
+    let later = moment(at.now + LEASE);
+    for _ in 0..2 {
+        assert_eq!(shared.tell(When::Due, later), Some(Tell::Held(20)));
+        assert_eq!(told(&shared, later), (20, 60, 0, false));
+        shared.on_lost(true);
+    }
+    assert!(!shared.is_quiet(later));
+}
+
+#[test]
+fn a_restarted_node_takes_its_part_of_what_is_left_and_not_of_what_it_used_itself() {
+    let at = moment(Instant::now());
+    let alone = Moment { alone_of: NonZeroU32::new(2), ..at };
+    let mut shared = month(100, at);
+    // All nodes together have used 60 of 100 before it started.
+    shared.add_earlier(60, (at.unix_ms, at.unix_ms), false, at);
+    assert_eq!(shared.lacks(20, alone), None);
+    shared.take(20, alone);
+    assert!(matches!(shared.lacks(1, alone), Some(Lack::For(_))));
+    assert_eq!(told(&shared, at), (20, 20, 60, false));
+    let mut used_up = month(100, at);
+    used_up.add_earlier(100, (at.unix_ms, at.unix_ms), false, at);
+    assert!(matches!(used_up.lacks(1, alone), Some(Lack::For(_))));
+}
+
+#[test]
+fn a_node_alone_keeps_what_it_was_granted_and_takes_its_part_of_the_rest() {
+    let at = moment(Instant::now());
+    let alone = Moment { alone_of: NonZeroU32::new(2), ..at };
+    let nodes = NonZeroU32::new(2).unwrap();
+    let mut shared = month(100, at);
+    assert!(shared.need(30, false, at).is_some());
+    // The other node has had 50: 20 are left.
+    shared.on_grant(Granted { left: 20, ..granted(30) }, &shared.common(at), nodes, at);
+    shared.take(30, at);
+    assert_eq!(shared.lacks(10, alone), None);
+    assert!(matches!(shared.lacks(11, alone), Some(Lack::For(_))));
+}
+
+#[test]
+fn an_authority_without_a_memory_makes_a_window_go_by_its_part_until_it_knows_again() {
+    let at = moment(Instant::now());
+    let nodes = NonZeroU32::new(2).unwrap();
+    let mut shared = month(100, at);
+    assert!(shared.need(10, false, at).is_some());
+    let next_in = Duration::from_secs(2);
+    let unsettled = Granted { left: 100, next_in, is_unsettled: true, ..granted(0) };
+    shared.on_grant(unsettled, &shared.common(at), nodes, at);
+    assert_eq!(shared.lacks(50, at), None, "half of it");
+    assert!(matches!(shared.lacks(51, at), Some(Lack::For(_))));
+    shared.take(50, at);
+    let then = moment(at.now + next_in);
+    assert_eq!(shared.lacks(1, then), Some(Lack::Unasked));
+    assert_eq!(told(&shared, then).0, 50);
+}
+
+#[test]
+fn what_is_used_up_is_told_by_what_all_used_and_not_by_one_large_request() {
+    use crate::quota::Threshold;
+    let at = moment(Instant::now());
+    let nodes = NonZeroU32::MIN;
+    let mut shared = month(100, at);
+    assert!(shared.need(1, false, at).is_some());
+    shared.on_grant(Granted { left: 70, ..granted(1) }, &shared.common(at), nodes, at);
+    assert_eq!(shared.exhausted(at), None, "30 of 100");
+    assert!(shared.need(5, false, at).is_some());
+    shared.on_grant(Granted { left: 10, ..granted(0) }, &shared.common(at), nodes, at);
+    assert_eq!(shared.exhausted(at), Some(Threshold::All));
+    assert_eq!(shared.exhausted(at), None);
 }
