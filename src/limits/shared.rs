@@ -230,6 +230,7 @@ impl Authority {
             for (dimension, meter) in locked.meters_mut() {
                 let waiting = waiting(*dimension, meter);
                 let Meter::Shared(shared) = meter else { continue };
+                shared.on_missed(waiting);
                 let Some(need) = shared.need(waiting, true, moment) else { continue };
                 all.push(Asked::for_need((subject, *dimension), shared, need, moment));
             }

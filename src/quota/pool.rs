@@ -30,6 +30,13 @@ pub const LEASE: Duration = Duration::from_secs(2);
 /// Requests that one round trip is for, at least, where many come. A quarter of what the pause after
 /// a poor answer is for.
 const WORTH_ASKING: f64 = 10.0;
+/// How long this node's part of the limit may take for that; where it takes longer, fewer do.
+const WORTH_WAITING: Duration = Duration::from_millis(250);
+/// The longest pause for that many requests, and the pause where they take longer than that.
+const PAUSE_AT_MOST: Duration = Duration::from_millis(1_500);
+const PAUSE_OF_FEW: Duration = Duration::from_millis(500);
+/// How soon those who waited for an answer have all tried again.
+const RETRIED_WITHIN: Duration = Duration::from_millis(50);
 /// How many seconds' worth of requests a chunk is for.
 const CHUNK_SECONDS: f64 = 2.0;
 /// The part of a chunk at which the next one is asked for.
@@ -143,6 +150,12 @@ pub struct Pool {
     dry_until: Option<Instant>,
     /// When it said that it would have more.
     more_at: Instant,
+    /// How long this node's part of the limit takes for one unit, as of the last answer.
+    pace: Duration,
+    /// What requests found missing since the last answer, and what they had found missing before it:
+    /// all of them wait for one answer and try again together.
+    missed: u64,
+    missed_before: (u64, Instant),
     /// What it had left after its last answer, and when that was; `None` before the first.
     left: Option<(u64, Instant)>,
     /// What the authority was asked, or told, and has not answered: one thing at a time, so that what
@@ -200,6 +213,9 @@ impl Pool {
             lease_ends: now,
             dry_until: None,
             more_at: now,
+            pace: Duration::ZERO,
+            missed: 0,
+            missed_before: (0, now),
             left: None,
             asked: None,
             demand: Demand::new(now),
@@ -227,9 +243,17 @@ impl Pool {
         self.demand.note(amount, now);
     }
 
+    /// A request that lacks `amount` waits for an answer. Where it goes away meanwhile, that much is
+    /// asked for in vain, and goes back with its lease.
+    pub fn on_missed(&mut self, amount: u64) {
+        self.missed = self.missed.saturating_add(amount);
+    }
+
     /// Takes `amount`, whether or not it is there; a negative one is given back.
     pub fn take(&mut self, amount: i64) {
         self.stock = self.stock.saturating_sub(amount);
+        let taken = u64::try_from(amount).unwrap_or_default();
+        self.missed_before.0 = self.missed_before.0.saturating_sub(taken);
     }
 
     /// What should be asked of the authority now, and is taken as asked from now on. `waiting` is what
@@ -240,18 +264,21 @@ impl Pool {
         }
         let demand = self.demand.as_of(now);
         let lacking = signed(waiting).saturating_sub(self.stock).max(0).unsigned_abs();
+        // Those who wait beside it take theirs at once, so that nothing of it lies about.
+        let all_missed = signed(self.missed(now)).saturating_sub(self.stock).max(0).unsigned_abs();
+        let all_lacking = all_missed.max(lacking);
         let need = if demand.requests_per_s < SLOW {
-            Need { want: lacking, at_least: lacking }
+            Need { want: all_lacking, at_least: lacking.max(1) }
         } else {
             let chunk = self.chunk(demand);
             let low = if joining { chunk / 2 } else { (chunk as f64 * LOW) as u64 };
             // Where all there is goes at once, asking early only finds that it is gone.
-            if lacking == 0 && (self.stock > signed(low) || self.dry_until.is_some()) {
+            if all_lacking == 0 && (self.stock > signed(low) || self.dry_until.is_some()) {
                 return None;
             }
             let fill = signed(chunk).saturating_sub(self.stock).max(0).unsigned_abs();
-            let worth = (demand.units_per_request() * WORTH_ASKING).min(fill as f64) as u64;
-            Need { want: fill.max(lacking), at_least: worth.max(lacking).max(1) }
+            let worth = self.worth_asking(demand).min(fill);
+            Need { want: fill.max(all_lacking), at_least: worth.max(lacking).max(1) }
         };
         if need.want == 0 {
             return None;
@@ -272,6 +299,8 @@ impl Pool {
         let Some(asked) = self.asked.take() else { return };
         let Granted { granted, left, next_in, is_unsettled } = grant;
         self.left = Some((left, now));
+        self.pace = pace;
+        self.missed_before = (std::mem::take(&mut self.missed), now);
         let Asked::Need(need) = asked else { return };
         self.stock = self.stock.saturating_add(signed(granted));
         self.lease_ends = now + LEASE;
@@ -280,10 +309,11 @@ impl Pool {
             return;
         }
         // Others ask for the same: who asks as soon as there is something finds that it is gone.
-        let parts = u32::try_from(need.at_least).unwrap_or(u32::MAX);
-        let worthwhile = pace.saturating_mul(parts).saturating_mul(4).min(LEASE * 3 / 4);
+        let many = self.demand.units_per_request() * WORTH_ASKING * 4.0;
+        let many = pace.checked_mul(many as u32).unwrap_or(Duration::MAX);
+        let pause = if many <= PAUSE_AT_MOST { many } else { PAUSE_OF_FEW };
         self.more_at = now + next_in;
-        self.dry_until = Some(now + next_in.max(worthwhile).min(DRY_AT_MOST));
+        self.dry_until = Some(now + next_in.max(pause).min(DRY_AT_MOST));
     }
 
     /// The authority did not answer. What it was told is told again, but for what was given back where
@@ -337,6 +367,22 @@ impl Pool {
     /// What is there; below zero where more was used than was granted.
     pub const fn stock(&self) -> i64 {
         self.stock
+    }
+
+    /// What those who wait lack together. Those who waited for the last answer try again right after
+    /// it, one by one: the first asks for all of them.
+    fn missed(&self, now: Instant) -> u64 {
+        let (before, at) = self.missed_before;
+        let is_just_now = now.saturating_duration_since(at) < RETRIED_WITHIN;
+        if is_just_now { self.missed.max(before) } else { self.missed }
+    }
+
+    /// What a round trip should bring, where less is there: what is this node's in a quarter of a
+    /// second, but at least one request, and at most ten.
+    fn worth_asking(&self, demand: Demand) -> u64 {
+        let request = demand.units_per_request();
+        let soon = WORTH_WAITING.as_secs_f64() / self.pace.as_secs_f64().max(f64::MIN_POSITIVE);
+        soon.clamp(request, request * WORTH_ASKING) as u64
     }
 
     #[expect(clippy::cast_sign_loss, reason = "demand is not negative")]

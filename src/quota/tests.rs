@@ -267,3 +267,56 @@ proptest! {
         let _ = start;
     }
 }
+
+#[test]
+fn who_goes_by_what_is_said_to_be_left_is_not_refused() {
+    let mut at = moment();
+    let (_, mut meter) = per_minute(Counted::Requests, 600, at);
+    for _ in 0..5 {
+        let (limit, left, reset) = meter.standing(at);
+        assert_eq!((limit, left, reset), (100, 100, Duration::ZERO));
+        for taken in 1..=left {
+            assert_eq!(meter.lacks(1, at), None, "{taken} of {left}");
+            meter.take(1, at);
+            let (of, left, _) = meter.standing(at);
+            assert_eq!((of, left), (limit, limit - taken));
+        }
+        // All of it is there again when that is said.
+        at = after(at, meter.standing(at).2);
+    }
+}
+
+#[test]
+fn a_budget_is_told_to_be_used_up_when_it_is_and_not_when_a_large_request_does_not_fit() {
+    let at = moment();
+    let day = Dimension::of(Counted::Money, Period::Day);
+    let mut allowance = Allowance::new(vec![budget(1_000, at)], 0);
+    let spend = |allowance: &mut Allowance, amount: u64| {
+        let amount = request(0, 0, amount);
+        assert_eq!(reserve(&mut [&mut *allowance], &amount, at), Verdict::Admitted);
+        let _ = allowance.settle(&amount, Some(&amount), at, at);
+    };
+    spend(&mut allowance, 150);
+    let large = request(0, 0, 900);
+    assert_eq!(allowance.exhausted(day, &large, at), None, "15 % are used");
+    // What others have reserved may come back.
+    assert_eq!(reserve(&mut [&mut allowance], &request(0, 0, 850), at), Verdict::Admitted);
+    assert_eq!(allowance.exhausted(day, &request(0, 0, 1), at), None);
+    let _ = allowance.settle(&request(0, 0, 850), Some(&request(0, 0, 800)), at, at);
+    let told = allowance.exhausted(day, &request(0, 0, 60), at);
+    assert_eq!(told, Some(Crossing { dimension: day, threshold: Threshold::All }));
+    assert_eq!(allowance.exhausted(day, &request(0, 0, 60), at), None, "once");
+}
+
+#[test]
+fn a_limit_is_named_by_whose_it_is() {
+    let own = LimitSettings { requests_per_day: Some(3), ..LimitSettings::default() };
+    let day = Dimension::of(Counted::Requests, Period::Day);
+    let month = Dimension::of(Counted::Requests, Period::Month);
+    let default = Rule { name: DEFAULT_RULE.into(), ..Rule::of_keys() };
+    assert_eq!(default.whose(Some(&own), day), "the limit of the key itself");
+    assert_eq!(default.whose(Some(&own), month), "the limit `default`");
+    assert_eq!(default.whose(None, day), "the limit `default`");
+    assert_eq!(Rule::of_keys().whose(Some(&own), day), "the limit of the key itself");
+    assert_eq!(Rule::of_teams().whose(Some(&own), day), "the limit of the team itself");
+}

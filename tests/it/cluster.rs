@@ -443,6 +443,23 @@ async fn nodes_know_of_each_other_until_one_is_gone() {
 }
 
 #[tokio::test]
+async fn a_node_that_says_goodbye_is_not_counted_any_more() {
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = (Member::join(&redis).await, Member::join(&redis).await);
+    eventually(|| b.cluster.live_nodes() == 2).await;
+    let left = Instant::now();
+    a.cluster.leave().await.unwrap();
+    eventually(|| b.cluster.live_nodes() == 1).await;
+    // One that is only silent is counted for six seconds.
+    assert!(left.elapsed() < Duration::from_millis(2_500), "{:?}", left.elapsed());
+    assert_eq!(b.cluster.nodes().len(), 1);
+    // It may go on asking, which does not bring it back.
+    a.one(bucket("b", 1, 1, LOOK)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(b.cluster.live_nodes(), 1);
+}
+
+#[tokio::test]
 async fn facts_reach_the_others_and_not_oneself() {
     let Some(redis) = Redis::start() else { return };
     let (a, b) = (Member::join(&redis).await, Member::join(&redis).await);

@@ -138,6 +138,11 @@ impl Shared {
         self.pool.on_request(amount, now);
     }
 
+    /// As [`Pool::on_missed`].
+    pub fn on_missed(&mut self, amount: u64) {
+        self.pool.on_missed(amount);
+    }
+
     /// As [`Pool::need`].
     pub fn need(&mut self, waiting: u64, joining: bool, moment: Moment) -> Option<Need> {
         self.roll(moment);
@@ -388,10 +393,8 @@ impl Shared {
     /// Uses an amount, or gives a negative one back: of the node's part, or of what it goes by
     /// while it is alone.
     fn add(&mut self, amount: i64, moment: Moment) {
+        // What was used alone stays used: who is alone again soon begins with what was left then.
         let Some(nodes) = moment.alone_of else {
-            if let Own::Bucket { alone, .. } = &mut self.own {
-                *alone = None;
-            }
             self.pool.take(amount);
             return;
         };
