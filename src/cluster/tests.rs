@@ -81,7 +81,8 @@ fn answers_of_another_shape_are_none() {
     assert_eq!(draw::grants(&[1, 2], 1), None);
     assert_eq!(draw::grants(&[1, 2, 3], 2), None);
     assert_eq!(draw::grants(&[1, 2, 3, 4, 5, 6], 1), None);
-    let grant = Grant { granted: 1, left: -2, next_in: Duration::from_micros(3), is_unsettled: false };
+    let grant =
+        Grant { granted: 1, left: -2, next_in: Duration::from_micros(3), is_unsettled: false };
     assert_eq!(draw::grants(&[1, -2, 3], 1), Some(vec![grant]));
 }
 

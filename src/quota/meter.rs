@@ -167,7 +167,8 @@ impl Meter {
     pub fn exhausted(&mut self, amount: u64, moment: Moment) -> Option<Threshold> {
         match self {
             Self::Window(window) => {
-                let is_spent = matches!(window.lacks(amount, moment.unix_ms), Some(Full::Spent { .. }));
+                let is_spent =
+                    matches!(window.lacks(amount, moment.unix_ms), Some(Full::Spent { .. }));
                 let most = Threshold::of(window.spent(moment.unix_ms), window.limit());
                 let is_nearly_all = is_spent && most >= Some(Threshold::Most);
                 is_nearly_all.then(|| window.exhausted(moment.unix_ms))?

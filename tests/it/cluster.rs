@@ -66,12 +66,7 @@ fn window(key: &str, limit: i64, before: i64, want: Want) -> Draw {
 }
 
 /// A question with what the node says of itself: what it has had, what all had, what was before.
-fn told(
-    key: &str,
-    limit: i64,
-    (held, heard, before): (Option<i64>, i64, i64),
-    want: Want,
-) -> Draw {
+fn told(key: &str, limit: i64, (held, heard, before): (Option<i64>, i64, i64), want: Want) -> Draw {
     let (id, ends_at_ms) = ("2096".to_owned(), 4_000_000_000_000);
     let of = Source::Window { limit, id, ends_at_ms, held, heard, before, is_beside: false };
     Draw { key: key.to_owned(), of, want }
@@ -276,7 +271,8 @@ async fn what_was_before_a_limit_comes_on_top_of_what_all_nodes_have_had_since()
     let ask = |held: i64, before: i64, want: Want| {
         let (id, ends_at_ms) = ("2096".to_owned(), 4_000_000_000_000);
         let held = Some(held);
-        let of = Source::Window { limit: 100, id, ends_at_ms, held, heard: 0, before, is_beside: true };
+        let of =
+            Source::Window { limit: 100, id, ends_at_ms, held, heard: 0, before, is_beside: true };
         Draw { key: "new".to_owned(), of, want }
     };
     // Both use it before they know what was used before it was there.

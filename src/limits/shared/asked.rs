@@ -8,9 +8,7 @@ use super::Authority;
 use crate::cluster::{Draw, Grant, Source, Unreachable, Want};
 use crate::limits::subjects::{Locked, Subject, lock};
 use crate::limits::tell;
-use crate::quota::{
-    Common, Crossing, Dimension, Granted, Meter, Moment, Need, Shared, Tell, When,
-};
+use crate::quota::{Common, Crossing, Dimension, Granted, Meter, Moment, Need, Shared, Tell, When};
 
 /// How long places stay held of which nothing is heard: those of a node that died.
 pub(super) const SLOT_LEASE: Duration = Duration::from_secs(10);

@@ -24,6 +24,10 @@ use crate::quota::window::Window;
 
 /// When to ask again where only a part of what is left is this node's.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(1);
+/// While the authority has no memory, which is a matter of two seconds, a node goes on with so many
+/// hundredths of the limit, and only where so many are left: what others use now is not known yet.
+const UNSETTLED_PERCENT: u128 = 5;
+const UNSETTLED_LEFT_PERCENT: u128 = 20;
 
 /// A node's part of a common window.
 #[derive(Debug, Clone, Copy)]
@@ -96,8 +100,11 @@ impl Part {
 
     /// How many nodes there are while this one goes by its part of the window.
     pub(super) fn alone_of(&self, moment: Moment) -> Option<NonZeroU32> {
-        let unsettled = self.unsettled.filter(|(until, _)| *until > moment.now);
-        moment.alone_of.or(unsettled.map(|(_, nodes)| nodes))
+        moment.alone_of.or(self.unsettled_of(moment.now))
+    }
+
+    fn unsettled_of(&self, now: Instant) -> Option<NonZeroU32> {
+        self.unsettled.filter(|(until, _)| *until > now).map(|(_, nodes)| nodes)
     }
 
     /// Why `amount` cannot be taken by one of `nodes` without their authority: of what was left when
@@ -106,16 +113,22 @@ impl Part {
         &self,
         amount: u64,
         nodes: NonZeroU32,
-        unix_ms: u64,
+        moment: Moment,
     ) -> Option<Lack> {
-        let limit = self.window.limit();
+        let (limit, unix_ms) = (self.window.limit(), moment.unix_ms);
         if amount > limit {
             return Some(Lack::TooLarge);
         }
         let had = self.held_then.saturating_add(self.elsewhere.max(self.before));
         let left = limit.saturating_sub(had);
         // A limit that is smaller than the number of nodes still lets each do something.
-        let mine = (left / u64::from(nodes.get())).max(left.min(1));
+        let mut mine = (left / u64::from(nodes.get())).max(left.min(1));
+        if self.unsettled_of(moment.now).is_some() {
+            let percent = |percent: u128| (u128::from(limit) * percent).div_ceil(100);
+            let may_go_on = u128::from(left) >= percent(UNSETTLED_LEFT_PERCENT);
+            let most = u64::try_from(percent(UNSETTLED_PERCENT)).unwrap_or(limit);
+            mine = if may_go_on { mine.min(most) } else { 0 };
+        }
         let may_use = self.held_then.saturating_add(mine);
         if self.window.in_use(unix_ms).saturating_add(amount) <= may_use {
             return None;

@@ -189,9 +189,10 @@ impl Shared {
         else {
             return None;
         };
-        part.on_answer(*held, grant.granted, limit.saturating_sub(grant.left));
-        if grant.is_unsettled {
-            part.on_unsettled(moment.now + grant.next_in, nodes);
+        match grant.is_unsettled {
+            // What it says now is less than what was known before.
+            true => part.on_unsettled(moment.now + grant.next_in, nodes),
+            false => part.on_answer(*held, grant.granted, limit.saturating_sub(grant.left)),
         }
         self.crossed(moment)
     }
@@ -237,7 +238,9 @@ impl Shared {
     pub fn is_quiet(&self, moment: Moment) -> bool {
         let is_told = match &self.own {
             Own::Bucket { .. } => true,
-            Own::Window(part) => part.is_past(moment.unix_ms) || self.told == Some(self.held(moment)),
+            Own::Window(part) => {
+                part.is_past(moment.unix_ms) || self.told == Some(self.held(moment))
+            }
             Own::Slots(slots) => slots.in_use() == 0 && self.told == Some(self.held(moment)),
         };
         self.pool.stock == 0 && self.pool.asked.is_none() && is_told
@@ -276,7 +279,7 @@ impl Shared {
             Own::Window(part) => {
                 let mut now = *part;
                 now.roll(moment.unix_ms);
-                now.lacks_alone(amount, nodes, moment.unix_ms)
+                now.lacks_alone(amount, nodes, moment)
             }
             Own::Slots(slots) => {
                 let mut mine = *slots;

@@ -101,8 +101,7 @@ fn minute(nodes: u32, limit: Limit, seed: u64, comes: impl Fn(u64) -> u32) -> Fi
     let start = Instant::now();
     let mut chance = SmallRng::seed_from_u64(seed);
     let rate = Rate::per_minute(limit.per_minute);
-    let mut authority =
-        Authority { bucket: Bucket::new(rate, limit.burst, start), round_trips: 0 };
+    let mut authority = Authority { bucket: Bucket::new(rate, limit.burst, start), round_trips: 0 };
     let node = || Node {
         shared: Shared::bucket(rate, limit.burst, start),
         waiting: Vec::new(),

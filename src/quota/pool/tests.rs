@@ -225,12 +225,20 @@ fn an_authority_without_a_memory_makes_a_window_go_by_its_part_until_it_knows_ag
     let next_in = Duration::from_secs(2);
     let unsettled = Granted { left: 100, next_in, is_unsettled: true, ..granted(0) };
     shared.on_grant(unsettled, &shared.common(at), nodes, at);
-    assert_eq!(shared.lacks(50, at), None, "half of it");
-    assert!(matches!(shared.lacks(51, at), Some(Lack::For(_))));
-    shared.take(50, at);
+    assert_eq!(shared.lacks(5, at), None, "a twentieth of it");
+    assert!(matches!(shared.lacks(6, at), Some(Lack::For(_))));
+    shared.take(5, at);
+    assert!(matches!(shared.lacks(1, at), Some(Lack::For(_))));
     let then = moment(at.now + next_in);
     assert_eq!(shared.lacks(1, then), Some(Lack::Unasked));
-    assert_eq!(told(&shared, then).0, 50);
+    assert_eq!(told(&shared, then).0, 5);
+    // Where little is left it waits for the others.
+    assert!(shared.need(10, false, then).is_some());
+    shared.on_grant(Granted { left: 19, ..granted(0) }, &shared.common(then), nodes, then);
+    let later = moment(then.now + DRY_AT_MOST);
+    assert!(shared.need(1, false, later).is_some());
+    shared.on_grant(unsettled, &shared.common(later), nodes, later);
+    assert!(matches!(shared.lacks(1, later), Some(Lack::For(_))));
 }
 
 #[test]

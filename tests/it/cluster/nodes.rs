@@ -157,6 +157,45 @@ async fn a_pause_that_one_node_was_asked_for_is_kept_by_the_others() {
     assert_ne!(chat(&a, "up/beta", "hello").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_node_that_is_told_to_stop_is_not_counted_and_keeps_nothing_of_a_limit() {
+    let Some(shared) = Shared::start() else { return };
+    let mut connection = shared.redis.connection();
+    // One that has been there for long: all nodes have told what they know.
+    let mut settle = redis::cmd("SET");
+    settle.arg("{tidegate}:memory").arg("1").arg("PX").arg(600_000);
+    let _: () = settle.query(&mut connection).unwrap();
+    let limits = "[limits.default]\nrequests_per_month = 1_000";
+    let (mut a, b) = (shared.node_with("open", limits), shared.node_with("open", limits));
+    b.until("/health", cluster_is("connected", 2)).await;
+    let mut had = || -> Option<i64> {
+        let mut find = redis::cmd("KEYS");
+        let keys: Vec<String> = find.arg("{tidegate}:used:*").query(&mut connection).unwrap();
+        let key = keys.first()?;
+        redis::cmd("HGET").arg(key).arg("*sum").query(&mut connection).unwrap()
+    };
+    // It holds something as soon as several requests came at once.
+    let mut admitted = 0;
+    while had().is_none_or(|had| had <= admitted) {
+        for _ in 0..20 {
+            assert_eq!(
+                chat(&a, "up/alpha", "hello [[sim:ttft=1ms,gap=0ms,tokens=1]]").await.status,
+                200
+            );
+            admitted += 1;
+        }
+        assert!(admitted < 1_000, "it never holds anything");
+    }
+    let pid = a.child.id().to_string();
+    let kill = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(kill.success());
+    let stopped = Instant::now();
+    b.until("/health", cluster_is("connected", 1)).await;
+    assert!(stopped.elapsed() < Duration::from_millis(4_500), "{:?}", stopped.elapsed());
+    assert!(a.child.wait().unwrap().success());
+    assert_eq!(had(), Some(admitted));
+}
+
 /// Sends a request until it is answered with this status.
 async fn until_status(node: &Program, request: &str, status: u16) {
     let mut last = node.send(request).await;
