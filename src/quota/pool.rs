@@ -7,9 +7,12 @@
 //!
 //! - A chunk is what the node's own requests ask for in 2 s, but at least one request and at most
 //!   a tenth of the burst. It is asked for when a quarter is left, before it is missed.
+//! - A heap of requests that finds nothing waits for one answer together, and then the first of them
+//!   asks for all: that much is used at once, so a tenth of the burst does not bind it.
 //! - A key with less than a request a second holds no chunk: each of its requests is asked for.
 //! - Where the authority had too little, nobody asks again before there is something to get: what is
-//!   refused meanwhile costs no round trip. Then it waits until its part of the limit has come to 40 requests, 1.5 s at most.
+//!   refused meanwhile costs no round trip. Then it waits until this node's part of the limit has come
+//!   to 40 requests; where that takes longer than 1.5 s, half a second, and asks for less.
 //! - Where the authority is lost ([`super::Moment::alone_of`]) each node admits the limit divided
 //!   by the nodes.
 
@@ -397,7 +400,5 @@ fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;

@@ -121,8 +121,9 @@ impl Part {
         }
         let had = self.held_then.saturating_add(self.elsewhere.max(self.before));
         let left = limit.saturating_sub(had);
-        // A limit that is smaller than the number of nodes still lets each do something.
-        let mut mine = (left / u64::from(nodes.get())).max(left.min(1));
+        // A limit that is smaller than the number of nodes still lets each do something, once.
+        let least = if had == 0 { left.min(1) } else { 0 };
+        let mut mine = (left / u64::from(nodes.get())).max(least);
         if self.unsettled_of(moment.now).is_some() {
             let percent = |percent: u128| (u128::from(limit) * percent).div_ceil(100);
             let may_go_on = u128::from(left) >= percent(UNSETTLED_LEFT_PERCENT);

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::quota::{Moment, Rate};
 
+mod simulation;
+
 fn moment(now: Instant) -> Moment {
     Moment { now, unix_ms: 1_795_239_900_000, alone_of: None }
 }
