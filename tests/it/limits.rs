@@ -139,7 +139,7 @@ async fn anthropics_clients_read_their_own_headers_and_errors() {
     assert_eq!(got.header("anthropic-ratelimit-output-tokens-limit"), "");
     let reset = got.header("anthropic-ratelimit-requests-reset");
     assert!(reset.starts_with("20") && reset.ends_with("Z") && reset.len() == 20, "{reset}");
-    assert_eq!(got.header("x-ratelimit-limit-tokens"), "10000");
+    assert_eq!(got.header("x-ratelimit-limit-tokens"), "5000");
     let refused = rig.ask(&ask).await;
     assert_eq!(refused.status, 429);
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
