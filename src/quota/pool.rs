@@ -384,7 +384,11 @@ impl Pool {
     /// second, but at least one request, and at most ten.
     fn worth_asking(&self, demand: Demand) -> u64 {
         let request = demand.units_per_request();
-        let soon = WORTH_WAITING.as_secs_f64() / self.pace.as_secs_f64().max(f64::MIN_POSITIVE);
+        // Nothing comes back to a window, and whatever is left of it is of use.
+        if self.pace.is_zero() {
+            return request as u64;
+        }
+        let soon = WORTH_WAITING.as_secs_f64() / self.pace.as_secs_f64();
         soon.clamp(request, request * WORTH_ASKING) as u64
     }
 
