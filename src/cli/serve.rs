@@ -173,8 +173,7 @@ async fn supervise(
     let _ = gateway.cluster.leave().await;
     join(threads).await;
     until(|| admin_server.as_ref().is_none_or(AbortHandle::is_finished)).await;
-    gateway.limits().hand_back().await;
-    background.stop().await;
+    background.stop(&gateway).await;
     Ok(0)
 }
 
@@ -229,7 +228,8 @@ fn assemble(
 impl Background {
     /// Ends everything in the order in which accounts travel: what is estimated last must still be
     /// written.
-    async fn stop(self) {
+    async fn stop(self, gateway: &Gateway) {
+        gateway.limits().hand_back().await;
         let _ = self.last_call.send(true);
         until(|| self.estimating.is_finished()).await;
         self.journal.shut_down();
