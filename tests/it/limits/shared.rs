@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate::callers::Caller;
+use tidegate::chat::Usage;
 use tidegate::clock::{Instant, SystemWallClock};
 use tidegate::cluster::{Cluster, ClusterSettings, ClusterState, RedisUrl};
 use tidegate::config::{Environment, Snapshot, Source, load};
@@ -85,7 +86,9 @@ impl Node {
     async fn request(&self, tally: &Tally) {
         let count = match self.reserve().await {
             Ok(reservation) => {
-                reservation.settle_unanswered();
+                let route = self.snapshot.resolve("sim/tide-small").unwrap();
+                let used = Usage { input: 1_000, ..Usage::default() };
+                reservation.settle(&used, &route.tiers[0][0].model);
                 &tally.admitted
             }
             Err(Rejection::LimitReached { .. }) => &tally.refused,
@@ -373,7 +376,7 @@ async fn what_was_granted_to_a_caller_that_left_is_used_by_the_next() {
 }
 
 #[tokio::test]
-#[ignore = "twelve minutes at small limits: run it alone"]
+#[ignore = "six minutes at small limits: run it alone"]
 async fn a_minute_of_bursts_at_small_limits_over_a_real_redis() {
     for (limit, per_minute, each) in [
         ("requests_per_minute = 60", 60.0, 1.0),
