@@ -26,6 +26,7 @@ use crate::config::Snapshot;
 use crate::fleet::Fleet;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
+use crate::limits::Limits;
 use crate::problems::Problems;
 
 mod actor;
@@ -57,6 +58,8 @@ pub struct AdminState {
     pub callers: Callers,
     /// Jobs, and the webhooks that tell of them.
     pub jobs: Jobs,
+    /// How much is used of what keys and teams may use.
+    pub limits: Arc<Limits>,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.

@@ -32,6 +32,7 @@ mod restore;
 mod shared;
 mod standing;
 mod subjects;
+mod view;
 
 pub use reservation::{Flow, Reservation};
 pub use restore::Restored;
@@ -40,6 +41,7 @@ use shared::Refill;
 pub use shared::Sharing;
 pub use standing::{Level, Standing};
 use subjects::{Locked, Subjects, lock};
+pub use view::{Owner, Used};
 
 /// Routes of which the length of answers is known. Names of models that callers make up are routes,
 /// too: those beyond it are as if nothing were known of them.

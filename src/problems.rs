@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 mod document;
+mod refused;
 mod shape;
 #[cfg(test)]
 mod tests;

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::header::{ETAG, HeaderValue, LOCATION};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
+use super::AdminState;
 use super::actor::By;
+use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
-use super::terms::{self, TermsView};
-use super::{AdminState, PREFIX, page};
+use super::terms::{self, TermsView, UsedView};
 use crate::callers::{KeyChange, KeyRecord, SecretKey, TermsChange, present};
 use crate::clock::rfc3339;
 use crate::ids::TeamId;
+use crate::limits::Owner;
 use crate::quota::LimitSettings;
 use crate::units::{HumanDuration, Priority};
 
@@ -46,22 +47,8 @@ struct Rotation {
     overlap: HumanDuration,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-/// A page of keys, newest first.
 #[derive(Debug, Serialize)]
-pub(super) struct KeyPage {
-    data: Vec<KeyView>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct KeyView {
+pub(super) struct KeyView {
     id: String,
     /// The key itself, in the reply that made it and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +66,14 @@ struct KeyView {
     revoked_at: Option<String>,
 }
 
+/// A key, and how much it has used of its limits.
+#[derive(Debug, Serialize)]
+struct KeyInUse {
+    #[serde(flatten)]
+    key: KeyView,
+    usage: Vec<UsedView>,
+}
+
 /// `POST /keys`
 pub(super) async fn create(
     State(state): State<AdminState>,
@@ -91,12 +86,8 @@ pub(super) async fn create(
     }
     let change = body.change()?;
     let (record, secret) = state.callers.create_as(&change, &actor, state.clock.unix_ms()).await?;
-    let location = format!("{PREFIX}/keys/{}", record.id);
-    let mut response = one(StatusCode::CREATED, &record, Some(&secret));
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    Ok(response)
+    let view = KeyView::of(&record, Some(&secret));
+    Ok(page::created(&view, record.version, &format!("/keys/{}", record.id)))
 }
 
 /// `POST /keys/{id}/rotate`: a new secret, and for a while the old one as well.
@@ -111,21 +102,18 @@ pub(super) async fn rotate(
     let version = page::if_match(&headers)?;
     let now_ms = state.clock.unix_ms();
     let (record, secret) = state.callers.rotate(&id, overlap.0, version, &actor, now_ms).await?;
-    Ok(one(StatusCode::OK, &record, Some(&secret)))
+    Ok(page::versioned(StatusCode::OK, &KeyView::of(&record, Some(&secret)), record.version))
 }
 
 /// `GET /keys`
 pub(super) async fn list(
     State(state): State<AdminState>,
     uri: Uri,
-) -> Result<Json<KeyPage>, Problem> {
-    let query: ListQuery = page::query(&uri)?;
-    let limit = page::limit(query.limit)?;
+) -> Result<Json<Page<KeyView>>, Problem> {
+    let (query, limit) = PageQuery::of(&uri)?;
     let records = state.callers.list(query.cursor.as_deref(), limit).await?;
-    let is_full = records.len() == limit as usize;
-    let next_cursor = records.last().filter(|_| is_full).map(|last| last.id.to_string());
-    let data = records.iter().map(|record| KeyView::of(record, None)).collect();
-    Ok(Json(KeyPage { data, next_cursor }))
+    let views = records.iter().map(|record| KeyView::of(record, None)).collect();
+    Ok(Json(Page::of(views, limit, |view: &KeyView| &view.id)))
 }
 
 /// `GET /keys/{id}`
@@ -133,7 +121,15 @@ pub(super) async fn show(
     State(state): State<AdminState>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(one(StatusCode::OK, &state.callers.find(&id).await?, None))
+    let record = state.callers.find(&id).await?;
+    let owner = Owner::Key {
+        id: record.id.as_str(),
+        team: record.team.as_ref().map(TeamId::as_str),
+        own: &record.terms.limits,
+    };
+    let usage = UsedView::all(&state, owner);
+    let view = KeyInUse { key: KeyView::of(&record, None), usage };
+    Ok(page::versioned(StatusCode::OK, &view, record.version))
 }
 
 /// `PATCH /keys/{id}`
@@ -148,7 +144,7 @@ pub(super) async fn change(
     let version = page::if_match(&headers)?;
     let now_ms = state.clock.unix_ms();
     let record = state.callers.change(&id, &change, version, &actor, now_ms).await?;
-    Ok(one(StatusCode::OK, &record, None))
+    Ok(page::versioned(StatusCode::OK, &KeyView::of(&record, None), record.version))
 }
 
 /// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name.
@@ -166,14 +162,6 @@ pub(super) async fn revoke(
 
 fn one_day() -> HumanDuration {
     HumanDuration::secs(86_400)
-}
-
-fn one(status: StatusCode, record: &KeyRecord, secret: Option<&SecretKey>) -> Response {
-    let mut response = (status, Json(KeyView::of(record, secret))).into_response();
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", record.version)) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    response
 }
 
 // === impl KeyBody ===

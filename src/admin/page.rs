@@ -4,13 +4,32 @@
 
 use std::str::FromStr;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
-use http::header::IF_MATCH;
+use axum::response::{IntoResponse, Response};
+use http::header::{ETAG, HeaderValue, IF_MATCH, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use super::PREFIX;
 use super::problem::Problem;
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PageQuery {
+    limit: Option<u32>,
+    pub(super) cursor: Option<String>,
+}
+
+/// A page, newest first.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<T> {
+    data: Vec<T>,
+    next_cursor: Option<String>,
+}
 
 /// Entries on a page when the request does not say.
 const DEFAULT_LIMIT: u32 = 100;
@@ -43,6 +62,24 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         Problem::invalid(format!("query: {}", cause.unwrap_or_else(|| error.to_string())))
     })
+}
+
+/// Replies with what can be changed, and with its version for `If-Match`.
+pub(super) fn versioned(status: StatusCode, view: &impl Serialize, version: u64) -> Response {
+    let mut response = (status, Json(view)).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// Replies with what was made and now stands at `path`.
+pub(super) fn created(view: &impl Serialize, version: u64, path: &str) -> Response {
+    let mut response = versioned(StatusCode::CREATED, view, version);
+    if let Ok(location) = HeaderValue::from_str(&format!("{PREFIX}{path}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }
 
 /// Checks a page's length.
@@ -106,5 +143,27 @@ pub(super) fn if_match<T: FromStr>(headers: &HeaderMap) -> Result<Option<T>, Pro
             "changed_meanwhile",
             "if-match: take it from the `etag` of the reply",
         )),
+    }
+}
+
+// === impl PageQuery ===
+
+impl PageQuery {
+    /// Reads a query string.
+    pub(super) fn of(uri: &Uri) -> Result<(Self, u32), Problem> {
+        let asked: Self = query(uri)?;
+        let limit = limit(asked.limit)?;
+        Ok((asked, limit))
+    }
+}
+
+// === impl Page ===
+
+impl<T> Page<T> {
+    /// What was found where `limit` were asked for. The id of the last one is the cursor.
+    pub(super) fn of(data: Vec<T>, limit: u32, id: impl Fn(&T) -> &String) -> Self {
+        let is_full = data.len() == limit as usize;
+        let next_cursor = data.last().filter(|_| is_full).map(|last| id(last).clone());
+        Self { data, next_cursor }
     }
 }

@@ -3,17 +3,18 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::header::{ETAG, HeaderValue, LOCATION};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
+use super::AdminState;
 use super::actor::By;
+use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
-use super::terms::TermsView;
-use super::{AdminState, PREFIX, page};
+use super::terms::{TermsView, UsedView};
 use crate::callers::{TeamRecord, TermsChange, present};
 use crate::clock::rfc3339;
+use crate::limits::Owner;
 use crate::quota::LimitSettings;
 
 /// What a team shall be, or shall be different about one.
@@ -29,27 +30,21 @@ struct TeamBody {
     tags: Option<std::collections::BTreeMap<String, String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-/// A page of teams, newest first.
 #[derive(Debug, Serialize)]
-pub(super) struct TeamPage {
-    data: Vec<TeamView>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct TeamView {
+pub(super) struct TeamView {
     id: String,
     name: String,
     #[serde(flatten)]
     terms: TermsView,
     created_at: String,
+}
+
+/// A team, and how much it has used of its limits.
+#[derive(Debug, Serialize)]
+struct TeamInUse {
+    #[serde(flatten)]
+    team: TeamView,
+    usage: Vec<UsedView>,
 }
 
 /// `POST /teams`
@@ -62,24 +57,19 @@ pub(super) async fn create(
     let now_ms = state.clock.unix_ms();
     let name = name.unwrap_or_default();
     let record = state.callers.create_team(&name, &change, &actor, now_ms).await?;
-    let mut response = one(StatusCode::CREATED, &record);
-    if let Ok(location) = HeaderValue::from_str(&format!("{PREFIX}/teams/{}", record.id)) {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    Ok(response)
+    let path = format!("/teams/{}", record.id);
+    Ok(page::created(&TeamView::of(&record), record.version, &path))
 }
 
 /// `GET /teams`
 pub(super) async fn list(
     State(state): State<AdminState>,
     uri: Uri,
-) -> Result<Json<TeamPage>, Problem> {
-    let query: ListQuery = page::query(&uri)?;
-    let limit = page::limit(query.limit)?;
+) -> Result<Json<Page<TeamView>>, Problem> {
+    let (query, limit) = PageQuery::of(&uri)?;
     let records = state.callers.list_teams(query.cursor.as_deref(), limit).await?;
-    let is_full = records.len() == limit as usize;
-    let next_cursor = records.last().filter(|_| is_full).map(|last| last.id.to_string());
-    Ok(Json(TeamPage { data: records.iter().map(TeamView::of).collect(), next_cursor }))
+    let views = records.iter().map(TeamView::of).collect();
+    Ok(Json(Page::of(views, limit, |view: &TeamView| &view.id)))
 }
 
 /// `GET /teams/{id}`
@@ -87,7 +77,11 @@ pub(super) async fn show(
     State(state): State<AdminState>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    Ok(one(StatusCode::OK, &state.callers.find_team(&id).await?))
+    let record = state.callers.find_team(&id).await?;
+    let owner = Owner::Team { id: record.id.as_str(), own: &record.terms.limits };
+    let usage = UsedView::all(&state, owner);
+    let view = TeamInUse { team: TeamView::of(&record), usage };
+    Ok(page::versioned(StatusCode::OK, &view, record.version))
 }
 
 /// `PATCH /teams/{id}`
@@ -102,7 +96,7 @@ pub(super) async fn change(
     let version = page::if_match(&headers)?;
     let (change, now_ms) = ((name.as_deref(), &change), state.clock.unix_ms());
     let record = state.callers.change_team(&id, change, version, &actor, now_ms).await?;
-    Ok(one(StatusCode::OK, &record))
+    Ok(page::versioned(StatusCode::OK, &TeamView::of(&record), record.version))
 }
 
 /// `DELETE /teams/{id}`
@@ -115,14 +109,6 @@ pub(super) async fn delete(
     let version = page::if_match(&headers)?;
     state.callers.delete_team(&id, version, &actor, state.clock.unix_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn one(status: StatusCode, record: &TeamRecord) -> Response {
-    let mut response = (status, Json(TeamView::of(record))).into_response();
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", record.version)) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    response
 }
 
 // === impl TeamBody ===

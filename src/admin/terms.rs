@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::AdminState;
 use super::problem::Problem;
 use crate::callers::Terms;
+use crate::clock::rfc3339;
+use crate::limits::{Owner, Used};
+use crate::quota::Counted;
+use crate::units::MicroUsd;
 
 /// Terms as replies show them.
 #[derive(Debug, Serialize)]
@@ -16,6 +21,47 @@ pub(super) struct TermsView {
     routes: Option<Vec<String>>,
     models: Option<Vec<String>>,
     tags: BTreeMap<String, String>,
+}
+
+/// How much of one limit is used.
+#[derive(Debug, Serialize)]
+pub(super) struct UsedView {
+    rule: String,
+    dimension: &'static str,
+    limit: Value,
+    used: Value,
+    share: f64,
+    resets_at: Option<String>,
+}
+
+// === impl UsedView ===
+
+impl UsedView {
+    /// What is used of all limits that are about this key or this team alone.
+    pub(super) fn all(state: &AdminState, owner: Owner<'_>) -> Vec<Self> {
+        let rules = &state.snapshot.load().limits;
+        state.limits.used(rules, owner).into_iter().map(Self::of).collect()
+    }
+
+    fn of(used: Used) -> Self {
+        let Used { rule, dimension, limit, used, share, resets_at_ms } = used;
+        let amount = |amount: u64| match dimension.counted {
+            Counted::Money => Value::from(MicroUsd(amount).to_usd_string()),
+            Counted::Requests
+            | Counted::Tokens
+            | Counted::InputTokens
+            | Counted::OutputTokens
+            | Counted::Concurrent => Value::from(amount),
+        };
+        Self {
+            rule: rule.to_string(),
+            dimension: dimension.as_str(),
+            limit: amount(limit),
+            used: amount(used),
+            share: (share * 1e4).round() / 1e4,
+            resets_at: resets_at_ms.map(rfc3339),
+        }
+    }
 }
 
 // === impl TermsView ===

@@ -12,6 +12,7 @@ use super::*;
 use crate::callers::{AuthMode, SecretKey};
 use crate::chat::Usage;
 use crate::clock::{FixedWallClock, Instant};
+use crate::cluster::Cluster;
 use crate::config::{self, Environment, Source};
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
@@ -58,6 +59,8 @@ impl Admin {
         callers.load().await.unwrap();
         let snapshot = Arc::new(ArcSwap::new(snapshot(folder.path())));
         let fleet = Arc::new(Fleet::new(Arc::default()));
+        let limits = Limits::new(Arc::clone(&clock), Arc::default(), Cluster::alone());
+        let limits = Arc::new(limits);
         let show_config = Arc::new(|| json!({ "revision": 7 }));
         let reload_config: Arc<dyn Fn() -> Reloading + Send + Sync> = Arc::new(|| {
             let mut problems = Problems::new();
@@ -70,6 +73,7 @@ impl Admin {
             journal,
             callers,
             jobs,
+            limits,
             fleet,
             snapshot,
             clock,
@@ -124,6 +128,11 @@ impl Reply {
 
 /// Three targets on a route of two tiers.
 fn snapshot(folder: &Path) -> Arc<Snapshot> {
+    snapshot_with(folder, "")
+}
+
+/// The same with more.
+fn snapshot_with(folder: &Path, more: &str) -> Arc<Snapshot> {
     let file = folder.join("tidegate.toml");
     let text = r#"
         [providers.sim]
@@ -137,7 +146,7 @@ fn snapshot(folder: &Path) -> Arc<Snapshot> {
         [routes.small]
         targets = [{ model = "sim/tide-small", weight = 5 }]
     "#;
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, format!("{text}\n{more}")).unwrap();
     let environment = Environment::fixed([]);
     config::load(&Source { file: Some(file), providers: None, listen: None, environment }, None)
         .unwrap()

@@ -8,31 +8,18 @@ use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::AdminState;
 use super::actor::By;
+use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
-use super::{AdminState, page};
 use crate::audit::Event;
 use crate::clock::rfc3339;
 use crate::jobs::{Delivery, StoredReceiver};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChangedReceiver {
     enabled: bool,
-}
-
-/// A page, newest first.
-#[derive(Debug, Serialize)]
-pub(super) struct Page<T> {
-    data: Vec<T>,
-    next_cursor: Option<String>,
 }
 
 /// A receiver; never its secret.
@@ -66,8 +53,7 @@ pub(super) async fn list(
     State(state): State<AdminState>,
     uri: Uri,
 ) -> Result<Json<Page<ReceiverView>>, Problem> {
-    let query: ListQuery = page::query(&uri)?;
-    let limit = page::limit(query.limit)?;
+    let (query, limit) = PageQuery::of(&uri)?;
     let receivers = state.jobs.receivers(query.cursor.as_deref(), limit).await?;
     let views = receivers.iter().map(ReceiverView::of).collect();
     Ok(Json(Page::of(views, limit, |view: &ReceiverView| &view.id)))
@@ -109,8 +95,7 @@ pub(super) async fn deliveries(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<Page<DeliveryView>>, Problem> {
-    let query: ListQuery = page::query(&uri)?;
-    let limit = page::limit(query.limit)?;
+    let (query, limit) = PageQuery::of(&uri)?;
     state.jobs.receiver(&id).await?.ok_or_else(|| no_receiver(&id))?;
     let deliveries = state.jobs.deliveries(&id, query.cursor.as_deref(), limit).await?;
     let views = deliveries.iter().map(DeliveryView::of).collect();
@@ -140,16 +125,6 @@ pub(super) async fn redeliver(
 fn no_receiver(id: &str) -> Problem {
     let detail = format!("no receiver of webhooks has the id `{id}`");
     Problem::new(StatusCode::NOT_FOUND, "unknown_receiver", detail)
-}
-
-// === impl Page ===
-
-impl<T> Page<T> {
-    fn of(data: Vec<T>, limit: u32, id: impl Fn(&T) -> &String) -> Self {
-        let is_full = data.len() == limit as usize;
-        let next_cursor = data.last().filter(|_| is_full).map(|last| id(last).clone());
-        Self { data, next_cursor }
-    }
 }
 
 // === impl ReceiverView ===

@@ -106,7 +106,16 @@ impl Terms {
             }
         }
         for (list, names) in [("routes", &self.access.routes), ("models", &self.access.models)] {
-            let names = names.as_deref().unwrap_or_default();
+            let names = match names {
+                Some(names) if names.is_empty() => {
+                    return wrong(format!(
+                        "{list}: an empty list allows nothing; leave it out (null), or revoke what \
+                         shall not be used"
+                    ));
+                }
+                Some(names) => names.as_slice(),
+                None => &[],
+            };
             if names.len() > MAX_NAMES {
                 return wrong(format!("{list}: at most {MAX_NAMES} names"));
             }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{AdminArgs, AdminClient, ClientError};
-use super::terms::{TermsArgs, answered, checked_id, every_page, record, table, text};
+use super::terms::{TermsArgs, answered, checked_id, every_page, record, table, text, usage};
 use crate::units::{HumanDuration, Priority};
 
 /// Makes, lists, changes, rotates and revokes callers' keys in a running gateway.
@@ -43,7 +43,7 @@ pub enum KeysCommand {
     },
     /// Lists all keys, newest first.
     List,
-    /// Shows one key and what it may do.
+    /// Shows one key, what it may do, and how much of its limits is used.
     Show {
         /// The key's id, as `tidegate keys list` shows it: `key_...`.
         id: String,
@@ -158,7 +158,8 @@ fn in_words(command: &KeysCommand, answer: &Value, out: &mut dyn Write) -> io::R
             }
         }
         KeysCommand::List => list(answer, out),
-        KeysCommand::Show { .. } | KeysCommand::Update { .. } => record(answer, out),
+        KeysCommand::Show { .. } => record(answer, out).and_then(|()| usage(answer, out)),
+        KeysCommand::Update { .. } => record(answer, out),
         KeysCommand::Revoke { id } => writeln!(out, "{id} is revoked"),
     }
 }

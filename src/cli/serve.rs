@@ -281,6 +281,7 @@ fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
         jobs: gateway.jobs().clone(),
+        limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),
         clock: Arc::new(SystemWallClock),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{AdminArgs, AdminClient, ClientError};
-use super::terms::{TermsArgs, answered, checked_id, every_page, record, table, text};
+use super::terms::{TermsArgs, answered, checked_id, every_page, record, table, text, usage};
 
 /// Makes, lists, changes and deletes teams in a running gateway. What a team may use, all its keys
 /// may use together.
@@ -42,7 +42,7 @@ pub enum TeamsCommand {
     },
     /// Lists all teams, newest first.
     List,
-    /// Shows one team and what it may do.
+    /// Shows one team, what it may do, and how much of its limits is used.
     Show {
         /// The team's id, as `tidegate teams list` shows it: `team_...`.
         id: String,
@@ -103,9 +103,8 @@ fn ask(client: &AdminClient, command: &TeamsCommand) -> Result<Value, ClientErro
 
 fn in_words(command: &TeamsCommand, answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     match command {
-        TeamsCommand::Create { .. } | TeamsCommand::Show { .. } | TeamsCommand::Update { .. } => {
-            record(answer, out)
-        }
+        TeamsCommand::Create { .. } | TeamsCommand::Update { .. } => record(answer, out),
+        TeamsCommand::Show { .. } => record(answer, out).and_then(|()| usage(answer, out)),
         TeamsCommand::List => list(answer, out),
         TeamsCommand::Delete { id } => writeln!(out, "{id} is deleted"),
     }

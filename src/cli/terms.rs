@@ -128,6 +128,8 @@ pub(super) fn record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
     for (name, value) in record.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
+            Value::Array(list) if list.iter().any(Value::is_object) => {}
+            Value::Array(list) if name == USAGE && list.is_empty() => {}
             Value::Array(list) => {
                 let list: Vec<_> = list.iter().filter_map(Value::as_str).collect();
                 writeln!(out, "{name}: {}", list.join(", "))?;
@@ -146,6 +148,33 @@ pub(super) fn record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The member that says how much of each limit is used.
+const USAGE: &str = "usage";
+
+/// How much of each of a record's limits is used, as a table; nothing where it has none.
+pub(super) fn usage(record: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let used = record.get(USAGE).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if used.is_empty() {
+        return Ok(());
+    }
+    let heading = ["LIMIT", "OF", "ALLOWED", "USED", "SHARE", "RESETS"].map(str::to_owned);
+    let rows = used.iter().map(|used| {
+        let member = |name: &str| used.get(name).map_or_else(|| "-".to_owned(), plain);
+        let share = used.get("share").and_then(Value::as_f64).unwrap_or_default();
+        [
+            member("dimension"),
+            member("rule"),
+            member("limit"),
+            member("used"),
+            format!("{:.0} %", share * 100.0),
+            text(used, "resets_at"),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    writeln!(out)?;
+    table(&rows, out)
 }
 
 fn plain(value: &Value) -> String {

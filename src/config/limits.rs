@@ -129,6 +129,19 @@ fn subject(words: &[String], at: &KeyPath, checking: &mut Checking<'_>) -> Vec<B
 impl Named<'_> {
     /// Whether what a limit is about exists.
     fn check(&self, settings: &LimitRuleSettings, at: &KeyPath, checking: &mut Checking<'_>) {
+        let lists = [
+            ("routes", &settings.routes),
+            ("models", &settings.models),
+            ("teams", &settings.teams),
+        ];
+        for (name, list) in lists {
+            let at = at.key(name);
+            if list.is_empty() && checking.document.mentions(&at) {
+                let message =
+                    format!("an empty list is about no {name}; leave it out to be about all");
+                checking.report(at, message);
+            }
+        }
         for (index, route) in settings.routes.iter().enumerate() {
             if !self.is_route(route) {
                 let names = self.routes.iter().map(|plan| plan.name.as_str());

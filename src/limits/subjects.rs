@@ -110,6 +110,18 @@ impl Subjects {
         subject
     }
 
+    /// The subject with this key, where it has used something.
+    pub(super) fn find(
+        &self,
+        key: &str,
+        rule: &Arc<Rule>,
+        own: Option<&LimitSettings>,
+    ) -> Option<Arc<Subject>> {
+        let subject = Arc::clone(self.shard(key).lock().by_key.get(key)?);
+        subject.live.lock().note(rule, own);
+        Some(subject)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().by_key.len()).sum()

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::shape::{Advice, Shape};
-use super::{KeyPath, Problems};
+use super::{KeyPath, Problems, refused};
 
 /// The values of one file, with their lines.
 #[derive(Debug, Clone)]
@@ -88,14 +88,14 @@ impl Document {
         if !whole {
             return None;
         }
-        match serde_json::from_value(self.root.clone()) {
-            Ok(read) => Some(read),
-            // The schema lets something through that the type does not: say so without a line.
-            Err(error) => {
-                problems.add(&self.file, 0, KeyPath::root(), error.to_string());
-                None
-            }
+        // The schema may let something through that the type does not.
+        let mut found = Vec::new();
+        let read = refused::read(&mut self.root, &mut found);
+        for (key, message) in found {
+            problems.add(&self.file, self.line(&key), key.clone(), message);
+            self.broken.push(key);
         }
+        read
     }
 
     /// The file's name.

@@ -87,6 +87,79 @@ fn numbers_that_no_computer_takes_are_problems() {
     assert_eq!(problems, "pond.toml:1: depth: must be at most 4294967295, found 5000000000");
 }
 
+/// Takes `a` to `c` only, which no schema says.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Choosy {
+    first: Letter,
+    second: Letter,
+    nested: Nested,
+    depth: u32,
+}
+
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Nested {
+    letters: Vec<Letter>,
+    pairs: Vec<Pair>,
+}
+
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+struct Pair {
+    left: Letter,
+    #[expect(dead_code, reason = "only read")]
+    right: Letter,
+}
+
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+struct Letter(String);
+
+impl TryFrom<String> for Letter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if ["a", "b", "c"].contains(&&*text) { Ok(Self(text)) } else { Err(format!("no {text}")) }
+    }
+}
+
+#[test]
+fn what_only_the_type_refuses_has_its_line_and_hides_nothing() {
+    let text = "first = \"x\"\nsecond = \"x\"\ndepth = -1\n[nested]\nletters = [\n  \"a\",\n  \"y\",\n  \
+                \"x\",\n]\npairs = [\n  { left = \"a\", right = \"z\" },\n  { left = \"b\", right = \"c\" },\n]\n";
+    let mut problems = Problems::new();
+    let mut document = Document::parse(Path::new("choosy.toml"), text, &mut problems);
+    let schema = schemars::schema_for!(Choosy).to_value();
+    let read: Choosy = document.read(&schema, |_, _| None, &mut problems).unwrap();
+    problems.sort();
+    assert_eq!(
+        problems.to_string(),
+        "choosy.toml:1: first: no x\n\
+         choosy.toml:2: second: no x\n\
+         choosy.toml:3: depth: must be at least 0, found -1\n\
+         choosy.toml:7: nested.letters[1]: no y\n\
+         choosy.toml:8: nested.letters[2]: no x\n\
+         choosy.toml:11: nested.pairs[0]: no z"
+    );
+    // What is left is read.
+    assert_eq!((read.first.0.as_str(), read.second.0.as_str(), read.depth), ("", "", 0));
+    assert!(read.nested.letters.is_empty() && read.nested.pairs.iter().all(|p| p.left.0 == "b"));
+    assert!(document.is_broken(&KeyPath::root().key("first")));
+
+    // What cannot be left out is not read at all.
+    #[derive(Debug, Deserialize, schemars::JsonSchema)]
+    struct Needed {
+        #[expect(dead_code, reason = "only read")]
+        letter: Letter,
+    }
+    let mut problems = Problems::new();
+    let mut document = Document::parse(Path::new("n.toml"), "\nletter = \"q\"", &mut problems);
+    let schema = schemars::schema_for!(Needed).to_value();
+    assert!(document.read::<Needed>(&schema, |_, _| None, &mut problems).is_none());
+    assert!(problems.to_string().starts_with("n.toml:2: letter: no q"), "{problems}");
+}
+
 #[test]
 fn paths_quote_what_is_no_bare_key_and_find_their_parents() {
     let path = KeyPath::root().key("providers").key("a.b[0]").key("models").index(2).key("id");

@@ -14,10 +14,12 @@ use tidegate::cli::explain::{self, ExplainArgs};
 use tidegate::cli::keys::{self, KeysArgs};
 use tidegate::cli::teams::{self, TeamsArgs};
 use tidegate::clock::SystemWallClock;
+use tidegate::cluster::Cluster;
 use tidegate::config::{Environment, Source, load};
 use tidegate::fleet::Fleet;
 use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
+use tidegate::limits::Limits;
 use tidegate::store::Store;
 use tidegate::units::Priority;
 
@@ -85,7 +87,9 @@ async fn beside_a_gateway_with(
     // One target of two is out.
     let drained = Arc::clone(&snapshot.resolve("sim-anthropic/tide-large").unwrap().tiers[0][0]);
     fleet.adopt(&drained).set_drained(true, None).unwrap();
+    let limits = Limits::new(clock.clone(), Arc::default(), Cluster::alone());
     let state = AdminState {
+        limits: Arc::new(limits),
         jobs: Jobs::new(journal.store().clone()),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),
@@ -206,7 +210,14 @@ async fn teams_and_what_keys_may_do_are_set_from_a_terminal() {
         for gone in ["team:", "routes:", "expires_at:"] {
             assert!(!updated.contains(gone), "{updated}");
         }
-        assert_eq!(keys(&format!("{to} show {id}")).await.out, updated);
+        let shown = keys(&format!("{to} show {id}")).await.out;
+        let usage = "\nLIMIT                OF   ALLOWED  USED  SHARE  RESETS\n\
+                     requests_per_minute  key  60       0     0 %    -\n";
+        assert_eq!(shown, format!("{updated}{usage}"));
+        let shown = teams(&format!("{to} show {team}")).await.out;
+        let usage = "\nLIMIT          OF    ALLOWED     USED      SHARE  RESETS\n\
+                     usd_per_month  team  500.000000  0.000000  0 %    -\n";
+        assert!(shown.ends_with(usage), "{shown}");
         let deleted = teams(&format!("{to} delete {team}")).await;
         assert_eq!((deleted.code, deleted.out), (0, format!("{team} is deleted\n")));
         let gone = teams(&format!("{to} show {team}")).await;

@@ -40,6 +40,9 @@ async fn the_document_describes_what_replies_hold() {
     let keys = admin.get("/keys").await.body;
     let team = admin.call("POST", "/teams", r#"{"name": "search"}"#).await.body;
     let teams = admin.get("/teams").await.body;
+    let limited = r#"{"name": "web", "limits": {"concurrent": 4}}"#;
+    let limited = admin.call("POST", "/keys", limited).await.body["id"].clone();
+    let limited = admin.get(&format!("/keys/{}", limited.as_str().unwrap())).await.body;
     let audit = admin.get("/audit").await.body;
     let requests = admin.get("/requests").await.body;
     let usage = admin.get("/usage?group_by=day").await.body;
@@ -54,6 +57,7 @@ async fn the_document_describes_what_replies_hold() {
         ("NewKey", &made),
         ("Key", &keys["data"][0]),
         ("Team", &team),
+        ("UsedLimit", &limited["usage"][0]),
         ("AuditRecord", &audit["data"][0]),
         ("Request", &requests["data"][0]),
         ("UsageGroup", &usage["data"][0]),
