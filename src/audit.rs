@@ -25,7 +25,8 @@ mod tests;
 /// Who makes a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Actor {
-    /// The name of the admin key, `cli` where it came from a terminal, or `gateway`.
+    /// The name of the admin key, `cli` where it came from a terminal, `file` or `signal` where a
+    /// changed file or SIGHUP brought the change, or `gateway`.
     pub name: String,
     /// Where the request came from, where that is known.
     pub address: Option<String>,

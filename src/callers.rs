@@ -25,8 +25,10 @@ use crate::rejection::Rejection;
 use crate::store::Store;
 use crate::units::Priority;
 
+mod error;
 mod key;
 mod ledger;
+mod record;
 mod refresh;
 mod roster;
 mod row;
@@ -36,9 +38,10 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use error::KeyError;
 pub use key::{KeyHash, SecretKey};
-use ledger::StoredKey;
-pub use ledger::{KeyChange, KeyError, KeyRecord};
+use record::StoredKey;
+pub use record::{KeyChange, KeyRecord};
 pub use refresh::{CallersHealth, CallersSource};
 pub use roster::Roster;
 use snapshot::SnapshotFile;

@@ -17,6 +17,7 @@ mod logging;
 pub mod serve;
 pub mod sim;
 mod source;
+pub mod status;
 pub mod teams;
 mod terms;
 pub mod usage;
@@ -39,6 +40,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
     Sim(sim::SimArgs),
+    Status(status::StatusArgs),
     Teams(teams::TeamsArgs),
     Usage(usage::UsageArgs),
 }
@@ -56,6 +58,9 @@ pub fn run() -> ExitCode {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Sim(args) => sim::run(args, environment, &mut out),
+        Command::Status(args) => {
+            status::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
         Command::Teams(args) => {
             teams::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }

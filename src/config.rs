@@ -48,7 +48,7 @@ pub use settings::{
     ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
-pub use watch::{Current, ReloadFailure, ReloadStatus, Watcher, reloading};
+pub use watch::{Current, ReloadCause, ReloadFailure, ReloadStatus, Reloaded, Watcher, reloading};
 
 /// Reads, checks and indexes a configuration. `previous` lends endpoints that did not change.
 ///

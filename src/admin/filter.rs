@@ -5,6 +5,7 @@ use http::Uri;
 use super::problem::Problem;
 use super::{page, requests};
 use crate::journal::{EndpointKind, RequestFilter};
+use crate::units::Priority;
 
 /// A query taken apart: which requests, and what else was asked.
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ impl Question {
             "model" => filter.model = text,
             "endpoint" => filter.endpoint = Some(endpoint(value)?),
             "outcome" => filter.outcome = Some(requests::outcome(value)?),
+            "priority" => filter.priority = Some(priority(value)?),
             "since" => filter.since_ms = page::time_ms("since", Some(value))?,
             "until" => filter.until_ms = page::time_ms("until", Some(value))?,
             _ => match name.strip_prefix("tag:").filter(|tag| !tag.is_empty()) {
@@ -66,6 +68,11 @@ impl Question {
         }
         Ok(())
     }
+}
+
+fn priority(text: &str) -> Result<Priority, Problem> {
+    let level = text.parse::<u64>().ok().and_then(|level| Priority::try_from(level).ok());
+    level.ok_or_else(|| Problem::invalid(format!("priority: `{text}` is no number from 0 to 4")))
 }
 
 fn endpoint(name: &str) -> Result<String, Problem> {

@@ -161,6 +161,7 @@ fn entry(n: u64) -> Entry {
         endpoint: EndpointKind::Messages,
         dialect: Dialect::Anthropic,
         model_asked: Some("smart".into()),
+        priority: Some(Priority::default()),
         route: Some("smart".into()),
         target: Some("openai/gpt-5".into()),
         provider: Some("openai".into()),

@@ -164,6 +164,7 @@ impl Asked {
         let wishes = Wishes::read(&head.headers)?;
         let keyed = Keyed::read(&head.headers)?;
         let priority = caller.priority_of(wishes.priority);
+        account.on_priority(priority);
         let ask = Ask::new(&caller.id, account.request_id(), priority, guess_cost(&body));
         let within = wishes.timeout.unwrap_or(Duration::MAX);
         let slot = edge.gateway.admit(&ask, &settings.admission, within).await?;

@@ -3,124 +3,18 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{Any, AnyConnection, Transaction};
 
-use super::key::random_base62;
-use super::row::{self, count, int};
+use super::error::{KeyError, expect_one, expect_version};
+use super::record::{KeyChange, KeyRecord, StoredKey};
+use super::row::{self, int};
 use super::teams::{StoredTeam, read_teams};
-use super::{Callers, KeyHash, SecretKey, Terms, TermsChange};
+use super::{Callers, SecretKey};
 use crate::audit::{self, Actor, Event};
-use crate::ids::{CallerId, TeamId};
+use crate::ids::TeamId;
 use crate::store::{self, StoreError};
 use crate::units::Priority;
 
-/// A key as people see it: never the key itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// Its public id, which is also the caller's.
-    pub id: CallerId,
-    /// The name the operator gave it.
-    pub name: String,
-    /// Its last four characters.
-    pub hint: String,
-    /// The best priority of its requests, and that of requests that ask for none.
-    pub priority: Priority,
-    /// The team it belongs to.
-    pub team: Option<TeamId>,
-    /// What it may do.
-    pub terms: Terms,
-    /// Counts its changes, from 1.
-    pub version: u64,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at_ms: u64,
-    /// From when on it is not valid.
-    pub expires_at_ms: Option<u64>,
-    /// Until when the secret before the last rotation is valid.
-    pub previous_until_ms: Option<u64>,
-    /// When it was revoked, if it was.
-    pub revoked_at_ms: Option<u64>,
-}
-
-/// A key as the request path needs it, and as the snapshot keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredKey {
-    pub(super) hash: KeyHash,
-    pub(super) previous: Option<KeyHash>,
-    pub(super) id: CallerId,
-    pub(super) name: String,
-    pub(super) priority: Priority,
-    pub(super) team: Option<TeamId>,
-    pub(super) terms: Terms,
-    pub(super) expires_at_ms: Option<u64>,
-    pub(super) previous_until_ms: Option<u64>,
-    pub(super) revoked_at_ms: Option<u64>,
-}
-
-/// What a key shall be, or shall be different about one. What is not said stays, or is as usual.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyChange {
-    /// Its name.
-    pub name: Option<String>,
-    /// Its priority.
-    pub priority: Option<Priority>,
-    /// Its team; `Some(None)` takes it out.
-    pub team: Option<Option<TeamId>>,
-    /// What it may do.
-    pub terms: TermsChange,
-    /// From when on it is not valid, in milliseconds since 1970; `Some(None)`: always valid.
-    pub expires_at_ms: Option<Option<u64>>,
-    /// Whether it is no longer valid. Revoking it again changes nothing.
-    pub revoke: bool,
-}
-
-/// Why a key or a team could not be made or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// No key has this id.
-    #[error("no key has the id `{id}`")]
-    Unknown {
-        /// What was asked for.
-        id: String,
-    },
-    /// No team has this id.
-    #[error("no team has the id `{id}`")]
-    UnknownTeam {
-        /// What was asked for.
-        id: String,
-    },
-    /// Somebody else changed it meanwhile.
-    #[error("it was changed meanwhile: its version is {version}")]
-    Changed {
-        /// Its version now.
-        version: u64,
-    },
-    /// Keys belong to the team.
-    #[error("{keys} valid keys belong to the team; revoke them or take them out first")]
-    TeamInUse {
-        /// How many.
-        keys: u64,
-    },
-    /// A revoked key has no secret to rotate.
-    #[error("the key was revoked; make a new one")]
-    Revoked,
-    /// The name is no name.
-    #[error("{0}")]
-    Name(&'static str),
-    /// Limits, names, tags or times make no sense.
-    #[error("{0}")]
-    Terms(String),
-    /// The store failed.
-    #[error("the store of API keys cannot be reached: {}", .0.chain())]
-    Store(#[from] StoreError),
-}
-
-/// The longest name of a key.
-const MAX_NAME_CHARS: usize = 100;
-/// 12 characters of 62 tell 10^21 keys apart.
-pub(super) const ID_CHARS: usize = 12;
 /// What counts the changes of callers.
 const REVISION: &str = "callers";
 /// The longest time for which two secrets of a key are valid.
@@ -187,9 +81,7 @@ impl Callers {
         .await
         .map_err(&failed)?;
         let event = record.event("key.create", None);
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok((record, secret))
     }
@@ -256,7 +148,7 @@ impl Callers {
         let mut connection = self.shared.store.writer().await?;
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_record(&mut transaction, id).await?;
-        old.expect_version(if_version)?;
+        expect_version(old.version, if_version)?;
         let new = old.changed(change, now_ms)?;
         if new == old {
             return Ok(old);
@@ -280,12 +172,10 @@ impl Callers {
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
-        expect_one(changed.rows_affected(), &old)?;
+        expect_one(changed.rows_affected(), old.version)?;
         let action = if change.revoke { "key.revoke" } else { "key.change" };
         let event = new.event(action, Some(&old));
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok(new)
     }
@@ -313,7 +203,7 @@ impl Callers {
         let mut connection = self.shared.store.writer().await?;
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_record(&mut transaction, id).await?;
-        old.expect_version(if_version)?;
+        expect_version(old.version, if_version)?;
         if old.revoked_at_ms.is_some() {
             return Err(KeyError::Revoked);
         }
@@ -338,11 +228,9 @@ impl Callers {
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
-        expect_one(changed.rows_affected(), &old)?;
+        expect_one(changed.rows_affected(), old.version)?;
         let event = new.event("key.rotate", Some(&old));
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok((new, secret))
     }
@@ -370,8 +258,21 @@ pub(super) async fn read_revision(connection: &mut AnyConnection) -> Result<i64,
     Ok(revision.bind(REVISION).fetch_optional(connection).await?.unwrap_or(0))
 }
 
+/// Ends the transaction of a change, with its record in the audit log, and so that all nodes learn
+/// of it.
+pub(super) async fn commit(
+    mut transaction: Transaction<'_, Any>,
+    by: &Actor,
+    event: &Event,
+    now_ms: u64,
+) -> Result<(), sqlx::Error> {
+    audit::record(&mut transaction, by, event, now_ms).await?;
+    count_change(&mut transaction).await?;
+    transaction.commit().await
+}
+
 /// Tells all nodes, with the transaction, that something about callers is different.
-pub(super) async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let count = "INSERT INTO revisions (name, revision) VALUES ($1, 1)
                  ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1";
     sqlx::query(count).bind(REVISION).execute(connection).await.map(drop)
@@ -394,152 +295,4 @@ async fn find_record(connection: &mut AnyConnection, id: &str) -> Result<KeyReco
     let row = select.bind(id).fetch_optional(connection).await.map_err(&failed)?;
     let row = row.ok_or_else(|| KeyError::Unknown { id: id.to_owned() })?;
     Ok(KeyRecord::read(&row).map_err(failed)?)
-}
-
-/// Another node's change between reading and writing leaves nothing to update.
-fn expect_one(rows: u64, old: &KeyRecord) -> Result<(), KeyError> {
-    match rows {
-        0 => Err(KeyError::Changed { version: old.version + 1 }),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn checked_name(name: &str) -> Result<&str, KeyError> {
-    let name = name.trim();
-    if name.is_empty() {
-        return Err(KeyError::Name("the name must not be empty"));
-    }
-    if name.chars().count() > MAX_NAME_CHARS {
-        return Err(KeyError::Name("the name must not be longer than 100 characters"));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(KeyError::Name("the name must not hold control characters"));
-    }
-    Ok(name)
-}
-
-// === impl StoredKey ===
-
-impl StoredKey {
-    /// `None` where the row is damaged, so that one such does not lock everybody out.
-    fn read(row: &AnyRow) -> Result<Option<Self>, sqlx::Error> {
-        let id = CallerId::new(row.try_get::<&str, _>("id")?);
-        let (Some(hash), Ok(terms)) = (row::hash(row, "hash")?, row::terms(row)) else {
-            tracing::error!(key = %id, "the stored key is damaged and is not valid");
-            return Ok(None);
-        };
-        let team: Option<String> = row.try_get("team")?;
-        Ok(Some(Self {
-            hash,
-            previous: row::hash(row, "previous_hash")?,
-            id,
-            name: row.try_get("name")?,
-            priority: row::priority(row)?,
-            team: team.map(TeamId::new),
-            terms,
-            expires_at_ms: row::time(row, "expires_at_ms")?,
-            previous_until_ms: row::time(row, "previous_until_ms")?,
-            revoked_at_ms: row::time(row, "revoked_at_ms")?,
-        }))
-    }
-}
-
-// === impl KeyRecord ===
-
-impl KeyRecord {
-    fn new(new: &KeyChange, secret: &SecretKey, now_ms: u64) -> Result<Self, KeyError> {
-        let plain = Self {
-            id: CallerId::new(format!("key_{}", random_base62(ID_CHARS))),
-            name: String::new(),
-            hint: secret.hint(),
-            priority: Priority::default(),
-            team: None,
-            terms: Terms::default(),
-            version: 0,
-            created_at_ms: now_ms,
-            expires_at_ms: None,
-            previous_until_ms: None,
-            revoked_at_ms: None,
-        };
-        checked_name(new.name.as_deref().unwrap_or_default())?;
-        plain.changed(new, now_ms)
-    }
-
-    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        let team: Option<String> = row.try_get("team")?;
-        Ok(Self {
-            id: CallerId::new(row.try_get::<&str, _>("id")?),
-            name: row.try_get("name")?,
-            hint: row.try_get("hint")?,
-            priority: row::priority(row)?,
-            team: team.map(TeamId::new),
-            terms: row::terms(row)?,
-            version: count(row.try_get("version")?),
-            created_at_ms: count(row.try_get("created_at_ms")?),
-            expires_at_ms: row::time(row, "expires_at_ms")?,
-            previous_until_ms: row::time(row, "previous_until_ms")?,
-            revoked_at_ms: row::time(row, "revoked_at_ms")?,
-        })
-    }
-
-    fn expect_version(&self, version: Option<u64>) -> Result<(), KeyError> {
-        match version {
-            Some(version) if version != self.version => {
-                Err(KeyError::Changed { version: self.version })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// What it becomes; the same where the change changes nothing.
-    fn changed(&self, change: &KeyChange, now_ms: u64) -> Result<Self, KeyError> {
-        let mut new = self.clone();
-        if let Some(name) = &change.name {
-            new.name = checked_name(name)?.to_owned();
-        }
-        if let Some(priority) = change.priority {
-            new.priority = priority;
-        }
-        if let Some(team) = &change.team {
-            new.team = team.clone();
-        }
-        new.terms = self.terms.changed(&change.terms)?;
-        if let Some(expires_at_ms) = change.expires_at_ms {
-            if expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-                return Err(KeyError::Terms("expires_at: must be in the future".to_owned()));
-            }
-            new.expires_at_ms = expires_at_ms;
-        }
-        if change.revoke {
-            new.revoked_at_ms = self.revoked_at_ms.or(Some(now_ms));
-        }
-        if new != *self {
-            new.version += 1;
-        }
-        Ok(new)
-    }
-
-    /// What it is, for the audit log: no hash, and of the secret only the hint.
-    fn audited(&self) -> Value {
-        json!({
-            "name": self.name,
-            "hint": self.hint,
-            "priority": self.priority,
-            "team": self.team,
-            "terms": self.terms,
-            "version": self.version,
-            "expires_at_ms": self.expires_at_ms,
-            "previous_until_ms": self.previous_until_ms,
-            "revoked_at_ms": self.revoked_at_ms,
-        })
-    }
-
-    fn event(&self, action: &'static str, old: Option<&Self>) -> Event {
-        Event {
-            action,
-            resource: format!("keys/{}", self.id),
-            before: old.map(Self::audited),
-            after: Some(self.audited()),
-        }
-    }
 }

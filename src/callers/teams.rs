@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::error::{KeyError, checked_name, expect_one, expect_version};
 use super::key::random_base62;
-use super::ledger::{ID_CHARS, checked_name, count_change};
+use super::ledger::commit;
+use super::record::ID_CHARS;
 use super::row::{self, count, int};
-use super::{Callers, KeyError, Team, Terms, TermsChange};
-use crate::audit::{self, Actor, Event};
+use super::{Callers, Team, Terms, TermsChange};
+use crate::audit::{Actor, Event};
 use crate::ids::TeamId;
 use crate::store::{self, StoreError};
 
@@ -76,9 +78,7 @@ impl Callers {
         .await
         .map_err(&failed)?;
         let event = record.event("team.create", None, Some(&record));
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok(record)
     }
@@ -147,9 +147,7 @@ impl Callers {
         let kind = self.shared.store.kind();
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_team(&mut transaction, id).await?;
-        if if_version.is_some_and(|version| version != old.version) {
-            return Err(KeyError::Changed { version: old.version });
-        }
+        expect_version(old.version, if_version)?;
         let mut new = old.clone();
         new.terms = old.terms.changed(change)?;
         if let Some(name) = name {
@@ -170,13 +168,9 @@ impl Callers {
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
-        if changed.rows_affected() == 0 {
-            return Err(KeyError::Changed { version: old.version + 1 });
-        }
+        expect_one(changed.rows_affected(), old.version)?;
         let event = new.event("team.change", Some(&old), Some(&new));
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok(new)
     }
@@ -198,9 +192,7 @@ impl Callers {
         let kind = self.shared.store.kind();
         let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
         let old = find_team(&mut transaction, id).await?;
-        if if_version.is_some_and(|version| version != old.version) {
-            return Err(KeyError::Changed { version: old.version });
-        }
+        expect_version(old.version, if_version)?;
         // First the deletion: whoever adds a key meanwhile waits for the row and finds it deleted.
         sqlx::query("UPDATE teams SET deleted_at_ms = $1, version = version + 1 WHERE id = $2")
             .bind(int(now_ms))
@@ -219,9 +211,7 @@ impl Callers {
             return Err(KeyError::TeamInUse { keys: keys.unsigned_abs() });
         }
         let event = old.event("team.delete", Some(&old), None);
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        count_change(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
         Ok(())
     }

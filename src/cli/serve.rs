@@ -14,19 +14,19 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use clap::Args;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::SourceArgs;
-use crate::admin::{self, AdminState, Reloading};
 use crate::api::server::{ConnectionLimits, Server, bind};
 use crate::callers::{Callers, SecretKey};
-use crate::clock::{SystemWallClock, rfc3339};
+use crate::clock::SystemWallClock;
 use crate::cluster::Cluster;
-use crate::config::{Current, Environment, ServerSettings, Snapshot, load, may_listen, reloading};
+use crate::config::{
+    Current, Environment, ServerSettings, Snapshot, Watcher, load, may_listen, reloading,
+};
 use crate::control::export::Exporter;
 use crate::control::neighbours::Neighbours;
 use crate::control::tasks::Tasks;
@@ -36,6 +36,7 @@ use crate::store::{Store, StoreUrl};
 use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 
+mod admin;
 mod jobs;
 mod limits;
 mod node;
@@ -99,14 +100,13 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
     runtime.block_on(async {
         let (current, watcher) = reloading(source, snapshot, Arc::new(SystemWallClock));
         let tasks = Tasks::new();
-        tasks.spawn(watcher.run());
-        supervise(current, admin_key, otlp, &tasks, out).await
+        supervise((current, watcher), admin_key, otlp, &tasks, out).await
     })
 }
 
 /// Starts everything, waits for the signal to stop, and stops it in order.
 async fn supervise(
-    current: Current,
+    (current, watcher): (Current, Watcher),
     admin_key: Option<SecretKey>,
     otlp: OtlpSettings,
     tasks: &Tasks,
@@ -118,6 +118,8 @@ async fn supervise(
     let snapshot_of_callers = Some(settings.store.snapshot.clone());
     let snapshot_of_callers = snapshot_of_callers.filter(|path| !path.as_os_str().is_empty());
     let callers = Callers::keeping(store.clone(), admin_key.as_ref(), snapshot_of_callers);
+    let audit = callers.audit().clone();
+    tasks.spawn(watcher.telling(move |reloaded| admin::note_reload(&audit, reloaded)).run());
     if let Ok(Some(made)) = callers.load().await {
         announce(&made, out)?;
     }
@@ -141,7 +143,7 @@ async fn supervise(
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
     limits::start(&gateway, tasks).await;
-    let admin = admin_router(&gateway, &current);
+    let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
     let shared = separate.is_none().then(|| admin.clone());
     let listeners = listen(server.listen, thread_count(server))
@@ -259,53 +261,6 @@ async fn reload_keys(callers: Callers, mut current: Current) {
 /// Looks after the rows of idempotency keys.
 async fn keep_keys(gateway: Arc<Gateway>) {
     gateway.executions().upkeep(|| gateway.snapshot().settings.idempotency.clone()).await;
-}
-
-/// The admin API over this gateway.
-fn admin_router(gateway: &Arc<Gateway>, current: &Current) -> Router {
-    let show = {
-        let (current, cluster) = (current.clone(), gateway.cluster.clone());
-        Arc::new(move || shown(&current, &cluster))
-    };
-    let reload = {
-        let (current, cluster) = (current.clone(), gateway.cluster.clone());
-        move || -> Reloading {
-            let (current, cluster) = (current.clone(), cluster.clone());
-            Box::pin(async move {
-                current.reload().await?;
-                Ok(shown(&current, &cluster))
-            })
-        }
-    };
-    admin::router(AdminState {
-        journal: gateway.journal.clone(),
-        callers: gateway.callers.clone(),
-        jobs: gateway.jobs().clone(),
-        limits: Arc::clone(gateway.limits()),
-        fleet: gateway.shared_fleet(),
-        snapshot: current.shared(),
-        clock: Arc::new(SystemWallClock),
-        show_config: show,
-        reload_config: Arc::new(reload),
-    })
-}
-
-/// The running configuration as the admin API shows it.
-fn shown(current: &Current, cluster: &Cluster) -> Value {
-    let (snapshot, status) = (current.snapshot(), current.status());
-    let failure = status.failure.as_ref().map(|failure| {
-        let problems: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
-        json!({ "at": rfc3339(failure.at_unix_ms), "problems": problems })
-    });
-    json!({
-        "revision": format!("{:012x}", snapshot.revision),
-        "loaded_at": rfc3339(status.loaded_at_unix_ms),
-        "last_failure": failure,
-        "waiting_for_restart": status.waiting_for_restart,
-        "nodes": node::shown(cluster),
-        "settings": snapshot.settings,
-        "models": snapshot.models().collect::<Vec<_>>(),
-    })
 }
 
 /// The admin API on a listener of its own.

@@ -24,6 +24,10 @@ pub(super) fn advice(path: &KeyPath, value: &Value) -> Option<String> {
     if let Some((_, why)) = LATER.iter().find(|(pattern, _)| matches(pattern, path)) {
         return Some(format!("not supported by this version: {why}; take it out"));
     }
+    if path.ends_with("usd_per_million.batch") {
+        let why = "no provider is asked by its batch tier, so that this price would never apply";
+        return Some(format!("not supported by this version: {why}; take it out"));
+    }
     let instead_of_reference =
         matches("providers.*.credentials", path) || path_below_credentials(path) == Some("");
     let names_key = KEY_NAMES.iter().any(|name| matches(&format!("providers.*.{name}"), path))

@@ -18,6 +18,10 @@ use super::snapshot::{Settings, Snapshot};
 use crate::clock::WallClock;
 use crate::problems::Problems;
 
+mod hangups;
+
+use hangups::Hangups;
+
 /// Keeps the current snapshot up to date. Made by [`reloading`]; does nothing until
 /// [`Watcher::run`] is polled.
 #[derive(Debug)]
@@ -29,6 +33,31 @@ pub struct Watcher {
     commands: mpsc::Receiver<oneshot::Sender<Result<u64, Problems>>>,
     /// What the process was started with; what differs from it waits for the next start.
     started_with: Settings,
+    /// Wants to know of reloads that nobody asked for by a command.
+    listener: Option<Listener>,
+}
+
+/// Called with every reload that a file or a signal brought about.
+struct Listener(Box<dyn Fn(Reloaded) + Send>);
+
+/// A reload that put another snapshot in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What brought it about.
+    pub cause: ReloadCause,
+    /// Revision of the snapshot before.
+    pub before: u64,
+    /// Revision of the snapshot now in use.
+    pub after: u64,
+}
+
+/// What brings a reload about by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReloadCause {
+    /// A file was changed.
+    File,
+    /// The process got SIGHUP.
+    Signal,
 }
 
 /// What everybody else holds: the current snapshot, how reloads went, and the command to reload.
@@ -93,7 +122,9 @@ pub fn reloading(
     let started_with = snapshot.settings.clone();
     let shared = Arc::new(ArcSwap::new(snapshot));
     let current = Current { snapshot: Arc::clone(&shared), status: status_seen, commands: send };
-    (current, Watcher { source, current: shared, clock, status, commands, started_with })
+    let watcher =
+        Watcher { source, current: shared, clock, status, commands, started_with, listener: None };
+    (current, watcher)
 }
 
 // === impl Current ===
@@ -148,6 +179,13 @@ impl Current {
 // === impl Watcher ===
 
 impl Watcher {
+    /// Tells `listener` of every change of the snapshot that a file or a signal brings about. Whoever
+    /// reloads by [`Current::reload`] knows.
+    #[must_use]
+    pub fn telling(self, listener: impl Fn(Reloaded) + Send + 'static) -> Self {
+        Self { listener: Some(Listener(Box::new(listener))), ..self }
+    }
+
     /// Watches and reloads until every [`Current`] is gone.
     ///
     /// # Cancel safety
@@ -170,12 +208,20 @@ impl Watcher {
                 },
                 Some(()) = notices.recv() => {
                     settle(&mut notices).await;
-                    let _ = self.reload();
+                    self.reload_by(ReloadCause::File);
                 }
-                () = hangups.next() => {
-                    let _ = self.reload();
-                }
+                () = hangups.next() => self.reload_by(ReloadCause::Signal),
             }
+        }
+    }
+
+    fn reload_by(&mut self, cause: ReloadCause) {
+        let before = self.current.load().revision;
+        let reloaded = self.reload();
+        if let (Ok(after), Some(listener)) = (reloaded, &self.listener)
+            && after != before
+        {
+            (listener.0)(Reloaded { cause, before, after });
         }
     }
 
@@ -286,6 +332,24 @@ impl Watcher {
     }
 }
 
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+// === impl ReloadCause ===
+
+impl ReloadCause {
+    /// The word for the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Signal => "signal",
+        }
+    }
+}
+
 /// Whether only the store's database changed. It may lie beside the files, and under load it is
 /// written all the time.
 fn is_of_store(event: &notify::Event, url: &str) -> bool {
@@ -312,38 +376,6 @@ async fn settle(notices: &mut mpsc::Receiver<()>) {
     let quiet =
         async { while let Ok(Some(())) = tokio::time::timeout(SETTLE, notices.recv()).await {} };
     let _ = tokio::time::timeout(MAX_SETTLE, quiet).await;
-}
-
-/// SIGHUP, where there is such a thing.
-struct Hangups {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-// === impl Hangups ===
-
-impl Hangups {
-    #[cfg(unix)]
-    fn new() -> Self {
-        let hangup = tokio::signal::unix::SignalKind::hangup();
-        Self { signal: tokio::signal::unix::signal(hangup).ok() }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Self {
-        Self {}
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending().await
-    }
 }
 
 #[cfg(test)]

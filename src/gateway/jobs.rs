@@ -68,6 +68,7 @@ impl JobRunner {
         );
         let forwarded = header_map(&forwarded);
         account.on_head(&forwarded);
+        account.on_priority(job.priority);
         let cost = body.len() as u64 / BYTES_A_TOKEN;
         let read = async {
             let ask = Ask::new(&caller.id, request_id.as_str(), job.priority, cost);

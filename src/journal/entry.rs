@@ -6,7 +6,7 @@ use crate::chat::Usage;
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, ProviderId, RequestId, RouteName, TargetId};
-use crate::units::MicroUsd;
+use crate::units::{MicroUsd, Priority};
 
 /// One request, written once, when it has ended.
 ///
@@ -26,6 +26,8 @@ pub struct Entry {
     pub dialect: Dialect,
     /// What the caller sent as `model`, where it could be read.
     pub model_asked: Option<ModelName>,
+    /// How much it matters, once its headers were read.
+    pub priority: Option<Priority>,
     /// The route that this name stands for, where it is one.
     pub route: Option<RouteName>,
     /// Who served it, or was tried last.

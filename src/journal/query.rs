@@ -10,7 +10,7 @@ use super::usage::push_tag;
 use super::{Journal, Outcome, Waste};
 use crate::chat::Usage;
 use crate::store::{Kind, Sql, StoreError};
-use crate::units::MicroUsd;
+use crate::units::{MicroUsd, Priority};
 
 /// Which requests. Fields that are not given do not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct RequestFilter {
     pub endpoint: Option<String>,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// How much it mattered.
+    pub priority: Option<Priority>,
     /// Tags that it has, names and values.
     pub tags: Vec<(String, String)>,
     /// Ended at this millisecond since 1970 or later.
@@ -76,6 +78,7 @@ pub struct StoredRequest {
     /// A JSON object.
     pub tags: Option<String>,
     pub reuse: Option<String>,
+    pub priority: Option<u64>,
 }
 
 // === impl Journal ===
@@ -140,6 +143,9 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
     if let Some(outcome) = filter.outcome {
         query.push(" AND outcome = ").bind(outcome.as_str());
     }
+    if let Some(priority) = filter.priority {
+        query.push(" AND priority = ").bind(i64::from(priority.level()));
+    }
     for (name, value) in &filter.tags {
         push_tag(query.push(" AND "), name, kind);
         query.push(" = ").bind(value.clone());
@@ -152,6 +158,7 @@ impl StoredRequest {
     fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let count = |column| row.try_get::<i64, _>(column).map(|n| n.max(0).unsigned_abs());
         let place = row.try_get("id")?;
+        let priority: Option<i64> = row.try_get("priority")?;
         let first_token_ms: Option<i64> = row.try_get("first_token_ms")?;
         Ok(Self {
             place,
@@ -194,6 +201,7 @@ impl StoredRequest {
             overhead_us: count("overhead_us")?,
             tags: row.try_get("tags")?,
             reuse: row.try_get("reuse")?,
+            priority: priority.map(|level| level.max(0).unsigned_abs()),
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, RequestId};
 use crate::store::places::places;
-use crate::units::{HumanDuration, MicroUsd};
+use crate::units::{HumanDuration, MicroUsd, Priority};
 use given::{entry, journal_at, store_in};
 
 const NOON: u64 = 1_700_049_600_000;
@@ -42,6 +42,7 @@ mod given {
             endpoint: EndpointKind::Chat,
             dialect: Dialect::OpenAiChat,
             model_asked: Some("smart".into()),
+            priority: Some(Priority::default()),
             route: Some("smart".into()),
             target: Some("openai/gpt-5".into()),
             provider: Some("openai".into()),
@@ -133,6 +134,7 @@ fn stored_1() -> StoredRequest {
         overhead_us: 81,
         tags: None,
         reuse: None,
+        priority: Some(2),
     }
 }
 

@@ -30,6 +30,8 @@ pub enum UsageKey {
     Endpoint,
     /// By how it ended.
     Outcome,
+    /// By how much it mattered, from 0 to 4.
+    Priority,
     /// By the hour, in UTC, in which it ended.
     Hour,
     /// By the day, in UTC, on which it ended.
@@ -155,7 +157,7 @@ pub(super) fn push_tag(query: &mut Sql, name: &str, kind: Kind) {
 
 impl UsageKey {
     /// The names of all keys that have a fixed one, as [`UsageKey::parse`] reads them.
-    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, hour, day, month, tag:NAME";
+    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, priority, hour, day, month, tag:NAME";
 
     /// Reads a key's name; `key` is another for `caller`.
     pub fn parse(name: &str) -> Option<Self> {
@@ -168,6 +170,7 @@ impl UsageKey {
             "model" => Self::Model,
             "endpoint" => Self::Endpoint,
             "outcome" => Self::Outcome,
+            "priority" => Self::Priority,
             "hour" => Self::Hour,
             "day" => Self::Day,
             "month" => Self::Month,
@@ -186,6 +189,7 @@ impl UsageKey {
             Self::Model => "model",
             Self::Endpoint => "endpoint",
             Self::Outcome => "outcome",
+            Self::Priority => "priority",
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Month => "month",
@@ -205,6 +209,7 @@ impl UsageKey {
             (Self::Model, _) => "coalesce(model_served, model_asked)",
             (Self::Endpoint, _) => "endpoint",
             (Self::Outcome, _) => "outcome",
+            (Self::Priority, _) => "CAST(priority AS TEXT)",
             // Milliseconds of the end over those of an hour or a day.
             (Self::Hour, _) => "CAST((id >> 20) / 3600000 AS TEXT)",
             (Self::Day, _) => "CAST((id >> 20) / 86400000 AS TEXT)",
@@ -238,6 +243,7 @@ impl UsageKey {
             | Self::Model
             | Self::Endpoint
             | Self::Outcome
+            | Self::Priority
             | Self::Month
             | Self::Tag(_) => value,
         }

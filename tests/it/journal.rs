@@ -14,7 +14,7 @@ use tidegate::journal::{
     EndpointKind, Entry, Journal, JournalSettings, JournalWriter, Outcome, RequestFilter, Waste,
 };
 use tidegate::store::{Store, StoreUrl};
-use tidegate::units::MicroUsd;
+use tidegate::units::{MicroUsd, Priority};
 
 use crate::servers::postgres::PostgresServer;
 
@@ -39,6 +39,7 @@ fn entry(n: u64) -> Entry {
         endpoint: EndpointKind::Chat,
         dialect: Dialect::OpenAiChat,
         model_asked: None,
+        priority: Some(Priority::default()),
         route: None,
         target: None,
         provider: None,

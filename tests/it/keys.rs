@@ -12,6 +12,7 @@ use tidegate::audit::AuditFilter;
 use tidegate::callers::{AuthMode, Callers, SecretKey};
 use tidegate::cli::explain::{self, ExplainArgs};
 use tidegate::cli::keys::{self, KeysArgs};
+use tidegate::cli::status::{self, StatusArgs};
 use tidegate::cli::teams::{self, TeamsArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::cluster::Cluster;
@@ -322,4 +323,34 @@ async fn explain_shows_how_the_targets_of_a_running_gateway_stand() {
     let (code, said) = explained("--url http://127.0.0.1:1 --admin-key x --model smart").await;
     assert_eq!(code, 2);
     assert!(said.contains("is the gateway running"), "{said}");
+}
+
+#[derive(Parser)]
+struct StatusLine {
+    #[command(flatten)]
+    status: StatusArgs,
+}
+
+#[tokio::test]
+async fn status_says_how_a_running_gateway_is() {
+    beside_a_gateway(async |to, _| {
+        let run = move || {
+            let words = std::iter::once("status").chain(to.split(' '));
+            let line = StatusLine::try_parse_from(words).unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let code = status::run(&line.status, &mut out, &mut err).unwrap();
+            (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        };
+        let (code, out, err) = tokio::task::spawn_blocking(run).await.unwrap();
+        assert_eq!((code, err.as_str()), (0, ""));
+        let rows: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+        let states: Vec<_> = rows
+            .iter()
+            .filter_map(|row| row.first().zip(row.get(1)))
+            .filter(|(target, _)| target.starts_with("sim"))
+            .collect();
+        let expected = [(&"sim-anthropic/tide-large", &"drained"), (&"sim/tide-small", &"serves")];
+        assert_eq!(states, expected, "{out}");
+    })
+    .await;
 }

@@ -14,6 +14,8 @@ mod abuse;
 mod access;
 mod agreement;
 mod architecture;
+mod audit;
+mod cli;
 mod caching;
 mod cli;
 mod cluster;

@@ -16,6 +16,7 @@ use crate::fleet::Slot;
 use crate::ids::{ModelName, ProviderId};
 use crate::journal::Entry;
 use crate::rejection::Rejection;
+use crate::units::Priority;
 
 mod attempts;
 mod broken;
@@ -57,6 +58,13 @@ impl Account {
     pub fn on_admitted(&mut self, slot: Slot) {
         if let Some(open) = &mut self.open {
             open.slot = Some(slot);
+        }
+    }
+
+    /// Notes how much the request matters.
+    pub fn on_priority(&mut self, priority: Priority) {
+        if let Some(open) = &mut self.open {
+            open.entry.priority = Some(priority);
         }
     }
 

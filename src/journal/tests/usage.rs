@@ -132,3 +132,21 @@ async fn usage_is_grouped_and_filtered_by_anything() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn usage_is_told_apart_by_priority_also_where_there_is_none() {
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            record(&journal, Entry { priority: Some(Priority::HIGHEST), ..entry(1) });
+            record(&journal, Entry { priority: Some(Priority::HIGHEST), ..entry(2) });
+            record(&journal, Entry { priority: Some(Priority::LOWEST), ..entry(3) });
+            record(&journal, Entry { priority: None, ..entry(4) });
+            journal.flush().await;
+            let any = RequestFilter::default();
+            assert_eq!(groups(&journal, &any, "priority").await, "- 1; 0 2; 4 1");
+            let lowest = RequestFilter { priority: Some(Priority::LOWEST), ..any };
+            assert_eq!(groups(&journal, &lowest, "priority caller").await, "4 key_odd 1");
+        })
+        .await;
+    }
+}
