@@ -15,7 +15,6 @@ mod access;
 mod agreement;
 mod architecture;
 mod audit;
-mod cli;
 mod caching;
 mod cli;
 mod cluster;
