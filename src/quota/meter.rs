@@ -178,13 +178,13 @@ impl Meter {
         }
     }
 
-    /// The most that can be there at once, what of it is there now, and how long until all of it is. Of
-    /// what flows that is the burst: who takes no more than what is there is not refused.
+    /// The limit, what may be taken of it now, and how long until no more can be had by waiting. What
+    /// flows has no more there than its burst: who takes what is there and then waits is not refused.
     pub fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match self {
             Self::Bucket(bucket) => {
                 let left = u64::try_from(bucket.level(moment.now)).unwrap_or_default();
-                (bucket.burst(), left, bucket.full_in(moment.now))
+                (bucket.rate().units(), left, bucket.full_in(moment.now))
             }
             Self::Window(window) => {
                 let unix_ms = moment.unix_ms;

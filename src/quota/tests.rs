@@ -274,12 +274,12 @@ fn who_goes_by_what_is_said_to_be_left_is_not_refused() {
     let (_, mut meter) = per_minute(Counted::Requests, 600, at);
     for _ in 0..5 {
         let (limit, left, reset) = meter.standing(at);
-        assert_eq!((limit, left, reset), (100, 100, Duration::ZERO));
+        assert_eq!((limit, left, reset), (600, 100, Duration::ZERO));
         for taken in 1..=left {
             assert_eq!(meter.lacks(1, at), None, "{taken} of {left}");
             meter.take(1, at);
-            let (of, left, _) = meter.standing(at);
-            assert_eq!((of, left), (limit, limit - taken));
+            let (of, now_left, _) = meter.standing(at);
+            assert_eq!((of, now_left), (limit, left - taken));
         }
         // All of it is there again when that is said.
         at = after(at, meter.standing(at).2);

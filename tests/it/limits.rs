@@ -59,8 +59,8 @@ async fn a_limit_of_requests_says_which_it_is_and_when_to_come_back() {
     for left in (0..10).rev() {
         let got = rig.ask(&chat()).await;
         assert_eq!(got.status, 200);
-        // All that may be used at once, which is what remains and what comes back are of.
-        assert_eq!(got.header("x-ratelimit-limit-requests"), "10");
+        // Ten seconds of it may be used at once.
+        assert_eq!(got.header("x-ratelimit-limit-requests"), "60");
         assert_eq!(got.header("x-ratelimit-remaining-requests"), left.to_string());
         assert_eq!(got.header("x-ratelimit-limit-tokens"), "");
     }
@@ -135,11 +135,11 @@ async fn anthropics_clients_read_their_own_headers_and_errors() {
     assert_eq!(got.status, 200);
     assert_eq!(got.header("anthropic-ratelimit-requests-limit"), "1");
     assert_eq!(got.header("anthropic-ratelimit-requests-remaining"), "0");
-    assert_eq!(got.header("anthropic-ratelimit-input-tokens-limit"), "5000");
+    assert_eq!(got.header("anthropic-ratelimit-input-tokens-limit"), "10000");
     assert_eq!(got.header("anthropic-ratelimit-output-tokens-limit"), "");
     let reset = got.header("anthropic-ratelimit-requests-reset");
     assert!(reset.starts_with("20") && reset.ends_with("Z") && reset.len() == 20, "{reset}");
-    assert_eq!(got.header("x-ratelimit-limit-tokens"), "5000");
+    assert_eq!(got.header("x-ratelimit-limit-tokens"), "10000");
     let refused = rig.ask(&ask).await;
     assert_eq!(refused.status, 429);
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");

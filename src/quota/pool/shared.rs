@@ -351,15 +351,17 @@ impl Shared {
                 (limit, left, part.window.ends_in(moment.unix_ms))
             }
             (Own::Slots(slots), _) => Meter::Slots(*slots).standing(moment),
-            (Own::Bucket { burst, .. }, Some(nodes)) => {
+            (Own::Bucket { rate, .. }, Some(nodes)) => {
                 let alone = self.alone(nodes, moment.now).map(Meter::Bucket);
-                alone.map_or((*burst, 0, Duration::ZERO), |alone| alone.standing(moment))
+                let (_, left, reset) =
+                    alone.map_or((0, 0, Duration::ZERO), |alone| alone.standing(moment));
+                (rate.units(), left, reset)
             }
             (Own::Bucket { rate, burst, .. }, None) => {
                 let stock = u64::try_from(self.pool.stock).unwrap_or_default();
                 let left = self.pool.left.map_or(*burst, |(left, _)| left);
                 let left = left.saturating_add(stock).min(*burst);
-                (*burst, left, rate.time_for_units(burst - left))
+                (rate.units(), left, rate.time_for_units(burst - left))
             }
         }
     }
