@@ -21,7 +21,9 @@ async fn a_changed_file_and_a_signal_are_in_the_audit_log() {
     let secrets = tempfile::tempdir().unwrap();
     let secret = secrets.path().join("key");
     std::fs::write(&secret, "one").unwrap();
-    let config = format!("[providers.openai]\ncredentials = [{{ file = {secret:?} }}]\n");
+    // Its log lies in the folder that is watched, and would be a change there.
+    let log = "[telemetry]\nlog = \"off\"\n";
+    let config = format!("{log}[providers.openai]\ncredentials = [{{ file = {secret:?} }}]\n");
     let gate = Program::serve(&config);
     let first = revision(&gate).await;
 

@@ -29,6 +29,7 @@ async fn requests_are_listed_by_page() {
         "dialect": "anthropic",
         "streamed": true,
         "model": "smart",
+        "priority": 2,
         "route": "smart",
         "target": "openai/gpt-5",
         "provider": "openai",
