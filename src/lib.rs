@@ -29,6 +29,7 @@ pub mod problems;
 pub mod quota;
 pub mod rehearse;
 pub mod rejection;
+pub mod semantic;
 pub mod sim;
 pub mod store;
 pub mod telemetry;

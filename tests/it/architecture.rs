@@ -11,7 +11,7 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy", "quota", "webhook"],
+    &["dialect", "catalog", "tokens", "policy", "quota", "semantic", "webhook"],
     &[
         "telemetry",
         "config",
