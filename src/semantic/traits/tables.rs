@@ -1,0 +1,210 @@
+//! The tables of words: what a language has for one thing, and what says nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use super::Language;
+
+/// What is known of one language.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// By their first words, the longest first.
+    phrases: HashMap<String, Vec<Phrase>>,
+    /// Words that say nothing.
+    pub(super) stop: HashSet<String>,
+    /// Prepositions.
+    pub(super) link: HashSet<String>,
+    /// Words between equals.
+    pub(super) join: HashSet<String>,
+    /// A word for the words of a group.
+    same: HashMap<String, String>,
+    /// Words that are not cut.
+    intact: HashSet<String>,
+    pub(super) time: HashSet<String>,
+    pub(super) no: HashSet<String>,
+    /// Whether endings are cut.
+    stems: bool,
+}
+
+/// Words and what stands for them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Phrase {
+    pub(super) words: Vec<String>,
+    /// Only where a clause begins.
+    pub(super) start: bool,
+    /// Only where a clause ends.
+    pub(super) end: bool,
+    pub(super) put: Vec<String>,
+}
+
+static ENGLISH: LazyLock<Tables> =
+    LazyLock::new(|| Tables { stems: true, ..Tables::read(include_str!("../words/en.txt")) }.ready());
+static GERMAN: LazyLock<Tables> =
+    LazyLock::new(|| Tables::read(include_str!("../words/de.txt")).ready());
+static FRENCH: LazyLock<Tables> =
+    LazyLock::new(|| Tables::read(include_str!("../words/fr.txt")).ready());
+static SPANISH: LazyLock<Tables> =
+    LazyLock::new(|| Tables::read(include_str!("../words/es.txt")).ready());
+static NONE: LazyLock<Tables> = LazyLock::new(Tables::default);
+
+/// The tables of a language; empty ones where none are kept.
+pub(super) fn of(language: Language) -> &'static Tables {
+    match language {
+        Language::English | Language::Unknown => &ENGLISH,
+        Language::German => &GERMAN,
+        Language::French => &FRENCH,
+        Language::Spanish => &SPANISH,
+        Language::Italian
+        | Language::Portuguese
+        | Language::Dutch
+        | Language::Polish
+        | Language::Russian
+        | Language::Chinese
+        | Language::Japanese
+        | Language::Other => &NONE,
+    }
+}
+
+impl Tables {
+    fn read(text: &str) -> Self {
+        let mut tables = Self::default();
+        let mut section = "";
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if line.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+                continue;
+            }
+            let words = line.split_whitespace().map(str::to_owned);
+            match section {
+                "phrases" => tables.phrase(line),
+                "same" => tables.group(line),
+                "stop" => tables.stop.extend(words),
+                "link" => tables.link.extend(words),
+                "join" => tables.join.extend(words),
+                "intact" => tables.intact.extend(words),
+                "time" => tables.time.extend(words),
+                "no" => tables.no.extend(words),
+                _ => {}
+            }
+        }
+        tables
+    }
+
+    /// Sorts what must be sorted, once everything is read.
+    fn ready(mut self) -> Self {
+        for phrases in self.phrases.values_mut() {
+            phrases.sort_by_key(|phrase| (std::cmp::Reverse(phrase.words.len()), !phrase.start, !phrase.end));
+        }
+        let stemmed: HashSet<String> =
+            self.time.iter().chain(&self.no).map(|word| self.stem(word)).collect();
+        self.time = self.time.iter().map(|word| self.stem(word)).collect();
+        self.no.retain(|word| stemmed.contains(word));
+        self
+    }
+
+    /// `^how come = @why`
+    fn phrase(&mut self, line: &str) {
+        let Some((from, to)) = line.split_once('=') else { return };
+        let (end, to) = to.strip_prefix('$').map_or((false, to), |to| (true, to));
+        let (late, to) = to.strip_prefix('^').map_or((false, to), |to| (true, to));
+        let (early, from) = from.strip_prefix('^').map_or((false, from), |from| (true, from));
+        let words: Vec<String> = from.split_whitespace().map(str::to_owned).collect();
+        let Some(first) = words.first().cloned() else { return };
+        let put = to.split_whitespace().map(str::to_owned).collect();
+        self.phrases.entry(first).or_default().push(Phrase { words, start: early || late, end, put });
+    }
+
+    /// `v: fix = repair`, with all forms that are made regularly.
+    fn group(&mut self, line: &str) {
+        let (verbs, line) = line.strip_prefix("v:").map_or((false, line), |line| (true, line));
+        let words: Vec<&str> = line.split('=').map(str::trim).collect();
+        let Some(first) = words.first() else { return };
+        for word in words.iter().skip(1) {
+            let mut forms = vec![((*word).to_owned(), (*first).to_owned())];
+            forms.push((with_s(word), with_s(first)));
+            if verbs {
+                forms.push((with_ed(word), with_ed(first)));
+            }
+            for (from, to) in forms {
+                if from.contains(' ') {
+                    self.phrase(&format!("{from} = {to}"));
+                } else {
+                    self.same.entry(cut_ending(&from)).or_insert_with(|| cut_ending(&to));
+                }
+            }
+        }
+    }
+
+    /// The phrases that begin with a word, the longest first.
+    pub(super) fn phrases(&self, first: &str) -> &[Phrase] {
+        self.phrases.get(first).map_or(&[], Vec::as_slice)
+    }
+
+    /// What stands for a word and all its synonyms.
+    pub(super) fn key(&self, word: &str) -> String {
+        let stem = self.stem(word);
+        self.same.get(&stem).cloned().unwrap_or(stem)
+    }
+
+    /// A word without its ending, where that changes only its form.
+    pub(super) fn stem(&self, word: &str) -> String {
+        if !self.stems || self.intact.contains(word) { word.to_owned() } else { cut_ending(word) }
+    }
+}
+
+/// The plural of a noun, or the third person of a verb.
+fn with_s(word: &str) -> String {
+    let before = word.chars().rev().nth(1).unwrap_or(' ');
+    match word.strip_suffix('y') {
+        Some(stem) if !"aeiou".contains(before) => format!("{stem}ies"),
+        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| word.ends_with(end)) => format!("{word}es"),
+        _ => format!("{word}s"),
+    }
+}
+
+/// The past of a regular verb.
+fn with_ed(word: &str) -> String {
+    match word.strip_suffix('y') {
+        _ if word.ends_with('e') => format!("{word}d"),
+        Some(stem) if !word.ends_with("oy") && !word.ends_with("ay") => format!("{stem}ied"),
+        _ => format!("{word}ed"),
+    }
+}
+
+/// Takes -ing and a last e off, so that "making" and "make" are one. A plural, a past, a comparison
+/// stay: they say something.
+fn cut_ending(word: &str) -> String {
+    let vowel = |text: &str| text.contains(['a', 'e', 'i', 'o', 'u', 'y']);
+    let ascii = word.is_ascii() && word.len() >= 4;
+    let stem = match word.strip_suffix("ing").filter(|stem| ascii && stem.len() >= 2 && vowel(stem)) {
+        Some(stem) => {
+            let mut ends = stem.chars().rev();
+            match (ends.next(), ends.next()) {
+                // "Running", but "telling", "missing", "buzzing".
+                (Some(a), Some(b)) if a == b && !"lszaeiou".contains(a) => {
+                    stem.strip_suffix(a).unwrap_or(stem)
+                }
+                _ => stem,
+            }
+        }
+        None => word,
+    };
+    let stem = if stem.len() >= 4 || stem != word { stem.strip_suffix('e').unwrap_or(stem) } else { stem };
+    american(stem)
+}
+
+/// The spellings of British English in those of American.
+fn american(word: &str) -> String {
+    for (from, to) in [("isation", "ization"), ("our", "or"), ("elled", "eled"), ("elling", "eling"), ("ell", "el")] {
+        if let Some(stem) = word.strip_suffix(from).filter(|stem| stem.len() >= 4) {
+            return format!("{stem}{to}");
+        }
+    }
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests;
