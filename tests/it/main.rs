@@ -40,6 +40,7 @@ mod rig;
 mod scenarios;
 mod scripted;
 mod sdk;
+mod semantic;
 mod servers;
 mod shedding;
 mod sim;

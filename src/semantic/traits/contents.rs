@@ -28,8 +28,12 @@ pub(super) struct Content {
     pub(super) link: String,
     /// The word between it and the content right before it: "and", "or".
     pub(super) join: String,
+    /// Words that stand together have the same number, and those after them the next.
+    pub(super) run: usize,
     /// Whether it is part of a condition, or of what is told before the question.
     pub(super) condition: bool,
+    /// Whether it stands before the question, as in "in France, what is".
+    pub(super) front: bool,
     /// Whether its place means nothing.
     pub(super) floats: bool,
 }
@@ -90,10 +94,12 @@ pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
             }
             Piece::Word { text, .. } => match reader.phrase(pieces, at) {
                 Some(phrase) => {
+                    reader.clause_begun |= !(phrase.start && phrase.put.is_empty());
                     phrase.put.iter().for_each(|word| reader.put(word));
                     phrase.words.len()
                 }
                 None => {
+                    reader.clause_begun = true;
                     let name = reader.is_name(piece);
                     reader.word(text, name, pieces.get(at + 1));
                     1
@@ -132,10 +138,24 @@ struct Reader {
     /// Where the contents of this clause begin, and whether it asks something.
     clause: usize,
     clause_asks: bool,
+    /// Whether it has begun, other than with courtesy.
+    clause_begun: bool,
+    runs: usize,
     /// Clauses so far that tell and do not ask.
     told: Vec<std::ops::Range<usize>>,
     /// Whether the last piece was a number that may go on.
-    number_open: bool,
+    number_open: Number,
+}
+
+/// What may follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Number {
+    /// The last word was none.
+    Closed,
+    /// It was one in digits.
+    Digits,
+    /// It was one in words.
+    Spelled,
 }
 
 impl Reader {
@@ -151,8 +171,10 @@ impl Reader {
             condition: false,
             clause: 0,
             clause_asks: false,
+            clause_begun: false,
+            runs: 0,
             told: Vec::new(),
-            number_open: false,
+            number_open: Number::Closed,
         }
     }
 
@@ -170,7 +192,6 @@ impl Reader {
     /// The longest phrase of the table that stands here.
     fn phrase(&self, pieces: &[Piece], at: usize) -> Option<&'static Phrase> {
         let Some(Piece::Word { text, .. }) = pieces.get(at) else { return None };
-        let starts = self.reading.contents.len() == self.clause && !self.clause_asks;
         self.tables.phrases(text).iter().find(|phrase| {
             let here = pieces.get(at..at + phrase.words.len()).unwrap_or_default();
             let matches = here.len() == phrase.words.len()
@@ -178,13 +199,13 @@ impl Reader {
                     matches!(piece, Piece::Word { text, .. } if text == word) && !self.is_name(piece)
                 });
             let ends = matches!(pieces.get(at + phrase.words.len()), None | Some(Piece::Break));
-            matches && (starts || !phrase.start) && (ends || !phrase.end)
+            matches && (!phrase.start || !self.clause_begun) && (ends || !phrase.end)
         })
     }
 
     /// Takes what a phrase stands for.
     fn put(&mut self, word: &str) {
-        self.number_open = false;
+        self.number_open = Number::Closed;
         if let Some(person) = word.strip_prefix("@p:") {
             self.run = None;
             self.reading.persons.push(person.to_owned());
@@ -210,16 +231,21 @@ impl Reader {
         if name {
             return self.name(text);
         }
-        let open = std::mem::take(&mut self.number_open);
-        if open && self.continues_number(text) {
+        let open = std::mem::replace(&mut self.number_open, Number::Closed);
+        if open != Number::Closed && self.continues_number(text, open) {
             return;
+        }
+        if matches!(text, "has" | "have") && is_participle(next) {
+            self.reading.asks.insert("@perfect".to_owned());
         }
         if let Some(key) = numbers::key(text, self.language) {
             self.push(key, Kind::Number);
-            self.number_open = true;
+            let digits = text.starts_with(|c: char| c.is_ascii_digit());
+            self.number_open = if digits { Number::Digits } else { Number::Spelled };
         } else if text == "one" && self.counts_one(next) {
             self.push("=1".to_owned(), Kind::Number);
         } else if self.tables.link.contains(text) {
+            self.loose_link();
             text.clone_into(&mut self.link);
             self.run = None;
         } else if self.tables.join.contains(text) {
@@ -240,20 +266,22 @@ impl Reader {
 
     fn name(&mut self, text: &str) {
         // Words that are something else without their capital.
-        let other = ["turkey", "polish", "march", "mark", "bill", "frank", "nice", "reading", "us"];
+        let other = ["turkey", "polish", "march", "mark", "bill", "frank", "nice", "reading", "us", "apple",
+            "windows"];
         let stem = self.tables.stem(text);
         let key = if other.contains(&text) { format!("{stem}^") } else { stem };
-        self.number_open = false;
+        self.number_open = Number::Closed;
         let number = text.contains(|c: char| c.is_ascii_digit());
         self.push(key, if number { Kind::Number } else { Kind::Name });
     }
 
     /// Joins a word to the number before it, or takes it as its unit.
-    fn continues_number(&mut self, text: &str) -> bool {
+    fn continues_number(&mut self, text: &str, open: Number) -> bool {
+        let language = if open == Number::Spelled { Some(self.language) } else { None };
         if let Some(last) = self.reading.contents.last_mut()
-            && numbers::joins(&mut last.key, text, self.language)
+            && numbers::joins(&mut last.key, text, language)
         {
-            self.number_open = true;
+            self.number_open = open;
             return true;
         }
         let Some(unit) = numbers::unit(text) else { return false };
@@ -273,46 +301,81 @@ impl Reader {
         let own = std::mem::take(&mut self.link);
         let link = match self.run.take() {
             Some(link) if own.is_empty() => link,
-            Some(_) | None => own,
+            Some(_) | None => {
+                self.runs += 1;
+                own
+            }
         };
         self.run = Some(link.clone());
-        let join = std::mem::take(&mut self.join);
-        let condition = self.condition;
-        self.reading.contents.push(Content { key, kind, link, join, condition, floats: false });
+        self.reading.contents.push(Content {
+            key,
+            kind,
+            link,
+            join: std::mem::take(&mut self.join),
+            run: self.runs,
+            condition: self.condition,
+            front: false,
+            floats: false,
+        });
+    }
+
+    /// A preposition that nothing follows says something by itself: "is the light on".
+    fn loose_link(&mut self) {
+        let link = std::mem::take(&mut self.link);
+        if !link.is_empty() {
+            self.run = None;
+            self.push(link, Kind::Word);
+            self.run = None;
+        }
     }
 
     fn end_clause(&mut self) {
+        self.loose_link();
         let range = self.clause..self.reading.contents.len();
-        let linked = self.reading.contents.get(range.start).is_some_and(|c| !c.link.is_empty());
-        if !self.clause_asks && !range.is_empty() && !linked {
+        self.clause = range.end;
+        if self.clause_asks {
+            self.set_before_question();
+        } else if !range.is_empty() {
             self.told.push(range);
         }
-        self.clause = self.reading.contents.len();
         self.clause_asks = false;
+        self.clause_begun = false;
         self.condition = false;
-        self.number_open = false;
+        self.number_open = Number::Closed;
         self.run = None;
         self.join.clear();
         self.link.clear();
     }
 
-    /// What is told before the first question is its condition.
-    fn finish(mut self) -> Reading {
-        let asks_last = self.clause_asks;
-        self.end_clause();
-        if asks_last {
-            for range in std::mem::take(&mut self.told) {
-                for content in self.reading.contents.get_mut(range).unwrap_or_default() {
-                    content.condition = true;
-                }
+    /// Marks what was told before a question: its condition, or where it applies.
+    fn set_before_question(&mut self) {
+        for range in std::mem::take(&mut self.told) {
+            let contents = self.reading.contents.get_mut(range).unwrap_or_default();
+            let linked = contents.first().is_some_and(|content| !content.link.is_empty());
+            for content in contents {
+                content.front = linked;
+                content.condition |= !linked;
             }
         }
+    }
+
+    fn finish(mut self) -> Reading {
+        self.end_clause();
         // "How much does it cost" is "what does it cost".
         let cost = self.tables.key("cost");
         let costs = self.reading.contents.iter().any(|content| content.key == cost);
         if costs && self.reading.asks.remove("@howmuch") {
             self.reading.asks.insert("@what".to_owned());
         }
+        // "Is my boss allowed to" is "can my boss".
+        if ["@can", "@should", "@must"].iter().any(|ask| self.reading.asks.contains(*ask)) {
+            self.reading.asks.remove("@whether");
+        }
         self.reading
     }
+}
+
+/// Whether a word is a verb as it stands after "has".
+fn is_participle(piece: Option<&Piece>) -> bool {
+    matches!(piece, Some(Piece::Word { text, .. }) if text.ends_with("ed") && text.len() > 4)
 }

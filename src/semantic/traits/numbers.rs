@@ -197,8 +197,8 @@ pub(super) fn key(word: &str, language: Language) -> Option<String> {
 }
 
 /// Joins what belongs to one number: "twenty" and "five", "2" and "thousand", "12" and "th". True if
-/// `next` was taken into `key`.
-pub(super) fn joins(key: &mut String, next: &str, language: Language) -> bool {
+/// `next` was taken into `key`. `spelled` is the language of a number in words.
+pub(super) fn joins(key: &mut String, next: &str, spelled: Option<Language>) -> bool {
     let Some(before) = key.strip_prefix('=').and_then(|digits| digits.parse::<u64>().ok()) else {
         return false;
     };
@@ -217,10 +217,10 @@ pub(super) fn joins(key: &mut String, next: &str, language: Language) -> bool {
         *key = format!("={}", before.saturating_mul(times));
         return true;
     }
-    if !matches!(language, Language::English | Language::Unknown) {
+    if !matches!(spelled, Some(Language::English | Language::Unknown)) {
         return false;
     }
-    // "Twenty-five", "twenty-fifth", "two hundred five".
+    // "Twenty-five", "twenty-fifth". "20 five dollar bills" are not 25.
     let tens = before % 10 == 0 && (20..=90).contains(&before);
     let find = |words: &Words| {
         words.iter().find(|(text, value)| *text == next && (1..10).contains(value)).map(|w| w.1)

@@ -10,8 +10,9 @@ use super::contents::Content;
 ///
 /// - between equals: "TCP and UDP", "UDP and TCP";
 /// - between a condition and what it conditions;
-/// - where one is only added to the other, by a preposition that a compound does not need ("the
-///   capital of France", "the France capital") or from the front ("in France, what is the capital").
+/// - where one is added to the other by a preposition that a compound does not need: "the capital of
+///   France", "the France capital";
+/// - where one is set before the question: "in France, what is the capital".
 pub(super) fn agree(left: &[Content], right: &[Content]) -> Result<(), Difference> {
     let places = pair(left, right).ok_or(Difference::Word)?;
     let pairs: Vec<(&Content, usize, &Content)> =
@@ -29,7 +30,7 @@ pub(super) fn agree(left: &[Content], right: &[Content]) -> Result<(), Differenc
             return Err(Difference::Relation);
         }
         for (c, other, d) in pairs.iter().take(n) {
-            if other > place && !may_swap((c, a), (d, b), (n, *place)) {
+            if other > place && !may_swap((c, a), (d, b)) {
                 return Err(Difference::Order);
             }
         }
@@ -56,24 +57,27 @@ fn pair(left: &[Content], right: &[Content]) -> Option<Vec<usize>> {
 fn may_swap(
     (first, second): (&Content, &Content),
     (first_there, second_there): (&Content, &Content),
-    _at: (usize, usize),
 ) -> bool {
-    if first.floats || second.floats || first_there.floats || second_there.floats {
-        return true;
-    }
-    if first.condition != second.condition {
-        return true;
-    }
-    // Joined to each other here and there.
-    if !second.join.is_empty() && !first_there.join.is_empty() {
-        return true;
-    }
-    let bare = |a: &Content, b: &Content| a.link.is_empty() && b.link.is_empty();
-    let added = |a: &Content, b: &Content| {
-        is_loose(&a.link) && is_loose(&b.link) && !(a.link.is_empty() && b.link.is_empty())
-    };
-    (bare(first, first_there) && added(second, second_there))
-        || (bare(second, second_there) && added(first, first_there))
+    [first, second, first_there, second_there].iter().any(|content| content.floats)
+        || first.condition != second.condition
+        || joined(first, second) && joined(second_there, first_there)
+        || first.front != first_there.front && first.front != second.front
+        || second.front != second_there.front && second_there.front != first_there.front
+        || compound(first, second, first_there, second_there)
+        || compound(second_there, first_there, second, first)
+}
+
+/// Whether the second is joined to the first by "and" or its like, as a single word to a single word.
+const fn joined(first: &Content, second: &Content) -> bool {
+    second.run == first.run + 1 && !second.join.is_empty()
+}
+
+/// Whether what is "a capital of France" here is "a France capital" there.
+fn compound(head: &Content, added: &Content, head_there: &Content, added_there: &Content) -> bool {
+    added.run == head.run + 1
+        && !added.link.is_empty()
+        && is_loose(&added.link)
+        && head_there.run == added_there.run
 }
 
 /// Prepositions that a compound does without.

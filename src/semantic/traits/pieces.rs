@@ -39,7 +39,7 @@ pub(super) enum Case {
 const BREAKS: &str = ".,;:!?…。，；：！？、";
 
 /// Marks around a word that mean nothing.
-const AROUND: &str = "()[]{}*_¿¡•·";
+const AROUND: &str = "()¿¡•·";
 
 /// Signs that make code of a word.
 const SIGNS: &str = "_/\\@#+=<>{}[]()$*&|~^%";
@@ -136,7 +136,11 @@ impl Cutter {
         if chunk.chars().all(|c| BREAKS.contains(c)) {
             return self.end_clause(!chunk.contains(','));
         }
-        let body = chunk.trim_end_matches(|c| BREAKS.contains(c) || c == '"' || c == '\'');
+        let mut body = chunk.trim_end_matches(|c| BREAKS.contains(c) || c == '"' || c == '\'');
+        if body.ends_with(|c: char| c.is_ascii_digit()) {
+            // Feet and inches.
+            body = chunk.trim_end_matches(|c| BREAKS.contains(c));
+        }
         let tail = chunk.strip_prefix(body).unwrap_or_default();
         self.body(body);
         if tail.chars().any(|c| BREAKS.contains(c)) {
@@ -152,6 +156,7 @@ impl Cutter {
     }
 
     fn body(&mut self, body: &str) {
+        let body = emphasized(body);
         let bare = body.trim_matches(|c| AROUND.contains(c) || c == '"');
         match bare {
             "" if body == "*" => self.code(body),
@@ -163,7 +168,10 @@ impl Cutter {
             _ if self.amount(bare) => {}
             _ if is_code(body) && is_code(bare) => self.code(bare),
             _ if is_code(body) && body.ends_with("()") => self.code(body),
-            _ => bare.split(['-', '–', '—']).for_each(|part| self.short_form(part)),
+            _ => match compound(&bare.to_lowercase()) {
+                Some(word) => self.word(word),
+                None => bare.split(['-', '–', '—']).for_each(|part| self.short_form(part)),
+            },
         }
     }
 
@@ -269,6 +277,20 @@ impl Cutter {
         self.pieces.push(Piece::Code(text));
         self.first = false;
     }
+}
+
+/// Words that are written with a hyphen or without one.
+fn compound(text: &str) -> Option<&'static str> {
+    let words = [("wi-fi", "wifi"), ("e-mail", "email"), ("e-mails", "emails"), ("t-shirt", "tshirt")];
+    words.iter().find(|(hyphened, _)| *hyphened == text).map(|(_, word)| *word)
+}
+
+/// A word without the stars that set it off.
+fn emphasized(text: &str) -> &str {
+    let inner = text.trim_matches('*');
+    let stars = text.len() - inner.len();
+    let even = text.starts_with('*') && text.ends_with('*') && stars % 2 == 0;
+    if even && inner.chars().all(char::is_alphanumeric) && !inner.is_empty() { inner } else { text }
 }
 
 /// Whether 's after this word is a verb.
