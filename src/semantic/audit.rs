@@ -92,8 +92,7 @@ impl Audit {
         let begins = before - self.to_come();
         for (ratio, (times, _)) in self.ratios.iter_mut().zip(AGAINST) {
             let rate = (self.delta * times).min(WORST);
-            let factor =
-                if wrong { rate / self.delta } else { (1.0 - rate) / (1.0 - self.delta) };
+            let factor = if wrong { rate / self.delta } else { (1.0 - rate) / (1.0 - self.delta) };
             *ratio = ((*ratio + begins) * factor).min(CEILING);
         }
         self.alarmed |= self.evidence() >= 1.0 / ALPHA;

@@ -216,7 +216,11 @@ impl Threshold {
     /// low ones are chosen rather more often than high ones, which makes the rule more careful.
     pub fn on_label(&mut self, settings: &Settings, similarity: f64, same: bool) -> Option<Mode> {
         let count = self.newer.0.get_mut(step(similarity)?)?;
-        if same { count.same += 1 } else { count.different += 1 }
+        if same {
+            count.same += 1
+        } else {
+            count.different += 1
+        }
         let mut due = self.next_look > 0 && self.labels() >= self.next_look;
         if self.newer.labels() >= (settings.keep / 2).max(1) {
             self.older = std::mem::replace(&mut self.newer, Half::empty());

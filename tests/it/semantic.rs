@@ -108,7 +108,11 @@ fn static_threshold(pairs: &[&Pair], delta: f64) -> (f64, f64) {
     let mut best = (1.0, 0.0);
     for (n, pair) in sorted.iter().enumerate() {
         // As in the stream, both labels are equally frequent.
-        if pair.same { right += 1.0 / all_same } else { wrong += 1.0 / all_different }
+        if pair.same {
+            right += 1.0 / all_same
+        } else {
+            wrong += 1.0 / all_different
+        }
         let last = sorted.get(n + 1).is_none_or(|next| next.cosine < pair.cosine);
         if last && wrong <= delta * (right + wrong) && right > best.1 {
             best = (pair.cosine, right);
@@ -123,8 +127,13 @@ fn the_pairs_are_many_of_many_kinds_and_all_different() {
     let count = |held: bool, same: bool| {
         pairs.iter().filter(|pair| pair.held == held && pair.same == same).count()
     };
-    println!("same {} + {} held, different {} + {} held",
-        count(false, true), count(true, true), count(false, false), count(true, false));
+    println!(
+        "same {} + {} held, different {} + {} held",
+        count(false, true),
+        count(true, true),
+        count(false, false),
+        count(true, false)
+    );
     assert!(count(false, true) + count(true, true) >= 350);
     assert!(count(false, false) + count(true, false) >= 450);
     assert!(count(true, true) + count(true, false) >= 150);
@@ -151,7 +160,10 @@ fn every_near_miss_is_refused_whatever_its_cosine() {
     for held in [false, true] {
         let near: Vec<_> = pairs.iter().filter(|pair| !pair.same && pair.held == held).collect();
         let close = near.iter().filter(|pair| pair.cosine >= 0.9).count();
-        println!("held {held}: {} near misses refused, {close} of them with a cosine >= 0.9", near.len());
+        println!(
+            "held {held}: {} near misses refused, {close} of them with a cosine >= 0.9",
+            near.len()
+        );
     }
 }
 
@@ -173,7 +185,8 @@ fn questions_that_have_nothing_to_do_with_each_other_never_agree() {
     let mut texts: Vec<&str> = pairs.iter().flat_map(|pair| [pair.first, pair.second]).collect();
     texts.sort_unstable();
     texts.dedup();
-    let place: HashMap<&str, usize> = texts.iter().enumerate().map(|(n, text)| (*text, n)).collect();
+    let place: HashMap<&str, usize> =
+        texts.iter().enumerate().map(|(n, text)| (*text, n)).collect();
     let mut group: Vec<usize> = (0..texts.len()).collect();
     for pair in pairs.iter().filter(|pair| pair.same) {
         let (from, to) = (group[place[pair.first]], group[place[pair.second]]);
@@ -214,13 +227,19 @@ fn the_learnt_threshold_serves_three_times_what_a_static_one_does_at_the_same_er
             println!(
                 "{name}, seed {seed}: learnt {:.2}, hit rate {:.1} %, {} wrong of {} hits, bound {:.3} %; \
                  static {cosine:.4} without filters {:.1} %",
-                served.threshold, rate * 100.0, served.wrong, served.hits, bound * 100.0, fixed * 100.0,
+                served.threshold,
+                rate * 100.0,
+                served.wrong,
+                served.hits,
+                bound * 100.0,
+                fixed * 100.0,
             );
             assert!(served.hits > 1_000, "{name}: it never came to serve");
             assert!(bound <= 0.01, "{name}: {bound}");
             assert!(rate >= 3.0 * fixed, "{name}: {rate} against {fixed}");
         }
-        let hits = chosen.iter().filter(|pair| pair.same && pair.passes && pair.cosine >= 0.5).count();
+        let hits =
+            chosen.iter().filter(|pair| pair.same && pair.passes && pair.cosine >= 0.5).count();
         println!(
             "{name}: {hits} different pairs are served, of which none is wrong: bound {:.2} %",
             bounds::upper(0, hits as u64, 0.95) * 100.0

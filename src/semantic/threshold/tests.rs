@@ -105,9 +105,8 @@ fn a_generation_leads_to_a_bad_threshold_in_one_run_of_twenty_at_most() {
     ];
     for (name, wrong) in worlds {
         let runs = 400;
-        let bad = (0..runs)
-            .filter(|seed| World::new(*seed, wrong).ever_bad(&SETTINGS, 1_999))
-            .count();
+        let bad =
+            (0..runs).filter(|seed| World::new(*seed, wrong).ever_bad(&SETTINGS, 1_999)).count();
         println!("{name}: a bad threshold in {bad} of {runs} runs");
         assert!(bad <= runs as usize / 20, "{name}: {bad} of {runs}");
     }

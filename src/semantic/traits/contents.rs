@@ -16,6 +16,8 @@ pub(super) struct Reading {
     /// Persons other than the speaker, in order.
     pub(super) persons: Vec<String>,
     pub(super) contents: Vec<Content>,
+    /// Whether a verb stands with "does", and so without its -s.
+    pub(super) does: bool,
 }
 
 /// A word, number, quotation or piece of code that says something.
@@ -26,7 +28,7 @@ pub(super) struct Content {
     pub(super) kind: Kind,
     /// The preposition before it or before the words that it stands with; empty if there is none.
     pub(super) link: String,
-    /// The word between it and the content right before it: "and", "or".
+    /// The word between it, or the words that it stands with, and the content before: "and", "or".
     pub(super) join: String,
     /// Words that stand together have the same number, and those after them the next.
     pub(super) run: usize,
@@ -77,6 +79,8 @@ impl Reading {
 /// Reads the pieces of a text of this language.
 pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
     let mut reader = Reader::new(tables::of(language), language, case_tells(pieces, language));
+    reader.reading.does =
+        pieces.iter().any(|piece| matches!(piece, Piece::Word { text, .. } if text == "does"));
     let mut at = 0;
     while let Some(piece) = pieces.get(at) {
         at += match piece {
@@ -94,7 +98,7 @@ pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
             }
             Piece::Word { text, .. } => match reader.phrase(pieces, at) {
                 Some(phrase) => {
-                    reader.clause_begun |= !(phrase.start && phrase.put.is_empty());
+                    reader.clause_begun |= !phrase.put.is_empty();
                     phrase.put.iter().for_each(|word| reader.put(word));
                     phrase.words.len()
                 }
@@ -132,7 +136,7 @@ struct Reader {
     /// The preposition that waits for a content.
     link: String,
     /// The link of the words that stand together now.
-    run: Option<String>,
+    run: Option<(String, String)>,
     join: String,
     condition: bool,
     /// Where the contents of this clause begin, and whether it asks something.
@@ -196,7 +200,8 @@ impl Reader {
             let here = pieces.get(at..at + phrase.words.len()).unwrap_or_default();
             let matches = here.len() == phrase.words.len()
                 && here.iter().zip(&phrase.words).all(|(piece, word)| {
-                    matches!(piece, Piece::Word { text, .. } if text == word) && !self.is_name(piece)
+                    matches!(piece, Piece::Word { text, .. } if text == word)
+                        && !self.is_name(piece)
                 });
             let ends = matches!(pieces.get(at + phrase.words.len()), None | Some(Piece::Break));
             matches && (!phrase.start || !self.clause_begun) && (ends || !phrase.end)
@@ -235,8 +240,8 @@ impl Reader {
         if open != Number::Closed && self.continues_number(text, open) {
             return;
         }
-        if matches!(text, "has" | "have") && is_participle(next) {
-            self.reading.asks.insert("@perfect".to_owned());
+        if matches!(text, "has" | "have") && self.language != Language::French {
+            return self.has(next);
         }
         if let Some(key) = numbers::key(text, self.language) {
             self.push(key, Kind::Number);
@@ -264,15 +269,59 @@ impl Reader {
         }
     }
 
+    /// "Has" is a verb of its own or only tells the time of another.
+    fn has(&mut self, next: Option<&Piece>) {
+        let next = match next {
+            Some(Piece::Word { text, .. }) => text.as_str(),
+            Some(Piece::Code(_) | Piece::Quote(_) | Piece::Break) | None => "",
+        };
+        let auxiliary = [
+            "not",
+            "never",
+            "already",
+            "just",
+            "been",
+            "gone",
+            "lost",
+            "forgotten",
+            "sent",
+            "got",
+            "bought",
+            "paid",
+            "made",
+            "done",
+            "seen",
+            "taken",
+            "given",
+            "found",
+            "left",
+            "broken",
+        ];
+        if auxiliary.contains(&next) {
+            self.run = None;
+        } else if next.ends_with("ed") && next.len() > 4 {
+            self.run = None;
+            self.reading.asks.insert("@perfect".to_owned());
+        } else {
+            self.push("have_".to_owned(), Kind::Word);
+        }
+    }
+
     fn name(&mut self, text: &str) {
         // Words that are something else without their capital.
-        let other = ["turkey", "polish", "march", "mark", "bill", "frank", "nice", "reading", "us", "apple",
-            "windows"];
+        let other = [
+            "turkey", "polish", "march", "mark", "bill", "frank", "nice", "reading", "us", "apple",
+            "windows",
+        ];
         let stem = self.tables.stem(text);
         let key = if other.contains(&text) { format!("{stem}^") } else { stem };
         self.number_open = Number::Closed;
-        let number = text.contains(|c: char| c.is_ascii_digit());
-        self.push(key, if number { Kind::Number } else { Kind::Name });
+        let kind = match () {
+            () if text.contains(|c: char| c.is_ascii_digit()) => Kind::Number,
+            () if self.tables.time.contains(&self.tables.stem(text)) => Kind::Time,
+            () => Kind::Name,
+        };
+        self.push(key, kind);
     }
 
     /// Joins a word to the number before it, or takes it as its unit.
@@ -292,26 +341,26 @@ impl Reader {
 
     /// Whether "one" is a number: "one dose", not "which one" or "one of them".
     fn counts_one(&self, next: Option<&Piece>) -> bool {
+        let after = ["if", "when", "that", "which", "who", "while", "and", "or", "can", "should"];
         let counted = matches!(next, Some(Piece::Word { text, .. })
-            if !self.tables.stop.contains(text) && !self.tables.link.contains(text));
+            if !self.tables.stop.contains(text)
+                && !self.tables.link.contains(text)
+                && !after.contains(&text.as_str()));
         counted && matches!(self.language, Language::English | Language::Unknown)
     }
 
     fn push(&mut self, key: String, kind: Kind) {
-        let own = std::mem::take(&mut self.link);
-        let link = match self.run.take() {
-            Some(link) if own.is_empty() => link,
-            Some(_) | None => {
-                self.runs += 1;
-                own
-            }
-        };
-        self.run = Some(link.clone());
+        let own = (std::mem::take(&mut self.link), std::mem::take(&mut self.join));
+        let (link, join) = self.run.take().unwrap_or_else(|| {
+            self.runs += 1;
+            own
+        });
+        self.run = Some((link.clone(), join.clone()));
         self.reading.contents.push(Content {
             key,
             kind,
             link,
-            join: std::mem::take(&mut self.join),
+            join,
             run: self.runs,
             condition: self.condition,
             front: false,
@@ -370,12 +419,8 @@ impl Reader {
         // "Is my boss allowed to" is "can my boss".
         if ["@can", "@should", "@must"].iter().any(|ask| self.reading.asks.contains(*ask)) {
             self.reading.asks.remove("@whether");
+            self.reading.asks.remove("@is");
         }
         self.reading
     }
-}
-
-/// Whether a word is a verb as it stands after "has".
-fn is_participle(piece: Option<&Piece>) -> bool {
-    matches!(piece, Some(Piece::Word { text, .. }) if text.ends_with("ed") && text.len() > 4)
 }

@@ -57,7 +57,7 @@ const WORDS: [(Language, &str); 9] = [
         Language::Spanish,
         "el la los las un una de del es son está están cómo como qué que por cuándo cuando dónde \
          donde quién cuál cuáles cuánto cuánta puedo yo mi mis tu su se y o no en al con para hay \
-         he ha",
+         he ha debo debe tengo quiero pagar hacer cuesta",
     ),
     (
         Language::Italian,
@@ -79,7 +79,19 @@ const WORDS: [(Language, &str); 9] = [
         "jest są jak co dlaczego kiedy gdzie kto który czy mogę ja mój moje moja mojego i lub nie \
          w na z ze do od dla po przez się mam ma to",
     ),
-    (Language::Other, "att och är hur vad jag mitt min på inte för med kan ja ve bir nasıl için ne"),
+    (
+        Language::Other,
+        "att och är hur vad jag mitt min på inte för med kan ja ve bir nasıl için ne",
+    ),
+];
+
+/// Letters and marks that only one of these languages has.
+const SIGNS: [(Language, &str); 5] = [
+    (Language::German, "ßẞ"),
+    (Language::Spanish, "¿¡ñ"),
+    (Language::French, "œ"),
+    (Language::Portuguese, "ãõ"),
+    (Language::Polish, "łąężźśń"),
 ];
 
 /// The language of a text and its pieces.
@@ -96,7 +108,10 @@ pub(super) fn of(text: &str, pieces: &[Piece]) -> Language {
         .collect();
     let mut best = (0, Language::Unknown);
     for (language, list) in WORDS {
-        let hits = words.iter().filter(|word| list.split(' ').any(|known| known == **word)).count();
+        let known =
+            words.iter().filter(|word| list.split(' ').any(|known| known == **word)).count();
+        let signs = SIGNS.iter().find(|(of, _)| *of == language).map_or("", |(_, signs)| signs);
+        let hits = known + 2 * usize::from(text.contains(|c| signs.contains(c)));
         if hits > best.0 {
             best = (hits, language);
         }

@@ -22,20 +22,18 @@ pub(super) fn agree(left: &[Content], right: &[Content]) -> Result<(), Differenc
         return Err(Difference::Relation);
     }
     for (n, (a, place, b)) in pairs.iter().enumerate() {
-        if a.condition != b.condition {
+        let swapped = |(c, other, d): &&(&Content, usize, &Content)| {
+            other > place && !may_swap((c, a), (d, b))
+        };
+        if a.condition != b.condition || pairs.iter().take(n).any(|pair| swapped(&pair)) {
             return Err(Difference::Order);
         }
-        let moved = *place != n;
-        if !related(&a.link, &b.link, moved || a.floats || b.floats) {
-            return Err(Difference::Relation);
-        }
-        for (c, other, d) in pairs.iter().take(n) {
-            if other > place && !may_swap((c, a), (d, b)) {
-                return Err(Difference::Order);
-            }
-        }
     }
-    Ok(())
+    let related = pairs
+        .iter()
+        .enumerate()
+        .all(|(n, (a, place, b))| related(&a.link, &b.link, *place != n || a.floats || b.floats));
+    if related { Ok(()) } else { Err(Difference::Relation) }
 }
 
 /// For each content of the left the place of its partner on the right.
@@ -67,7 +65,7 @@ fn may_swap(
         || compound(second_there, first_there, second, first)
 }
 
-/// Whether the second is joined to the first by "and" or its like, as a single word to a single word.
+/// Whether the second is joined to the first by "and" or its like, or the words that it stands with.
 const fn joined(first: &Content, second: &Content) -> bool {
     second.run == first.run + 1 && !second.join.is_empty()
 }
@@ -93,9 +91,25 @@ fn related(a: &str, b: &str, moved: bool) -> bool {
     let (a, b) = if a < b { (a, b) } else { (b, a) };
     matches!(
         (a, b),
-        ("at", "in") | ("at", "on") | ("in", "on") | ("in", "of") | ("of", "on") | ("for", "of")
-            | ("for", "on") | ("for", "in") | ("using", "with") | ("in", "with") | ("in", "using")
-            | ("about", "regarding") | ("about", "on") | ("into", "to") | ("to", "onto")
-            | ("via", "with") | ("using", "via") | ("by", "via") | ("as", "of") | ("in", "into")
+        ("at", "in")
+            | ("at", "on")
+            | ("in", "on")
+            | ("in", "of")
+            | ("of", "on")
+            | ("for", "of")
+            | ("for", "on")
+            | ("for", "in")
+            | ("using", "with")
+            | ("in", "with")
+            | ("in", "using")
+            | ("about", "regarding")
+            | ("about", "on")
+            | ("into", "to")
+            | ("to", "onto")
+            | ("via", "with")
+            | ("using", "via")
+            | ("by", "via")
+            | ("as", "of")
+            | ("in", "into")
     ) || (moved && a.is_empty() && is_loose(b))
 }

@@ -57,7 +57,8 @@ pub(super) fn cut(text: &str) -> Option<Vec<Piece>> {
     let mut at = 0;
     let mut chunk = String::new();
     while let Some(&c) = chars.get(at) {
-        let inside = if chunk.chars().all(|c| AROUND.contains(c)) { quoted(&chars, at) } else { None };
+        let inside =
+            if chunk.chars().all(|c| AROUND.contains(c)) { quoted(&chars, at) } else { None };
         if let Some((quote, end)) = inside {
             cutter.chunk(&std::mem::take(&mut chunk));
             cutter.pieces.push(Piece::Quote(quote));
@@ -131,7 +132,10 @@ impl Cutter {
         }
         self.words += 1;
         if chunk == "--" || chunk.chars().all(|c| c == '–' || c == '—' || c == '-') {
-            return self.end_clause(false);
+            // Between numbers it takes one from the other.
+            let number = matches!(self.pieces.last(), Some(Piece::Word { text, .. })
+                if text.ends_with(|c: char| c.is_ascii_digit()));
+            return if number { self.code("-") } else { self.end_clause(false) };
         }
         if chunk.chars().all(|c| BREAKS.contains(c)) {
             return self.end_clause(!chunk.contains(','));
@@ -161,7 +165,6 @@ impl Cutter {
         match bare {
             "" if body == "*" => self.code(body),
             "" => {}
-            "&" => self.word("and"),
             "w/o" | "W/O" => self.word("without"),
             "w/" => self.word("with"),
             "km/h" | "kph" => self.word("kmh"),
@@ -186,9 +189,14 @@ impl Cutter {
             self.word(text);
             return true;
         }
-        for (sign, name) in
-            [("$", "dollar"), ("€", "euro"), ("£", "pound"), ("¥", "yen"), ("%", "percent"), ("°", "degree")]
-        {
+        for (sign, name) in [
+            ("$", "dollar"),
+            ("€", "euro"),
+            ("£", "pound"),
+            ("¥", "yen"),
+            ("%", "percent"),
+            ("°", "degree"),
+        ] {
             let number = text.strip_prefix(sign).or_else(|| text.strip_suffix(sign));
             if let Some(number) = number.filter(|number| is_number(number)) {
                 self.word(number);
@@ -196,7 +204,8 @@ impl Cutter {
                 return true;
             }
         }
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let digits =
+            text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let Some((number, unit)) = text.split_at_checked(digits).filter(|_| digits > 0) else {
             return false;
         };
@@ -272,7 +281,8 @@ impl Cutter {
 
     fn code(&mut self, text: &str) {
         // Case means something in a path or an expression, and nothing in an address or a file name.
-        let plain = text.chars().all(|c| c.is_alphanumeric() || ".@-/&+#".contains(c));
+        let plain = text.chars().all(|c| c.is_alphanumeric() || ".@-/&+#".contains(c))
+            && text.starts_with(char::is_alphanumeric);
         let text = if plain { text.to_lowercase() } else { text.to_owned() };
         self.pieces.push(Piece::Code(text));
         self.first = false;
@@ -281,7 +291,8 @@ impl Cutter {
 
 /// Words that are written with a hyphen or without one.
 fn compound(text: &str) -> Option<&'static str> {
-    let words = [("wi-fi", "wifi"), ("e-mail", "email"), ("e-mails", "emails"), ("t-shirt", "tshirt")];
+    let words =
+        [("wi-fi", "wifi"), ("e-mail", "email"), ("e-mails", "emails"), ("t-shirt", "tshirt")];
     words.iter().find(|(hyphened, _)| *hyphened == text).map(|(_, word)| *word)
 }
 
@@ -295,9 +306,8 @@ fn emphasized(text: &str) -> &str {
 
 /// Whether 's after this word is a verb.
 fn is_pronoun(word: &str) -> bool {
-    let pronouns = [
-        "what", "who", "where", "when", "how", "why", "it", "that", "there", "here", "he", "she",
-    ];
+    let pronouns =
+        ["what", "who", "where", "when", "how", "why", "it", "that", "there", "here", "he", "she"];
     pronouns.contains(&word)
 }
 

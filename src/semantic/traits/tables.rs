@@ -20,6 +20,8 @@ pub(super) struct Tables {
     same: HashMap<String, String>,
     /// Words that are not cut.
     intact: HashSet<String>,
+    /// Forms made of the words of groups, and what stands for them. What is written out goes first.
+    forms: Vec<(String, String)>,
     pub(super) time: HashSet<String>,
     pub(super) no: HashSet<String>,
     /// Whether endings are cut.
@@ -38,13 +40,13 @@ pub(super) struct Phrase {
 }
 
 static ENGLISH: LazyLock<Tables> =
-    LazyLock::new(|| Tables { stems: true, ..Tables::read(include_str!("../words/en.txt")) }.ready());
+    LazyLock::new(|| Tables::read(include_str!("../words/en.txt"), true));
 static GERMAN: LazyLock<Tables> =
-    LazyLock::new(|| Tables::read(include_str!("../words/de.txt")).ready());
+    LazyLock::new(|| Tables::read(include_str!("../words/de.txt"), false));
 static FRENCH: LazyLock<Tables> =
-    LazyLock::new(|| Tables::read(include_str!("../words/fr.txt")).ready());
+    LazyLock::new(|| Tables::read(include_str!("../words/fr.txt"), false));
 static SPANISH: LazyLock<Tables> =
-    LazyLock::new(|| Tables::read(include_str!("../words/es.txt")).ready());
+    LazyLock::new(|| Tables::read(include_str!("../words/es.txt"), false));
 static NONE: LazyLock<Tables> = LazyLock::new(Tables::default);
 
 /// The tables of a language; empty ones where none are kept.
@@ -66,8 +68,8 @@ pub(super) fn of(language: Language) -> &'static Tables {
 }
 
 impl Tables {
-    fn read(text: &str) -> Self {
-        let mut tables = Self::default();
+    fn read(text: &str, stems: bool) -> Self {
+        let mut tables = Self { stems, ..Self::default() };
         let mut section = "";
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             if line.starts_with('#') {
@@ -90,18 +92,21 @@ impl Tables {
                 _ => {}
             }
         }
-        tables
+        tables.ready()
     }
 
     /// Sorts what must be sorted, once everything is read.
     fn ready(mut self) -> Self {
         for phrases in self.phrases.values_mut() {
-            phrases.sort_by_key(|phrase| (std::cmp::Reverse(phrase.words.len()), !phrase.start, !phrase.end));
+            phrases.sort_by_key(|phrase| {
+                (std::cmp::Reverse(phrase.words.len()), !phrase.start, !phrase.end)
+            });
         }
-        let stemmed: HashSet<String> =
-            self.time.iter().chain(&self.no).map(|word| self.stem(word)).collect();
+        for (from, to) in std::mem::take(&mut self.forms) {
+            let (from, to) = (self.stem(&from), self.key(&to));
+            self.same.entry(from).or_insert(to);
+        }
         self.time = self.time.iter().map(|word| self.stem(word)).collect();
-        self.no.retain(|word| stemmed.contains(word));
         self
     }
 
@@ -114,7 +119,12 @@ impl Tables {
         let words: Vec<String> = from.split_whitespace().map(str::to_owned).collect();
         let Some(first) = words.first().cloned() else { return };
         let put = to.split_whitespace().map(str::to_owned).collect();
-        self.phrases.entry(first).or_default().push(Phrase { words, start: early || late, end, put });
+        self.phrases.entry(first).or_default().push(Phrase {
+            words,
+            start: early || late,
+            end,
+            put,
+        });
     }
 
     /// `v: fix = repair`, with all forms that are made regularly.
@@ -123,17 +133,15 @@ impl Tables {
         let words: Vec<&str> = line.split('=').map(str::trim).collect();
         let Some(first) = words.first() else { return };
         for word in words.iter().skip(1) {
-            let mut forms = vec![((*word).to_owned(), (*first).to_owned())];
-            forms.push((with_s(word), with_s(first)));
-            if verbs {
-                forms.push((with_ed(word), with_ed(first)));
+            if word.contains(' ') {
+                self.phrase(&format!("{word} = {first}"));
+                self.phrase(&format!("{} = {}", with_s(word), with_s(first)));
+                continue;
             }
-            for (from, to) in forms {
-                if from.contains(' ') {
-                    self.phrase(&format!("{from} = {to}"));
-                } else {
-                    self.same.entry(cut_ending(&from)).or_insert_with(|| cut_ending(&to));
-                }
+            self.same.insert(self.stem(word), self.stem(first));
+            self.forms.push((with_s(word), with_s(first)));
+            if verbs {
+                self.forms.push((with_ed(word), with_ed(first)));
             }
         }
     }
@@ -160,7 +168,9 @@ fn with_s(word: &str) -> String {
     let before = word.chars().rev().nth(1).unwrap_or(' ');
     match word.strip_suffix('y') {
         Some(stem) if !"aeiou".contains(before) => format!("{stem}ies"),
-        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| word.ends_with(end)) => format!("{word}es"),
+        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| word.ends_with(end)) => {
+            format!("{word}es")
+        }
         _ => format!("{word}s"),
     }
 }
@@ -176,10 +186,11 @@ fn with_ed(word: &str) -> String {
 
 /// Takes -ing and a last e off, so that "making" and "make" are one. A plural, a past, a comparison
 /// stay: they say something.
-fn cut_ending(word: &str) -> String {
+pub(super) fn cut_ending(word: &str) -> String {
     let vowel = |text: &str| text.contains(['a', 'e', 'i', 'o', 'u', 'y']);
     let ascii = word.is_ascii() && word.len() >= 4;
-    let stem = match word.strip_suffix("ing").filter(|stem| ascii && stem.len() >= 2 && vowel(stem)) {
+    let stem = match word.strip_suffix("ing").filter(|stem| ascii && stem.len() >= 2 && vowel(stem))
+    {
         Some(stem) => {
             let mut ends = stem.chars().rev();
             match (ends.next(), ends.next()) {
@@ -192,13 +203,20 @@ fn cut_ending(word: &str) -> String {
         }
         None => word,
     };
-    let stem = if stem.len() >= 4 || stem != word { stem.strip_suffix('e').unwrap_or(stem) } else { stem };
+    let stem =
+        if stem.len() >= 4 || stem != word { stem.strip_suffix('e').unwrap_or(stem) } else { stem };
     american(stem)
 }
 
 /// The spellings of British English in those of American.
 fn american(word: &str) -> String {
-    for (from, to) in [("isation", "ization"), ("our", "or"), ("elled", "eled"), ("elling", "eling"), ("ell", "el")] {
+    for (from, to) in [
+        ("isation", "ization"),
+        ("our", "or"),
+        ("elled", "eled"),
+        ("elling", "eling"),
+        ("ell", "el"),
+    ] {
         if let Some(stem) = word.strip_suffix(from).filter(|stem| stem.len() >= 4) {
             return format!("{stem}{to}");
         }
