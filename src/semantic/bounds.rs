@@ -18,7 +18,7 @@ const TERMS: u32 = 5_000;
 ///
 /// No error in 300 trials gives 0.0099.
 pub fn upper(errors: u64, trials: u64, confidence: f64) -> f64 {
-    if errors >= trials || !(confidence < 1.0) {
+    if errors >= trials || confidence.is_nan() || confidence >= 1.0 {
         return 1.0;
     }
     let chance = 1.0 - confidence.max(0.0);
@@ -38,7 +38,8 @@ pub fn upper(errors: u64, trials: u64, confidence: f64) -> f64 {
 /// How many trials without an error it takes to prove a rate of at most `rate`; none for a rate
 /// that no number of trials proves.
 pub fn trials_needed(rate: f64, confidence: f64) -> Option<u64> {
-    if !(rate > 0.0 && confidence < 1.0) {
+    let none = rate.is_nan() || rate <= 0.0 || confidence.is_nan() || confidence >= 1.0;
+    if none {
         return None;
     }
     if rate >= 1.0 {

@@ -285,7 +285,7 @@ impl Threshold {
 /// a step by rounding alone does not lie below it.
 fn step(similarity: f64) -> Option<usize> {
     let hundredths = (similarity * 100.0 + 1e-6).floor();
-    if !(hundredths >= FLOOR as f64) {
+    if hundredths.is_nan() || hundredths < FLOOR as f64 {
         return None;
     }
     Some((hundredths as usize).min(TOP) - FLOOR)

@@ -1,5 +1,7 @@
 //! Tests of the audit, most of them by simulation with fixed seeds.
 
+#![expect(clippy::print_stdout, reason = "the figures of simulations are worth reading")]
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

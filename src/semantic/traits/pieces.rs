@@ -300,7 +300,7 @@ fn compound(text: &str) -> Option<&'static str> {
 fn emphasized(text: &str) -> &str {
     let inner = text.trim_matches('*');
     let stars = text.len() - inner.len();
-    let even = text.starts_with('*') && text.ends_with('*') && stars % 2 == 0;
+    let even = text.starts_with('*') && text.ends_with('*') && stars.is_multiple_of(2);
     if even && inner.chars().all(char::is_alphanumeric) && !inner.is_empty() { inner } else { text }
 }
 
