@@ -93,9 +93,14 @@ struct Count {
     different: u64,
 }
 
-/// The labels of a half, from [`FLOOR`] to [`TOP`].
+/// The labels of a half.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Half(Vec<Count>);
+#[serde(deny_unknown_fields)]
+struct Half {
+    /// From [`FLOOR`] to [`TOP`].
+    counts: Vec<Count>,
+    labels: u64,
+}
 
 /// What is known of one namespace: a tenant's route, an embedder and a judge. It must be made anew if
 /// one of them changes. Takes 1.6 KB, however many labels it has seen.
@@ -163,11 +168,7 @@ impl Count {
 
 impl Half {
     fn empty() -> Self {
-        Self(vec![Count::default(); STEPS])
-    }
-
-    fn labels(&self) -> u64 {
-        self.0.iter().map(|count| count.all()).sum()
+        Self { counts: vec![Count::default(); STEPS], labels: 0 }
     }
 }
 
@@ -197,8 +198,8 @@ impl Threshold {
     }
 
     /// Labels that are remembered, of any similarity from 0.5 on.
-    pub fn labels(&self) -> u64 {
-        self.older.labels() + self.newer.labels()
+    pub const fn labels(&self) -> u64 {
+        self.older.labels + self.newer.labels
     }
 
     /// Of the labels with at least this similarity: how many there are, and how many say "different".
@@ -215,14 +216,15 @@ impl Threshold {
     /// Would-be hits that are labelled must be chosen without regard to their similarity, or so that
     /// low ones are chosen rather more often than high ones, which makes the rule more careful.
     pub fn on_label(&mut self, settings: &Settings, similarity: f64, same: bool) -> Option<Mode> {
-        let count = self.newer.0.get_mut(step(similarity)?)?;
+        let count = self.newer.counts.get_mut(step(similarity)?)?;
         if same {
             count.same += 1
         } else {
             count.different += 1
         }
+        self.newer.labels += 1;
         let mut due = self.next_look > 0 && self.labels() >= self.next_look;
-        if self.newer.labels() >= (settings.keep / 2).max(1) {
+        if self.newer.labels >= (settings.keep / 2).max(1) {
             self.older = std::mem::replace(&mut self.newer, Half::empty());
             self.looks = 0;
             due = true;
@@ -274,7 +276,7 @@ impl Threshold {
 
     /// Both halves together, from the floor up.
     fn counts(&self) -> impl Iterator<Item = Count> {
-        self.older.0.iter().zip(&self.newer.0).map(|(older, newer)| Count {
+        self.older.counts.iter().zip(&self.newer.counts).map(|(older, newer)| Count {
             same: older.same + newer.same,
             different: older.different + newer.different,
         })

@@ -196,7 +196,8 @@ fn questions_that_have_nothing_to_do_with_each_other_never_agree() {
     let mut crossed = 0_u64;
     let mut agreeing = Vec::new();
     for a in 0..texts.len() {
-        for b in 0..a {
+        // A third of all: every text meets hundreds of others.
+        for b in (a % 3..a).step_by(3) {
             if group[a] != group[b] {
                 crossed += 1;
                 if agree(&traits[a], &traits[b]).is_ok() {

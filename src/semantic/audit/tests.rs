@@ -24,10 +24,10 @@ fn median(mut delays: Vec<u32>) -> u32 {
 
 #[test]
 fn at_most_one_life_in_twenty_has_a_false_alarm_at_the_very_limit() {
-    let runs = 1_000;
-    let alarms = (0..runs).filter(|seed| delay(*seed, 0, 0.01, 5_000).is_some()).count();
-    println!("false alarms at exactly 1 %: {alarms} of {runs} lives of 5,000 audited hits");
-    assert!(alarms <= 50, "{alarms} of {runs}");
+    let runs = 300;
+    let alarms = (0..runs).filter(|seed| delay(*seed, 0, 0.01, 3_000).is_some()).count();
+    println!("false alarms at exactly 1 %: {alarms} of {runs} lives of 3,000 audited hits");
+    assert!(alarms <= 15, "{alarms} of {runs}");
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn good_hits_never_raise_an_alarm() {
 fn five_percent_of_errors_are_found_soon_even_after_a_long_good_time() {
     for (good, limit) in [(0, 110), (1_000, 330), (10_000, 480)] {
         let delays: Vec<_> =
-            (0..200).map(|seed| delay(seed, good, 0.05, 20_000).unwrap_or(u32::MAX)).collect();
+            (0..60).map(|seed| delay(seed, good, 0.05, 20_000).unwrap_or(u32::MAX)).collect();
         let middle = median(delays.clone());
         println!("5 % of errors after {good} good hits: {middle} audited hits at the median");
         assert!(middle <= limit, "{middle}");

@@ -383,7 +383,9 @@ impl Reader {
         let range = self.clause..self.reading.contents.len();
         self.clause = range.end;
         if self.clause_asks {
-            self.set_before_question();
+            // A bare "how?" asks about what was told.
+            let bare = range.is_empty();
+            self.set_before_question(bare);
         } else if !range.is_empty() {
             self.told.push(range);
         }
@@ -397,8 +399,8 @@ impl Reader {
     }
 
     /// Marks what was told before a question: its condition, or where it applies.
-    fn set_before_question(&mut self) {
-        for range in std::mem::take(&mut self.told) {
+    fn set_before_question(&mut self, bare: bool) {
+        for range in std::mem::take(&mut self.told).into_iter().filter(|_| !bare) {
             let contents = self.reading.contents.get_mut(range).unwrap_or_default();
             let linked = contents.first().is_some_and(|content| !content.link.is_empty());
             for content in contents {

@@ -89,27 +89,6 @@ fn related(a: &str, b: &str, moved: bool) -> bool {
         return true;
     }
     let (a, b) = if a < b { (a, b) } else { (b, a) };
-    matches!(
-        (a, b),
-        ("at", "in")
-            | ("at", "on")
-            | ("in", "on")
-            | ("in", "of")
-            | ("of", "on")
-            | ("for", "of")
-            | ("for", "on")
-            | ("for", "in")
-            | ("using", "with")
-            | ("in", "with")
-            | ("in", "using")
-            | ("about", "regarding")
-            | ("about", "on")
-            | ("into", "to")
-            | ("to", "onto")
-            | ("via", "with")
-            | ("using", "via")
-            | ("by", "via")
-            | ("as", "of")
-            | ("in", "into")
-    ) || (moved && a.is_empty() && is_loose(b))
+    matches!((a, b), ("using", "with") | ("about", "regarding") | ("using", "via"))
+        || (moved && a.is_empty() && is_loose(b))
 }

@@ -130,7 +130,6 @@ impl Cutter {
         if chunk.is_empty() || self.words > MAX_WORDS {
             return;
         }
-        self.words += 1;
         if chunk == "--" || chunk.chars().all(|c| c == '–' || c == '—' || c == '-') {
             // Between numbers it takes one from the other.
             let number = matches!(self.pieces.last(), Some(Piece::Word { text, .. })
@@ -267,6 +266,7 @@ impl Cutter {
     }
 
     fn word(&mut self, text: &str) {
+        self.words += 1;
         let case = match text.chars().next() {
             Some(c) if c.is_uppercase() => {
                 let more = text.chars().skip(1).any(char::is_uppercase);
@@ -280,6 +280,7 @@ impl Cutter {
     }
 
     fn code(&mut self, text: &str) {
+        self.words += 1;
         // Case means something in a path or an expression, and nothing in an address or a file name.
         let plain = text.chars().all(|c| c.is_alphanumeric() || ".@-/&+#".contains(c))
             && text.starts_with(char::is_alphanumeric);
