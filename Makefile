@@ -13,6 +13,7 @@ run:
 test:
 	@scripts/need rust cc python node postgres redis
 	@scripts/sdk-setup
+	@scripts/model-setup
 	@scripts/test
 
 # Prints the table of the README: this gateway beside nginx and Envoy, in one run.

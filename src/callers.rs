@@ -350,6 +350,16 @@ impl Caller {
         }
     }
 
+    /// The gateway itself, for what it asks on its own behalf. Nothing limits it and no key is its.
+    pub fn gateway() -> Self {
+        Self {
+            id: CallerId::gateway(),
+            name: "gateway".to_owned(),
+            best_priority: Priority::default(),
+            ..Self::anonymous()
+        }
+    }
+
     fn of(key: &StoredKey, teams: &HashMap<&str, (Arc<Team>, &Terms)>) -> Self {
         let team = key.team.as_ref().and_then(|id| teams.get(id.as_str()));
         let mut tags = team.map(|(_, terms)| terms.tags.clone()).unwrap_or_default();

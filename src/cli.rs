@@ -14,6 +14,7 @@ mod client;
 pub mod explain;
 pub mod keys;
 mod logging;
+pub mod models;
 pub mod serve;
 pub mod sim;
 mod source;
@@ -39,6 +40,7 @@ enum Command {
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
+    Models(models::ModelsArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
     Teams(teams::TeamsArgs),
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
+        Command::Models(args) => models::run(args, &mut out, &mut io::stderr()),
         Command::Sim(args) => sim::run(args, environment, &mut out),
         Command::Status(args) => {
             status::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)

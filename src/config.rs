@@ -18,6 +18,7 @@ mod check;
 mod conduct;
 mod credentials;
 mod draft;
+mod embedders;
 mod environment;
 mod limits;
 mod patch;
@@ -39,6 +40,7 @@ pub use conduct::{
     RetrySettings,
 };
 pub use draft::Source;
+pub use embedders::{EmbedderKind, EmbedderSettings};
 pub use environment::Environment;
 pub use patch::Patch;
 pub use reference::{reference_toml, schema_json};

@@ -1,5 +1,6 @@
 //! The gateway: builds and owns all that lives as long as the process.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Lane, Ledger};
+use crate::embed::Embedder;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
 use crate::jobs::Jobs;
@@ -23,10 +25,12 @@ use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
+mod embed;
 mod idempotency;
 mod jobs;
 mod streams;
 
+pub use embed::RemoteEmbedder;
 pub use idempotency::{Asked, Entered, Executions, Follower, Head, IfRunning, Work};
 pub use jobs::JobRunner;
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
@@ -53,6 +57,8 @@ pub struct Gateway {
     executions: Executions,
     jobs: Jobs,
     cache: Cache,
+    /// Set once, where there are any.
+    embedders: OnceLock<BTreeMap<String, Embedder>>,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -107,6 +113,7 @@ impl Gateway {
             executions,
             jobs,
             cache,
+            embedders: OnceLock::new(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -118,6 +125,17 @@ impl Gateway {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
         Lane { fleet, ledger, limits, cache, transport }
+    }
+
+    /// Sets what turns texts into vectors, by the names of the configuration. Only the first call
+    /// counts.
+    pub fn set_embedders(&self, embedders: BTreeMap<String, Embedder>) {
+        let _ = self.embedders.set(embedders);
+    }
+
+    /// The embedder of this name, if it is there.
+    pub fn embedder(&self, name: &str) -> Option<&Embedder> {
+        self.embedders.get()?.get(name)
     }
 
     /// Makes decisions the same in every run, for rehearsals; to be called before the first request.

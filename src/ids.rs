@@ -78,4 +78,9 @@ impl CallerId {
     pub fn anonymous() -> Self {
         Self::new("anonymous")
     }
+
+    /// The gateway itself, which asks for vectors and verdicts of its own.
+    pub fn gateway() -> Self {
+        Self::new("gateway")
+    }
 }

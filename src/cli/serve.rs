@@ -37,6 +37,7 @@ use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 
 mod admin;
+mod embedders;
 mod jobs;
 mod limits;
 mod node;
@@ -142,6 +143,7 @@ async fn supervise(
     let expiring = Arc::clone(&gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
+    embedders::open(&gateway, tasks)?;
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::conduct::Conduct;
 use super::draft::{Draft, Source};
+use super::embedders;
 use super::limits::{self, Named};
 use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
@@ -77,6 +78,7 @@ impl Config {
             idempotency: file.idempotency.clone(),
             jobs: file.jobs.clone(),
             webhooks: file.webhooks.clone(),
+            embedders: file.embedders.clone(),
         };
         checking.settings(&settings);
         let at = KeyPath::root().key("defaults");
@@ -87,6 +89,7 @@ impl Config {
         let routes = routes::plan(&file, &providers, &mut checking);
         let named = Named { providers: &providers, routes: &routes };
         let limits = limits::rules(&file.limits, &named, &mut checking);
+        embedders::check(&file.embedders, &providers, &mut checking);
         let notes = checking.notes;
         if !problems.is_empty() {
             problems.sort();

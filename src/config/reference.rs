@@ -3,7 +3,7 @@
 //! A test compares them with the files and rewrites those with `UPDATE=1`, so that documentation
 //! and program cannot disagree. In the reference, keys that have a default stand with it, so that
 //! the file as it is changes nothing; the others are commented out with an example each, and taking
-//! all the `#` away gives a file that loads.
+//! all the `#` away gives a file that loads; save for embedders, whose examples are of two kinds.
 
 use std::fmt::Write as _;
 
@@ -44,8 +44,12 @@ const HEAD: &str = "\
 ";
 
 /// The names under which the examples of tables that hold names stand.
-const EXAMPLE_NAMES: [(&str, &str); 3] =
-    [("providers", "local-vllm"), ("routes", "smart"), ("limits", "default")];
+const EXAMPLE_NAMES: [(&str, &str); 4] = [
+    ("providers", "local-vllm"),
+    ("routes", "smart"),
+    ("limits", "default"),
+    ("embedders", "small"),
+];
 
 /// The page as it grows.
 struct Page<'a> {

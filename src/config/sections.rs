@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::conduct::{
     DegradeSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
 };
+use super::embedders::EmbedderSettings;
 use super::limits::LimitRuleSettings;
 use super::patch::Patch;
 use super::settings::{
@@ -66,6 +67,9 @@ pub(super) struct FileSettings {
     /// What callers may use. All limits that are about a request hold for it at once; what a key has
     /// for itself takes the place of the same in `[limits.default]`.
     pub(super) limits: BTreeMap<String, LimitRuleSettings>,
+    /// What turns texts into vectors, for caches that know a question in other words. Takes effect at
+    /// the next start.
+    pub(super) embedders: BTreeMap<String, EmbedderSettings>,
 }
 
 /// A provider that is on. What is not said about a built-in provider comes from its file.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::conduct::{Conduct, DegradeSettings};
+use super::embedders::EmbedderSettings;
 use super::settings::{
     AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
     TelemetrySettings, TimeoutSettings,
@@ -81,6 +82,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// `[webhooks]`.
     pub webhooks: WebhookSettings,
+    /// `[embedders]`, by name. Takes effect at start only.
+    pub embedders: BTreeMap<String, EmbedderSettings>,
 }
 
 /// A name that clients ask for, and where it may be answered.

@@ -216,8 +216,9 @@ fn header_map(headers: &[(String, String)]) -> HeaderMap {
     map
 }
 
-/// A fresh id, unlike any other: each attempt at a job is a request of its own.
-fn new_request_id() -> RequestId {
+/// A fresh id, unlike any other: each attempt at a job is a request of its own, and so is what the
+/// gateway asks for itself.
+pub(super) fn new_request_id() -> RequestId {
     let mut id = String::with_capacity(36);
     // Writing to a string cannot fail.
     let _ = write!(id, "req_{:032x}", rand::random::<u128>());

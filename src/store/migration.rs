@@ -23,6 +23,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (7, "idempotency", include_str!("../../migrations/0007_idempotency.sql")),
     (8, "jobs", include_str!("../../migrations/0008_jobs.sql")),
     (9, "webhooks", include_str!("../../migrations/0009_webhooks.sql")),
+    (10, "semantic entries", include_str!("../../migrations/0010_semantic_entries.sql")),
     (11, "waste", include_str!("../../migrations/0011_waste.sql")),
     (12, "room for jobs", include_str!("../../migrations/0012_room_for_jobs.sql")),
     (13, "priority of requests", include_str!("../../migrations/0013_priority_of_requests.sql")),

@@ -11,7 +11,7 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy", "quota", "semantic", "webhook"],
+    &["dialect", "catalog", "tokens", "policy", "quota", "semantic", "vectors", "webhook"],
     &[
         "telemetry",
         "config",
@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 5] = [
         "callers",
         "idempotency",
         "jobs",
+        "embed",
     ],
     &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
@@ -49,6 +50,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("control", "fleet"),
     ("dispatch", "fleet"),
     ("dispatch", "limits"),
+    ("embed", "store"),
     ("gateway", "control"),
     ("gateway", "dispatch"),
     ("gateway", "fleet"),

@@ -22,6 +22,7 @@ mod config;
 mod crash;
 mod degradation;
 mod edge;
+mod embedding;
 mod failover;
 mod hedging;
 mod idempotency;
