@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Gateway;
 use super::jobs::new_request_id;
+use crate::cache::CacheWish;
 use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
@@ -102,6 +103,7 @@ impl RemoteEmbedder {
             envelope,
             timeout: Some(self.timeout),
             priority: Priority::default(),
+            cache: CacheWish::default(),
             midstream: Midstream::Terminate,
             sticky: None,
             client_retries: 0,
