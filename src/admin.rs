@@ -20,6 +20,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use crate::cache::Cache;
 use crate::callers::Callers;
 use crate::clock::WallClock;
 use crate::config::Snapshot;
@@ -31,6 +32,7 @@ use crate::problems::Problems;
 
 mod actor;
 mod audit;
+mod cache;
 mod config;
 mod csv;
 mod filter;
@@ -60,6 +62,8 @@ pub struct AdminState {
     pub jobs: Jobs,
     /// How much is used of what keys and teams may use.
     pub limits: Arc<Limits>,
+    /// Answers that are kept to be given again.
+    pub cache: Cache,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -122,6 +126,8 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::GET, "/webhooks/{id}/deliveries", on(M::GET, webhooks::deliveries));
     let redeliver = "/webhooks/{id}/deliveries/{delivery}/redeliver";
     add(M::POST, redeliver, on(M::POST, webhooks::redeliver));
+    add(M::GET, "/cache", on(M::GET, cache::show));
+    add(M::DELETE, "/cache", on(M::DELETE, cache::purge));
     add(M::GET, "/config", on(M::GET, config::show));
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));

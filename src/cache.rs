@@ -13,7 +13,7 @@
 //!
 //! One entry serves every form of an answer, whole or streamed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::{Instant, WallClock};
+use crate::cluster::Cluster;
 use crate::ids::{RouteName, TargetId};
 use crate::units::MicroUsd;
 
@@ -30,7 +31,9 @@ pub mod key;
 mod memory;
 pub mod policy;
 mod purge;
+mod refresh;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -39,13 +42,15 @@ pub use kept::{Form, Head, Kept, Owner};
 pub use key::{Key, Question, RouteIdentity, Tenant};
 use memory::{Held, Memory};
 pub use policy::{Answered, Bypass, CacheMode, CacheWish, Unkept};
-pub use purge::Purge;
+pub use purge::{Mark, Purge};
+use purge::{PurgeRecord, Purges};
 pub use settings::{CacheScope, CacheSettings, RouteCacheSettings};
+use shared::{Fetched, Shared};
 
 /// All kept answers. Clones are the same.
 #[derive(Clone)]
 pub struct Cache {
-    shared: Arc<Shared>,
+    core: Arc<Core>,
 }
 
 /// What a route keeps, and what its keys begin with.
@@ -57,6 +62,8 @@ pub struct RouteCache {
     pub identity: RouteIdentity,
     /// The largest answer that is kept, in bytes.
     pub max_answer: usize,
+    /// How long after its time an answer is kept for times in which there is no other.
+    pub stale_for: Duration,
 }
 
 /// What the cache has under a key.
@@ -77,19 +84,32 @@ pub enum Miss {
     TooOld,
     /// Its provider has another model under that name now.
     OtherModel,
+    /// Its time is nearly over, and this request is the one that has it made anew.
+    Early,
 }
 
-/// The moment at which a request was made, for purges that come while it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(u64);
+/// What the nodes of a cluster have under a key.
+#[derive(Debug)]
+pub enum Fetch {
+    /// An answer that may be given.
+    Hit(Kept),
+    /// Nothing.
+    Absent,
+    /// One that is past its time, or older than the request takes.
+    TooOld,
+    /// One that was purged, or of a model that was replaced.
+    Outdated,
+    /// Something that cannot be read. It is taken away.
+    Unreadable,
+    /// The server did not answer.
+    Failed,
+}
 
 /// What became of a route's requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteFigures {
     /// The route.
     pub route: String,
-    /// How often everything that was kept of it was given up.
-    pub epoch: u64,
     /// Requests that were answered from the cache.
     pub hits: u64,
     /// Requests that were looked up and not found.
@@ -109,7 +129,7 @@ pub struct Fill {
     pub max_bytes: u64,
 }
 
-struct Shared {
+struct Core {
     memory: Memory,
     max_bytes: u64,
     routes: RwLock<HashMap<RouteName, Arc<RouteState>>>,
@@ -117,70 +137,128 @@ struct Shared {
     reported: RwLock<HashMap<TargetId, String>>,
     purges: Mutex<Purges>,
     clock: Arc<dyn WallClock>,
+    /// What nodes share; `None` where this one is alone or keeps to itself.
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug, Default)]
 struct RouteState {
-    epoch: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
     saved_micro_usd: AtomicU64,
 }
 
-/// The last purges, for answers that were asked for before them.
-#[derive(Debug, Default)]
-struct Purges {
-    count: u64,
-    last: VecDeque<Purge>,
-}
-
-/// Purges that are remembered. Who was asked before more of them keeps nothing.
-const PURGES: usize = 64;
-
 // === impl Cache ===
 
 impl Cache {
-    /// An empty cache of this size.
+    /// An empty cache, of this process alone.
     pub fn new(settings: &CacheSettings, clock: Arc<dyn WallClock>) -> Self {
+        Self::with(settings, clock, None)
+    }
+
+    /// An empty cache, over what the nodes of a cluster share. [`Cache::upkeep`] must run beside it.
+    pub fn of_cluster(
+        settings: &CacheSettings,
+        clock: Arc<dyn WallClock>,
+        cluster: &Cluster,
+    ) -> Self {
+        let shared = settings.shared.then(|| Shared::of(cluster)).flatten();
+        Self::with(settings, clock, shared.map(Arc::new))
+    }
+
+    fn with(
+        settings: &CacheSettings,
+        clock: Arc<dyn WallClock>,
+        shared: Option<Arc<Shared>>,
+    ) -> Self {
         let max_bytes = settings.max_memory.0;
         Self {
-            shared: Arc::new(Shared {
+            core: Arc::new(Core {
                 memory: Memory::new(max_bytes),
                 max_bytes,
                 routes: RwLock::default(),
                 reported: RwLock::default(),
                 purges: Mutex::default(),
                 clock,
+                shared,
             }),
         }
     }
 
-    /// How often everything that was kept of a route was given up: a part of its keys.
-    pub fn epoch(&self, route: &RouteName) -> u64 {
-        self.state(route).epoch.load(Ordering::Relaxed)
-    }
-
-    /// Gives up everything that was kept of a route.
-    pub fn give_up(&self, route: &RouteName) {
-        self.state(route).epoch.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// This moment, to be given to [`Cache::keep`] with what is asked now.
     pub fn mark(&self) -> Mark {
-        Mark(self.shared.purges.lock().count)
+        self.core.purges.lock().mark()
     }
 
-    /// Looks for an answer that is not past its time and not older than `max_age`.
-    pub fn look(&self, key: &Key, max_age: Option<Duration>, now: Instant) -> Look {
-        let Some(held) = self.shared.memory.get(key, now) else { return Look::Miss(Miss::Absent) };
-        if held.fresh_until <= now || max_age.is_some_and(|most| self.age(&held.kept) > most) {
+    /// Looks for an answer in this process that is not past its time and not older than `max_age`.
+    /// `chance` is uniform in 0..1: shortly before an answer's time is over one request misses it, and
+    /// it is made anew.
+    pub fn look(&self, key: &Key, max_age: Option<Duration>, chance: f64, now: Instant) -> Look {
+        let Some(held) = self.core.memory.get(key, now) else { return Look::Miss(Miss::Absent) };
+        let left = held.fresh_until.saturating_duration_since(now);
+        if left.is_zero() || max_age.is_some_and(|most| self.age(&held.kept) > most) {
             return Look::Miss(Miss::TooOld);
         }
         if !self.is_of_its_model(&held.kept.head) {
-            self.shared.memory.remove(key);
+            self.core.memory.remove(key);
             return Look::Miss(Miss::OtherModel);
         }
+        if refresh::is_early(left, held.kept.head.took, chance) {
+            return Look::Miss(Miss::Early);
+        }
         Look::Hit(held.kept.clone())
+    }
+
+    /// Whether others may have what this process has not.
+    pub fn is_shared(&self) -> bool {
+        self.core.shared.is_some()
+    }
+
+    /// Looks for an answer among those that nodes share, and keeps it here as well. `since` is when it
+    /// was asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn fetch(&self, key: &Key, max_age: Option<Duration>, since: Mark) -> Fetch {
+        let Some(shared) = &self.core.shared else { return Fetch::Absent };
+        let kept = match shared.fetch(key).await {
+            Fetched::Found(kept) => *kept,
+            Fetched::Absent => return Fetch::Absent,
+            Fetched::Failed => return Fetch::Failed,
+            Fetched::Unreadable => return Fetch::Unreadable,
+        };
+        if self.core.purges.lock().outdate(&kept.head) || !self.is_of_its_model(&kept.head) {
+            shared.forget(*key);
+            return Fetch::Outdated;
+        }
+        let age = self.age(&kept);
+        let is_fresh = age < kept.head.ttl;
+        if self.keep_here(*key, kept.clone(), since, Instant::now()).is_err() {
+            return Fetch::Outdated;
+        }
+        match is_fresh && max_age.is_none_or(|most| age <= most) {
+            true => Fetch::Hit(kept),
+            false => Fetch::TooOld,
+        }
+    }
+
+    /// An answer that may be past its time, for times in which there is no other.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn stale(&self, key: &Key, since: Mark) -> Option<Kept> {
+        let here = || self.core.memory.get(key, Instant::now());
+        let held = match here() {
+            Some(held) => held,
+            None if self.is_shared() => {
+                let _ = self.fetch(key, None, since).await;
+                here()?
+            }
+            None => return None,
+        };
+        self.is_of_its_model(&held.kept.head).then(|| held.kept.clone())
     }
 
     /// Counts what became of a request of a route: what a hit has saved, or that it was none.
@@ -201,49 +279,84 @@ impl Cache {
         if reported.is_empty() {
             return;
         }
-        let is_known =
-            self.shared.reported.read().get(target).is_some_and(|known| known == reported);
+        let is_known = self.core.reported.read().get(target).is_some_and(|known| known == reported);
         if !is_known {
-            self.shared.reported.write().insert(target.clone(), reported.to_owned());
+            self.core.reported.write().insert(target.clone(), reported.to_owned());
         }
     }
 
-    /// Keeps an answer to what was asked at `since`.
+    /// Keeps an answer to what was asked at `since`, here and for other nodes.
     ///
     /// # Errors
     ///
     /// [`Unkept::Purged`] where what it belongs to was purged meanwhile.
     pub fn keep(&self, key: Key, kept: Kept, since: Mark, now: Instant) -> Result<(), Unkept> {
+        if let Some(shared) = &self.core.shared {
+            // Whoever reads it there compares it with the purges.
+            shared.put(key, &kept);
+        }
+        self.keep_here(key, kept, since, now)
+    }
+
+    fn keep_here(&self, key: Key, kept: Kept, since: Mark, now: Instant) -> Result<(), Unkept> {
         // Held until it is in, so that no purge comes between.
-        let purges = self.shared.purges.lock();
+        let purges = self.core.purges.lock();
         if purges.concern(since, &kept.head.owner) {
             return Err(Unkept::Purged);
         }
-        let fresh_until = now + kept.head.ttl;
-        self.shared.memory.put(key, Held { kept, fresh_until, kept_until: fresh_until });
+        let fresh_until = now + kept.head.ttl.saturating_sub(self.age(&kept));
+        let whole = kept.head.ttl + kept.head.stale_for;
+        let kept_until = now + whole.saturating_sub(self.age(&kept));
+        self.core.memory.put(key, Held { kept, fresh_until, kept_until });
         Ok(())
     }
 
-    /// Forgets all answers that a purge is about; says how many there were.
+    /// Forgets all answers that a purge is about, here and on all nodes; says how many there were
+    /// here.
     pub fn purge(&self, purge: &Purge) -> u64 {
-        self.shared.purges.lock().note(purge);
-        let memory = &self.shared.memory;
+        let (id, at_ms) = (rand::random(), self.unix_ms());
+        let record = PurgeRecord { id, at_ms, purge: purge.clone() };
+        self.core.purges.lock().note(record.clone());
+        if let Some(shared) = &self.core.shared {
+            shared.tell(record);
+        }
+        self.purge_here(purge)
+    }
+
+    fn purge_here(&self, purge: &Purge) -> u64 {
+        let memory = &self.core.memory;
         let keys = memory.keys_of(|kept| purge.is_about(&kept.head.owner));
         keys.iter().for_each(|key| memory.remove(key));
         memory.settle();
         keys.len() as u64
     }
 
+    /// Writes what nodes share and hears what others purge, for ever; returns at once where nothing
+    /// is shared.
+    pub async fn upkeep(self) {
+        let Some(shared) = self.core.shared.clone() else { return };
+        let heard = |records: Vec<PurgeRecord>| {
+            let news = self.core.purges.lock().catch_up(records);
+            news.iter().for_each(|record| _ = self.purge_here(&record.purge));
+        };
+        shared.run(heard).await;
+    }
+
+    /// What became of answers that were to be written for other nodes, by the word for it.
+    pub fn shared_writes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.core.shared.iter().flat_map(|shared| shared.writes())
+    }
+
     /// How full it is.
     pub fn fill(&self) -> Fill {
-        self.shared.memory.settle();
-        let (entries, bytes) = self.shared.memory.size();
-        Fill { entries, bytes, max_bytes: self.shared.max_bytes }
+        self.core.memory.settle();
+        let (entries, bytes) = self.core.memory.size();
+        Fill { entries, bytes, max_bytes: self.core.max_bytes }
     }
 
     /// What became of requests, by route in the order of their names.
     pub fn figures(&self) -> Vec<RouteFigures> {
-        let routes = self.shared.routes.read();
+        let routes = self.core.routes.read();
         let mut figures: Vec<_> = routes.iter().map(|(name, state)| state.figures(name)).collect();
         figures.sort_by(|one, other| one.route.cmp(&other.route));
         figures
@@ -251,32 +364,32 @@ impl Cache {
 
     /// How old a kept answer is.
     pub fn age(&self, kept: &Kept) -> Duration {
-        kept.age(self.shared.clock.unix_ms())
+        kept.age(self.core.clock.unix_ms())
     }
 
     /// Milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
-        self.shared.clock.unix_ms()
+        self.core.clock.unix_ms()
     }
 
     /// Whether its target still reports the model that gave it.
     fn is_of_its_model(&self, head: &Head) -> bool {
-        let reported = self.shared.reported.read();
+        let reported = self.core.reported.read();
         head.reported.is_empty()
             || reported.get(&head.target).is_none_or(|now| *now == head.reported)
     }
 
     fn state(&self, route: &RouteName) -> Arc<RouteState> {
-        if let Some(state) = self.shared.routes.read().get(route) {
+        if let Some(state) = self.core.routes.read().get(route) {
             return Arc::clone(state);
         }
-        Arc::clone(self.shared.routes.write().entry(route.clone()).or_default())
+        Arc::clone(self.core.routes.write().entry(route.clone()).or_default())
     }
 }
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("memory", &self.shared.memory).finish_non_exhaustive()
+        f.debug_struct("Cache").field("memory", &self.core.memory).finish_non_exhaustive()
     }
 }
 
@@ -286,30 +399,10 @@ impl RouteState {
     fn figures(&self, route: &RouteName) -> RouteFigures {
         RouteFigures {
             route: route.to_string(),
-            epoch: self.epoch.load(Ordering::Relaxed),
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             saved: MicroUsd(self.saved_micro_usd.load(Ordering::Relaxed)),
         }
-    }
-}
-
-// === impl Purges ===
-
-impl Purges {
-    fn note(&mut self, purge: &Purge) {
-        self.count += 1;
-        if self.last.len() == PURGES {
-            self.last.pop_front();
-        }
-        self.last.push_back(purge.clone());
-    }
-
-    /// Whether one that came after `since` is about this owner. One that is forgotten may be.
-    fn concern(&self, since: Mark, owner: &Owner) -> bool {
-        let later = usize::try_from(self.count.saturating_sub(since.0)).unwrap_or(usize::MAX);
-        later > self.last.len()
-            || self.last.iter().rev().take(later).any(|purge| purge.is_about(owner))
     }
 }
 
@@ -322,6 +415,23 @@ impl Miss {
             Self::Absent => "miss",
             Self::TooOld => "too_old",
             Self::OtherModel => "other_model",
+            Self::Early => "early",
+        }
+    }
+}
+
+// === impl Fetch ===
+
+impl Fetch {
+    /// The word for metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Absent => "miss",
+            Self::TooOld => "too_old",
+            Self::Outdated => "outdated",
+            Self::Unreadable => "unreadable",
+            Self::Failed => "failed",
         }
     }
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Environment;
 
+pub mod cache;
 pub mod check;
 mod client;
 pub mod explain;
@@ -37,6 +38,7 @@ struct Arguments {
 enum Command {
     /// Run the gateway.
     Serve(serve::ServeArgs),
+    Cache(cache::CacheArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
@@ -54,6 +56,9 @@ pub fn run() -> ExitCode {
     let mut out = io::stdout().lock();
     let result = match &arguments.command {
         Command::Serve(args) => serve::run(args, environment, &mut out),
+        Command::Cache(args) => {
+            cache::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
+        }
         Command::Check(args) => check::run(args, environment, &mut out).map_err(Into::into),
         Command::Explain(args) => explain::run(args, environment, &mut out).map_err(Into::into),
         Command::Keys(args) => {

@@ -14,7 +14,8 @@
 //! One primary is needed, Redis 6 or Valkey or newer, plain or behind a name that follows a failover
 //! (Sentinel, a managed service). Redis Cluster is not supported; all keys have one hash tag, so
 //! a proxy in front of one works. Two connections are kept: one for limits and presence, where an
-//! answer may take [`DRAW_WITHIN`], and one for facts and logs, whose size must not delay the others.
+//! answer may take [`DRAW_WITHIN`], and one for facts and logs, whose size must not delay the others;
+//! and a third for [`Shelf`], where that is used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ mod link;
 mod presence;
 mod relay;
 mod settings;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,7 @@ pub use presence::Node;
 use presence::Presence;
 pub use relay::{Appended, FollowError, Follower, KEPT_FOR, MAX_LOG_BYTES, Relay};
 pub use settings::{ClusterSettings, ClusterSettingsError, RedisUrl};
+pub use shelf::Shelf;
 
 /// How long limits wait for an answer. Longer than a server in the same region takes, shorter than
 /// what a person notices of a first token.
@@ -169,6 +172,7 @@ struct Remote {
     namespace: String,
     limits: Link,
     facts: Arc<Link>,
+    shelf: Shelf,
     channel: String,
     draw: Script,
     announce: Script,
@@ -338,6 +342,11 @@ impl Cluster {
         &self.shared.relay
     }
 
+    /// Values that nodes keep for each other; `None` where this node is alone.
+    pub fn shelf(&self) -> Option<Shelf> {
+        self.shared.remote.as_ref().map(|remote| remote.shelf.clone())
+    }
+
     /// How sharing goes.
     pub fn health(&self) -> ClusterHealth {
         let remote = self.shared.remote.as_ref();
@@ -407,6 +416,7 @@ impl Remote {
         Self {
             limits: link("limits", None),
             facts: Arc::new(link("facts", listen)),
+            shelf: Shelf::new(link("kept answers", None), &namespace),
             dial: Arc::clone(&dial),
             counts: Arc::clone(&counts),
             namespace,
@@ -475,6 +485,7 @@ impl Upkeep {
         tokio::join!(
             Box::pin(remote.limits.run()),
             Box::pin(remote.facts.run()),
+            Box::pin(remote.shelf.run()),
             Box::pin(announce(&cluster, remote)),
             Box::pin(send(&cluster, remote, letters)),
             Box::pin(say_missed(&cluster, remote)),

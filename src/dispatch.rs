@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::cache::{Cache, CacheWish};
+use crate::cache::{Cache, CacheWish, Key, Mark};
 use crate::callers::Caller;
 use crate::config::{Route, Snapshot};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
@@ -50,7 +50,7 @@ mod trace;
 mod wire;
 
 pub use cached::FromCache;
-use cached::Keeping;
+use cached::{Keeping, Stale};
 pub use expiry::Expiry;
 use limit::Load;
 use sequel::Sequel;
@@ -103,6 +103,8 @@ pub struct Call {
     pub may_be_cut: bool,
     /// What the caller wants of the cache.
     pub cache: CacheWish,
+    /// Where an answer past its time may be, if one will do; set by [`Lane::complete`].
+    pub stale: Option<(Key, Mark)>,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.
@@ -176,7 +178,7 @@ impl Lane {
         }
         let asked = self.cacheable(&call);
         if let Some(asked) = &asked
-            && let Some(kept) = self.look(asked)
+            && let Some(kept) = self.look(asked).await
             && let Some(body) = self.rewritten(&call, &kept)
         {
             if let Err(rejection) = self.take_limits(&mut call, Load::NOTHING, &mut account).await {
@@ -188,6 +190,7 @@ impl Lane {
         if let Err(rejection) = self.take_limits(&mut call, load, &mut account).await {
             return Err(refuse(account, rejection));
         }
+        call.stale = asked.as_ref().and_then(|asked| asked.stale(&call));
         let keeping = asked.map(|asked| self.keeping(&call, asked, &account));
         if call.envelope.stream {
             return self.complete_stream(call, account, keeping).await;
@@ -207,6 +210,10 @@ impl Lane {
                 Ok(AnswerStream::answer(*live, account, None, None))
             }
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
+            Ok(attempt::Begun::Stale(stale)) => {
+                let Stale { body, head, age } = *stale;
+                Ok(Answer::Whole(body, account.replay_stale(&head, age)))
+            }
             Err(rejection) => Err(refuse(account, rejection)),
         }
     }

@@ -95,6 +95,12 @@ impl Fleet {
         self.chance.seed(seed);
     }
 
+    /// A number uniform in 0..1 for a decision; the same ones in every run where a rehearsal wants
+    /// that.
+    pub fn chance(&self) -> f64 {
+        self.chance.draw()
+    }
+
     /// A gate of another place than a target, with the chances that targets have.
     pub fn gate(&self, metrics: GateMetrics) -> Arc<Gate> {
         Gate::new(metrics, Arc::clone(&self.chance), Instant::now())

@@ -26,6 +26,7 @@ use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
 mod embed;
+mod caching;
 mod idempotency;
 mod jobs;
 mod streams;
@@ -88,7 +89,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), Arc::clone(&wall), tracer.clone());
-        let cache = Cache::new(&snapshot.load().settings.cache, Arc::clone(&wall));
+        let cache = Cache::of_cluster(&snapshot.load().settings.cache, Arc::clone(&wall), &cluster);
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
@@ -268,6 +269,9 @@ impl Gateway {
         let fill = self.cache.fill();
         self.metrics.cache.entries.set(i64::try_from(fill.entries).unwrap_or(i64::MAX));
         self.metrics.cache.bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
+        for (result, count) in self.cache.shared_writes() {
+            self.metrics.cache.set_shared_writes(result, count);
+        }
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);

@@ -9,6 +9,7 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::*;
+use crate::cache::{Cache, CacheSettings};
 use crate::callers::{AuthMode, SecretKey};
 use crate::chat::Usage;
 use crate::clock::{FixedWallClock, Instant};
@@ -22,6 +23,7 @@ use crate::problems::KeyPath;
 use crate::store::Store;
 use crate::units::{MicroUsd, Priority};
 
+mod cache;
 mod keys;
 mod openapi;
 mod requests;
@@ -69,7 +71,9 @@ impl Admin {
             Box::pin(std::future::ready(Err(problems)))
         });
         let jobs = Jobs::new(journal.store().clone());
+        let cache = Cache::new(&CacheSettings::default(), Arc::clone(&clock));
         let state = AdminState {
+            cache,
             journal,
             callers,
             jobs,

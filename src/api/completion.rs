@@ -99,6 +99,7 @@ async fn serve(
         resumable: wishes.resumable,
         may_be_cut: false,
         cache: wishes.cache,
+        stale: None,
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,

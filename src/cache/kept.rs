@@ -35,6 +35,8 @@ pub struct Head {
     pub made_at_ms: u64,
     /// For how long it may be given again.
     pub ttl: Duration,
+    /// For how long after that it is kept for times in which there is no other.
+    pub stale_for: Duration,
     /// How long it took to be given.
     pub took: Duration,
     /// Whose it is.
@@ -91,6 +93,29 @@ impl Kept {
         }
     }
 
+    /// All of it, for other nodes.
+    pub(super) fn to_bytes(&self) -> Option<Bytes> {
+        let mut bytes = Vec::with_capacity(self.said.len() + 512);
+        bytes.extend_from_slice(MAGIC);
+        serde_json::to_writer(&mut bytes, &self.head).ok()?;
+        // Where it was cut short, the number is another one.
+        bytes.extend_from_slice(format!("\n{}\n", self.said.len()).as_bytes());
+        bytes.extend_from_slice(&self.said);
+        Some(bytes.into())
+    }
+
+    /// What another node kept; `None` where it cannot be read.
+    pub(super) fn from_bytes(bytes: &Bytes) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (head, rest) = rest.split_at_checked(memchr::memchr(b'\n', rest)?)?;
+        let rest = rest.get(1..)?;
+        let (length, said) = rest.split_at_checked(memchr::memchr(b'\n', rest)?)?;
+        let said = said.get(1..)?;
+        let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
+        let head = serde_json::from_slice(head).ok()?;
+        (length == said.len()).then(|| Self { head, said: Bytes::copy_from_slice(said) })
+    }
+
     /// How old it is at `unix_ms`.
     pub fn age(&self, unix_ms: u64) -> Duration {
         Duration::from_millis(unix_ms.saturating_sub(self.head.made_at_ms))
@@ -113,5 +138,53 @@ impl Kept {
     }
 }
 
+/// How what other nodes keep begins. Another form of it begins otherwise.
+const MAGIC: &[u8] = b"tidegate 1\n";
 /// What a string takes besides its bytes.
 const A_STRING: usize = size_of::<String>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept {
+        let owner = Owner {
+            team: Some(TeamId::new("t")),
+            caller: CallerId::new("c"),
+            route: RouteName::new("r\n"),
+            prompt: None,
+            tags: vec![("a".to_owned(), "b".to_owned())],
+        };
+        let head = Head {
+            form: Form::Completion,
+            target: TargetId::new("p/m"),
+            reported: "m-1".to_owned(),
+            cost: MicroUsd(5),
+            dropped: vec!["seed".to_owned()],
+            made_at_ms: 7,
+            ttl: Duration::from_millis(1_500),
+            stale_for: Duration::ZERO,
+            took: Duration::from_micros(3),
+            owner,
+        };
+        Kept::completion(head, &Completion::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_for_other_nodes_is_read_as_it_was() {
+        let bytes = kept().to_bytes().unwrap();
+        assert_eq!(Kept::from_bytes(&bytes), Some(kept()));
+        assert_eq!(Kept::from_bytes(&bytes).unwrap().read(), Some(Completion::default()));
+    }
+
+    #[test]
+    fn what_was_cut_or_is_of_another_form_is_not_read() {
+        let whole = kept().to_bytes().unwrap();
+        for cut in 0..whole.len() {
+            assert_eq!(Kept::from_bytes(&whole.slice(..cut)), None, "{cut}");
+        }
+        let other = Bytes::from([b"tidegate 2\n", &whole[MAGIC.len()..]].concat());
+        assert_eq!(Kept::from_bytes(&other), None);
+        assert_eq!(Kept::from_bytes(&Bytes::from_static(b"\xff\n\n\n")), None);
+    }
+}

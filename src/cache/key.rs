@@ -52,8 +52,6 @@ pub struct Question<'a> {
     pub endpoint: &'static str,
     /// The wire the caller speaks.
     pub dialect: Dialect,
-    /// How often everything that was kept of the route was given up.
-    pub epoch: u64,
     /// Headers that change what is asked for, in an order that is always the same.
     pub headers: &'a [(&'a str, &'a [u8])],
     /// The body.
@@ -74,6 +72,8 @@ pub const SHAPELESS: [&str; 9] = [
     "prompt_cache_options",
 ];
 
+/// Another one makes other keys of the same questions.
+const VERSION: &[u8] = b"tidegate 1";
 /// Whole numbers up to here are the same as floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -84,6 +84,7 @@ impl Key {
     /// that it is not read.
     pub fn of(question: &Question<'_>) -> Option<Self> {
         let mut hash = Hasher::new();
+        hash.update(VERSION);
         match question.tenant {
             Tenant::Team(team) => text(&mut hash, b't', team.as_str().as_bytes()),
             Tenant::Caller(caller) => text(&mut hash, b'c', caller.as_str().as_bytes()),
@@ -96,7 +97,6 @@ impl Key {
         text(&mut hash, b'p', question.prompt.unwrap_or_default().as_bytes());
         text(&mut hash, b'e', question.endpoint.as_bytes());
         text(&mut hash, b'd', question.dialect.as_str().as_bytes());
-        hash.update(&question.epoch.to_le_bytes());
         for (name, value) in question.headers {
             text(&mut hash, b'h', name.as_bytes());
             text(&mut hash, b'v', value);

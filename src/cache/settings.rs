@@ -20,11 +20,14 @@ pub struct CacheSettings {
     pub max_memory: ByteCount,
     /// The largest answer that is kept, 1KB to 1MB.
     pub max_answer: ByteCount,
+    /// Whether nodes share answers, where `cluster.url` is set. They are kept there as they are, for
+    /// as long as they may be given. Takes effect at the next start.
+    pub shared: bool,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self { max_memory: ByteCount(256_000_000), max_answer: ByteCount(64_000) }
+        Self { max_memory: ByteCount(256_000_000), max_answer: ByteCount(64_000), shared: true }
     }
 }
 
@@ -58,6 +61,8 @@ pub struct RouteCacheSettings {
     /// Whether answers to questions of the day are kept: about today, prices, the weather, or with a
     /// date among the instructions.
     pub time_sensitive: bool,
+    /// How long after its time an answer is kept for `degrade.stale_cache`, 0s to 30d.
+    pub stale_for: HumanDuration,
 }
 
 impl Default for RouteCacheSettings {
@@ -70,6 +75,7 @@ impl Default for RouteCacheSettings {
             max_temperature: 0.3,
             tools: false,
             time_sensitive: false,
+            stale_for: HumanDuration(STEADY_TTL),
         }
     }
 }
@@ -130,6 +136,9 @@ impl RouteCacheSettings {
         let ttl = self.ttl.map(|ttl| ttl.0);
         if ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > MAX_TTL) {
             problems.push(("ttl", "must be 1s to 30d"));
+        }
+        if self.stale_for.0 > MAX_TTL {
+            problems.push(("stale_for", "must be at most 30d"));
         }
         if !(0.0..=2.0).contains(&self.max_temperature) {
             problems.push(("max_temperature", "must be 0 to 2"));

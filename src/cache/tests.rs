@@ -22,7 +22,6 @@ fn key(number: u32) -> Key {
         prompt: None,
         endpoint: "chat",
         dialect: Dialect::OpenAiChat,
-        epoch: 0,
         headers: &[],
         body: body.as_bytes(),
     };
@@ -37,7 +36,8 @@ fn kept(text: &str) -> Kept {
         cost: MicroUsd(5),
         dropped: Vec::new(),
         made_at_ms: 990_000,
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_secs(70),
+        stale_for: Duration::from_secs(30),
         took: Duration::from_secs(1),
         owner: Owner {
             team: None,
@@ -57,7 +57,7 @@ fn kept(text: &str) -> Kept {
 }
 
 fn found(cache: &Cache, key: &Key) -> Option<Kept> {
-    match cache.look(key, None, Instant::now()) {
+    match cache.look(key, None, 0.0, Instant::now()) {
         Look::Hit(kept) => Some(kept),
         Look::Miss(_) => None,
     }
@@ -71,13 +71,19 @@ async fn what_is_kept_is_found_until_its_time_is_over() {
     let completion = hit.read().expect("a completion");
     assert_eq!(completion.choices[0].parts, [Part::text("Paris.")]);
     assert_eq!(cache.age(&hit), Duration::from_secs(10));
-    assert!(matches!(cache.look(&key(2), None, Instant::now()), Look::Miss(Miss::Absent)));
+    assert!(matches!(cache.look(&key(2), None, 0.0, Instant::now()), Look::Miss(Miss::Absent)));
     let most = Some(Duration::from_secs(9));
-    assert!(matches!(cache.look(&key(1), most, Instant::now()), Look::Miss(Miss::TooOld)));
+    assert!(matches!(cache.look(&key(1), most, 0.0, Instant::now()), Look::Miss(Miss::TooOld)));
     tokio::time::advance(Duration::from_millis(59_999)).await;
     assert!(found(&cache, &key(1)).is_some());
+    let early = cache.look(&key(1), None, 0.9, Instant::now());
+    assert!(matches!(early, Look::Miss(Miss::Early)), "it took a second, and has a millisecond");
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(found(&cache, &key(1)).is_none());
+    let stale = cache.stale(&key(1), cache.mark()).await.expect("for bad times");
+    assert_eq!(stale.read(), hit.read());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(cache.stale(&key(1), cache.mark()).await.is_none(), "its time is over for good");
 }
 
 #[test]
@@ -90,8 +96,8 @@ fn what_another_model_of_the_same_name_said_is_not_given_again() {
     cache.saw_model(&target, "");
     assert!(found(&cache, &key(1)).is_some(), "nothing was reported");
     cache.saw_model(&target, "m-2");
-    assert!(matches!(cache.look(&key(1), None, now), Look::Miss(Miss::OtherModel)));
-    assert!(matches!(cache.look(&key(1), None, now), Look::Miss(Miss::Absent)), "it is gone");
+    assert!(matches!(cache.look(&key(1), None, 0.0, now), Look::Miss(Miss::OtherModel)));
+    assert!(matches!(cache.look(&key(1), None, 0.0, now), Look::Miss(Miss::Absent)), "it is gone");
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn a_purge_forgets_what_it_is_about_also_where_it_is_only_being_made() {
     assert_eq!(cache.keep(key(3), kept("three"), cache.mark(), Instant::now()), Ok(()));
     // Of purges that are forgotten nobody knows what they were about.
     let long_before = cache.mark();
-    (0..=PURGES).for_each(|_| _ = cache.purge(&other));
+    (0..=purge::MOST_PURGES).for_each(|_| _ = cache.purge(&other));
     let late = cache.keep(key(4), kept("four"), long_before, Instant::now());
     assert_eq!(late, Err(Unkept::Purged));
 }
@@ -152,15 +158,12 @@ fn figures_are_kept_by_route() {
     cache.count(&two, None);
     cache.count(&one, Some(MicroUsd(7)));
     cache.count(&one, Some(MicroUsd(5)));
-    cache.give_up(&one);
     let figures = cache.figures();
-    let of = |route: &str, epoch, hits, misses, saved| RouteFigures {
+    let of = |route: &str, hits, misses, saved| RouteFigures {
         route: route.to_owned(),
-        epoch,
         hits,
         misses,
         saved: MicroUsd(saved),
     };
-    assert_eq!(figures, [of("one", 1, 2, 0, 12), of("two", 0, 0, 1, 0)]);
-    assert_eq!((cache.epoch(&one), cache.epoch(&two)), (1, 0));
+    assert_eq!(figures, [of("one", 2, 0, 12), of("two", 0, 1, 0)]);
 }

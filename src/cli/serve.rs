@@ -144,6 +144,9 @@ async fn supervise(
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(&gateway)));
     embedders::open(&gateway, tasks)?;
+    tasks.spawn(gateway.cache().clone().upkeep());
+    let (minding, reloads) = (Arc::clone(&gateway), current.clone());
+    tasks.spawn(async move { minding.mind_routes(reloads).await });
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;

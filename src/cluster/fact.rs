@@ -22,6 +22,11 @@ pub enum Fact {
     },
     /// A provider does not want to be asked with this credential for a while.
     Parked(Parked),
+    /// Answers that were kept are to be forgotten.
+    CachePurged {
+        /// What is to be forgotten, in the cache's own words.
+        purge: String,
+    },
 }
 
 /// A credential that a provider refuses for now.

@@ -6,12 +6,11 @@ use serde_json::Value;
 use crate::problems::KeyPath;
 
 /// Keys of later versions. Nothing that cannot take effect is accepted silently.
-const LATER: [(&str, &str); 6] = [
+const LATER: [(&str, &str); 5] = [
     ("prompts", "there is no prompt registry yet"),
     ("rollouts", "there are no rollouts yet"),
     ("slos", "there are no objectives yet"),
     ("chaos", "there are no experiments yet; `tidegate sim` makes faults"),
-    ("routes.*.degrade.stale_cache", "replies are not cached yet"),
     ("routes.*.limits", "write [limits.NAME] with routes = [\"…\"]"),
 ];
 

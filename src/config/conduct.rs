@@ -98,6 +98,9 @@ pub struct DegradeSettings {
     /// Whether the oldest turns of a conversation are left out when it is too long for every model
     /// of the route. Instructions, the last turn, and tool calls with their results stay.
     pub reduced_context: bool,
+    /// Whether an answer from the cache may be given that is past its time, where no target gives
+    /// another. The route's `cache` says how long past.
+    pub stale_cache: bool,
     /// An answer in these words when every target has failed or none can be asked; never where the
     /// request itself is refused, or where JSON or a tool call is wanted. Absent: an error.
     #[schemars(extend("examples" = ["I'm having trouble right now. Please try again."]))]

@@ -106,6 +106,11 @@ fn route_plan(
     if scripted.is_some_and(|words| words.trim().is_empty()) {
         checking.report(at.key("degrade").key("scripted"), "says nothing; leave it out");
     }
+    if route.degrade.stale_cache && !route.cache.is_on() {
+        let message =
+            "has no effect, because the route keeps no answers; write cache = { exact = true }";
+        checking.report(at.key("degrade").key("stale_cache"), message);
+    }
     for (key, message) in route.cache.problems() {
         checking.report(at.key("cache").key(key), message);
     }

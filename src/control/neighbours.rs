@@ -53,6 +53,8 @@ impl Neighbours {
     fn on_heard(&self, heard: Heard) {
         match heard {
             Heard::Fact(Fact::KeysChanged) | Heard::Missed => self.callers.reload(),
+            // The cache has an ear of its own.
+            Heard::Fact(Fact::CachePurged { .. }) => {}
             Heard::Fact(Fact::Parked(parked)) => {
                 self.fleet.on_parked_elsewhere(&parked, Instant::now());
             }

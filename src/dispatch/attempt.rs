@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use super::cached::Stale;
 use super::collect::Collector;
 use super::live::Live;
 use super::prepare::{Carriage, Prepared};
@@ -46,6 +47,8 @@ pub(super) enum Begun {
     Stream(Box<Live>),
     /// Nobody answered, and these are the route's own words.
     Scripted(Bytes),
+    /// Nobody answered, and this was kept.
+    Stale(Box<Stale>),
 }
 
 /// An answer of which nothing is missing.
@@ -206,7 +209,7 @@ impl Begun {
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_empty,
-            Self::Stream(_) | Self::Scripted(_) => false,
+            Self::Stream(_) | Self::Scripted(_) | Self::Stale(_) => false,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::stream::AnswerStream;
 use super::tap::{Gatherer, Missed, read_whole};
 use super::{Account, Answer, Call, Lane, Ledger, Served, prepare, replay};
 use crate::cache::{
-    Answered, Bypass, Cache, CacheScope, Form, Head, Kept, Key, Look, Mark, Owner, Question,
-    RouteCache, Tenant, Unkept, policy,
+    Answered, Bypass, Cache, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss, Owner,
+    Question, RouteCache, Tenant, Unkept, policy,
 };
 use crate::chat::{Completion, Usage};
 use crate::clock::Instant;
@@ -73,21 +73,30 @@ impl Lane {
         }
     }
 
-    /// The answer that is kept for a call, if there is one that will do.
-    pub(super) fn look(&self, asked: &Cacheable) -> Option<Kept> {
+    /// The answer that is kept for a call, if there is one that will do: here, or where nodes share
+    /// them.
+    pub(super) async fn look(&self, asked: &Cacheable) -> Option<Kept> {
         let metrics = &self.ledger.metrics().cache;
         if !asked.reads {
             metrics.looked("refresh");
             return None;
         }
-        match self.cache.look(&asked.key, asked.max_age, Instant::now()) {
-            Look::Hit(kept) => Some(kept),
-            Look::Miss(miss) => {
-                metrics.looked(miss.as_str());
-                self.cache.count(&asked.route.name, None);
-                None
+        let found = self.cache.look(&asked.key, asked.max_age, self.fleet.chance(), Instant::now());
+        let miss = match found {
+            Look::Hit(kept) => return Some(kept),
+            Look::Miss(miss) => miss,
+        };
+        // One that is to be made anew is so for all nodes.
+        if self.cache.is_shared() && miss != Miss::Early {
+            let fetched = self.cache.fetch(&asked.key, asked.max_age, asked.since).await;
+            metrics.fetched(fetched.as_str());
+            if let Fetch::Hit(kept) = fetched {
+                return Some(kept);
             }
         }
+        metrics.looked(miss.as_str());
+        self.cache.count(&asked.route.name, None);
+        None
     }
 
     /// A kept answer as its caller wants it. Nothing where it cannot be read.
@@ -96,6 +105,14 @@ impl Lane {
             Form::Vectors => Some(kept.said.clone()),
             Form::Completion => replay::write(call, kept, self.ledger.unix_seconds()),
         }
+    }
+
+    /// An answer past its time, for a call that takes one.
+    pub(super) async fn stale(&self, call: &Call) -> Option<Box<Stale>> {
+        let (key, since) = call.stale?;
+        let kept = self.cache.stale(&key, since).await?;
+        let body = self.rewritten(call, &kept)?;
+        Some(Box::new(Stale { body, age: self.cache.age(&kept), head: kept.head }))
     }
 
     /// Answers a call with what is kept, of which `body` is all that the caller gets.
@@ -143,6 +160,12 @@ impl Lane {
 // === impl Cacheable ===
 
 impl Cacheable {
+    /// Where to look for an answer past its time, if the call would take one.
+    pub(super) fn stale(&self, call: &Call) -> Option<(Key, Mark)> {
+        let is_kept = !self.settings.stale_for.is_zero();
+        (is_kept && call.cache.takes_stale()).then_some((self.key, self.since))
+    }
+
     fn of(
         call: &Call,
         route: Arc<Route>,
@@ -178,7 +201,6 @@ impl Cacheable {
             prompt: None,
             endpoint: call.kind.as_str(),
             dialect: call.dialect,
-            epoch: cache.epoch(&route.name),
             headers: &headers,
             body,
         };
@@ -194,6 +216,14 @@ impl Cacheable {
             settings,
         })
     }
+}
+
+/// An answer past its time, as its caller gets it.
+#[derive(Debug)]
+pub(super) struct Stale {
+    pub(super) body: Bytes,
+    pub(super) head: Head,
+    pub(super) age: Duration,
 }
 
 /// Who shares the answer to a call.
@@ -311,6 +341,7 @@ impl Keeping {
             dropped: served.dropped.0.clone(),
             made_at_ms: self.cache.unix_ms(),
             ttl: self.asked.ttl,
+            stale_for: self.asked.settings.stale_for,
             took: self.asked.asked.elapsed(),
             owner: self.owner.clone(),
         })

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::cached::Stale;
 use super::plan::Plan;
 use super::prepare::Scribe;
 use super::{Account, Call, Lane};
@@ -26,6 +27,8 @@ pub(super) enum Step {
     Again,
     /// The caller gets these bytes.
     Say(Bytes),
+    /// The caller gets what was kept.
+    Give(Box<Stale>),
 }
 
 impl Lane {
@@ -43,16 +46,24 @@ impl Lane {
         if ladder == Ladder::default() {
             return None;
         }
-        // A request that cannot be read is refused, and not answered with less.
-        let chat = scribe.chat(call).ok()?;
-        let facts = Facts {
+        let chat = match call.kind {
+            EndpointKind::Embeddings => None,
+            // A request that cannot be read is refused, and not answered with less.
+            EndpointKind::Chat
+            | EndpointKind::Messages
+            | EndpointKind::Completions
+            | EndpointKind::CountTokens => Some(scribe.chat(call).ok()?),
+        };
+        let mut facts = Facts {
             trouble,
             is_committed: false,
-            can_reduce: can_reduce(chat),
+            can_reduce: chat.is_some_and(can_reduce),
             has_later_tier: false,
             has_stale_answer: false,
-            takes_plain_text: takes_plain_text(call.kind, chat),
+            takes_plain_text: chat.is_some_and(|chat| takes_plain_text(call.kind, chat)),
         };
+        let mut stale = if ladder.stale_cache { self.stale(call).await } else { None };
+        facts.has_stale_answer = stale.is_some();
         while let Some(next) = ladder.next_step(*level, &facts) {
             *level = next;
             match next {
@@ -67,7 +78,12 @@ impl Lane {
                     let words = plan.route().degrade.scripted.as_deref().unwrap_or_default();
                     return Some(Step::Say(scripted(call, words, self.ledger.unix_seconds())));
                 }
-                Level::None | Level::SmallerModel | Level::StaleAnswer => {}
+                Level::StaleAnswer => {
+                    if let Some(stale) = stale.take() {
+                        return Some(Step::Give(stale));
+                    }
+                }
+                Level::None | Level::SmallerModel => {}
             }
         }
         None
@@ -134,7 +150,7 @@ fn ladder(settings: &DegradeSettings, trouble: Trouble) -> Ladder {
     Ladder {
         reduced_context: settings.reduced_context && overflows,
         smaller_model: false,
-        stale_cache: false,
+        stale_cache: settings.stale_cache && !overflows,
         scripted: settings.scripted.is_some() && !overflows,
     }
 }

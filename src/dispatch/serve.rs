@@ -84,6 +84,17 @@ impl Lane {
                     );
                     return Ok(Begun::Scripted(words));
                 }
+                Some(Step::Give(stale)) => {
+                    tracing::warn!(
+                        request.id = %call.request_id,
+                        code = rejection.face().code,
+                        attempts = account.attempts(),
+                        age_s = stale.age.as_secs(),
+                        "answered with what is past its time: {}",
+                        rejection.loggable()
+                    );
+                    return Ok(Begun::Stale(stale));
+                }
                 None => return Err(rejection),
             }
         }
@@ -203,7 +214,7 @@ impl Lane {
                     (Ok(()) | Err(_), None) => Then::Stop,
                 }
             }
-            begun @ (Begun::Whole(_) | Begun::Stream(_) | Begun::Scripted(_)) => {
+            begun @ (Begun::Whole(_) | Begun::Stream(_) | Begun::Scripted(_) | Begun::Stale(_)) => {
                 tried.answer(begun)
             }
         }

@@ -141,8 +141,8 @@ impl Ledger {
         if entry.reuse.is_none() {
             metrics.requests.request_seconds.observe(entry.latency.as_secs_f64());
             metrics.requests.overhead_seconds.observe(entry.overhead.as_secs_f64());
-            metrics.requests.degraded(entry.degradation);
         }
+        metrics.requests.degraded(entry.degradation);
         if let Some(first_token) = entry.first_token {
             metrics.requests.first_token_seconds.observe(first_token.as_secs_f64());
         }

@@ -20,7 +20,7 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
-use super::cached::Keeping;
+use super::cached::{Keeping, Stale};
 use super::expiry::Expiry;
 use super::live::{Live, Step};
 use super::sequel::{Broken, Joining, Sequel};
@@ -135,6 +135,10 @@ impl AnswerStream {
             Begun::Scripted(body) => {
                 let served = account.script();
                 Self::of_bytes(body, served)
+            }
+            Begun::Stale(stale) => {
+                let Stale { body, head, age } = *stale;
+                Self::of_bytes(body, account.replay_stale(&head, age))
             }
         }
     }
@@ -317,6 +321,10 @@ impl AnswerStream {
             Ok(Begun::Scripted(body)) => {
                 account.script();
                 self.state = State::Last(body);
+            }
+            Ok(Begun::Stale(stale)) => {
+                account.replay_stale(&stale.head, stale.age);
+                self.state = State::Last(stale.body);
             }
             Err(rejection) => {
                 tracing::warn!(

@@ -97,6 +97,7 @@ impl JobRunner {
             resumable: false,
             may_be_cut: false,
             cache: CacheWish::default(),
+            stale: None,
             forwarded,
             snapshot,
         };

@@ -33,6 +33,7 @@ const LAYERS: [&[&str]; 5] = [
 /// Who may use whom inside a layer. Without a circle, as the first test checks.
 const BESIDE: &[(&str, &str)] = &[
     ("audit", "store"),
+    ("cache", "cluster"),
     ("callers", "audit"),
     ("callers", "store"),
     ("catalog", "dialect"),

@@ -15,6 +15,8 @@ use tower::ServiceExt;
 use crate::rig::{Ask, End, Got, Rig, events};
 
 mod poison;
+mod shared;
+mod stale;
 
 const ROUTES: &str = r#"
 [providers.priced]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::admin::{self, AdminState};
 use tidegate::audit::AuditFilter;
+use tidegate::cache::{Cache, CacheSettings};
 use tidegate::callers::{AuthMode, Callers, SecretKey};
 use tidegate::cli::explain::{self, ExplainArgs};
 use tidegate::cli::keys::{self, KeysArgs};
@@ -91,6 +92,7 @@ async fn beside_a_gateway_with(
     let limits = Limits::new(clock.clone(), Arc::default(), Cluster::alone());
     let state = AdminState {
         limits: Arc::new(limits),
+        cache: Cache::new(&CacheSettings::default(), clock.clone()),
         jobs: Jobs::new(journal.store().clone()),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),

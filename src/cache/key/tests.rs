@@ -16,7 +16,6 @@ fn with<'a>(route: &'a RouteIdentity, caller: &'a CallerId, body: &'a [u8]) -> Q
         prompt: None,
         endpoint: "chat",
         dialect: Dialect::OpenAiChat,
-        epoch: 0,
         headers: &[],
         body,
     }
@@ -95,7 +94,7 @@ fn tools_differ_where_their_schemas_do_and_not_where_their_members_are_ordered_o
 }
 
 #[test]
-fn another_tenant_route_model_prompt_epoch_endpoint_dialect_or_header_makes_another_key() {
+fn another_tenant_route_model_prompt_endpoint_dialect_or_header_makes_another_key() {
     let body = br#"{"messages":[]}"#;
     let (route, caller, team) = (identity("m"), CallerId::new("x"), TeamId::new("x"));
     let (other_model, other_caller) = (identity("m-2025-01-01"), CallerId::new("y"));
@@ -109,7 +108,6 @@ fn another_tenant_route_model_prompt_epoch_endpoint_dialect_or_header_makes_anot
         Question { tenant: Tenant::User(&caller, b"u"), ..base() },
         Question { route: &other_model, ..base() },
         Question { prompt: Some("support@1.2.0"), ..base() },
-        Question { epoch: 1, ..base() },
         Question { endpoint: "completions", ..base() },
         Question { dialect: Dialect::Anthropic, ..base() },
         Question { headers: &beta, ..base() },

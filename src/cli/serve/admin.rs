@@ -33,6 +33,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
         jobs: gateway.jobs().clone(),
+        cache: gateway.cache().clone(),
         limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Endpoint, ListedModel, Route, Snapshot, TIDEGATE, Target};
 use crate::cache::{RouteCache, RouteIdentity};
@@ -78,8 +79,10 @@ impl Names {
         let RoutePlan { name, targets, conduct, degrade, sticky, cache } = plan;
         let named = targets.iter().map(|plan| (plan.tier, &plan.provider, &plan.model.name));
         let identity = RouteIdentity::of(&name, named);
+        let stale_for = if degrade.stale_cache { cache.stale_for.0 } else { Duration::ZERO };
         let cache = cache.is_on().then(|| {
-            Arc::new(RouteCache { settings: cache, identity, max_answer: self.max_answer })
+            let max_answer = self.max_answer;
+            Arc::new(RouteCache { settings: cache, identity, max_answer, stale_for })
         });
         self.has_caches |= cache.is_some();
         let tiers = tiers(&targets, by_provider);

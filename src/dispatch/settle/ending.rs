@@ -12,7 +12,7 @@ use crate::rejection::Rejection;
 ///
 /// A reply stands if asking again could only give the same, or would be paid for again:
 ///
-/// - an answer, but not the route's own words where no model answered;
+/// - an answer, but not the route's own words where no model answered, nor one past its time;
 /// - an error that is the request's own fault, once a provider has said so;
 /// - whatever else a provider counted tokens for: an answer that broke off, an error after an
 ///   answer that was of no use.
@@ -41,7 +41,7 @@ impl Ending {
 /// tokens, `is_callers` whether the request itself was at fault.
 pub(super) fn stands(outcome: Outcome, degradation: u8, spent: bool, is_callers: bool) -> bool {
     match outcome {
-        Outcome::Complete | Outcome::Spliced => spent || degradation != Level::Scripted.number(),
+        Outcome::Complete | Outcome::Spliced => spent || degradation < Level::StaleAnswer.number(),
         Outcome::Failed | Outcome::Rejected => spent || is_callers,
         Outcome::Cut | Outcome::ClientGone => spent,
     }
@@ -73,7 +73,8 @@ mod tests {
         let cases = [
             (Outcome::Complete, 0, free, true),
             (Outcome::Complete, 2, free, true),
-            // Fixed words, because nobody answered.
+            // Past its time, or fixed words, because nobody answered.
+            (Outcome::Complete, 3, free, false),
             (Outcome::Complete, 4, free, false),
             (Outcome::Complete, 4, paid, true),
             (Outcome::Cut, 0, paid, true),

@@ -8,6 +8,8 @@ use super::register::{counter, counters, gauge};
 #[derive(Debug)]
 pub struct CacheMetrics {
     lookups: IntCounterVec,
+    shared_lookups: IntCounterVec,
+    shared_writes: IntCounterVec,
     bypassed: IntCounterVec,
     unkept: IntCounterVec,
     /// Answers that were kept.
@@ -28,6 +30,18 @@ impl CacheMetrics {
                 registry,
                 "tidegate_cache_lookups_total",
                 "Requests whose answer was looked for in the cache, by what was found.",
+                &["result"],
+            ),
+            shared_lookups: counters(
+                registry,
+                "tidegate_cache_shared_lookups_total",
+                "Answers looked for among those that nodes share, by what was found.",
+                &["result"],
+            ),
+            shared_writes: counters(
+                registry,
+                "tidegate_cache_shared_writes_total",
+                "Answers for other nodes, by what became of them: written, dropped, failed.",
                 &["result"],
             ),
             bypassed: counters(
@@ -60,6 +74,17 @@ impl CacheMetrics {
     /// Counts a lookup: `exact`, or why there was nothing.
     pub fn looked(&self, result: &str) {
         self.lookups.with_label_values(&[result]).inc();
+    }
+
+    /// Counts an answer that was looked for among those that nodes share.
+    pub fn fetched(&self, result: &str) {
+        self.shared_lookups.with_label_values(&[result]).inc();
+    }
+
+    /// Sets how many answers for other nodes ended so.
+    pub fn set_shared_writes(&self, result: &str, count: u64) {
+        let counter = self.shared_writes.with_label_values(&[result]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// Counts an answer that was given and need not be paid for.

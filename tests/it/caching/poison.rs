@@ -78,7 +78,6 @@ async fn what_should_not_be_kept_is_not_and_says_why() {
         ("It is empty. [[sim:empty]]", None),
         ("A refusal. [[sim:say=I'm sorry, but I can't help with that.]]", Some("refusal")),
         ("The day. [[sim:say=It is Monday at the moment.]]", Some("time_sensitive")),
-        ("Nothing ends it. [[sim:no_terminal]]", None),
     ];
     for (text, reason) in cases {
         let rig = rig();
@@ -94,6 +93,16 @@ async fn what_should_not_be_kept_is_not_and_says_why() {
             assert_eq!(metric(&rig, &line), 4, "{text}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_an_end_is_not_kept() {
+    let rig = rig();
+    let ask = Ask::chat("backward", "Nothing ends it. [[sim:no_terminal]]");
+    for _ in 0..2 {
+        assert_eq!(rig.ask(&ask).await.header("x-tidegate-cache"), "miss");
+    }
+    assert_eq!(metric(&rig, "tidegate_cache_kept_total"), 0);
 }
 
 #[tokio::test(start_paused = true)]

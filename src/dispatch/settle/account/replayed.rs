@@ -7,21 +7,33 @@ use crate::cache::Head;
 use crate::dialect::Dropped;
 use crate::dispatch::{FromCache, Served, cached};
 use crate::journal::{Outcome, Reuse};
+use crate::policy::degrade::Level;
 
 // === impl Account ===
 
 impl Account {
     /// Settles a request whose answer was kept, as `kept` says, and is so old.
-    pub(in crate::dispatch) fn replay(mut self, kept: &Head, age: Duration) -> Served {
+    pub(in crate::dispatch) fn replay(self, kept: &Head, age: Duration) -> Served {
+        self.give(kept, age, Level::None)
+    }
+
+    /// The same where the answer is past its time, because nobody gave another.
+    pub(in crate::dispatch) fn replay_stale(self, kept: &Head, age: Duration) -> Served {
+        self.give(kept, age, Level::StaleAnswer)
+    }
+
+    fn give(mut self, kept: &Head, age: Duration, level: Level) -> Served {
         if let Some(open) = &mut self.open {
             let entry = &mut open.entry;
             entry.reuse = Some(Reuse::Exact);
             entry.saved = kept.cost;
+            entry.degradation = level.number();
             entry.target = Some(kept.target.clone());
             if let Some((provider, model)) = cached::parts_of(&kept.target) {
                 entry.provider = Some(provider);
                 entry.model_served = Some(model);
             }
+            open.tried = None;
             open.dropped = Dropped(kept.dropped.clone());
         }
         let (cost, from_cache) = (Some(FromCache::COST), Some(FromCache { age }));

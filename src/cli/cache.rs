@@ -1,0 +1,113 @@
+//! `tidegate cache`: how full the cache is, and forgetting what is in it, by way of the admin API.
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::client::{AdminArgs, AdminClient, ClientError, encoded};
+use super::terms::{answered, table};
+
+/// Shows what the cache of a running gateway saves, and forgets what is in it.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  tidegate cache show\n  tidegate cache purge --route faq\n  \
+                        tidegate cache purge --team team_Ab3dE6gH9jK2 --tag env=prod\n  \
+                        tidegate cache purge --all")]
+pub struct CacheArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+    /// Where the gateway is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What can be done with the cache.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CacheCommand {
+    /// Shows how full it is, and what it saved by route.
+    Show,
+    /// Forgets answers, on all nodes: those of which everything holds that is named.
+    Purge(PurgeArgs),
+}
+
+/// Which answers are meant.
+#[derive(Debug, Clone, Args)]
+pub struct PurgeArgs {
+    /// Of keys of this team.
+    #[arg(long, value_name = "ID")]
+    pub team: Option<String>,
+    /// Of this key.
+    #[arg(long, value_name = "ID")]
+    pub caller: Option<String>,
+    /// Of this route.
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Of requests with this tag.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tag: Option<String>,
+    /// Of this registered prompt: `id` or `id@version`.
+    #[arg(long, value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Runs the command. The answer is the exit code: 0 good, 1 the gateway refused, 2 wrong use or
+/// no gateway.
+///
+/// # Errors
+///
+/// Only where `out` or `err` cannot be written to.
+pub fn run(args: &CacheArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let answer = args.admin.client().and_then(|client| ask(&client, &args.command));
+    answered(answer, args.json, (out, err), |answer, out| match &args.command {
+        CacheCommand::Show => shown(answer, out),
+        CacheCommand::Purge(_) => {
+            writeln!(out, "{} answers of this node are forgotten", answer["purged"])
+        }
+    })
+}
+
+fn ask(client: &AdminClient, command: &CacheCommand) -> Result<Value, ClientError> {
+    match command {
+        CacheCommand::Show => client.call("GET", "/cache", None),
+        CacheCommand::Purge(which) => client.call("DELETE", &which.path(), None),
+    }
+}
+
+fn shown(cache: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let (entries, bytes, most) = (&cache["entries"], &cache["bytes"], &cache["max_bytes"]);
+    writeln!(out, "{entries} answers, {bytes} of {most} bytes")?;
+    let routes = cache["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if routes.is_empty() {
+        return writeln!(out, "no route was asked yet that keeps answers");
+    }
+    let heading = ["ROUTE", "HITS", "MISSES", "HIT RATIO", "SAVED USD"].map(str::to_owned);
+    let members = ["route", "hits", "misses", "hit_ratio", "saved_usd"];
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let rows = routes.iter().map(|route| members.map(|member| text(&route[member])));
+    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>(), out)
+}
+
+// === impl PurgeArgs ===
+
+impl PurgeArgs {
+    fn path(&self) -> String {
+        let named = [
+            ("team", &self.team),
+            ("caller", &self.caller),
+            ("route", &self.route),
+            ("tag", &self.tag),
+            ("prompt", &self.prompt),
+        ];
+        let named = named.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let all = self.all.then_some(("all", "true"));
+        let query = named.chain(all).map(|(name, value)| format!("{name}={}", encoded(value)));
+        format!("/cache?{}", query.collect::<Vec<_>>().join("&"))
+    }
+}
