@@ -10,6 +10,7 @@ pub mod hedge;
 pub mod job;
 pub mod limit;
 pub mod midstream;
+pub mod prefix;
 pub mod quota;
 pub mod rank;
 pub mod retry;
