@@ -12,6 +12,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tidegate::clock::Instant;
+use tidegate::policy::prefix::Home;
 use tidegate::policy::rank::{Admission, Pool, Prices, Settings, Standing, pick, plan, score};
 use tidegate::quota::{
     Allowance, Amounts, Bucket, Counted, Dimension, Meter, Moment, Period, Rate, Slots, Verdict,
@@ -38,6 +39,7 @@ fn targets(count: u32) -> Vec<Standing> {
             slow_start: 1.0,
             is_suspect: n == 7,
             is_preferred: n == 2,
+            home: Home::No,
         })
         .collect()
 }

@@ -111,6 +111,8 @@ pub struct Model {
     pub features: Features,
     /// How it goes on from an answer that was begun, where that is not as the provider's quirks say.
     pub native_prefill: Option<NativePrefill>,
+    /// The least tokens of a prompt that its prefix cache keeps, where known.
+    pub cache_min_tokens: Option<u64>,
     /// What it costs, where known.
     pub prices: Option<Prices>,
     /// Where the facts come from.
@@ -210,6 +212,7 @@ impl Model {
             output_tokens: None,
             features: Features::ALL,
             native_prefill: None,
+            cache_min_tokens: None,
             prices: None,
             source: String::new(),
             as_of: String::new(),

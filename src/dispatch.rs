@@ -38,6 +38,7 @@ mod expiry;
 mod limit;
 mod live;
 mod plan;
+mod prefix;
 mod prepare;
 mod race;
 mod replay;

@@ -64,6 +64,10 @@ pub struct ModelSettings {
     #[serde(default)]
     #[schemars(extend("examples" = ["trailing_turn"]))]
     pub native_prefill: Option<NativePrefill>,
+    /// The least tokens of a prompt that its prefix cache keeps. Absent: not known.
+    #[serde(default)]
+    #[schemars(extend("examples" = [1_024]))]
+    pub cache_min_tokens: Option<u64>,
     /// What tokens cost. Absent: not known, requests are counted as free.
     #[serde(default)]
     #[schemars(extend("examples" = [{"input": "0.10", "output": "0.30"}]))]
@@ -194,6 +198,7 @@ pub fn models(
                 .as_ref()
                 .map_or(Features::ALL, |features| features.iter().copied().collect()),
             native_prefill: model.native_prefill,
+            cache_min_tokens: model.cache_min_tokens,
             prices,
             source: model.source.clone().unwrap_or_else(|| fallback.0.to_owned()),
             listed: true,

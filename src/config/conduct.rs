@@ -91,6 +91,35 @@ impl Default for RetrySettings {
     }
 }
 
+/// What is done for the prefix caches of providers and of one's own servers, which read the beginning
+/// of a prompt faster and cheaper when they have read it before. It changes no answer, and
+/// `x-tidegate-cache: off`, which is about answers, does not switch it off.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrefixCacheSettings {
+    /// Whether requests that begin alike are kept together, on the target whose cache likely holds
+    /// their beginning, as far as that target is well and carries no more than 1.25 times the mean
+    /// load of those that serve the same model.
+    pub affinity: bool,
+    /// Whether prompts for Anthropic are marked for its cache (`cache_control`) where their caller
+    /// marks nothing and the reuse that was seen so far pays for the dearer write.
+    pub breakpoints: bool,
+    /// Whether providers that take a `prompt_cache_key` are told which requests belong together, where
+    /// their caller does not say so.
+    pub cache_key: bool,
+    /// Whether requests of a burst wait until the first of those that begin alike has its first token, so
+    /// that they find the beginning cached: at most as long as half of all first tokens take.
+    pub warm_first: bool,
+}
+
+impl Default for PrefixCacheSettings {
+    fn default() -> Self {
+        Self { affinity: true, breakpoints: true, cache_key: true, warm_first: false }
+    }
+}
+
 /// What a caller gets where no target can serve the request as it was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -124,6 +153,8 @@ pub struct Conduct {
     pub attempts: u32,
     /// Further attempts as a share of requests, 0 to 1.
     pub retry_budget: f64,
+    /// What is done for prefix caches.
+    pub prefix_cache: PrefixCacheSettings,
 }
 
 /// How much of an answer is held back.
@@ -162,13 +193,15 @@ pub(super) struct ConductSettings<'a> {
     pub(super) hedge: &'a HedgeSettings,
     pub(super) rank: &'a RankSettings,
     pub(super) retry: &'a RetrySettings,
+    pub(super) prefix_cache: &'a PrefixCacheSettings,
 }
 
 // === impl Conduct ===
 
 impl From<ConductSettings<'_>> for Conduct {
     fn from(settings: ConductSettings<'_>) -> Self {
-        let ConductSettings { timeouts, keep_alive, hold_back, hedge, rank, retry } = settings;
+        let ConductSettings { timeouts, keep_alive, hold_back, hedge, rank, retry, prefix_cache } =
+            settings;
         Self {
             timeouts: timeouts.into(),
             keep_alive: keep_alive.into(),
@@ -183,6 +216,7 @@ impl From<ConductSettings<'_>> for Conduct {
             },
             attempts: u32::from(retry.attempts.max(1)),
             retry_budget: retry.budget.get(),
+            prefix_cache: *prefix_cache,
         }
     }
 }

@@ -148,6 +148,7 @@ fn conduct(
         hedge: &route.hedge.over(&file.defaults.hedge),
         rank: &route.rank.over(&file.defaults.rank),
         retry: &route.retry.over(&file.defaults.retry),
+        prefix_cache: &route.prefix_cache.over(&file.defaults.prefix_cache),
     })
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::conduct::{
-    DegradeSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
+    DegradeSettings, HedgeSettings, HoldBackSettings, PrefixCacheSettings, RankSettings,
+    RetrySettings,
 };
 use super::embedders::EmbedderSettings;
 use super::limits::LimitRuleSettings;
@@ -159,6 +160,9 @@ pub(super) struct RouteSettings {
     /// Whether and which answers are kept to be given again. Absent: none.
     #[schemars(extend("examples" = [{"exact": true, "ttl": "1h"}]))]
     pub(super) cache: RouteCacheSettings,
+    /// What is done for the prefix caches of providers and of one's own servers.
+    #[schemars(extend("examples" = [{"affinity": true, "warm_first": true}]))]
+    pub(super) prefix_cache: Patch<PrefixCacheSettings>,
     /// What a caller gets where no target can serve the request as it was asked.
     #[schemars(extend("examples" = [{"reduced_context": true, "scripted": "I'm having trouble right now. Please try again."}]))]
     pub(super) degrade: DegradeSettings,

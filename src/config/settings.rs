@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::conduct::{
-    Conduct, ConductSettings, HedgeSettings, HoldBackSettings, RankSettings, RetrySettings,
+    Conduct, ConductSettings, HedgeSettings, HoldBackSettings, PrefixCacheSettings, RankSettings,
+    RetrySettings,
 };
 use crate::callers::AuthMode;
 use crate::store::StoreUrl;
@@ -124,6 +125,8 @@ pub struct DefaultsSettings {
     pub rank: RankSettings,
     /// How often a request is tried.
     pub retry: RetrySettings,
+    /// What is done for the prefix caches of providers and of one's own servers.
+    pub prefix_cache: PrefixCacheSettings,
 }
 
 /// The running configuration is shown to operators.
@@ -146,6 +149,7 @@ impl DefaultsSettings {
             hedge: &self.hedge,
             rank: &self.rank,
             retry: &self.retry,
+            prefix_cache: &self.prefix_cache,
         })
     }
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::NativePrefill;
+use crate::units::HumanDuration;
 
 /// Departures of one provider from its dialect. The default is no departure.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,6 +30,11 @@ pub struct Quirks {
     /// How its models go on from an answer that was begun, which is what continuing a broken stream
     /// takes. A model may say otherwise.
     pub native_prefill: NativePrefill,
+    /// Whether it takes `prompt_cache_key`, by which it keeps together what begins alike.
+    pub prompt_cache_key: bool,
+    /// How long it keeps the beginning of a prompt after it was last read. Absent: 5 minutes, which most
+    /// do.
+    pub prefix_cache_ttl: Option<HumanDuration>,
 }
 
 /// What the token limit is called on `openai-chat`.

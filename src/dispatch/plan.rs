@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Call;
 use super::collect;
+use super::prefix;
 use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
@@ -287,6 +288,8 @@ impl Plan {
     /// Their attempts are paid from the route's budget.
     pub(super) fn begin_again(&mut self, input_tokens: u64, now: Instant) {
         self.demand.input_tokens = input_tokens;
+        // It no longer begins as its caller wrote it.
+        self.demand.prefix = None;
         self.order = self.group.order(&self.demand, now);
         let fits = |position: &usize| {
             self.context(*position).is_none_or(|context| context >= input_tokens)
@@ -426,6 +429,7 @@ fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
         choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),
         ..Demand::default()
     };
+    demand.prefix = prefix::chain(call, route);
     if targets < 2 {
         return demand;
     }

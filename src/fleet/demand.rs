@@ -4,6 +4,7 @@ use super::gate::Ask;
 use super::latency::Shape;
 use crate::catalog::{Feature, Model};
 use crate::policy::hedge::SizeBucket;
+use crate::policy::prefix::Chain;
 
 /// What a request asks of a target.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub struct Demand {
     pub features: Vec<Feature>,
     /// The hash of what requests stick together by, where the route wants that.
     pub sticky: Option<u64>,
+    /// How its prompt begins, where that may matter.
+    pub prefix: Option<Chain>,
     /// Whether the answer comes token by token.
     pub streamed: bool,
     /// Whether somebody waits for the answer.

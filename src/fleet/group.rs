@@ -58,11 +58,12 @@ impl Group {
         budgets: Arc<Budgets>,
         chance: Arc<Chance>,
     ) -> Self {
-        let members = members.into_iter().map(|(target, live)| Member::new(target, live));
+        let members: Vec<_> =
+            members.into_iter().map(|(target, live)| Member::new(target, live)).collect();
         let conduct = &route.conduct;
         Self {
             route: Arc::clone(route),
-            members: members.collect(),
+            members: with_kinds(members),
             tiers: route.tiers.iter().map(Vec::len).collect(),
             budgets,
             rank: rank::Settings {
@@ -337,6 +338,7 @@ impl Group {
         let able = self.members.iter().any(|member| demand.fits(&member.target.model));
         let preferred = demand.sticky.and_then(|key| self.preferred(key));
         let output = self.budgets.expected_output(demand.max_output);
+        let mut recent = Vec::new();
         let standing = |(position, member): (usize, &Member)| {
             // Where none can do it, what files say of models is wrong or the provider will explain.
             let capable = !able || demand.fits(&member.target.model);
@@ -346,9 +348,14 @@ impl Group {
             if !capable {
                 standing.admission = Admission::No(Exclusion::Incapable);
             }
+            if demand.prefix.is_some() {
+                recent.push(member.read_prefix(demand, &mut standing, now));
+            }
             standing
         };
-        self.members.iter().enumerate().map(standing).collect()
+        let mut standings: Vec<_> = self.members.iter().enumerate().map(standing).collect();
+        self.find_homes(demand, &mut standings, &recent);
+        standings
     }
 
     /// The target of the first tier that a key prefers.
@@ -371,7 +378,8 @@ impl Group {
             }
             *compared = Some(now);
         }
-        let scores = self.scores(demand, now);
+        // What one prompt finds cached says nothing of how a target fares.
+        let scores = self.scores(&Demand { prefix: None, ..demand.clone() }, now);
         let settings = eject::Settings::default();
         let mut start = 0;
         let mut scratch = Vec::new();
@@ -431,4 +439,19 @@ impl Order {
             (false, false) => NobodyWhy::Busy,
         }
     }
+}
+
+/// Numbers the members of a group so that those have the same that serve the same model in one tier.
+fn with_kinds(mut members: Vec<Member>) -> Vec<Member> {
+    let same = |a: &Target, b: &Target| a.tier == b.tier && a.model.name == b.model.name;
+    let kinds: Vec<usize> = members
+        .iter()
+        .enumerate()
+        .map(|(at, member)| {
+            let first = members.iter().position(|other| same(&other.target, &member.target));
+            first.unwrap_or(at)
+        })
+        .collect();
+    members.iter_mut().zip(kinds).for_each(|(member, kind)| member.kind = kind);
+    members
 }

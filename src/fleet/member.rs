@@ -8,6 +8,7 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::policy::breaker::State;
 use crate::policy::eject::{self, Comparison};
+use crate::policy::prefix::Home;
 use crate::policy::rank::{self, Admission, Exclusion, Prices, Standing};
 
 /// One target of a group.
@@ -16,6 +17,8 @@ pub(super) struct Member {
     pub(super) target: Arc<Target>,
     pub(super) live: Arc<TargetLive>,
     pub(super) prices: Prices,
+    /// Members of a group with the same number serve the same model in the same tier.
+    pub(super) kind: usize,
 }
 
 // === impl Member ===
@@ -23,7 +26,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(target: Arc<Target>, live: Arc<TargetLive>) -> Self {
         let prices = prices_of(&target);
-        Self { target, live, prices }
+        Self { target, live, prices, kind: 0 }
     }
 
     /// What is known of the target, for one request.
@@ -66,6 +69,7 @@ impl Member {
             slow_start: health.back_for(now).map_or(1.0, |back| rank::slow_start(back, settings)),
             is_suspect,
             is_preferred: false,
+            home: Home::No,
         }
     }
 

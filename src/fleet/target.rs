@@ -11,6 +11,7 @@ use super::credential::CredentialLive;
 use super::gate::Gate;
 use super::health::Health;
 use super::neighbours::Neighbours;
+use super::prefix::Prefixes;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::ids::TargetId;
@@ -26,6 +27,8 @@ pub struct TargetLive {
     /// Its metrics.
     pub metrics: Arc<TargetMetrics>,
     pub(super) health: Mutex<Health>,
+    /// What its prefix cache likely holds. Taken after `health` where both are.
+    pub(super) prefixes: Mutex<Prefixes>,
     /// Who may be there at a time.
     pub(super) gate: Arc<Gate>,
     pub(super) provider: Arc<ProviderLive>,
@@ -76,6 +79,7 @@ impl TargetLive {
             id,
             metrics: Arc::new(metrics),
             health: Mutex::new(Health::new(!target.model.is_made_up)),
+            prefixes: Mutex::new(Prefixes::new(target)),
             gate: Gate::new(gate, Arc::clone(&chance), Instant::now()),
             provider,
             chance,

@@ -11,6 +11,7 @@ use super::gate::Slot;
 use super::health::{Admitted, Health};
 use super::latency::Shape;
 use super::member::Member;
+use super::prefix::Sent;
 use super::quota::Gauge;
 use super::target::TargetLive;
 use crate::chat::Usage;
@@ -41,6 +42,8 @@ pub struct Ticket {
     /// Whether it tries a model again that the credential was refused for.
     is_model_trial: bool,
     is_sent: bool,
+    /// What the target's cache will hold.
+    prefix: Option<Sent>,
     shape: Shape,
     /// Tokens of the prompt, estimated.
     input_tokens: u64,
@@ -88,6 +91,7 @@ impl Ticket {
         live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
         let Admitted { pass, reservation, is_model_trial } = admitted?;
+        let prefix = live.prefixes.lock().on_start(demand, &member.target, now);
         live.metrics.in_flight.inc();
         budgets.on_start();
         Ok(Self {
@@ -99,6 +103,7 @@ impl Ticket {
             is_trial: live.credential.on_start(now),
             is_model_trial,
             is_sent: false,
+            prefix,
             shape: demand.shape(),
             input_tokens: demand.input_tokens,
             started: now,
@@ -125,6 +130,11 @@ impl Ticket {
         Gauge::new(Arc::clone(&self.live), self.started)
     }
 
+    /// The provider caches nothing of the prompt, because nothing of it is marked.
+    pub fn is_not_cached(&mut self) {
+        self.prefix = None;
+    }
+
     /// Notes the first token: a piece of the answer, never headers or comments.
     pub fn on_first_token(&mut self, now: Instant) {
         let waited = now.saturating_duration_since(self.started);
@@ -132,6 +142,9 @@ impl Ticket {
         self.live.metrics.first_token_seconds.observe(waited.as_secs_f64());
         if let Some(extra) = self.extra.take() {
             extra.repay(now);
+        }
+        if let Some(sent) = &self.prefix {
+            self.live.prefixes.lock().on_read(sent, now);
         }
         let random = self.live.chance.draw();
         let mut health = self.live.health.lock();
@@ -157,6 +170,12 @@ impl Ticket {
             #[expect(clippy::cast_precision_loss, reason = "micro-dollars of one request are few")]
             let usd = self.target.model.cost(usage).0 as f64 * 1e-6;
             self.budgets.on_answer(usage.total_output(), usd, now);
+        }
+        if let (Some(sent), Some(usage)) = (&self.prefix, &usage) {
+            // A whole answer has its first token with its last, which says nothing of the prompt.
+            let waited = self.first_token.filter(|_| self.shape.streamed);
+            let waited = waited.map(|at| at.saturating_duration_since(self.started));
+            self.live.prefixes.lock().on_answer(sent, usage, waited);
         }
         let gaps = usage.and_then(|usage| u32::try_from(usage.total_output()).ok()?.checked_sub(1));
         let streamed = self.first_token.map(|at| now.saturating_duration_since(at));

@@ -13,6 +13,7 @@ use super::demand::Demand;
 use super::group::Group;
 use super::latency::Shape;
 use super::member::Member;
+use super::prefix::PrefixView;
 use super::target::TargetLive;
 use super::{Fleet, name_of};
 use crate::clock::Instant;
@@ -63,6 +64,8 @@ pub struct TargetView {
     pub failures: u64,
     /// What the tightest rate limit has left, 0 to 1; 1 where none is known.
     pub headroom: f64,
+    /// What is known of its prefix cache.
+    pub prefix_cache: PrefixView,
 }
 
 /// Quantiles in milliseconds; nothing without samples.
@@ -302,6 +305,7 @@ impl TargetLive {
             attempts: self.attempts.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             headroom: health.headroom(now),
+            prefix_cache: self.prefixes.lock().view(),
         }
     }
 }

@@ -8,12 +8,13 @@
 //! ```text
 //! U = T + ω·O·g                                       first token, and the tokens the reader waits for
 //! C = in·((1−h)·p_in + h·p_cached) + O·p_out          money
-//! S = (U·κ + λ·C + ((1−a)/a)·F) · H · suspect ÷ sticky
+//! S = (U·κ + λ·C + ((1−a)/a)·F) · H · suspect ÷ sticky ÷ home
 //! ```
 //!
 //! `(1−a)/a` is the expected number of failures before a success, `F` what one of them costs in time:
 //! until it is noticed, and the wait on the target that takes over. A latency alone would love a target
-//! that fails in 20 ms.
+//! that fails in 20 ms. `h` is the part of the prompt that the target's cache likely holds, by which `T`
+//! is shorter as well; `home` keeps together what shares a prefix ([`prefix`](super::prefix)).
 //!
 //! # Why sampled
 //!
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::prefix::Home;
 pub use affinity::{hash, preferred};
 pub use draw::{Plan, is_panic, order, panic_mode, pick, plan, scores, shares};
 pub use few::Few;
@@ -64,6 +66,16 @@ pub struct Settings {
     /// key's requests while three are equal, half of them when it is three times as bad as one other,
     /// and hardly any beyond.
     pub sticky_factor: f64,
+    /// What the score of a target is divided by that holds more of the prompt than others; see
+    /// [`Home::Warm`]. As with [`Settings::sticky_factor`].
+    pub warm_home_factor: f64,
+    /// What it is divided by where a prefix that nobody holds shall be held; see [`Home::Cold`]. At 2
+    /// it is drawn five times in six among four that are equal, and every other time where it is twice as
+    /// bad as one other.
+    pub cold_home_factor: f64,
+    /// What the score of a target is multiplied by that carries more than its share of the load of those
+    /// that could stand in for it; see [`Home::Crowded`].
+    pub crowded_factor: f64,
     /// What the score of a target is multiplied by while most of its provider's targets are down.
     pub suspect_factor: f64,
     /// Share of a rate limit that must remain for a score to be what it is; below, it rises to
@@ -124,6 +136,8 @@ pub struct Standing {
     pub is_suspect: bool,
     /// Whether the request's sticky key prefers it; see [`preferred`].
     pub is_preferred: bool,
+    /// Whether requests that begin like this one are kept together there.
+    pub home: Home,
 }
 
 /// US dollars per token.
@@ -217,6 +231,11 @@ pub struct Score {
     pub suspect_factor: f64,
     /// What the whole is divided by: 1, or [`Settings::sticky_factor`].
     pub sticky_factor: f64,
+    /// h.
+    pub cached_share: f64,
+    /// What the whole is divided by for its prefix: 1, [`Settings::warm_home_factor`],
+    /// [`Settings::cold_home_factor`], or less than 1 for [`Settings::crowded_factor`].
+    pub home_factor: f64,
     /// S, from 0.001 to 1e6.
     pub total_seconds: f64,
     /// w·slowstart.
@@ -245,6 +264,9 @@ impl Default for Settings {
             exploration: 0.01,
             two_choices_above: 8,
             sticky_factor: 3.0,
+            warm_home_factor: 3.0,
+            cold_home_factor: 2.0,
+            crowded_factor: 3.0,
             suspect_factor: 3.0,
             low_headroom: 0.3,
             min_headroom: 0.02,
@@ -344,6 +366,15 @@ impl Standing {
         if missing > 0.0 { 1.0 + 4.0 * missing.min(1.0) } else { 1.0 }
     }
 
+    fn home_factor(&self, settings: &Settings) -> f64 {
+        match self.home {
+            Home::No => 1.0,
+            Home::Cold => settings.cold_home_factor,
+            Home::Warm => settings.warm_home_factor,
+            Home::Crowded => 1.0 / settings.crowded_factor,
+        }
+    }
+
     fn money_usd(&self) -> f64 {
         let Prices { input, cached, output } = self.prices;
         let per_input = (1.0 - self.cached_share) * input + self.cached_share * cached;
@@ -398,10 +429,12 @@ pub fn score(target: &Standing, settings: &Settings, pool: &Pool) -> Score {
     let headroom_factor = target.headroom_factor(settings);
     let suspect_factor = if target.is_suspect { settings.suspect_factor } else { 1.0 };
     let sticky_factor = if target.is_preferred { settings.sticky_factor } else { 1.0 };
+    let home_factor = target.home_factor(settings);
     let total = (latency_seconds * load_factor + money_seconds + failure_seconds)
         * headroom_factor
         * suspect_factor
-        / sticky_factor;
+        / sticky_factor
+        / home_factor;
     Score {
         ttft_seconds,
         is_assumed: target.ttft_seconds.is_none(),
@@ -414,6 +447,8 @@ pub fn score(target: &Standing, settings: &Settings, pool: &Pool) -> Score {
         headroom_factor,
         suspect_factor,
         sticky_factor,
+        cached_share: target.cached_share,
+        home_factor,
         // A number that is none must not win, nor poison the sums over the pool.
         total_seconds: if total.is_nan() { MAX_TOTAL_SECONDS } else { total }
             .clamp(MIN_TOTAL_SECONDS, MAX_TOTAL_SECONDS),

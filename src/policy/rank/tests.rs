@@ -26,6 +26,7 @@ pub(super) fn standing() -> Standing {
         slow_start: 1.0,
         is_suspect: false,
         is_preferred: false,
+        home: Home::No,
     }
 }
 
@@ -57,6 +58,7 @@ fn a_score_is_the_sum_of_its_terms() {
         headroom: 0.15,
         is_suspect: true,
         is_preferred: true,
+        home: Home::No,
         slow_start: 0.5,
         weight: 3,
         ..standing()
@@ -244,6 +246,7 @@ fn a_sticky_key_keeps_its_target_until_that_is_three_times_as_bad() {
         let mut scores = scored(&[
             Standing {
                 is_preferred: true,
+                home: Home::No,
                 ttft_seconds: Some(ttft),
                 token_seconds: Some(0.0),
                 prices: Prices::default(),

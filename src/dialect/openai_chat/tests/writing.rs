@@ -106,6 +106,7 @@ fn quirks_rename_and_drop() {
         path: Some("/deployments/{model}/chat/completions?api-version=1".to_owned()),
         native_prefill: crate::dialect::NativePrefill::None,
         finish_reason: StreamFinish::Required,
+        ..Quirks::default()
     };
     let (body, dropped, path) = write(&chat, &quirks).unwrap();
     assert_eq!(
