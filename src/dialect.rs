@@ -31,8 +31,8 @@ mod stream_break;
 mod summary;
 mod words;
 
-pub use anthropic::{decode_count_tokens, encode_count_tokens};
-pub use envelope::{Envelope, Needs, Splice, extend_frame};
+pub use anthropic::{Breakpoints, decode_count_tokens, encode_count_tokens, is_marked, mark};
+pub use envelope::{Envelope, Needs, Splice, append_member, extend_frame};
 pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
 pub use prefill::NativePrefill;
 pub use prompt::{PromptParts, prompt_parts};

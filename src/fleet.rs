@@ -22,6 +22,7 @@ mod credential;
 mod demand;
 mod gate;
 mod group;
+mod habits;
 mod health;
 mod latency;
 mod limits;
@@ -33,17 +34,20 @@ mod race;
 mod target;
 mod ticket;
 mod view;
+mod warming;
 
 pub use budget::Extra;
 pub use demand::Demand;
 pub use gate::{Ask, Gate, NoSlot, Slot};
 pub use group::{Group, Order};
+pub use habits::Expected;
 pub use prefix::PrefixView;
 pub use quota::Gauge;
 pub use race::{Race, Second};
 pub use target::TargetLive;
 pub use ticket::Ticket;
 pub use view::{QuantilesView, RankView, Readiness, RouteView, TargetView};
+pub use warming::{Burst, Follower, Leader};
 
 use budget::Budgets;
 use chance::Chance;

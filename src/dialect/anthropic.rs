@@ -11,6 +11,7 @@
 //! text to other wires, and their borders are not kept.
 
 mod block;
+mod breakpoints;
 mod emit;
 mod encode;
 mod event;
@@ -25,6 +26,8 @@ mod scan;
 mod stream;
 mod turns;
 mod wire;
+
+pub use breakpoints::{Breakpoints, is_marked, mark};
 
 use http::{HeaderMap, StatusCode};
 use serde_json::json;

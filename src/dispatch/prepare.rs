@@ -5,6 +5,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use super::Call;
+use super::prefix::Hints;
 use crate::chat::ChatRequest;
 use crate::config::Target;
 use crate::dialect::gemini::{self, EmbeddingsRequest};
@@ -55,15 +56,17 @@ pub(super) struct Scribe {
     collected: Option<Envelope>,
     /// Whether its last turn is the beginning of an answer that broke off.
     is_onward: bool,
+    /// What providers are told for their caches.
+    hints: Option<Hints>,
 }
 
 // === impl Scribe ===
 
 impl Scribe {
     /// With `is_collected`, providers are asked for a stream although the caller is not.
-    pub(super) fn new(call: &Call, is_collected: bool) -> Self {
+    pub(super) fn new(call: &Call, is_collected: bool, hints: Option<Hints>) -> Self {
         let collected = is_collected.then(|| call.envelope.as_stream());
-        Self { collected, ..Self::default() }
+        Self { collected, hints, ..Self::default() }
     }
 
     /// The call in canonical words.
@@ -120,6 +123,8 @@ impl Scribe {
         if self.is_onward {
             target.native_prefill().mark(&mut path, &mut body);
             carriage = Carriage::Onward;
+        } else if let Some(hints) = &self.hints {
+            body = hints.add_to(body, call, target);
         }
         self.add_headers(call, target, &mut headers);
         Ok(Prepared {

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use super::attempt::{Begun, Lost, Terms, Unticketed};
 use super::plan::{Plan, Start};
+use super::prefix;
 use super::prepare::{Prepared, Scribe};
 use super::settle::Why;
 use super::{Account, Call, Lane};
@@ -142,6 +143,9 @@ impl Lane {
         account.on_attempt(&target, &prepared.dropped);
         account.on_ticket(&target, ticket.metrics());
         let span = account.trace_attempt(&target, &mut prepared.headers);
+        if !prefix::is_kept(&prepared.body, &target) {
+            ticket.is_not_cached();
+        }
         let dropped = prepared.dropped.clone();
         // Boxed: what an attempt holds across its waits would otherwise be copied up through every
         // future around it.

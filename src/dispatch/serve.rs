@@ -55,7 +55,8 @@ impl Lane {
     ) -> Result<Begun, Rejection> {
         let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
         account.on_route(plan.route());
-        let mut scribe = Scribe::new(call, plan.is_collected());
+        account.on_upstream_wait(plan.wait_for_burst().await);
+        let mut scribe = Scribe::new(call, plan.is_collected(), plan.take_hints());
         let mut level = Level::None;
         let mut refused = None;
         loop {
@@ -123,6 +124,7 @@ impl Lane {
             }
             let attempt = (start, prepared);
             let outcome = self.race(call, plan, scribe, attempt, account).await;
+            plan.release_burst();
             match self.after(call, plan, outcome, &mut tried, account).await {
                 Then::Answer(begun) => return Ok(begun),
                 Then::Next(failed) => last = failed,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::habits::Habits;
+use super::warming::Warming;
 use crate::clock::Instant;
 use crate::config::Route;
 use crate::ids::RouteName;
@@ -27,13 +29,17 @@ const TOO_MANY: f64 = 0.1;
 /// How often that is said.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// The budgets of one route.
+/// The budgets of one route, and what else outlives its configuration.
 #[derive(Debug)]
 pub(super) struct Budgets {
     route: RouteName,
     state: Mutex<State>,
     /// Attempts under way.
     in_flight: AtomicU32,
+    /// What prefix caches can expect of its requests.
+    pub(super) habits: Mutex<Habits>,
+    /// What is being read for the first time.
+    pub(super) warming: Arc<Warming>,
 }
 
 #[derive(Debug)]
@@ -72,7 +78,13 @@ impl Budgets {
             recent: Window::new(Duration::from_secs(1)),
             said: None,
         };
-        Self { route: route.name.clone(), state: Mutex::new(state), in_flight: AtomicU32::new(0) }
+        Self {
+            route: route.name.clone(),
+            state: Mutex::new(state),
+            in_flight: AtomicU32::new(0),
+            habits: Mutex::new(Habits::new()),
+            warming: Arc::default(),
+        }
     }
 
     /// A request came in, for a stream or not.

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::demand::Demand;
 use super::group::Group;
+use super::habits::Expected;
 use super::member::Member;
+use super::warming::Burst;
 use crate::catalog::Feature;
 use crate::chat::Usage;
 use crate::clock::Instant;
@@ -18,6 +20,8 @@ use crate::policy::rank::Standing;
 const CAPACITY_BLOCKS: usize = 32_768;
 /// How long a prefix is taken to be cached where the provider's file does not say.
 const USUAL_TTL: Duration = Duration::from_secs(300);
+/// The share of a prompt that a target must hold for the prompt not to be cold.
+const HELD_SHARE: f64 = 0.5;
 /// Bytes of a prompt for one token.
 const BYTES_A_TOKEN: f64 = 4.0;
 
@@ -137,6 +141,27 @@ impl Member {
 // === impl Group ===
 
 impl Group {
+    /// A request came in whose prompt begins like this; with what is expected of it.
+    pub fn expect(
+        &self,
+        chain: &Chain,
+        has_turns: bool,
+        tenant: u64,
+        now: Instant,
+    ) -> Expected {
+        self.budgets().habits.lock().on_request(chain, has_turns, tenant, now)
+    }
+
+    /// What a request of a burst does: the first that begins like this reads, the others wait. Who begins
+    /// like what a target holds half of goes its way.
+    pub fn join_burst(&self, demand: &Demand, now: Instant) -> Burst {
+        let Some(chain) = &demand.prefix else { return Burst::Alone };
+        let is_held = self.members().iter().any(|member| {
+            member.live.prefixes.lock().share(chain, &member.target, now) >= HELD_SHARE
+        });
+        if is_held { Burst::Alone } else { self.budgets().warming.join(chain) }
+    }
+
     /// Finds where a request is at home among the targets of each tier.
     pub(super) fn find_homes(&self, demand: &Demand, standings: &mut [Standing], recent: &[f64]) {
         let Some(chain) = &demand.prefix else { return };

@@ -28,6 +28,9 @@ const BACKOFF: (f64, f64) = (0.5, 8.0);
 /// A longer `retry-after` is not waited for, as by the SDKs.
 const LONGEST_RETRY_AFTER: f64 = 60.0;
 
+/// About how many tokens an answer has when it is part of a later turn.
+const ANSWER_TOKENS: u64 = 50;
+
 /// All clients of a run.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -50,13 +53,27 @@ pub(super) struct Call {
 // === impl Clients ===
 
 impl Clients {
-    /// Makes one call, to its end.
-    pub(super) async fn call(self: Arc<Self>, call: Call) {
-        let Some((traffic, key)) = self.traffic.get(call.traffic) else { return };
-        let mut chance = StdRng::seed_from_u64(call.seed);
+    /// All turns of one conversation, until one is not answered.
+    pub(super) async fn conversation(self: Arc<Self>, call: Call) {
+        let Some((traffic, _)) = self.traffic.get(call.traffic) else { return };
+        let mut chance = StdRng::seed_from_u64(!call.seed);
+        for turn in 0..traffic.turns {
+            if turn > 0 {
+                sleep(traffic.think.mul_f64(0.5 + chance.random::<f64>())).await;
+            }
+            if !self.call(call, turn).await {
+                return;
+            }
+        }
+    }
+
+    /// Makes one call, to its end; whether it was answered.
+    async fn call(&self, call: Call, turn: u64) -> bool {
+        let Some((traffic, key)) = self.traffic.get(call.traffic) else { return false };
+        let mut chance = StdRng::seed_from_u64(call.seed.wrapping_add(turn));
         let leaves = chance.random::<f64>() < traffic.aborts;
         let leave_after = leaves.then(|| traffic.abort_within.mul_f64(chance.random::<f64>()));
-        let body = body(traffic, call.seed);
+        let body = body(traffic, call.seed, turn);
         let began = self.start.elapsed();
         for tried in 0..=traffic.retries {
             let request = UpstreamRequest {
@@ -71,10 +88,12 @@ impl Clients {
             seen.traffic = call.traffic;
             seen.began = began;
             seen.last = wait.is_none();
+            let is_answered = seen.ending == Ending::Complete;
             self.seen.lock().push(seen);
-            let Some(asked) = wait else { return };
+            let Some(asked) = wait else { return is_answered };
             sleep(asked.wait(tried, &mut chance)).await;
         }
+        false
     }
 
     /// One request to its end; `Some` where an SDK would try again.
@@ -202,15 +221,35 @@ fn path(dialect: Dialect) -> &'static str {
     }
 }
 
-fn body(traffic: &Traffic, seed: u64) -> Bytes {
-    let filler = " tide".repeat(usize::try_from(traffic.prompt_tokens).unwrap_or_default());
-    let content = format!("{} {seed:016x}{filler}", traffic.prompt);
-    let body = json!({
+/// The request of a turn, counted from 0: what was said before, made up as far as the model said it, and
+/// another question.
+fn body(traffic: &Traffic, seed: u64, turn: u64) -> Bytes {
+    let filler = |tokens: u64| " tide".repeat(usize::try_from(tokens).unwrap_or_default());
+    let ask = |turn: u64| {
+        let (prompt, asked) = (&traffic.prompt, seed.wrapping_add(turn));
+        json!({ "role": "user", "content": format!("{prompt} {asked:016x}{}", filler(traffic.prompt_tokens)) })
+    };
+    let mut messages = Vec::new();
+    let anthropic = traffic.dialect == Dialect::Anthropic;
+    let system = format!("You are {}.{}", traffic.name, filler(traffic.system_tokens));
+    if traffic.system_tokens > 0 && !anthropic {
+        messages.push(json!({ "role": "system", "content": system }));
+    }
+    for before in 0..turn {
+        messages.push(ask(before));
+        let said = format!("{:016x}{}", !seed.wrapping_add(before), filler(ANSWER_TOKENS));
+        messages.push(json!({ "role": "assistant", "content": said }));
+    }
+    messages.push(ask(turn));
+    let mut body = json!({
         "model": traffic.model,
         "stream": traffic.stream,
         "max_tokens": traffic.max_tokens,
-        "messages": [{ "role": "user", "content": content }],
+        "messages": messages,
     });
+    if traffic.system_tokens > 0 && anthropic {
+        body["system"] = system.into();
+    }
     Bytes::from(body.to_string())
 }
 

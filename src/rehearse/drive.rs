@@ -60,7 +60,8 @@ pub(super) async fn drive(rehearsal: &Rehearsal, ready: Ready) -> Record {
     looks.lock().push((end, gateway.render_metrics()));
     let (seen, looks) = (std::mem::take(&mut *clients.seen.lock()), looks.lock().clone());
     let in_flight = sim.stats().total.in_flight;
-    Record { seen, arrivals: sim.arrivals(), looks, end, in_flight }
+    let (arrivals, bills) = (sim.arrivals(), sim.bills());
+    Record { seen, arrivals, bills, looks, end, in_flight }
 }
 
 /// An odd constant: seeds of different traffic have nothing in common.
@@ -80,7 +81,7 @@ async fn send(traffic: Traffic, index: usize, seed: u64, clients: Arc<Clients>, 
         }
         sleep_until(clients.start + due).await;
         let call = Call { traffic: index, seed: chance.random() };
-        calls.spawn(Arc::clone(&clients).call(call));
+        calls.spawn(Arc::clone(&clients).conversation(call));
     }
 }
 

@@ -1,9 +1,11 @@
 //! From what was written down to a number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plan::{Figure, Rehearsal, Selection, Series};
 use super::record::{Ending, Record, Seen};
+use crate::sim::Bill;
 
 /// What the gateway calls its count of attempts under way.
 const IN_FLIGHT: &str = "tidegate_in_flight";
@@ -66,6 +68,12 @@ impl Findings<'_> {
                 Some(self.count(over, |seen| seen.ending == Ending::Silent))
             }
             Figure::CutStreams => Some(self.count(over, |seen| seen.ending == Ending::Cut)),
+            Figure::CachedTokens => Some(self.tokens(over).1),
+            Figure::CachedShare => {
+                let (all, cached) = self.tokens(over);
+                ratio(cached, all)
+            }
+            Figure::BusiestShare => self.busiest(over),
             Figure::InFlightAtEnd => {
                 let gateway = self.metric(&series(IN_FLIGHT), self.record.end);
                 Some(float(self.record.in_flight) + gateway.unwrap_or_default())
@@ -108,6 +116,25 @@ impl Findings<'_> {
         let name = |host: &str, model: &str| format!("{host}/{model}");
         let found = arrivals.filter(|arrival| over.is_target(&name(&arrival.host, &arrival.model)));
         float(found.count())
+    }
+
+    /// Tokens of prompts, and those of them that were cached.
+    fn tokens(&self, over: &Selection) -> (f64, f64) {
+        let name = |bill: &Bill| format!("{}/{}", bill.host, bill.model);
+        let bills = self.record.bills.iter().filter(|bill| over.is_target(&name(bill)));
+        bills.fold((0.0, 0.0), |(all, cached), bill| {
+            let usage = &bill.usage;
+            (all + float(usage.total_input()), cached + float(usage.cached_input))
+        })
+    }
+
+    fn busiest(&self, over: &Selection) -> Option<f64> {
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for arrival in self.record.arrivals.iter().filter(|arrival| over.holds(arrival.at)) {
+            *counts.entry((&arrival.host, &arrival.model)).or_default() += 1;
+        }
+        let all: u64 = counts.values().sum();
+        ratio(float(counts.into_values().max().unwrap_or_default()), float(all))
     }
 
     /// By the gateway's count where it has one, else by what replies say.

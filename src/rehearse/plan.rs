@@ -59,6 +59,12 @@ pub struct Traffic {
     pub prompt_tokens: u64,
     /// What the prompt begins with, such as a wish to the simulator.
     pub prompt: String,
+    /// About how many tokens the instructions have that all its requests begin with.
+    pub system_tokens: u64,
+    /// How many turns each conversation has, at least 1; the rate is then that of conversations.
+    pub turns: u64,
+    /// How long a client thinks before its next turn, in the mean.
+    pub think: Duration,
     /// The limit for the answer.
     pub max_tokens: u64,
     /// The header `x-tidegate-priority`, 0 to 4.
@@ -162,6 +168,12 @@ pub enum Figure {
     SilentTruncations,
     /// Streams that ended with an error event.
     CutStreams,
+    /// Tokens of prompts that providers, or the target, had cached.
+    CachedTokens,
+    /// The share of the tokens of prompts that was cached.
+    CachedShare,
+    /// The share of the requests to providers that went to the one that had the most.
+    BusiestShare,
     /// What is under way when all clients have gone: requests in the simulator, and attempts by
     /// the gateway's own count.
     InFlightAtEnd,

@@ -16,7 +16,7 @@ use crate::problems::{KeyPath, Problems};
 use crate::sim::reader::{Reader, Value};
 
 /// Keys of `[[traffic]]`.
-const TRAFFIC: [&str; 18] = [
+const TRAFFIC: [&str; 21] = [
     "name",
     "rate",
     "arrivals",
@@ -27,6 +27,9 @@ const TRAFFIC: [&str; 18] = [
     "stream",
     "prompt_tokens",
     "prompt",
+    "system_tokens",
+    "turns",
+    "think",
     "max_tokens",
     "priority",
     "caller",
@@ -139,7 +142,8 @@ impl Reader<'_> {
                 self.report(span.clone(), &key, "`from` is after `until`");
             }
             let seconds = traffic.until.saturating_sub(traffic.from).as_secs_f64();
-            if traffic.rate * seconds > MAX_REQUESTS {
+            #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
+            if traffic.rate * seconds * traffic.turns as f64 > MAX_REQUESTS {
                 self.report(span, &key, "is more than two million requests");
             }
             all.push(traffic);
@@ -171,6 +175,11 @@ impl Reader<'_> {
                     t.prompt_tokens = self.up_to(value, &key, 1_000_000).unwrap_or_default();
                 }
                 "prompt" => t.prompt = self.text(value, &key).unwrap_or_default(),
+                "system_tokens" => {
+                    t.system_tokens = self.up_to(value, &key, 1_000_000).unwrap_or_default();
+                }
+                "turns" => t.turns = self.up_to(value, &key, 1_000).unwrap_or_default().max(1),
+                "think" => t.think = self.duration(value, &key).unwrap_or_default(),
                 "max_tokens" => t.max_tokens = self.whole(value, &key).unwrap_or(t.max_tokens),
                 "priority" => t.priority = self.priority(value, &key),
                 "caller" => t.caller = self.text(value, &key),
@@ -283,7 +292,13 @@ impl Reader<'_> {
             (figure, _) => figure,
         };
         if matches!(figure, Figure::Share | Figure::UpstreamShare) && over.target.is_none() {
-            self.report(span, at, "wants `target`, such as target = \"beta/*\"");
+            self.report(span.clone(), at, "wants `target`, such as target = \"beta/*\"");
+        }
+        let is_billed = matches!(figure, Figure::CachedTokens | Figure::CachedShare);
+        let of_all = Selection { target: over.target.clone(), ..Selection::default() };
+        if is_billed && over != of_all {
+            self.report(span, at, "is of a whole run, and at most of one target");
+            return None;
         }
         let name = name.unwrap_or_else(|| describe(word, &over));
         Some(Expectation { name, figure, over, run, compared: compared.pop(), min, max })
@@ -357,6 +372,9 @@ impl Traffic {
             stream: true,
             prompt_tokens: 50,
             prompt: String::new(),
+            system_tokens: 0,
+            turns: 1,
+            think: Duration::from_secs(5),
             max_tokens: 1_000,
             priority: None,
             caller: None,
@@ -391,6 +409,9 @@ pub(super) fn figures() -> Vec<(&'static str, Figure)> {
         ("goodput", Figure::Goodput),
         ("silent_truncations", Figure::SilentTruncations),
         ("cut_streams", Figure::CutStreams),
+        ("cached_tokens", Figure::CachedTokens),
+        ("cached_share", Figure::CachedShare),
+        ("busiest_share", Figure::BusiestShare),
         ("in_flight_at_end", Figure::InFlightAtEnd),
         ("metric", Figure::Metric(none())),
         ("metric_value", Figure::MetricValue(none())),

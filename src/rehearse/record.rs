@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sim::Arrival;
+use crate::sim::{Arrival, Bill};
 
 /// One request of a client and what became of it. Times are since the start.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ pub(super) enum Ending {
 pub(super) struct Record {
     pub(super) seen: Vec<Seen>,
     pub(super) arrivals: Vec<Arrival>,
+    pub(super) bills: Vec<Bill>,
     /// The gateway's metrics in Prometheus' text format, by time.
     pub(super) looks: Vec<(Duration, String)>,
     /// When nothing was under way any more.

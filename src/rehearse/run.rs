@@ -120,7 +120,7 @@ async fn play(
     let stage = Stage::new(open(snapshot), callers, store, wall);
     stage.gateway.seed(rehearsal.providers.seed);
     let sim = SimTransport::starting_at(rehearsal.providers.clone(), VIRTUAL_START_MS);
-    let sim = sim.with_arrivals();
+    let sim = sim.with_arrivals().with_bills();
     let gateway = Arc::clone(&stage.gateway);
     if !real {
         let to = Redirect::new(&gateway.snapshot(), Arc::new(sim.clone()), None);

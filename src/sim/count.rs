@@ -41,6 +41,13 @@ pub(super) fn prompt(chat: &ChatRequest, dialect: Dialect, known: &mut HashSet<u
     }
 }
 
+/// Everything that a server reads of a prompt, and how many tokens that is.
+pub(super) fn read(chat: &ChatRequest) -> (String, u64) {
+    let (said, _) = written(chat);
+    let tokens = prompt_tokens(chat, &said);
+    (said, tokens)
+}
+
 /// Tokens of a prompt, without any cache.
 pub(super) fn prompt_alone(chat: &ChatRequest) -> u64 {
     prompt_tokens(chat, &written(chat).0)

@@ -11,7 +11,8 @@ use super::error::Complaint;
 use super::fault::Fault;
 use super::limits::{Meter, Moment, Reading};
 use super::route::{ChatPath, Endpoint};
-use super::scenario::{Behaviour, Overload, Scenario};
+use super::prefix::BlockCache;
+use super::scenario::{Behaviour, Overload, PrefixCache, Scenario};
 use super::script::Script;
 use super::stats::Busy;
 use super::{count, plain, render, signature, timing};
@@ -56,6 +57,8 @@ pub struct Engine {
     directives: HashMap<String, u64>,
     meter: Meter,
     prefixes: HashSet<u64>,
+    /// Caches of self-hosted servers, by host and model.
+    caches: HashMap<(String, String), BlockCache>,
 }
 
 /// What the scenario and the request's wishes come to.
@@ -87,6 +90,7 @@ impl Engine {
             directives: HashMap::new(),
             meter: Meter::default(),
             prefixes: HashSet::new(),
+            caches: HashMap::new(),
         }
     }
 
@@ -294,7 +298,10 @@ impl Engine {
 
     /// Makes up all alternatives and counts their tokens.
     fn say(&mut self, turn: &mut Turn<'_>, chat: &ChatRequest, plan: &Plan) -> (Vec<Said>, Usage) {
-        let mut usage = count::prompt(chat, turn.dialect, &mut self.prefixes);
+        let mut usage = match &plan.behaviour.prefix_cache {
+            None => count::prompt(chat, turn.dialect, &mut self.prefixes),
+            Some(cache) => self.read(turn, chat, cache, plan),
+        };
         let question = Question {
             chat,
             dialect: turn.dialect,
@@ -316,6 +323,27 @@ impl Engine {
             all.push(said);
         }
         (all, usage)
+    }
+
+    /// Tokens of a prompt that a self-hosted server reads, and of what it has cached of it.
+    fn read(
+        &mut self,
+        turn: &Turn<'_>,
+        chat: &ChatRequest,
+        cache: &PrefixCache,
+        plan: &Plan,
+    ) -> Usage {
+        if self.caches.len() >= 10_000 {
+            self.caches.clear();
+        }
+        let server = (turn.request.host.to_owned(), chat.model.clone());
+        let (said, tokens) = count::read(chat);
+        let ready = |cached: u64| {
+            plan.behaviour.ttft.median + timing::prefill(cache, tokens.saturating_sub(cached))
+        };
+        let blocks = self.caches.entry(server).or_default();
+        let cached = blocks.read((&said, tokens), cache, turn.now.since_start, ready);
+        Usage { input: tokens - cached, cached_input: cached, ..Usage::default() }
     }
 
     fn take(&mut self, turn: &Turn<'_>, plan: &Plan, model: &str, tokens: u64) -> Reading {

@@ -55,10 +55,22 @@ pub struct Behaviour {
     pub capacity: Option<u64>,
     /// What becomes of more.
     pub over_capacity: Overload,
+    /// The prefix cache of a self-hosted server. `None`: as the dialect's own company has it.
+    pub prefix_cache: Option<PrefixCache>,
     /// Rates that are enforced.
     pub limits: Limits,
     /// What goes wrong; the first that applies does.
     pub faults: Vec<FaultRule>,
+}
+
+/// The prefix cache of a self-hosted server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefixCache {
+    /// How many tokens it holds.
+    pub tokens: u64,
+    /// What a thousand tokens of a prompt take, beside the time to the first token, where they are not
+    /// cached.
+    pub prefill: Duration,
 }
 
 /// What a provider does with more requests at once than it has room for.
@@ -191,6 +203,7 @@ impl Default for Behaviour {
             error_after: None,
             capacity: None,
             over_capacity: Overload::Refuse,
+            prefix_cache: None,
             limits: Limits::default(),
             faults: Vec::new(),
         }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::scenario::PrefixCache;
 use super::script::{Action, Step};
 
 /// The pace of one answer.
@@ -58,6 +59,11 @@ impl Pace {
     fn after_token(&self, index: usize) -> Duration {
         self.gaps.get(index).copied().unwrap_or_default()
     }
+}
+
+/// How long a server reads so many tokens that it has not cached.
+pub(super) fn prefill(cache: &PrefixCache, tokens: u64) -> Duration {
+    cache.prefill.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX)) / 1_000
 }
 
 /// A streamed answer, step by step. The head came at [`Pace::head`].

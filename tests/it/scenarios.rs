@@ -39,6 +39,7 @@ scenarios!(
     outage,
     outage_50rps,
     overload_2x,
+    prefix_affinity,
     recovery,
     sink_fast_failure,
     slow_neighbour,

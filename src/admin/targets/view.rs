@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::catalog::Feature;
-use crate::fleet::{Demand, QuantilesView, RankView, RouteView, TargetView};
+use crate::config::PrefixCacheSettings;
+use crate::fleet::{Demand, PrefixView, QuantilesView, RankView, RouteView, TargetView};
 use crate::policy::rank::{Exclusion, Score};
 use crate::units::HumanDuration;
 
@@ -55,6 +56,7 @@ struct ConductReply {
     /// Which part of the time between tokens counts.
     pace: f64,
     sticky: bool,
+    prefix_cache: PrefixCacheSettings,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,6 +91,8 @@ pub(crate) struct TargetReply {
     limit: Option<u32>,
     headroom: f64,
     ttft_ms: QuantilesView,
+    /// What is known of its prefix cache.
+    prefix_cache: PrefixView,
     /// On one route: every term.
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<ScoreReply>,
@@ -112,7 +116,7 @@ struct BreakerReply {
     trials_in_seconds: Option<f64>,
 }
 
-/// `((first token + output) × load + money + failures) × headroom × suspect ÷ sticky = total`
+/// `((first token + output) × load + money + failures) × headroom × suspect ÷ sticky ÷ home = total`
 #[derive(Debug, Serialize)]
 struct ScoreReply {
     first_token_seconds: f64,
@@ -127,6 +131,11 @@ struct ScoreReply {
     headroom_factor: f64,
     suspect_factor: f64,
     sticky_factor: f64,
+    /// The part of the prompt that it likely has cached, by which first token and money are less.
+    cached_share: f64,
+    /// 3 where it has more of the prompt cached than others, 2 where a prompt that nobody has cached
+    /// shall be, 1/3 where it carries too much of the load to be anybody's home, else 1.
+    home_factor: f64,
     total_seconds: f64,
     /// The part of its weight that it gets after it was out, 0.1 to 1.
     slow_start: f64,
@@ -183,6 +192,7 @@ impl RouteReply {
                 seconds_per_usd: conduct.rank.seconds_per_usd,
                 pace: conduct.rank.pace,
                 sticky: view.route.sticky,
+                prefix_cache: conduct.prefix_cache,
             },
         }
     }
@@ -252,6 +262,12 @@ impl TargetReply {
                 p99: ms(ttft.p99),
                 samples: ttft.samples,
             },
+            prefix_cache: PrefixView {
+                cached_share: rounded(live.prefix_cache.cached_share),
+                prefill_ms: rounded(live.prefix_cache.prefill_ms),
+                trust: rounded(live.prefix_cache.trust),
+                ..live.prefix_cache
+            },
             score: None,
         }
     }
@@ -274,6 +290,8 @@ impl ScoreReply {
             headroom_factor: rounded(score.headroom_factor),
             suspect_factor: score.suspect_factor,
             sticky_factor: score.sticky_factor,
+            cached_share: rounded(score.cached_share),
+            home_factor: rounded(score.home_factor),
             total_seconds: rounded(score.total_seconds),
             slow_start: rounded(score.weight / f64::from(rank.target.weight.max(1))),
             share_of_tier: rounded(score.share),

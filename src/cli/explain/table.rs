@@ -64,6 +64,16 @@ pub(super) fn conduct(route: &Value, out: &mut dyn Write) -> io::Result<()> {
         text(conduct, "hold_back_time"),
     )?;
     let sticky = if conduct["sticky"] == true { "; a user keeps to one target" } else { "" };
+    let cache = &conduct["prefix_cache"];
+    let is_on = |key: &str| if cache[key] == true { "on" } else { "off" };
+    writeln!(
+        out,
+        "prefix caches: affinity {}, breakpoints {}, cache key {}, warm first {}",
+        is_on("affinity"),
+        is_on("breakpoints"),
+        is_on("cache_key"),
+        is_on("warm_first"),
+    )?;
     writeln!(
         out,
         "ranking: $1 weighs as {} s of waiting; {} of the time after the first token counts{sticky}",
@@ -100,6 +110,8 @@ pub(super) fn ranking(list: &Value, out: &mut dyn Write) -> io::Result<()> {
             "HEADROOM",
             "SUSPECT",
             "STICKY",
+            "CACHED",
+            "HOME",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -108,8 +120,8 @@ pub(super) fn ranking(list: &Value, out: &mut dyn Write) -> io::Result<()> {
     table(&rows, out)?;
     writeln!(
         out,
-        "score = ((first token + output) x load + money + failures) x headroom x suspect / sticky; the \
-         lower, the more requests"
+        "score = ((first token + output) x load + money + failures) x headroom x suspect / sticky / \
+         home; the lower, the more requests"
     )?;
     if targets(list).iter().any(|target| target["score"]["is_assumed"] == true) {
         writeln!(out, "~ never asked: the median of the others of its tier stands in, or 1 s")?;
@@ -146,6 +158,8 @@ fn terms(target: &Value) -> Vec<String> {
         times("headroom_factor"),
         times("suspect_factor"),
         format!("/{}", short(number(score, "sticky_factor"))),
+        percent(number(score, "cached_share")),
+        format!("/{}", short(number(score, "home_factor"))),
     ]
 }
 
@@ -165,6 +179,7 @@ fn health(list: &Value, out: &mut dyn Write) -> io::Result<()> {
             "IN FLIGHT",
             "LIMIT",
             "HEADROOM",
+            "CACHED",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -187,6 +202,7 @@ fn health(list: &Value, out: &mut dyn Write) -> io::Result<()> {
             target["in_flight"].to_string(),
             target["limit"].as_u64().map_or("-".to_owned(), |limit| limit.to_string()),
             percent(number(target, "headroom")),
+            percent(number(&target["prefix_cache"], "cached_share")),
         ]
     }));
     table(&rows, out)?;

@@ -141,10 +141,11 @@ impl<'a> Splice<'a> {
     }
 }
 
-type Edit<'a> = (Range<usize>, Cow<'a, [u8]>);
+/// A range of a body and what takes its place.
+pub(in crate::dialect) type Edit<'a> = (Range<usize>, Cow<'a, [u8]>);
 
 /// Replaces ranges that do not overlap.
-fn apply(body: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {
+pub(in crate::dialect) fn apply(body: &Bytes, mut edits: Vec<Edit<'_>>) -> Bytes {
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
     let mut out = Vec::with_capacity(body.len() + grown);
@@ -174,6 +175,15 @@ pub fn extend_frame(frame: &[u8], key: &str, json: &[u8]) -> Option<Bytes> {
     }
     out.extend_from_slice(frame.get(close..)?);
     Some(Bytes::from(out))
+}
+
+/// Adds a text member at the end of a JSON object that has members already and lacks this one; all before
+/// it stays as it was. What is no such object is left alone.
+pub fn append_member(body: &Bytes, key: &str, text: &str) -> Bytes {
+    let Some(inside) = body.trim_ascii_end().strip_suffix(b"}") else { return body.clone() };
+    let end = inside.len();
+    let member = [b",", &*quoted(key), b":", &*quoted(text)].concat();
+    apply(body, vec![(end..end, Cow::Owned(member))])
 }
 
 fn quoted(text: &str) -> Vec<u8> {

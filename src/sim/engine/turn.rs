@@ -102,7 +102,7 @@ impl Turn<'_> {
         render: impl FnOnce(&Self, &timing::Pace, Option<&Fault>) -> Vec<Step>,
     ) -> Script {
         let Act { model, tokens, stream, usage } = act;
-        let pace = self.pace(plan, tokens);
+        let pace = self.pace(plan, tokens, usage.input);
         let mut limits = HeaderMap::new();
         reading.write(self.dialect, self.now, &mut limits);
         if let Some((wait, what)) = reading.refused {
@@ -138,15 +138,18 @@ impl Turn<'_> {
         matches!(Endpoint::of(self.request), Endpoint::Chat(ChatPath { array: true, .. }))
     }
 
-    fn pace(&mut self, plan: &Plan, tokens: usize) -> timing::Pace {
+    /// The pace of an answer of so many tokens to a prompt with so many that are not cached.
+    fn pace(&mut self, plan: &Plan, tokens: usize, unread: u64) -> timing::Pace {
         let behaviour = &plan.behaviour;
         let slow = self.dice.chance(behaviour.slow_share);
         let straggles = if slow { behaviour.slow_factor } else { 1.0 };
         let factor = straggles * plan.slower;
         let ttft = plan.wishes.ttft.map_or(behaviour.ttft, Latency::constant);
         let gap = plan.wishes.gap.map_or(behaviour.token_gap, Latency::constant);
+        let prefill = behaviour.prefix_cache.as_ref();
+        let prefill = prefill.map_or(Duration::ZERO, |cache| timing::prefill(cache, unread));
         timing::Pace {
-            first_token: self.dice.latency(ttft, factor),
+            first_token: self.dice.latency(ttft, factor) + prefill.mul_f64(factor),
             gaps: (0..tokens).map(|_| self.dice.latency(gap, factor)).collect(),
         }
     }

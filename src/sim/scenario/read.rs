@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::{Behaviour, Change, FaultRule, Limits, Overload, Scenario};
+use super::{Behaviour, Change, FaultRule, Limits, Overload, PrefixCache, Scenario};
 use crate::problems::{KeyPath, Problems};
 use crate::sim::fault::Fault;
 use crate::sim::reader::{Reader, Value};
@@ -16,7 +16,7 @@ const TOP: [&str; 8] =
     ["seed", "keys", "models", "changes", "gateway", "baseline", "traffic", "expect"];
 
 /// Keys of a behaviour.
-const BEHAVIOUR: [&str; 11] = [
+const BEHAVIOUR: [&str; 12] = [
     "ttft",
     "token_gap",
     "tokens",
@@ -26,6 +26,7 @@ const BEHAVIOUR: [&str; 11] = [
     "error_after",
     "capacity",
     "over_capacity",
+    "prefix_cache",
     "limits",
     "faults",
 ];
@@ -168,12 +169,28 @@ impl Reader<'_> {
                     let words = [("refuse", Overload::Refuse), ("slow", Overload::Slow)];
                     behaviour.over_capacity = self.word(value, &key, &words).unwrap_or_default();
                 }
+                "prefix_cache" => behaviour.prefix_cache = self.prefix_cache(value, &key),
                 "limits" => behaviour.limits = self.limits(value, &key),
                 "faults" => behaviour.faults = self.faults(value, &key),
                 _ => {}
             }
         }
         behaviour
+    }
+
+    fn prefix_cache(&mut self, value: &Value<'_>, at: &KeyPath) -> Option<PrefixCache> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong(value, at, "a table like { tokens = 100_000, prefill = \"100ms\" }");
+            return None;
+        };
+        let mut cache = PrefixCache { tokens: 0, prefill: Duration::ZERO };
+        for (name, key, value) in self.entries(table, at, &["tokens", "prefill"]) {
+            match name {
+                "tokens" => cache.tokens = self.whole(value, &key).unwrap_or_default(),
+                _ => cache.prefill = self.duration(value, &key).unwrap_or_default(),
+            }
+        }
+        Some(cache)
     }
 
     fn limits(&mut self, value: &Value<'_>, at: &KeyPath) -> Limits {
