@@ -34,6 +34,7 @@ mod limits;
 mod limits_of_providers;
 mod limits_of_time;
 mod outage;
+mod prefix;
 mod process;
 mod providers;
 mod resume;
