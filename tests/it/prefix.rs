@@ -238,7 +238,8 @@ async fn a_cache_key_says_whose_it_is_and_splits_with_the_rate() {
     let first = keys[0].clone().unwrap();
     assert!(first.starts_with("tg-") && first.ends_with("-0"), "{first}");
     assert_eq!(keys[1..], [Some(first.clone()), Some("mine".to_owned()), None, None, Some(first)]);
-    // Ninety a minute are six shards, and a conversation stays in its own.
+    // More than fifteen a minute are several shards. A conversation stays in its own; where one shard comes
+    // to it, only those move that go there.
     let warm_up = (0..90).map(|n| (AT_ONCE, of("keyed/m", &format!("w{n}"), 0)));
     let turns = (0..3).flat_map(|n| ["a", "b", "c"].map(|name| (AT_ONCE, of("keyed/m", name, n))));
     let bodies = sent(ONE_KEYED, &warm_up.chain(turns).collect::<Vec<_>>()).await;
@@ -246,9 +247,9 @@ async fn a_cache_key_says_whose_it_is_and_splits_with_the_rate() {
     let mut distinct = keys.clone();
     distinct.sort();
     distinct.dedup();
-    assert!((6..=7).contains(&distinct.len()), "{distinct:?}");
-    let [first, rest @ ..] = [&keys[90..93], &keys[93..96], &keys[96..99]];
-    assert!(rest.iter().all(|turn| *turn == first), "{keys:?}");
+    assert!((3..=7).contains(&distinct.len()), "{distinct:?}");
+    let stays = |name: &usize| keys[90 + name] == keys[93 + name] && keys[93 + name] == keys[96 + name];
+    assert!((0..3).filter(stays).count() >= 2, "{:?}", &keys[90..]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,7 +293,7 @@ fn servers() -> Scenario {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_stays_where_it_is_cached_and_leaves_a_server_that_fails() {
+async fn a_conversation_stays_where_it_is_cached() {
     let rig = Rig::of(servers(), &four());
     let mut at_home = 0;
     for name in 0..20 {
