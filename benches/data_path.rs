@@ -11,7 +11,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::dialect::sse::{FrameBuffer, frames};
-use tidegate::dialect::{Dialect, Envelope, Quirks};
+use tidegate::dialect::{Dialect, Envelope, PromptParts, Quirks, prompt_parts};
+use tidegate::policy::prefix::{Chain, Parts};
 
 fn request(prompt_bytes: usize) -> Bytes {
     let prompt = "the tide comes in and goes out ".repeat(prompt_bytes / 31 + 1);
@@ -53,6 +54,23 @@ fn envelopes(c: &mut Criterion) {
     group.finish();
 }
 
+/// What it takes to know how a prompt begins.
+fn prefixes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("prefix");
+    for prompt_bytes in [400, 100_000, 1_000_000] {
+        let envelope = Envelope::read(request(prompt_bytes)).unwrap();
+        group.throughput(Throughput::Bytes(envelope.body().len() as u64));
+        group.bench_function(format!("find and hash {prompt_bytes} bytes"), |b| {
+            b.iter(|| {
+                let PromptParts { base, instructions, opening, rest } =
+                    prompt_parts(black_box(&envelope)).unwrap();
+                Chain::of(1, &Parts { base, instructions, opening, rest })
+            });
+        });
+    }
+    group.finish();
+}
+
 fn tokens(c: &mut Criterion) {
     let mut group = c.benchmark_group("token");
     // As many frames as one read brings at full speed.
@@ -72,5 +90,5 @@ fn tokens(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelopes, tokens);
+criterion_group!(benches, envelopes, prefixes, tokens);
 criterion_main!(benches);

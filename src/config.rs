@@ -36,8 +36,8 @@ mod tests;
 
 pub use check::may_listen;
 pub use conduct::{
-    Conduct, DegradeSettings, Hedge, HedgeSettings, HoldBack, HoldBackSettings, PrefixCacheSettings,
-    Rank, RankSettings, RetrySettings,
+    Conduct, DegradeSettings, Hedge, HedgeSettings, HoldBack, HoldBackSettings,
+    PrefixCacheSettings, Rank, RankSettings, RetrySettings,
 };
 pub use draft::Source;
 pub use embedders::{EmbedderKind, EmbedderSettings};

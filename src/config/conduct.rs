@@ -94,9 +94,7 @@ impl Default for RetrySettings {
 /// What is done for the prefix caches of providers and of one's own servers, which read the beginning
 /// of a prompt faster and cheaper when they have read it before. It changes no answer, and
 /// `x-tidegate-cache: off`, which is about answers, does not switch it off.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixCacheSettings {
     /// Whether requests that begin alike are kept together, on the target whose cache likely holds

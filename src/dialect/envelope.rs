@@ -25,8 +25,8 @@ mod tests;
 
 use json::Broken;
 pub use needs::Needs;
-pub use splice::{Splice, append_member, extend_frame};
 pub(super) use splice::{Edit, apply};
+pub use splice::{Splice, append_member, extend_frame};
 
 /// How many members the body may have at its top. The largest API has some forty; the bound keeps
 /// the search for duplicates cheap.

@@ -34,7 +34,9 @@ pub fn prompt_parts(envelope: &Envelope) -> Option<PromptParts<'_>> {
 /// Where the first message of the user is in an array of messages.
 fn first_of_user(messages: &[u8]) -> Option<(usize, usize)> {
     elements(messages).find(|(start, end)| {
-        messages.get(*start..*end).is_some_and(|message| member(message, b"role") == Some(b"\"user\""))
+        messages
+            .get(*start..*end)
+            .is_some_and(|message| member(message, b"role") == Some(b"\"user\""))
     })
 }
 
@@ -90,7 +92,13 @@ mod tests {
         );
         assert_eq!(
             first,
-            ["[1]", "", r#"[ {"role":"system","content":"S"}, "#, r#"{"content":"hi","role":"user"}"#, ""]
+            [
+                "[1]",
+                "",
+                r#"[ {"role":"system","content":"S"}, "#,
+                r#"{"content":"hi","role":"user"}"#,
+                ""
+            ]
         );
         let second = parts(
             r#"{"model":"m", "tools":[1],"messages": [ {"role":"system","content":"S"}, {"content":"hi","role":"user"},{"role":"assistant","content":"yes"}]}"#,
@@ -101,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_conversation_that_nobody_opened_has_no_opening() {
-        let parts = parts(r#"{"model":"m","system":"S","messages":[{"role":"assistant","content":"x"}]}"#);
+        let parts =
+            parts(r#"{"model":"m","system":"S","messages":[{"role":"assistant","content":"x"}]}"#);
         assert_eq!(parts, ["", "\"S\"", "", "", r#"[{"role":"assistant","content":"x"}"#]);
         for body in [r#"{"model":"m","prompt":"x"}"#, r#"{"model":"m","messages":null}"#] {
             let envelope = Envelope::read(Bytes::from(body.to_owned())).unwrap();

@@ -11,19 +11,19 @@ use crate::catalog::{Feature, Model, ModelKind};
 use crate::clock::Instant;
 use crate::config::{Route, Target};
 use crate::failure::{Failure, FailureKind};
-use crate::fleet::{Ask, Burst, Demand, Fleet, Group, Leader, NoSlot, Order, Slot, Ticket};
+use crate::fleet::{Ask, Demand, Fleet, Group, Leader, NoSlot, Order, Slot, Ticket};
 use crate::journal::EndpointKind;
 use crate::policy::midstream::Why;
 use crate::policy::rank::{self, Exclusion, Few};
 use crate::policy::retry::{self, AttemptLimits, Attempts};
 use crate::rejection::Rejection;
 
+mod burst;
+
 /// The least urgent priority for which somebody is taken to wait.
 const LEAST_INTERACTIVE: u8 = 2;
 /// Bytes of a body for one token of its prompt.
 const BYTES_A_TOKEN: u64 = 4;
-/// How long a first token is waited for where none was seen yet.
-const USUAL_FIRST_TOKEN: Duration = Duration::from_secs(1);
 /// The part of a context that is left to an answer without a cap.
 const ANSWERS_SHARE: u64 = 4;
 /// What a prompt with pictures is taken for, whose length in bytes says nothing.
@@ -82,8 +82,10 @@ impl Plan {
         }
         let group = fleet.group(&route);
         let demand = demand(call, &route, group.len());
-        let hints =
-            demand.prefix.as_ref().and_then(|chain| prefix::hints(call, &route, &group, chain, now));
+        let hints = demand
+            .prefix
+            .as_ref()
+            .and_then(|chain| prefix::hints(call, &route, &group, chain, now));
         group.on_request(call.envelope.stream, now);
         let order = group.order(&demand, now);
         let full = full(&order);
@@ -117,46 +119,6 @@ impl Plan {
 
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
-    }
-
-    /// What providers are told about the request for their caches; asked for once.
-    pub(super) fn take_hints(&mut self) -> Option<Hints> {
-        self.hints.take()
-    }
-
-    /// Where the route wants that, waits until another request that begins like this one has its first
-    /// token, and draws the order anew: its target has the beginning cached then. At most half of all
-    /// first tokens' time. Returns how long that was.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives up the place.
-    pub(super) async fn wait_for_burst(&mut self) -> Duration {
-        if !self.route.conduct.prefix_cache.warm_first {
-            return Duration::ZERO;
-        }
-        let began = Instant::now();
-        let follower = match self.group.join_burst(&self.demand, began) {
-            Burst::Alone => return Duration::ZERO,
-            Burst::Leads(leader) => {
-                self.leader = Some(leader);
-                return Duration::ZERO;
-            }
-            Burst::Follows(follower) => follower,
-        };
-        let first = self.order.picks.first();
-        let median = first.and_then(|at| self.group.median_first_token(*at, &self.demand, began));
-        let most = median.unwrap_or(USUAL_FIRST_TOKEN).min(self.remaining() / 4);
-        _ = tokio::time::timeout(most, follower.wait()).await;
-        let now = Instant::now();
-        self.order = self.group.order(&self.demand, now);
-        self.full = full(&self.order);
-        now.saturating_duration_since(began)
-    }
-
-    /// Lets those go that wait for the first token of this request.
-    pub(super) fn release_burst(&mut self) {
-        self.leader = None;
     }
 
     /// The next attempt on a target that was not tried yet. The first is free; what follows a

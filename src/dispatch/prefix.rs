@@ -46,7 +46,8 @@ pub(super) fn chain(call: &Call, route: &Route) -> Option<Chain> {
     let has_cache = |target: &Target| target.model.features.has(Feature::Cache);
     let is_shared = settings.affinity && targets().filter(|target| has_cache(target)).count() > 1;
     let is_marked = settings.breakpoints
-        && targets().any(|target| has_cache(target) && target.endpoint.dialect == Dialect::Anthropic);
+        && targets()
+            .any(|target| has_cache(target) && target.endpoint.dialect == Dialect::Anthropic);
     let is_named = settings.cache_key
         && targets().any(|target| has_cache(target) && target.endpoint.quirks.prompt_cache_key);
     if !(is_shared || is_marked || is_named || settings.warm_first) {

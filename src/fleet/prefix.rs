@@ -72,10 +72,11 @@ impl Prefixes {
         demand: &Demand,
         target: &Target,
         now: Instant,
-    ) -> Option<Sent> {
+    ) -> Option<Box<Sent>> {
         self.recent.add(now);
         let chain = demand.prefix.as_ref().filter(|_| target.model.features.has(Feature::Cache))?;
-        Some(Sent { chain: chain.clone(), expected: self.share(chain, target, now) })
+        let expected = self.share(chain, target, now);
+        Some(Box::new(Sent { chain: chain.clone(), expected }))
     }
 
     /// The target has read a prompt.
@@ -126,7 +127,12 @@ impl Prefixes {
 
 impl Member {
     /// Reads what the target's cache is worth to a request into its standing; requests of late.
-    pub(super) fn read_prefix(&self, demand: &Demand, standing: &mut Standing, now: Instant) -> f64 {
+    pub(super) fn read_prefix(
+        &self,
+        demand: &Demand,
+        standing: &mut Standing,
+        now: Instant,
+    ) -> f64 {
         let prefixes = self.live.prefixes.lock();
         let Some(chain) = &demand.prefix else { return 0.0 };
         let share = prefixes.share(chain, &self.target, now);
@@ -142,13 +148,7 @@ impl Member {
 
 impl Group {
     /// A request came in whose prompt begins like this; with what is expected of it.
-    pub fn expect(
-        &self,
-        chain: &Chain,
-        has_turns: bool,
-        tenant: u64,
-        now: Instant,
-    ) -> Expected {
+    pub fn expect(&self, chain: &Chain, has_turns: bool, tenant: u64, now: Instant) -> Expected {
         self.budgets().habits.lock().on_request(chain, has_turns, tenant, now)
     }
 

@@ -43,7 +43,7 @@ pub struct Ticket {
     is_model_trial: bool,
     is_sent: bool,
     /// What the target's cache will hold.
-    prefix: Option<Sent>,
+    prefix: Option<Box<Sent>>,
     shape: Shape,
     /// Tokens of the prompt, estimated.
     input_tokens: u64,

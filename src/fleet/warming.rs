@@ -62,7 +62,11 @@ impl Warming {
         let half = chain.first_half();
         if let Some(leader) = half.and_then(|half| state.leaders.get(&half)) {
             let before = leader.waiting.fetch_add(1, Ordering::Relaxed);
-            return if before < MAX_FOLLOWERS { Burst::Follows(leader.clone()) } else { Burst::Alone };
+            return if before < MAX_FOLLOWERS {
+                Burst::Follows(leader.clone())
+            } else {
+                Burst::Alone
+            };
         }
         if state.count >= MAX_LEADERS || chain.is_empty() {
             return Burst::Alone;
@@ -75,7 +79,12 @@ impl Warming {
             state.leaders.entry(hash).or_insert_with(|| follower.clone());
         }
         drop(state);
-        Burst::Leads(Leader { warming: Arc::clone(self), chain: chain.clone(), follower, _done: sender })
+        Burst::Leads(Leader {
+            warming: Arc::clone(self),
+            chain: chain.clone(),
+            follower,
+            _done: sender,
+        })
     }
 }
 

@@ -224,6 +224,37 @@ impl Rehearsal {
     }
 }
 
+// === impl Traffic ===
+
+impl Traffic {
+    /// As it is where the file says nothing but its name.
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            rate: 1.0,
+            even: false,
+            from: Duration::ZERO,
+            until: Duration::ZERO,
+            model: String::new(),
+            dialect: Dialect::OpenAiChat,
+            stream: true,
+            prompt_tokens: 50,
+            prompt: String::new(),
+            system_tokens: 0,
+            turns: 1,
+            think: Duration::from_secs(5),
+            max_tokens: 1_000,
+            priority: None,
+            caller: None,
+            headers: HeaderMap::new(),
+            aborts: 0.0,
+            abort_within: Duration::from_secs(2),
+            retries: 0,
+            timeout: Duration::from_secs(600),
+        }
+    }
+}
+
 // === impl Selection ===
 
 impl Selection {

@@ -359,34 +359,6 @@ impl Reader<'_> {
     }
 }
 
-impl Traffic {
-    fn new(name: String) -> Self {
-        Self {
-            name,
-            rate: 1.0,
-            even: false,
-            from: Duration::ZERO,
-            until: Duration::ZERO,
-            model: String::new(),
-            dialect: Dialect::OpenAiChat,
-            stream: true,
-            prompt_tokens: 50,
-            prompt: String::new(),
-            system_tokens: 0,
-            turns: 1,
-            think: Duration::from_secs(5),
-            max_tokens: 1_000,
-            priority: None,
-            caller: None,
-            headers: HeaderMap::new(),
-            aborts: 0.0,
-            abort_within: Duration::from_secs(2),
-            retries: 0,
-            timeout: Duration::from_secs(600),
-        }
-    }
-}
-
 /// All figures and their words.
 pub(super) fn figures() -> Vec<(&'static str, Figure)> {
     let none = || Series { name: String::new(), labels: Vec::new() };

@@ -123,9 +123,8 @@ const TOO_LATE: Duration = Duration::from_secs(301);
 async fn a_prompt_is_marked_once_its_reuse_pays_from_any_wire() {
     for dialect in [Dialect::Anthropic, Dialect::OpenAiChat] {
         let system = words("rules", 2_000);
-        let asks: Vec<_> = (0..4)
-            .map(|n| (SOON, ask(dialect, "paid/m", &system, turn("a", n, 100))))
-            .collect();
+        let asks: Vec<_> =
+            (0..4).map(|n| (SOON, ask(dialect, "paid/m", &system, turn("a", n, 100)))).collect();
         let bodies = sent(ONE_CLAUDE, &asks).await;
         let marks: Vec<usize> =
             bodies.iter().map(|body| body.matches("cache_control").count()).collect();
@@ -158,8 +157,10 @@ async fn what_does_not_pay_or_is_too_short_or_is_marked_by_its_caller_is_left_al
 #[tokio::test(start_paused = true)]
 async fn what_a_later_turn_has_in_common_with_an_earlier_one_is_sent_in_the_same_bytes() {
     let tools = |dialect| match dialect {
-        Dialect::Anthropic => json!([{ "name": "z", "input_schema": { "type": "object", "properties": {
-            "b": { "type": "string" }, "a": { "type": "integer" } } } }]),
+        Dialect::Anthropic => {
+            json!([{ "name": "z", "input_schema": { "type": "object", "properties": {
+            "b": { "type": "string" }, "a": { "type": "integer" } } } }])
+        }
         Dialect::OpenAiChat | Dialect::Gemini => {
             json!([{ "type": "function", "function": { "name": "z", "parameters": { "type": "object",
                 "properties": { "b": { "type": "string" }, "a": { "type": "integer" } } } } }])
@@ -232,7 +233,14 @@ async fn a_cache_key_says_whose_it_is_and_splits_with_the_rate() {
     };
     let own = of("keyed/m", "a", 0).having("prompt_cache_key", json!("mine"));
     let anthropic = ask(Dialect::Anthropic, "keyed/m", &words("rules", 500), turn("a", 0, 50));
-    let asks = [of("keyed/m", "a", 0), of("keyed/m", "b", 1), own, of("plain/m", "a", 0), of("off", "a", 0), anthropic];
+    let asks = [
+        of("keyed/m", "a", 0),
+        of("keyed/m", "b", 1),
+        own,
+        of("plain/m", "a", 0),
+        of("off", "a", 0),
+        anthropic,
+    ];
     let keys: Vec<_> =
         sent(ONE_KEYED, &asks.map(|ask| (SOON, ask))).await.iter().map(key).collect();
     let first = keys[0].clone().unwrap();
@@ -248,7 +256,8 @@ async fn a_cache_key_says_whose_it_is_and_splits_with_the_rate() {
     distinct.sort();
     distinct.dedup();
     assert!((3..=7).contains(&distinct.len()), "{distinct:?}");
-    let stays = |name: &usize| keys[90 + name] == keys[93 + name] && keys[93 + name] == keys[96 + name];
+    let stays =
+        |name: &usize| keys[90 + name] == keys[93 + name] && keys[93 + name] == keys[96 + name];
     assert!((0..3).filter(stays).count() >= 2, "{:?}", &keys[90..]);
 }
 

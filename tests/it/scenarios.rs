@@ -40,6 +40,7 @@ scenarios!(
     outage_50rps,
     overload_2x,
     prefix_affinity,
+    prefix_slow_home,
     recovery,
     sink_fast_failure,
     slow_neighbour,

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn one_byte_changes_all_blocks_from_there_on() {
         let text = "a".repeat(2_000);
-        let changed = format!("{}b{}", &text[..600], &text[601..]);
+        let changed = format!("{}b{}", "a".repeat(600), "a".repeat(1_399));
         let (one, other) = (turns(&text), turns(&changed));
         let same: Vec<bool> = one.hashes().zip(other.hashes()).map(|(a, b)| a == b).collect();
         assert_eq!(same, [true, true, true, true, true, false, false, false, false, false]);
@@ -215,7 +215,9 @@ mod tests {
         let mut ones = [0_u32; 64];
         for n in 0..4_096_u64 {
             let hash = absorb(SEED, &n.to_le_bytes());
-            ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += u32::from(hash >> bit & 1 == 1));
+            ones.iter_mut()
+                .enumerate()
+                .for_each(|(bit, ones)| *ones += u32::from(hash >> bit & 1 == 1));
         }
         assert!(ones.iter().all(|ones| (1_850..2_250).contains(ones)), "{ones:?}");
     }

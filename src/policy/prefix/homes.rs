@@ -56,13 +56,7 @@ pub enum Home {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            bound: 1.25,
-            min_in_flight: 2,
-            deviations: 2.0,
-            min_recent: 4.0,
-            min_advantage: 0.1,
-        }
+        Self { bound: 1.25, min_in_flight: 2, deviations: 2.0, min_recent: 4.0, min_advantage: 0.1 }
     }
 }
 
@@ -79,13 +73,7 @@ pub fn homes(key: u64, residents: &[Resident], settings: &Settings) -> rank::Few
     homes
 }
 
-fn of_kind(
-    key: u64,
-    residents: &[Resident],
-    kind: usize,
-    settings: &Settings,
-    homes: &mut [Home],
-) {
+fn of_kind(key: u64, residents: &[Resident], kind: usize, settings: &Settings, homes: &mut [Home]) {
     let ready =
         || residents.iter().enumerate().filter(|(_, other)| other.kind == kind && other.is_ready);
     let (mut count, mut weight, mut in_flight, mut recent) = (0_u32, 0.0, 0.0, 0.0);
@@ -100,7 +88,8 @@ fn of_kind(
     if count < 2 {
         return;
     }
-    let bound = |all: f64, other: &Resident| settings.bound * (all + 1.0) * of_weight(other) / weight;
+    let bound =
+        |all: f64, other: &Resident| settings.bound * (all + 1.0) * of_weight(other) / weight;
     let has_room = |other: &Resident| {
         let most = bound(recent, other).max(settings.min_recent);
         other.recent + 1.0 <= most
@@ -127,8 +116,9 @@ fn of_kind(
     };
     if most - least >= settings.min_advantage {
         // Of those that hold about as much, all gateways choose the same.
-        let warm: Vec<_> =
-            free().filter(|(_, other)| other.cached_share > most - settings.min_advantage).collect();
+        let warm: Vec<_> = free()
+            .filter(|(_, other)| other.cached_share > most - settings.min_advantage)
+            .collect();
         if let Some(at) = chosen(&warm) {
             set(homes, at, Home::Warm);
         }
