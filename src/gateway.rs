@@ -25,8 +25,8 @@ use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
-mod embed;
 mod caching;
+mod embed;
 mod idempotency;
 mod jobs;
 mod streams;

@@ -109,6 +109,7 @@ impl RemoteEmbedder {
             client_retries: 0,
             resumable: false,
             may_be_cut: false,
+            stale: None,
             forwarded: HeaderMap::new(),
             snapshot: self.snapshot.load_full(),
         };
