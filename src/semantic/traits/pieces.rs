@@ -57,11 +57,13 @@ pub(super) fn cut(text: &str) -> Option<Vec<Piece>> {
     let mut at = 0;
     let mut chunk = String::new();
     while let Some(&c) = chars.get(at) {
-        let inside =
-            if chunk.chars().all(|c| AROUND.contains(c)) { quoted(&chars, at) } else { None };
+        let opens = QUOTES.iter().any(|(open, _)| *open == c);
+        let opens = opens && chunk.chars().all(|c| AROUND.contains(c));
+        let inside = if opens { quoted(&chars, at) } else { None };
         if let Some((quote, end)) = inside {
             cutter.chunk(&std::mem::take(&mut chunk));
             cutter.pieces.push(Piece::Quote(quote));
+            cutter.words += 1;
             cutter.first = false;
             at = end;
             continue;
