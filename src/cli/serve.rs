@@ -105,6 +105,16 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
     })
 }
 
+/// Starts what forgets, renews and looks after things at intervals.
+fn start_upkeep(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
+    let expiring = Arc::clone(gateway);
+    tasks.spawn(async move { expiring.streams().upkeep().await });
+    tasks.spawn(keep_keys(Arc::clone(gateway)));
+    tasks.spawn(gateway.cache().clone().upkeep());
+    let (minding, reloads) = (Arc::clone(gateway), current.clone());
+    tasks.spawn(async move { minding.mind_routes(reloads).await });
+}
+
 /// Starts everything, waits for the signal to stop, and stops it in order.
 async fn supervise(
     (current, watcher): (Current, Watcher),
@@ -140,13 +150,8 @@ async fn supervise(
     }));
     tasks.spawn(callers.audit().clone().run());
     tasks.spawn(reload_keys(callers, current.clone()));
-    let expiring = Arc::clone(&gateway);
-    tasks.spawn(async move { expiring.streams().upkeep().await });
-    tasks.spawn(keep_keys(Arc::clone(&gateway)));
     embedders::open(&gateway, tasks)?;
-    tasks.spawn(gateway.cache().clone().upkeep());
-    let (minding, reloads) = (Arc::clone(&gateway), current.clone());
-    tasks.spawn(async move { minding.mind_routes(reloads).await });
+    start_upkeep(&gateway, &current, tasks);
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;

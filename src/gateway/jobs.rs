@@ -70,13 +70,14 @@ impl JobRunner {
         account.on_head(&forwarded);
         account.on_priority(job.priority);
         let cost = body.len() as u64 / BYTES_A_TOKEN;
-        let read = async {
-            let ask = Ask::new(&caller.id, request_id.as_str(), job.priority, cost);
-            let slot = self.gateway.admit(&ask, &snapshot.settings.admission, timeout).await?;
+        let ask = Ask::new(&caller.id, request_id.as_str(), job.priority, cost);
+        let admission = &snapshot.settings.admission;
+        let admitted = self.gateway.admit(&ask, admission, timeout).await;
+        let read = admitted.and_then(|slot| {
             account.on_admitted(slot);
             Envelope::read(body)
-        };
-        let envelope = match read.await {
+        });
+        let envelope = match read {
             Ok(envelope) => envelope,
             Err(rejection) => {
                 account.reject(&rejection);

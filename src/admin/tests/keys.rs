@@ -95,6 +95,25 @@ async fn a_nul_is_refused_before_it_reaches_the_store() {
     assert_eq!((reply.status, reply.body["name"].as_str()), (201, Some("\\u0000")));
 }
 
+/// A request of 250 tokens that is running, by a key, under limits of a configuration.
+async fn one_request(admin: &Admin, key: Option<&str>) -> crate::limits::Reservation {
+    let limits = "[limits.default]\ntokens_per_day = 1_000\n[limits.routes]\nby = [\"route\"]\n\
+                  requests_per_day = 7";
+    let folder = tempfile::tempdir().unwrap();
+    admin.state.snapshot.store(snapshot_with(folder.path(), limits));
+    let snapshot = admin.state.snapshot.load_full();
+    let caller = admin.state.callers.authenticate(key, AuthMode::Keys, false).unwrap();
+    let ask = crate::limits::Ask {
+        caller: &caller,
+        route: &snapshot.resolve("smart").unwrap(),
+        tags: &[],
+        input_tokens: 240,
+        max_output: Some(10),
+        choices: 1,
+    };
+    admin.state.limits.reserve(&snapshot.limits, &ask).await.unwrap().unwrap()
+}
+
 #[tokio::test]
 async fn a_key_and_its_team_show_how_much_of_their_limits_is_used() {
     let admin = Admin::new().await;
@@ -123,22 +142,7 @@ async fn a_key_and_its_team_show_how_much_of_their_limits_is_used() {
     );
 
     // A limit of the configuration takes those of the key.
-    let limits = "[limits.default]\ntokens_per_day = 1_000\n[limits.routes]\nby = [\"route\"]\n\
-                  requests_per_day = 7";
-    let folder = tempfile::tempdir().unwrap();
-    admin.state.snapshot.store(snapshot_with(folder.path(), limits));
-    let snapshot = admin.state.snapshot.load_full();
-    let caller = admin.state.callers.authenticate(key["key"].as_str(), AuthMode::Keys, false);
-    let (caller, route) = (caller.unwrap(), snapshot.resolve("smart").unwrap());
-    let ask = crate::limits::Ask {
-        caller: &caller,
-        route: &route,
-        tags: &[],
-        input_tokens: 240,
-        max_output: Some(10),
-        choices: 1,
-    };
-    let running = admin.state.limits.reserve(&snapshot.limits, &ask).await.unwrap().unwrap();
+    let running = one_request(&admin, key["key"].as_str()).await;
     let day_ends = "2023-11-16T00:00:00.000Z";
     let used = usage(&key_path).await;
     let found = |dimension: &str| {

@@ -157,7 +157,7 @@ fn month(limit: u64, at: Moment) -> Shared {
 fn told(shared: &Shared, at: Moment) -> (u64, u64, u64, bool) {
     match shared.common(at) {
         Common::Window { held, heard, before, is_beside, .. } => (held, heard, before, is_beside),
-        other => panic!("{other:?}"),
+        other @ (Common::Bucket { .. } | Common::Slots { .. }) => panic!("{other:?}"),
     }
 }
 

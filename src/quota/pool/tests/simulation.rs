@@ -4,6 +4,8 @@
 //! low is asked for after each request, and four times a second each looks at what is overdue. The
 //! authority is the bucket of one node, which the script in `cluster` agrees with, and answers later.
 
+#![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
+
 use std::num::NonZeroU32;
 
 use rand::rngs::SmallRng;
