@@ -48,9 +48,13 @@ async fn a_changed_file_and_a_signal_are_in_the_audit_log() {
     assert_eq!((&by_signal["before"], &by_signal["after"]), (&second, &revision(&gate).await));
     assert_ne!(by_signal["after"], second);
 
-    // A reload that changes nothing is no change.
+    // A reload that changes nothing is no change. It must be over before the file changes again.
+    let reloads = gate.metric("tidegate_config_reloads_total").await;
     let sent = std::process::Command::new("kill").args(["-HUP", &own]).status().unwrap();
     assert!(sent.success());
+    while gate.metric("tidegate_config_reloads_total").await == reloads {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     std::fs::write(gate.folder().join("tidegate.toml"), config).unwrap();
     let both = |page: &Value| page["data"].as_array().map(Vec::len) == Some(2);
     gate.until("/admin/v1/audit?actor=file", both).await;
