@@ -183,3 +183,76 @@ fn problem_with(model: &str, providers: &BTreeMap<ProviderId, Enabled>) -> Optio
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Environment, Source, load};
+
+    const PROVIDERS: &str = "[providers.chat]\ndialect = \"openai-chat\"\nbase_url = \"sim://chat/v1\"\n\
+        credentials = [{ none = true }]\nmodels = [{ id = \"words\" }, { id = \"vectors\", kind = \
+        \"embedding\" }]\n";
+
+    /// The problems of a configuration with this embedder, without file and line.
+    fn problems(embedder: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let (half, whole) = (folder.path().join("half"), folder.path().join("whole"));
+        for (model, files) in [(&half, 1), (&whole, 2)] {
+            std::fs::create_dir(model).unwrap();
+            for file in &super::MODEL_FILES[..files] {
+                std::fs::write(model.join(file), "").unwrap();
+            }
+        }
+        let file = folder.path().join("tidegate.toml");
+        let embedder = embedder.replace("FOLDER", &folder.path().display().to_string());
+        std::fs::write(&file, format!("{PROVIDERS}[embedders.small]\n{embedder}\n")).unwrap();
+        let source = Source {
+            file: Some(file),
+            ..Source::environment(Environment::fixed([("NO", "thing")]))
+        };
+        match load(&source, None) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.key.as_str(), problem.message))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn embedders_that_can_run_are_no_problem() {
+        let local = "folder = \"FOLDER/whole\"\nthreads = 2";
+        assert_eq!(problems(local).is_empty(), cfg!(feature = "local-embeddings"));
+        let provider = "kind = \"provider\"\nmodel = \"chat/vectors\"\ndimensions = 64";
+        assert_eq!(problems(provider), [String::new(); 0]);
+    }
+
+    #[test]
+    fn embedders_that_cannot_run_are_told_what_is_wrong() {
+        for (embedder, words) in [
+            ("", "embedders.small: a local embedder needs a `folder`"),
+            ("folder = \"FOLDER/half\"", "has no tokenizer.json; `tidegate models fetch`"),
+            ("folder = \"FOLDER/whole\"\nthreads = 0", "threads: must be 1 to 64"),
+            ("folder = \"FOLDER/whole\"\ntimeout = \"0s\"", "timeout: must be more than 0s"),
+            (
+                "folder = \"FOLDER/whole\"\nmodel = \"chat/vectors\"",
+                "model: is for kind = \"provider\"",
+            ),
+            ("kind = \"provider\"\nmodel = \"chat/vectors\"", "needs `dimensions`"),
+            ("kind = \"provider\"\ndimensions = 64", "needs a `model`"),
+            ("kind = \"provider\"\ndimensions = 0\nmodel = \"chat/vectors\"", "must be 1 to 8192"),
+            ("kind = \"provider\"\ndimensions = 64\nmodel = \"vectors\"", "names no provider"),
+            ("kind = \"provider\"\ndimensions = 64\nmodel = \"other/vectors\"", "is not on; add"),
+            (
+                "kind = \"provider\"\ndimensions = 64\nmodel = \"chat/words\"",
+                "makes text, not vectors",
+            ),
+            (
+                "kind = \"provider\"\ndimensions = 64\nmodel = \"chat/vector\"",
+                "(did you mean \"chat/vectors\"?)",
+            ),
+        ] {
+            let found = problems(embedder);
+            assert!(found.iter().any(|problem| problem.contains(words)), "{embedder}: {found:?}");
+        }
+    }
+}

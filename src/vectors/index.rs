@@ -270,8 +270,8 @@ mod tests {
 
     #[test]
     fn the_nearest_is_found_as_by_exact_comparison() {
-        let vectors = vectors(3_000, 7);
-        let (kept, asked) = vectors.split_at(2_500);
+        let vectors = vectors(1_300, 7);
+        let (kept, asked) = vectors.split_at(1_200);
         let index = index(kept);
         let mut found = 0;
         for to in asked {
@@ -284,7 +284,7 @@ mod tests {
                 found += 1;
             }
         }
-        assert!(found * 1000 >= asked.len() * 999, "{found} of {} were found", asked.len());
+        assert_eq!(found, asked.len());
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Download<'_> {
 
     /// Asks for what follows the first `have` bytes, wherever the file has moved.
     async fn request(&self, have: u64) -> anyhow::Result<UpstreamReply> {
-        let transport = LiveTransport::new(0, Duration::ZERO);
+        let transport = LiveTransport::new(1, SILENCE);
         let mut headers = HeaderMap::new();
         let agent = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));

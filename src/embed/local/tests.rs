@@ -1,3 +1,4 @@
+//! The embedder with the model of the suite, see `scripts/model-setup`.
 #![expect(clippy::disallowed_methods, reason = "the suite reads which tests it must run")]
 
 use super::*;
@@ -129,8 +130,7 @@ fn a_folder_without_a_model_says_what_is_missing() {
     std::fs::write(folder.path().join("model.safetensors"), b"not tensors").expect("written");
     let error = LocalEmbedder::open(folder.path(), 1).expect_err("no model");
     assert!(error.to_string().contains("model.safetensors is not usable"), "{error}");
-    std::fs::write(folder.path().join("config.json"), br#"{"model_type": "gpt2"}"#)
-        .expect("written");
+    std::fs::write(folder.path().join("config.json"), b"{}").expect("written");
     let error = LocalEmbedder::open(folder.path(), 1).expect_err("no model");
-    assert!(error.to_string().contains("only models of type `bert`"), "{error}");
+    assert!(error.to_string().contains("config.json is not usable"), "{error}");
 }
