@@ -19,7 +19,8 @@ use http::HeaderMap;
 
 use crate::cache::{Cache, CacheWish, Key, Mark};
 use crate::callers::Caller;
-use crate::config::{Route, Snapshot};
+use crate::chat::Usage;
+use crate::config::{Route, Snapshot, Target};
 use crate::dialect::{Dialect, Dropped, Envelope, StreamSummary, encode_count_tokens};
 use crate::failure::Midstream;
 use crate::fleet::Fleet;
@@ -35,6 +36,7 @@ mod cached;
 mod collect;
 mod degrade;
 mod expiry;
+mod flight;
 mod limit;
 mod live;
 mod plan;
@@ -51,8 +53,9 @@ mod trace;
 mod wire;
 
 pub use cached::FromCache;
-use cached::{Keeping, Stale};
+use cached::{Cacheable, Keeping, Stale};
 pub use expiry::Expiry;
+pub use flight::Flights;
 use limit::Load;
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
@@ -69,6 +72,8 @@ pub struct Lane {
     pub limits: Arc<Limits>,
     /// Answers that are kept to be given again.
     pub cache: Cache,
+    /// Answers on their way that others may share.
+    pub flights: Flights,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -144,6 +149,8 @@ pub struct Served {
     pub overhead: Duration,
     /// Where it was kept, and nobody was asked.
     pub from_cache: Option<FromCache>,
+    /// Whether it is another request's answer, shared as it comes.
+    pub coalesced: bool,
 }
 
 /// A call that was refused or failed, and how it came to that.
@@ -177,8 +184,8 @@ impl Lane {
             let served = account.complete(&StreamSummary::default());
             return Ok(Answer::Whole(encode_count_tokens(counted).into(), served));
         }
-        let asked = self.cacheable(&call);
-        if let Some(asked) = &asked
+        let mut asked = self.cacheable(&call);
+        if let Some(asked) = &mut asked
             && let Some(kept) = self.look(asked).await
             && let Some(body) = self.rewritten(&call, &kept)
         {
@@ -187,10 +194,36 @@ impl Lane {
             }
             return Ok(self.replay(&call, asked, (&kept, body), account));
         }
+        match asked {
+            // In a box: it is larger than what most calls need.
+            Some(asked) if asked.may_be_shared() => {
+                Box::pin(self.complete_shared(call, account, asked)).await
+            }
+            asked => self.complete_alone(call, account, asked).await,
+        }
+    }
+
+    /// Serves a call that shares its answer with nobody.
+    async fn complete_alone(
+        &self,
+        mut call: Call,
+        mut account: Account,
+        asked: Option<Cacheable>,
+    ) -> Result<Answer, Box<Refused>> {
         let load = Load::of(&call);
         if let Err(rejection) = self.take_limits(&mut call, load, &mut account).await {
             return Err(refuse(account, rejection));
         }
+        self.carry_out(call, account, asked).await
+    }
+
+    /// Serves a call for which there is room within its caller's limits.
+    async fn carry_out(
+        &self,
+        mut call: Call,
+        mut account: Account,
+        asked: Option<Cacheable>,
+    ) -> Result<Answer, Box<Refused>> {
         call.stale = asked.as_ref().and_then(|asked| asked.stale(&call));
         let keeping = asked.map(|asked| self.keeping(&call, asked, &account));
         if call.envelope.stream {
@@ -301,6 +334,14 @@ impl Call {
     fn early_keep_alive(&self) -> Option<Duration> {
         let route = self.route().ok()?;
         route.conduct.keep_alive.every.filter(|_| route.conduct.keep_alive.before_first_token)
+    }
+}
+
+/// What an answer of a target would have cost that took so much.
+fn share_cost(target: Option<&Target>, usage: Option<Usage>) -> MicroUsd {
+    match (target, usage) {
+        (Some(target), Some(usage)) => target.model.cost(&usage),
+        (Some(_) | None, _) => MicroUsd::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
-use crate::dispatch::{Lane, Ledger};
+use crate::dispatch::{Flights, Lane, Ledger};
 use crate::embed::Embedder;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
@@ -60,6 +60,7 @@ pub struct Gateway {
     cache: Cache,
     /// Set once, where there are any.
     embedders: OnceLock<BTreeMap<String, Embedder>>,
+    flights: Flights,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -115,6 +116,7 @@ impl Gateway {
             jobs,
             cache,
             embedders: OnceLock::new(),
+            flights: Flights::default(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -125,7 +127,7 @@ impl Gateway {
     pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
-        Lane { fleet, ledger, limits, cache, transport }
+        Lane { fleet, ledger, limits, cache, flights: self.flights.clone(), transport }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call

@@ -88,6 +88,9 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
         headers.insert(CACHE, HeaderValue::from_static("exact"));
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
     }
+    if served.coalesced {
+        headers.insert(CACHE, HeaderValue::from_static("coalesced"));
+    }
     headers.insert(DEGRADATION, HeaderValue::from(u16::from(served.degradation)));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);
     headers.insert(OVERHEAD_US, HeaderValue::from(overhead_us));

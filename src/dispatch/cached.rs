@@ -33,6 +33,8 @@ pub(super) struct Cacheable {
     asked: Instant,
     /// Whether an answer that is kept will do.
     reads: bool,
+    /// Whether one is kept, and this request is the one that has it made anew.
+    refreshes: bool,
     max_age: Option<Duration>,
 }
 
@@ -75,7 +77,7 @@ impl Lane {
 
     /// The answer that is kept for a call, if there is one that will do: here, or where nodes share
     /// them.
-    pub(super) async fn look(&self, asked: &Cacheable) -> Option<Kept> {
+    pub(super) async fn look(&self, asked: &mut Cacheable) -> Option<Kept> {
         let metrics = &self.ledger.metrics().cache;
         if !asked.reads {
             metrics.looked("refresh");
@@ -96,7 +98,18 @@ impl Lane {
         }
         metrics.looked(miss.as_str());
         self.cache.count(&asked.route.name, None);
+        asked.refreshes = miss == Miss::Early;
         None
+    }
+
+    /// The answer that was kept since a look found none. Not counted: the look was.
+    pub(super) fn look_again(&self, asked: &Cacheable) -> Option<Kept> {
+        // No chance at all that it is to be made anew.
+        let found = || self.cache.look(&asked.key, asked.max_age, 1.0, Instant::now());
+        match (!asked.refreshes).then(found) {
+            Some(Look::Hit(kept)) => Some(kept),
+            Some(Look::Miss(_)) | None => None,
+        }
     }
 
     /// A kept answer as its caller wants it. Nothing where it cannot be read.
@@ -166,6 +179,25 @@ impl Cacheable {
         (is_kept && call.cache.takes_stale()).then_some((self.key, self.since))
     }
 
+    /// Whether another's answer to the same request will do, or this one's for others.
+    pub(super) fn may_be_shared(&self) -> bool {
+        self.reads
+    }
+
+    /// What makes it the same as another.
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// When it came, seen from those who purge.
+    pub(super) fn since(&self) -> Mark {
+        self.since
+    }
+
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
     fn of(
         call: &Call,
         route: Arc<Route>,
@@ -211,6 +243,7 @@ impl Cacheable {
             since: cache.mark(),
             asked: Instant::now(),
             reads: !call.cache.no_cache,
+            refreshes: false,
             max_age: call.cache.max_age,
             route,
             settings,
@@ -362,7 +395,7 @@ impl Keeping {
 }
 
 /// A target, whichever of its provider's credentials was used.
-fn without_credential(target: &TargetId) -> TargetId {
+pub(super) fn without_credential(target: &TargetId) -> TargetId {
     match target.as_str().split_once('#') {
         Some((name, _)) => TargetId::new(name),
         None => target.clone(),

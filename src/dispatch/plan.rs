@@ -430,7 +430,7 @@ fn full(order: &Order) -> Vec<usize> {
 }
 
 /// What the call asks of a target. Where there is only one target, nothing hangs on most of it.
-fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
+pub(super) fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
     let envelope = &call.envelope;
     let mut demand = Demand {
         ask: Ask::new(&call.caller.id, call.request_id.as_str(), call.priority, 1),

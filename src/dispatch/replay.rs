@@ -2,12 +2,12 @@
 //! stream that comes at once.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Call;
 use crate::cache::Kept;
-use crate::chat::Delta;
-use crate::dialect::{self, ReplyContext};
+use crate::chat::{Completion, Delta};
+use crate::dialect::{self, ReplyContext, StreamEncoder};
 use crate::journal::EndpointKind;
 
 /// Bytes of text in one event of a stream: 16 to 32 tokens, at four bytes a token.
@@ -16,27 +16,29 @@ const PIECE_BYTES: std::ops::RangeInclusive<usize> = 64..=128;
 /// The answer as the caller wants it; `created` is in seconds since 1970. Nothing where what is kept
 /// cannot be read.
 pub(super) fn write(call: &Call, kept: &Kept, created: u64) -> Option<Bytes> {
-    let mut completion = kept.read()?;
+    let by = kept.head.target.as_str();
+    let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": "exact" });
+    Some(write_completion(call, kept.read()?, created, &words))
+}
+
+/// An answer without an id as the caller wants it, at `created` seconds since 1970; where it is
+/// streamed, with these words beside its usage.
+pub(super) fn write_completion(
+    call: &Call,
+    mut completion: Completion,
+    created: u64,
+    words: &Value,
+) -> Bytes {
     completion.created = created;
-    let context = ReplyContext {
-        request_id: call.request_id.to_string(),
-        model: call.envelope.model.clone(),
-        created,
-        include_usage: call.envelope.include_usage,
-    };
-    let is_text = call.kind == EndpointKind::Completions;
-    let codec = call.dialect.codec();
     if !call.envelope.stream {
-        return Some(match is_text {
+        let context = context(call, created);
+        return match call.kind == EndpointKind::Completions {
             true => dialect::encode_text_reply(&completion, &context).into(),
-            false => codec.encode_reply(&completion, &context).into(),
-        });
+            false => call.dialect.codec().encode_reply(&completion, &context).into(),
+        };
     }
-    let mut encoder = match is_text {
-        true => dialect::text_stream_encoder(context),
-        false => codec.stream_encoder(context),
-    };
-    let mut out = Vec::with_capacity(kept.said.len() * 4);
+    let mut encoder = encoder(call, created);
+    let mut out = Vec::new();
     for delta in completion.into_deltas() {
         match &delta {
             Delta::Text { choice, text } => {
@@ -53,11 +55,7 @@ pub(super) fn write(call: &Call, kept: &Kept, created: u64) -> Option<Bytes> {
                 }
                 continue;
             }
-            Delta::Usage { .. } => {
-                let by = kept.head.target.as_str();
-                let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": "exact" });
-                encoder.set_extension(words);
-            }
+            Delta::Usage { .. } => encoder.set_extension(words.clone()),
             Delta::Start { .. }
             | Delta::TextOpaque { .. }
             | Delta::ReasoningOpaque { .. }
@@ -71,7 +69,25 @@ pub(super) fn write(call: &Call, kept: &Kept, created: u64) -> Option<Bytes> {
         }
         encoder.push(&delta, &mut out);
     }
-    Some(out.into())
+    out.into()
+}
+
+/// Writes a stream for the caller of an answer without an id.
+pub(super) fn encoder(call: &Call, created: u64) -> Box<dyn StreamEncoder> {
+    let context = context(call, created);
+    match call.kind == EndpointKind::Completions {
+        true => dialect::text_stream_encoder(context),
+        false => call.dialect.codec().stream_encoder(context),
+    }
+}
+
+fn context(call: &Call, created: u64) -> ReplyContext {
+    ReplyContext {
+        request_id: call.request_id.to_string(),
+        model: call.envelope.model.clone(),
+        created,
+        include_usage: call.envelope.include_usage,
+    }
 }
 
 /// A text in pieces of [`PIECE_BYTES`], cut before blanks where there are any.

@@ -22,9 +22,11 @@ use tokio::time::Sleep;
 use super::attempt::{Begun, Whole};
 use super::cached::{Keeping, Stale};
 use super::expiry::Expiry;
+use super::flight::{Reader, Telling};
 use super::live::{Live, Step};
 use super::sequel::{Broken, Joining, Sequel};
 use super::{Account, Answer, Served};
+use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{Dialect, StreamBreak, StreamSummary};
@@ -36,6 +38,7 @@ use crate::rejection::Rejection;
 
 mod cut;
 mod kept;
+mod shared;
 
 /// The search for a target that answers, with the account it is charged to.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
@@ -65,6 +68,8 @@ pub struct AnswerStream {
     expiry: Expiry,
     /// Runs while a pump has no room for what comes.
     overdue: Option<Pin<Box<Sleep>>>,
+    /// What it took, once it has ended.
+    told: Option<Usage>,
 }
 
 enum State {
@@ -74,6 +79,10 @@ enum State {
     Live(Box<Live>),
     /// Looking for an attempt that continues an answer that broke.
     Joining(Box<Pausing>),
+    /// An answer that others share.
+    Led(Reader, Named),
+    /// An answer that was made for another request.
+    Following(Box<Telling>),
     /// Something still to be said, then the end.
     Last(Bytes),
     Done,
@@ -182,7 +191,8 @@ impl AnswerStream {
     pub fn has_told_its_end(&self) -> bool {
         match &self.state {
             State::Live(live) => live.wire.saw_terminal() && live.held.is_empty(),
-            State::Opening(..) | State::Joining(..) | State::Last(_) => false,
+            State::Led(reader, _) => reader.has_told_its_end(),
+            State::Opening(..) | State::Joining(..) | State::Following(_) | State::Last(_) => false,
             State::Done => true,
         }
     }
@@ -203,13 +213,27 @@ impl AnswerStream {
         let message = "the deadline passed within the answer, which nobody read";
         let failure = Failure::new(FailureKind::MidStream, message);
         let rejection = Rejection::StreamFailed { failure };
-        if let (State::Live(live), Some(account)) =
-            (std::mem::replace(&mut self.state, State::Done), self.account.take())
-        {
-            if let Some(ticket) = live.ticket {
-                ticket.out_of_time();
+        match (std::mem::replace(&mut self.state, State::Done), self.account.take()) {
+            (State::Live(live), Some(account)) => {
+                if let Some(ticket) = live.ticket {
+                    ticket.out_of_time();
+                }
+                account.cut(&rejection, live.wire.summary());
             }
-            account.cut(&rejection, live.wire.summary());
+            (State::Following(telling), Some(account)) => {
+                account.cut(&rejection, telling.summary());
+            }
+            // What others still read goes on.
+            (
+                State::Live(_)
+                | State::Following(_)
+                | State::Opening(..)
+                | State::Joining(_)
+                | State::Led(..)
+                | State::Last(_)
+                | State::Done,
+                _,
+            ) => {}
         }
         Poll::Ready(rejection)
     }
@@ -228,6 +252,7 @@ impl AnswerStream {
             keeping: None,
             expiry: Expiry::never(),
             overdue: None,
+            told: None,
         }
     }
 
@@ -260,6 +285,8 @@ impl AnswerStream {
                     Poll::Pending
                 }
                 State::Live(live) => live.poll(cx),
+                State::Led(reader, _) => shared::poll_led(reader, cx),
+                State::Following(telling) => telling.poll(cx),
             };
             let step = match polled {
                 Poll::Ready(step) => step,
@@ -293,6 +320,12 @@ impl AnswerStream {
                     return Poll::Ready(step);
                 }
                 next = next.min(live.next_limit());
+            }
+            if let State::Following(telling) = &self.state {
+                if now >= telling.deadline() {
+                    return Poll::Ready(shared::out_of_time());
+                }
+                next = next.min(telling.deadline());
             }
             if let Some(every) = self.keep_alive {
                 if now >= self.last_sent + every {
@@ -343,8 +376,9 @@ impl AnswerStream {
 
     /// The answer broke: another attempt is to continue it, or it ends here.
     fn break_off(&mut self, rest: Bytes, failure: Failure) {
-        let State::Live(live) = std::mem::replace(&mut self.state, State::Done) else {
-            return;
+        let live = match std::mem::replace(&mut self.state, State::Done) {
+            State::Live(live) => live,
+            broken => return self.break_shared(broken, rest, failure),
         };
         let Live { wire, ticket, target, body, .. } = *live;
         drop(body);
@@ -430,11 +464,17 @@ impl AnswerStream {
                 account.cut(&rejection, live.wire.summary());
             }
             // The account was in the future, and settled itself as the panic dropped it.
-            (State::Opening(_, named), _) => self.state = named.tell(&rejection, None),
+            (State::Opening(_, named) | State::Led(_, named), _) => {
+                self.state = named.tell(&rejection, None);
+            }
+            (State::Following(telling), Some(account)) => {
+                self.state = State::Last(account.error_event(&rejection, Some(telling.summary())));
+                account.cut(&rejection, telling.summary());
+            }
             (State::Joining(pausing), _) => {
                 self.state = pausing.named.tell(&rejection, Some(&pausing.broken.summary));
             }
-            (State::Live(_) | State::Last(_) | State::Done, _) => {}
+            (State::Live(_) | State::Following(_) | State::Last(_) | State::Done, _) => {}
         }
     }
 }
@@ -442,10 +482,17 @@ impl AnswerStream {
 impl Drop for AnswerStream {
     /// The caller left, or it has everything and closed before the provider did.
     fn drop(&mut self) {
-        let (State::Live(live), Some(account)) =
-            (std::mem::replace(&mut self.state, State::Done), self.account.take())
-        else {
-            return;
+        let (state, account) =
+            (std::mem::replace(&mut self.state, State::Done), self.account.take());
+        let Some(account) = account else { return };
+        let live = match state {
+            State::Live(live) => live,
+            State::Following(telling) => return account.abandon(telling.summary()),
+            State::Opening(..)
+            | State::Joining(_)
+            | State::Led(..)
+            | State::Last(_)
+            | State::Done => return,
         };
         let Live { wire, ticket, held, .. } = *live;
         if wire.saw_terminal() && held.is_empty() {

@@ -73,6 +73,11 @@ impl Tap {
         }
         Ok(self.deltas.drain(..))
     }
+
+    /// What came before an error.
+    pub(super) fn rest(&mut self) -> std::vec::Drain<'_, Delta> {
+        self.deltas.drain(..)
+    }
 }
 
 // === impl Gatherer ===

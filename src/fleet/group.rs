@@ -160,6 +160,16 @@ impl Group {
         own.p50.or(all.p50)
     }
 
+    /// How long a first token may take at the slowest of the targets, which is all but one in a
+    /// hundred; nothing where that is not known of any.
+    pub fn late_first_token(&self, demand: &Demand, now: Instant) -> Option<Duration> {
+        let of = |member: &Member| {
+            let (own, all) = member.live.health.lock().latency.quantiles(demand.shape(), now);
+            own.p99.or(all.p99)
+        };
+        self.members.iter().filter_map(of).max()
+    }
+
     /// A number uniform in 0..1.
     pub fn chance(&self) -> f64 {
         self.chance.draw()

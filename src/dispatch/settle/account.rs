@@ -25,6 +25,7 @@ mod ended;
 mod limits;
 mod open;
 mod replayed;
+mod shared;
 
 use open::Open;
 
@@ -130,6 +131,7 @@ impl Account {
             limits: open.standing.clone(),
             overhead: open.overhead(Instant::now()).saturating_sub(open.held),
             from_cache: None,
+            coalesced: false,
         }
     }
 

@@ -22,10 +22,12 @@ impl AnswerStream {
     pub(super) fn end(&mut self, bytes: Bytes) {
         self.expiry.clear();
         self.note(&bytes);
-        let State::Live(live) = std::mem::replace(&mut self.state, State::Last(bytes)) else {
-            return;
+        let live = match std::mem::replace(&mut self.state, State::Last(bytes)) {
+            State::Live(live) => live,
+            ended => return self.end_shared(ended),
         };
         let Live { wire, ticket, .. } = *live;
+        self.told = wire.summary().usage;
         if let Some(ticket) = ticket {
             ticket.succeed(wire.summary().usage, Instant::now());
         }

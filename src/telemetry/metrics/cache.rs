@@ -19,6 +19,7 @@ pub struct CacheMetrics {
     /// Bytes that they take.
     pub bytes: IntGauge,
     saved: IntCounter,
+    flights: IntCounterVec,
 }
 
 // === impl CacheMetrics ===
@@ -68,6 +69,12 @@ impl CacheMetrics {
                 "tidegate_cache_saved_micro_usd_total",
                 "What answers from the cache would have cost, in millionths of a US dollar.",
             ),
+            flights: counters(
+                registry,
+                "tidegate_coalesced_total",
+                "Requests that came while the same was being answered, by what became of them.",
+                &["result"],
+            ),
         }
     }
 
@@ -90,6 +97,12 @@ impl CacheMetrics {
     /// Counts an answer that was given and need not be paid for.
     pub fn saved(&self, micro_usd: u64) {
         self.saved.inc_by(micro_usd);
+    }
+
+    /// Counts a request that met the same on its way: `shared` its answer, got `too_late` for it,
+    /// was asked itself when that failed (`took_over`), or waited for it too long (`left`).
+    pub fn met(&self, result: &str) {
+        self.flights.with_label_values(&[result]).inc();
     }
 
     /// Counts a request that was not looked up.

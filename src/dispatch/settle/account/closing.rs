@@ -71,8 +71,8 @@ impl Closing<'_> {
     fn without_answer(self) {
         let Self { ledger, entry, trace, wasted, prompt, reservation, .. } = self;
         match reservation {
-            // An answer from the cache is a request, and takes nothing else.
-            Some(reservation) if entry.attempts > 0 || entry.reuse == Some(Reuse::Exact) => {
+            // An answer that was there already is a request, and takes nothing else.
+            Some(reservation) if entry.attempts > 0 || is_given_again(entry.reuse) => {
                 reservation.settle_unanswered();
             }
             // Dropped, it gives everything back.
@@ -139,5 +139,13 @@ impl Closing<'_> {
             seam,
             wasted,
         });
+    }
+}
+
+/// Whether the answer is one that was made for another request.
+fn is_given_again(reuse: Option<Reuse>) -> bool {
+    match reuse {
+        Some(Reuse::Exact | Reuse::Coalesced) => true,
+        Some(Reuse::Replayed) | None => false,
     }
 }
