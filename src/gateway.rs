@@ -233,6 +233,11 @@ impl Gateway {
         &self.cache
     }
 
+    /// Answers on their way that others may share.
+    pub fn flights(&self) -> &Flights {
+        &self.flights
+    }
+
     /// The same, to be kept.
     pub fn shared_fleet(&self) -> Arc<Fleet> {
         Arc::clone(&self.fleet)

@@ -1,0 +1,556 @@
+//! Requests that ask the same at the same time: one of them is asked, all are answered.
+#![expect(clippy::disallowed_methods, reason = "each caller is a task")]
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tidegate::dialect::Dialect;
+use tokio::task::JoinSet;
+use tokio::time::{advance, sleep};
+
+use crate::process::{Program, post, read_answer};
+use crate::rig::{Ask, End, Got, Rig, read};
+use tokio::io::AsyncWriteExt;
+
+const ROUTES: &str = r#"
+[providers.priced]
+dialect = "openai-chat"
+base_url = "sim://priced/v1"
+credentials = [{ none = true }]
+models = [
+  { id = "alpha", usd_per_million = { input = "1", output = "10" } },
+  { id = "vectors", kind = "embedding", usd_per_million = { input = "1" } },
+]
+[routes.faq]
+targets = [{ model = "priced/alpha" }]
+cache = { exact = true }
+hold_back = { tokens = 0 }
+[routes.crossed]
+targets = [{ model = "claude/alpha" }]
+cache = { exact = true }
+hold_back = { tokens = 0 }
+[routes.vectors]
+targets = [{ model = "priced/vectors" }]
+cache = { exact = true }
+[routes.plain]
+targets = [{ model = "priced/alpha" }]
+[routes.early]
+targets = [{ model = "chat/alpha" }]
+keep_alive = { every = "1s", before_first_token = true }
+cache = { exact = true }
+"#;
+
+/// Takes a second: the first token comes after 200 ms, and another every 20 ms.
+const QUESTION: &str = "What is the capital of France? [[sim:ttft=200ms,gap=20ms,tokens=40]]";
+
+fn rig() -> Rig {
+    Rig::instant(ROUTES)
+}
+
+/// How many requests providers were sent.
+fn upstream(rig: &Rig) -> usize {
+    rig.sim.bills().len()
+}
+
+fn cache(got: &Got) -> &str {
+    got.header("x-tidegate-cache")
+}
+
+fn metric(rig: &Rig, result: &str) -> u64 {
+    let line = format!("tidegate_coalesced_total{{result=\"{result}\"}} ");
+    let text = rig.gateway.render_metrics();
+    text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+}
+
+/// The text of an answer, however it came.
+fn text(got: &Got) -> String {
+    assert_eq!(got.status, 200, "{got:#?}");
+    if got.body.starts_with('{') {
+        let body = got.json();
+        let places = ["/choices/0/message/content", "/content/0/text", "/choices/0/text"];
+        return places.iter().find_map(|at| body.pointer(at)?.as_str()).unwrap().to_owned();
+    }
+    assert_eq!(got.end(), End::Terminal, "{got:#?}");
+    got.text()
+}
+
+/// Asks in this order at the same moment; the first leads.
+async fn together(rig: &Rig, asks: impl IntoIterator<Item = Ask>) -> Vec<Got> {
+    let asking = asks.into_iter().map(|ask| {
+        let router = rig.router.clone();
+        tokio::spawn(async move { read(&router, &ask).await })
+    });
+    let asking: Vec<_> = asking.collect();
+    let mut all = Vec::new();
+    for asked in asking {
+        all.push(asked.await.unwrap());
+    }
+    all
+}
+
+/// Nothing is kept of answers on their way.
+fn assert_landed(rig: &Rig) {
+    let flights = rig.gateway.flights();
+    assert_eq!((flights.len(), flights.bytes()), (0, 0));
+    assert_eq!(rig.gateway.admitted(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_thousand_who_ask_at_once_one_is_asked_and_all_are_answered() {
+    let rig = rig();
+    let ask = Ask::chat("faq", QUESTION);
+    let asks = (0..1_000).map(|n| if n % 2 == 0 { ask.clone() } else { ask.clone().whole() });
+    let all = together(&rig, asks).await;
+    assert_eq!(upstream(&rig), 1);
+    let said = text(&all[0]);
+    assert!(said.len() > 100, "{said}");
+    for got in &all[1..] {
+        assert_eq!((cache(got), text(got)), ("coalesced", said.clone()));
+    }
+    assert_eq!(cache(&all[0]), "miss");
+    assert_eq!(metric(&rig, "shared"), 999);
+    assert_landed(&rig);
+    assert_eq!(cache(&rig.ask(&ask).await), "exact", "it is kept");
+    let journal = rig.journal().await;
+    let shared: Vec<_> =
+        journal.iter().filter(|row| row.reuse.as_deref() == Some("coalesced")).collect();
+    assert_eq!(shared.len(), 999);
+    let paid = journal.iter().find(|row| row.reuse.is_none()).unwrap();
+    assert!(paid.cost.0 > 0);
+    for row in shared {
+        assert_eq!((row.cost.0, row.saved, row.attempts), (0, paid.cost, 0), "{row:?}");
+        assert_eq!((row.outcome.as_str(), row.status), ("complete", 200), "{row:?}");
+        assert_eq!(row.target, paid.target);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_gets_an_answer_in_its_own_form() {
+    for (dialect, route) in [
+        (Dialect::OpenAiChat, "faq"),
+        (Dialect::OpenAiChat, "crossed"),
+        (Dialect::Anthropic, "crossed"),
+        (Dialect::Anthropic, "faq"),
+    ] {
+        for leader_streams in [true, false] {
+            let rig = rig();
+            let stream = Ask::new(dialect, route, QUESTION);
+            let whole = stream.clone().whole();
+            let counted = match dialect {
+                Dialect::OpenAiChat | Dialect::Gemini => stream
+                    .clone()
+                    .having("stream_options", json!({ "include_usage": true })),
+                Dialect::Anthropic => stream.clone(),
+            };
+            let leader = if leader_streams { stream.clone() } else { whole.clone() };
+            let all = together(&rig, [leader, stream, counted, whole]).await;
+            assert_eq!(upstream(&rig), 1, "{dialect} {route}");
+            let said = text(&all[0]);
+            for got in &all[1..] {
+                assert_eq!((cache(got), text(got)), ("coalesced", said.clone()), "{got:#?}");
+                assert_eq!(got.header("x-tidegate-attempts"), "0");
+                assert_ne!(got.header("x-tidegate-served-by"), "");
+                // Forty tokens, as its leader paid for.
+                let usage = ["\"completion_tokens\":40", "\"output_tokens\":40"];
+                let is_told = usage.iter().any(|usage| got.body.contains(usage));
+                let is_bare = dialect == Dialect::OpenAiChat && std::ptr::eq(got, &raw const all[1]);
+                assert_eq!(is_told, !is_bare, "{got:#?}");
+            }
+            let costs_nothing = "\"cost_usd\":\"0.000000\"";
+            assert!(all[2].body.contains(costs_nothing), "{:#?}", all[2]);
+            assert!(all[2].body.contains("\"cache\":\"coalesced\""), "{:#?}", all[2]);
+            assert_eq!(all[3].header("x-tidegate-cost-usd"), "0.000000");
+            assert_ne!(id(&all[1]), id(&all[2]));
+            assert_ne!(id(&all[0]), id(&all[3]));
+            if leader_streams {
+                let first = all[1].pieces.first().unwrap().0;
+                assert!(first < Duration::from_millis(400), "as it comes: {first:?}");
+            }
+            assert_landed(&rig);
+        }
+    }
+}
+
+/// The id of an answer.
+fn id(got: &Got) -> String {
+    let at = got.body.find("\"id\":\"").expect("an id") + 6;
+    got.body[at..].split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_gets_all_of_it() {
+    let rig = rig();
+    let ask = Ask::chat("faq", QUESTION);
+    let leading = tokio::spawn({
+        let (router, ask) = (rig.router.clone(), ask.clone());
+        async move { read(&router, &ask).await }
+    });
+    sleep(Duration::from_millis(700)).await;
+    let late = together(&rig, [ask.clone(), ask.clone().whole()]).await;
+    let said = text(&leading.await.unwrap());
+    for got in &late {
+        assert_eq!((cache(got), text(got)), ("coalesced", said.clone()));
+    }
+    assert_eq!(late[0].pieces[0].0, Duration::ZERO, "what was said is there at once");
+    assert!(late[0].end_after < Duration::from_millis(400), "{:?}", late[0].end_after);
+    assert_eq!(upstream(&rig), 1);
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn vectors_and_text_completions_are_shared_too() {
+    let rig = rig();
+    for (path, body) in [
+        ("/v1/embeddings", json!({"model": "vectors", "input": ["a", "b"]})),
+        ("/v1/completions", json!({"model": "faq", "prompt": QUESTION, "max_tokens": 50})),
+        (
+            "/v1/completions",
+            json!({"model": "crossed", "prompt": QUESTION, "max_tokens": 50, "stream": true}),
+        ),
+    ] {
+        let before = upstream(&rig);
+        let asking: Vec<_> = (0..3).map(|_| tokio::spawn(send(&rig, path, &body))).collect();
+        let mut all = Vec::new();
+        for asked in asking {
+            all.push(asked.await.unwrap());
+        }
+        assert_eq!(upstream(&rig) - before, 1, "{path}");
+        let words = |body: &str| -> String {
+            let texts = body.split("\"text\":\"").skip(1);
+            texts.filter_map(|rest| rest.split('"').next()).collect()
+        };
+        for (cache, got) in &all[1..] {
+            assert_eq!(cache, "coalesced", "{path}");
+            assert_eq!(words(got), words(&all[0].1), "{path}");
+            assert!(!got.contains("\"error\""), "{got}");
+        }
+        if path == "/v1/embeddings" {
+            assert_eq!(all[0].1, all[1].1);
+        } else {
+            assert!(words(&all[1].1).len() > 50, "{all:?}");
+        }
+    }
+    assert_landed(&rig);
+}
+
+/// What the reply says of the cache, and its body.
+fn send(rig: &Rig, path: &str, body: &Value) -> impl Future<Output = (String, String)> + use<> {
+    use tower::ServiceExt;
+    let request = http::Request::post(path).header("content-type", "application/json");
+    let request = request.body(axum::body::Body::from(body.to_string())).unwrap();
+    let router = rig.router.clone();
+    async move {
+        let response = router.oneshot(request).await.unwrap();
+        let cache = response.headers()["x-tidegate-cache"].to_str().unwrap().to_owned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (cache, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_goes_on_when_the_leader_leaves() {
+    // Before the first token, and within the answer.
+    for after in [100, 500] {
+        let rig = rig();
+        let ask = Ask::chat("faq", QUESTION);
+        let leading = tokio::spawn({
+            let (router, ask) = (rig.router.clone(), ask.clone());
+            async move { read(&router, &ask).await }
+        });
+        let leave = async {
+            sleep(Duration::from_millis(after)).await;
+            leading.abort();
+        };
+        sleep(Duration::from_millis(10)).await;
+        let (all, ()) =
+            tokio::join!(together(&rig, [ask.clone(), ask.clone().whole()]), leave);
+        assert!(leading.await.unwrap_err().is_cancelled());
+        for got in &all {
+            assert_eq!((cache(got), text(got).len() > 100), ("coalesced", true), "{got:#?}");
+        }
+        assert_eq!(text(&all[0]), text(&all[1]));
+        assert_eq!(upstream(&rig), 1);
+        assert!(!rig.sim.bills()[0].is_cancelled);
+        assert_landed(&rig);
+        assert_eq!(cache(&rig.ask(&ask).await), "exact", "and is kept");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_last_one_who_waits_the_provider_is_left() {
+    let rig = rig();
+    let ask = Ask::chat("faq", QUESTION);
+    let mut waiting = JoinSet::new();
+    for ask in [ask.clone(), ask.clone(), ask.whole()] {
+        let router = rig.router.clone();
+        waiting.spawn(async move { read(&router, &ask).await });
+    }
+    sleep(Duration::from_millis(400)).await;
+    assert_eq!(rig.gateway.flights().len(), 1);
+    waiting.shutdown().await;
+    assert!(rig.sim.bills()[0].is_cancelled);
+    assert_landed(&rig);
+    let journal = rig.journal().await;
+    assert_eq!(journal.len(), 3);
+    assert!(journal.iter().all(|row| row.outcome == "client_gone"), "{journal:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_takes_over_from_a_leader_that_fails() {
+    let rig = rig();
+    let ask = Ask::chat("faq", "One fails. [[sim:first=1,status=400]] [[sim:tokens=20]]");
+    let asks = (0..20).map(|n| if n % 2 == 0 { ask.clone() } else { ask.clone().whole() });
+    let all = together(&rig, asks).await;
+    assert_eq!(all[0].status, 400, "{:#?}", all[0]);
+    let said = text(&all[1]);
+    assert_eq!(cache(&all[1]), "miss", "it asked");
+    for got in &all[2..] {
+        assert_eq!((cache(got), text(got)), ("coalesced", said.clone()));
+    }
+    assert_eq!((upstream(&rig), metric(&rig, "took_over")), (2, 1));
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_rejection_twice_is_everybodys() {
+    let rig = rig();
+    let ask = Ask::chat("faq", "All fail. [[sim:status=400]]");
+    let all = together(&rig, (0..50).map(|_| ask.clone())).await;
+    assert!(all.iter().all(|got| got.status == 400), "{all:#?}");
+    assert_eq!(upstream(&rig), 2);
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_breaks_for_all_who_have_a_part_of_it() {
+    let rig = rig();
+    let broken = "Once. [[sim:first=1,cut_after=10,gap=20ms]] [[sim:tokens=20]]";
+    let ask = Ask::chat("faq", broken);
+    let all = together(&rig, [ask.clone(), ask.clone(), ask.clone().whole()]).await;
+    for got in &all[..2] {
+        assert_eq!((got.status.as_u16(), got.end()), (200, End::Error), "{got:#?}");
+        assert!(got.body.contains("upstream_disconnected"), "{got:#?}");
+    }
+    assert_eq!(all[0].text(), all[1].text());
+    assert!(!all[1].text().is_empty());
+    // Who has nothing of it asks again.
+    assert_eq!(cache(&all[2]), "miss");
+    assert!(!text(&all[2]).is_empty());
+    assert_eq!(upstream(&rig), 2);
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_the_first_token_asks_anew_with_others_who_did() {
+    let rig = rig();
+    // What is usual has to be known.
+    for n in 0..200 {
+        let text = format!("{n} [[sim:ttft=50ms,tokens=5]]");
+        assert_eq!(rig.ask(&Ask::chat("faq", &text)).await.status, 200);
+    }
+    let known = upstream(&rig);
+    let ask = Ask::chat("faq", "Slow. [[sim:first=1,ttft=40s]] [[sim:ttft=50ms,tokens=30]]");
+    let all = together(&rig, (0..10).map(|_| ask.clone())).await;
+    assert_eq!(upstream(&rig) - known, 2);
+    assert!(all[0].end_after >= Duration::from_secs(40), "{:?}", all[0].end_after);
+    assert_eq!(cache(&all[1]), "miss");
+    for got in &all[1..] {
+        assert!(got.end_after < Duration::from_secs(3), "{:?}", got.end_after);
+        assert_eq!(text(got), text(&all[1]));
+    }
+    assert!(all[2..].iter().all(|got| cache(got) == "coalesced"));
+    assert_eq!(metric(&rig, "left"), 9);
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_follower_holds_nobody_up_and_is_cut_off_when_it_is_too_far_behind() {
+    let rig = rig();
+    for (tokens, end) in [(400, End::Terminal), (20_000, End::Error)] {
+        let ask = Ask::chat("faq", &format!("Long. [[sim:ttft=50ms,gap=1us,tokens={tokens}]]"));
+        let ask = ask.having("max_tokens", json!(30_000));
+        let leading = tokio::spawn({
+            let (router, ask) = (rig.router.clone(), ask.clone());
+            async move { read(&router, &ask).await }
+        });
+        advance(Duration::from_millis(10)).await;
+        let slow = rig.open(&ask).await;
+        assert_eq!(slow.headers()["x-tidegate-cache"], "coalesced");
+        let quick = rig.ask(&ask).await;
+        assert_eq!(text(&quick), text(&leading.await.unwrap()));
+        assert!(rig.gateway.flights().bytes() < 3 << 20);
+        let body = slow.into_body().collect().await.unwrap().to_bytes();
+        let mut got = quick;
+        got.body = String::from_utf8(body.to_vec()).unwrap();
+        assert_eq!(got.end(), end);
+        assert_landed(&rig);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_want_no_shared_answer_take_no_part() {
+    for ask in [
+        Ask::chat("faq", QUESTION).with("cache-control", "no-cache"),
+        Ask::chat("faq", QUESTION).with("cache-control", "no-store"),
+        Ask::chat("faq", QUESTION).with("x-tidegate-cache", "off"),
+        Ask::chat("faq", QUESTION).having("temperature", json!(0.9)),
+        Ask::chat("plain", QUESTION),
+    ] {
+        let rig = rig();
+        let all = together(&rig, [ask.clone(), ask.clone()]).await;
+        assert!(all.iter().all(|got| cache(got) == "miss"), "{ask:?}");
+        assert_eq!(upstream(&rig), 2, "{ask:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_matters_more_or_has_more_time_does_not_wait_for_who_does_not() {
+    let ask = Ask::chat("faq", QUESTION);
+    for (header, first, second, calls) in [
+        ("x-tidegate-priority", "3", "2", 2),
+        ("x-tidegate-priority", "2", "3", 1),
+        ("x-tidegate-timeout-ms", "2000", "3000", 2),
+        ("x-tidegate-timeout-ms", "3000", "2000", 1),
+    ] {
+        let rig = rig();
+        let of = |value: &str| ask.clone().with(header, value);
+        let all = together(&rig, [of(first), of(second), of(second)]).await;
+        assert_eq!(upstream(&rig), calls, "{header} {first} {second}");
+        assert_eq!(cache(&all[2]), "coalesced", "with the better one");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_has_a_deadline_of_its_own() {
+    let rig = rig();
+    let ask = Ask::chat("faq", QUESTION);
+    let hasty = |ms: u64| ask.clone().with("x-tidegate-timeout-ms", ms);
+    let asks = [ask.clone(), hasty(100), hasty(500), hasty(500).whole()];
+    let all = together(&rig, asks).await;
+    assert!(!text(&all[0]).is_empty());
+    assert_eq!((all[1].status.as_u16(), all[1].end_after), (504, Duration::from_millis(100)));
+    assert_eq!((all[2].status.as_u16(), all[2].end()), (200, End::Error), "{:#?}", all[2]);
+    assert_eq!(all[3].status, 504);
+    assert_eq!(upstream(&rig), 1);
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_answer_takes_a_request_of_limits_and_no_tokens() {
+    let limits = "[limits.default]\nrequests_per_minute = 3\ntokens_per_minute = 100000";
+    let rig = Rig::instant(&format!("{ROUTES}\n{limits}"));
+    let ask = Ask::chat("faq", QUESTION).whole();
+    let all = together(&rig, (0..4).map(|_| ask.clone())).await;
+    let mut statuses: Vec<_> = all.iter().map(|got| got.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    assert_eq!(upstream(&rig), 1);
+    advance(Duration::from_secs(40)).await;
+    let next = rig.ask(&Ask::chat("faq", "Another?").whole()).await;
+    let left: u64 = next.header("x-ratelimit-remaining-tokens").parse().unwrap();
+    // Those of the first answer may have come back by now, and never thrice as many are gone.
+    assert!(left > 98_000, "{next:#?}");
+    assert_landed(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_was_committed_early_is_shared() {
+    let rig = rig();
+    let ask = Ask::chat("early", "What is it? [[sim:ttft=3s,tokens=20]]");
+    let all = together(&rig, [ask.clone(), ask.clone(), ask.whole()]).await;
+    assert_eq!(upstream(&rig), 1);
+    assert_eq!(all[1].head_after, Duration::from_secs(1));
+    assert!(all[1].body.starts_with(": keep-alive"), "{:#?}", all[1]);
+    assert!(all.iter().all(|got| text(got) == text(&all[0])));
+    assert_landed(&rig);
+}
+
+/// A node over a simulator, with a route that keeps answers.
+fn node(sim: &Program) -> Program {
+    Program::serve(&format!(
+        r#"
+        [auth]
+        mode = "open"
+        [providers.far]
+        dialect = "openai-chat"
+        base_url = "http://{}/v1"
+        credentials = [{{ none = true }}]
+        models = [{{ id = "alpha" }}]
+        [routes.faq]
+        targets = [{{ model = "far/alpha" }}]
+        cache = {{ exact = true }}
+        "#,
+        sim.address
+    ))
+}
+
+/// Sends requests on connections of their own, all of them open before the first is written; every
+/// second one is for a stream.
+async fn crowd(nodes: &[Program], count: usize, text: &str) -> Vec<String> {
+    let mut callers = Vec::new();
+    for n in 0..count {
+        callers.push((n, nodes[n % nodes.len()].connect().await));
+    }
+    let mut asking = JoinSet::new();
+    for (n, mut caller) in callers {
+        let ask = Ask::chat("faq", text);
+        // Each node gets both.
+        let ask = if n / nodes.len() % 2 == 0 { ask } else { ask.whole() };
+        let request = post(ask.path(), ask.body().to_string().as_bytes());
+        asking.spawn(async move {
+            caller.write_all(&request).await.unwrap();
+            let answer = read_answer(&mut caller).await;
+            assert_eq!((answer.status, answer.is_whole), (200, true), "{answer:?}");
+            match ask.stream {
+                false => {
+                    let json: Value = serde_json::from_str(&answer.body).unwrap();
+                    json["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+                }
+                true => {
+                    assert!(answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
+                    let events = answer.body.lines().filter_map(|line| line.strip_prefix("data: {"));
+                    let events = events.map(|json| {
+                        let json: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
+                        json["choices"][0]["delta"]["content"].as_str().unwrap_or("").to_owned()
+                    });
+                    events.collect()
+                }
+            }
+        });
+    }
+    asking.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_real_sockets_a_thousand_at_once_are_one_call_for_a_node() {
+    for count in [1, 3] {
+        let sim = Program::sim("");
+        let nodes: Vec<_> = (0..count).map(|_| node(&sim)).collect();
+        let text = "What is it? [[sim:ttft=4s,gap=5ms,tokens=40]]";
+        let said = crowd(&nodes, 1_000, text).await;
+        assert_eq!(said.len(), 1_000);
+        assert!(said[0].len() > 100 && said.iter().all(|one| *one == said[0]));
+        let stats = sim.get_json("/sim/stats").await;
+        assert_eq!(stats["requests"], count, "{stats}");
+    }
+}
+
+#[tokio::test]
+async fn on_real_sockets_the_connection_closes_with_the_last_caller() {
+    let sim = Program::sim("");
+    let node = node(&sim);
+    let ask = Ask::chat("faq", "Long. [[sim:ttft=1ms,gap=50ms,tokens=500]]");
+    let request = post(ask.path(), ask.body().to_string().as_bytes());
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        let mut caller = node.connect().await;
+        caller.write_all(&request).await.unwrap();
+        caller.readable().await.unwrap();
+        callers.push(caller);
+    }
+    let stats = sim.get_json("/sim/stats").await;
+    assert_eq!((&stats["requests"], &stats["cancelled"]), (&1.into(), &0.into()), "{stats}");
+    drop(callers);
+    sim.until("/sim/stats", |stats| stats["cancelled"] == 1).await;
+}
