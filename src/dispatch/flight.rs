@@ -147,8 +147,7 @@ struct Bell {
 // === impl Flights ===
 
 impl Flights {
-    /// Leads or joins the flight for such a request. The one that was `left`, having been waited for
-    /// too long, is not joined again.
+    /// Leads or joins the flight for such a request. One that was `left` is not joined again.
     pub(super) fn enter(&self, terms: &Terms, left: Option<&Arc<Flight>>) -> Entered {
         let mut table = self.shared.table.lock();
         if let Some(flight) = table.get(&terms.key)
@@ -282,6 +281,15 @@ impl Flight {
         true
     }
 
+    /// Reads on where all of the answer was told: a connection whose end was seen is used again.
+    fn see_the_end(&self) {
+        let is_told = match &*self.engine.lock() {
+            Engine::Flowing(stream) => stream.has_told_its_end(),
+            Engine::Idle | Engine::Opening(_) | Engine::Over => false,
+        };
+        while is_told && self.drive() {}
+    }
+
     /// Notes what came of the leader's call; what is to be polled next.
     fn opened(&self, opened: Result<Answer, Box<Refused>>) -> Engine {
         let mut state = self.state.lock();
@@ -295,9 +303,7 @@ impl Flight {
                 let opened = Opened { served: served.clone(), body: Some(body.clone()) };
                 (Course::Opened(Arc::new(opened)), Ok(Led::Whole(body, served)), Engine::Over)
             }
-            Err(refused) => {
-                (Course::Failed(refused.rejection.clone()), Err(refused), Engine::Over)
-            }
+            Err(refused) => (Course::Failed(refused.rejection.clone()), Err(refused), Engine::Over),
         };
         (state.course, state.led) = (course, Some(led));
         engine
@@ -309,6 +315,7 @@ impl Flight {
         state.usage = usage.or(state.usage);
         // A copy: a piece may be part of a buffer that is much larger.
         let cost = state.log.push(Bytes::copy_from_slice(bytes));
+        state.is_closed |= state.log.is_broken();
         let total = self.shared.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
         let most = if total > TOTAL_BYTES { CROWDED_BYTES } else { FLIGHT_BYTES };
         while state.log.len() > 1 && state.log.cost() > most {
@@ -345,10 +352,7 @@ impl fmt::Debug for Flight {
 }
 
 /// A fault of ours must not leave those waiting who follow. What is half done is not looked at again.
-fn poll_opening(
-    opening: &mut Opening,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Answer, Box<Refused>>> {
+fn poll_opening(opening: &mut Opening, cx: &mut Context<'_>) -> Poll<Result<Answer, Box<Refused>>> {
     let polled = catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(cx)));
     polled.unwrap_or_else(|_panic| {
         let rejection = Rejection::Internal { detail: "panic".to_owned() };

@@ -1,13 +1,14 @@
 //! Requests that ask the same at the same time: one of them is asked, all are answered.
 #![expect(clippy::disallowed_methods, reason = "each caller is a task")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tidegate::dialect::Dialect;
 use tokio::task::JoinSet;
-use tokio::time::{advance, sleep};
+use tokio::time::sleep;
 
 use crate::process::{Program, post, read_answer};
 use crate::rig::{Ask, End, Got, Rig, read};
@@ -138,9 +139,9 @@ async fn everybody_gets_an_answer_in_its_own_form() {
             let stream = Ask::new(dialect, route, QUESTION);
             let whole = stream.clone().whole();
             let counted = match dialect {
-                Dialect::OpenAiChat | Dialect::Gemini => stream
-                    .clone()
-                    .having("stream_options", json!({ "include_usage": true })),
+                Dialect::OpenAiChat | Dialect::Gemini => {
+                    stream.clone().having("stream_options", json!({ "include_usage": true }))
+                }
                 Dialect::Anthropic => stream.clone(),
             };
             let leader = if leader_streams { stream.clone() } else { whole.clone() };
@@ -154,7 +155,8 @@ async fn everybody_gets_an_answer_in_its_own_form() {
                 // Forty tokens, as its leader paid for.
                 let usage = ["\"completion_tokens\":40", "\"output_tokens\":40"];
                 let is_told = usage.iter().any(|usage| got.body.contains(usage));
-                let is_bare = dialect == Dialect::OpenAiChat && std::ptr::eq(got, &raw const all[1]);
+                let is_bare =
+                    dialect == Dialect::OpenAiChat && std::ptr::eq(got, &raw const all[1]);
                 assert_eq!(is_told, !is_bare, "{got:#?}");
             }
             let costs_nothing = "\"cost_usd\":\"0.000000\"";
@@ -202,7 +204,7 @@ async fn who_comes_late_gets_all_of_it() {
 async fn vectors_and_text_completions_are_shared_too() {
     let rig = rig();
     for (path, body) in [
-        ("/v1/embeddings", json!({"model": "vectors", "input": ["a", "b"]})),
+        ("/v1/embeddings", json!({"model": "vectors", "input": ["a", "b [[sim:ttft=100ms]]"]})),
         ("/v1/completions", json!({"model": "faq", "prompt": QUESTION, "max_tokens": 50})),
         (
             "/v1/completions",
@@ -221,7 +223,9 @@ async fn vectors_and_text_completions_are_shared_too() {
             texts.filter_map(|rest| rest.split('"').next()).collect()
         };
         for (cache, got) in &all[1..] {
-            assert_eq!(cache, "coalesced", "{path}");
+            // One that answers at once has answered before the others come.
+            let is_at_once = path == "/v1/embeddings" && cache == "exact";
+            assert!(is_at_once || cache == "coalesced", "{path}: {cache}");
             assert_eq!(words(got), words(&all[0].1), "{path}");
             assert!(!got.contains("\"error\""), "{got}");
         }
@@ -263,8 +267,7 @@ async fn the_answer_goes_on_when_the_leader_leaves() {
             leading.abort();
         };
         sleep(Duration::from_millis(10)).await;
-        let (all, ()) =
-            tokio::join!(together(&rig, [ask.clone(), ask.clone().whole()]), leave);
+        let (all, ()) = tokio::join!(together(&rig, [ask.clone(), ask.clone().whole()]), leave);
         assert!(leading.await.unwrap_err().is_cancelled());
         for got in &all {
             assert_eq!((cache(got), text(got).len() > 100), ("coalesced", true), "{got:#?}");
@@ -299,7 +302,8 @@ async fn with_the_last_one_who_waits_the_provider_is_left() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_takes_over_from_a_leader_that_fails() {
     let rig = rig();
-    let ask = Ask::chat("faq", "One fails. [[sim:first=1,status=400]] [[sim:tokens=20]]");
+    let ask =
+        Ask::chat("faq", "One fails. [[sim:first=1,status=400]] [[sim:ttft=100ms,tokens=20]]");
     let asks = (0..20).map(|n| if n % 2 == 0 { ask.clone() } else { ask.clone().whole() });
     let all = together(&rig, asks).await;
     assert_eq!(all[0].status, 400, "{:#?}", all[0]);
@@ -308,7 +312,7 @@ async fn a_follower_takes_over_from_a_leader_that_fails() {
     for got in &all[2..] {
         assert_eq!((cache(got), text(got)), ("coalesced", said.clone()));
     }
-    assert_eq!((upstream(&rig), metric(&rig, "took_over")), (2, 1));
+    assert_eq!((rig.sim.stats().total.requests, metric(&rig, "took_over")), (2, 1));
     assert_landed(&rig);
 }
 
@@ -318,7 +322,7 @@ async fn the_same_rejection_twice_is_everybodys() {
     let ask = Ask::chat("faq", "All fail. [[sim:status=400]]");
     let all = together(&rig, (0..50).map(|_| ask.clone())).await;
     assert!(all.iter().all(|got| got.status == 400), "{all:#?}");
-    assert_eq!(upstream(&rig), 2);
+    assert_eq!(rig.sim.stats().total.requests, 2);
     assert_landed(&rig);
 }
 
@@ -350,7 +354,7 @@ async fn who_waits_too_long_for_the_first_token_asks_anew_with_others_who_did() 
         assert_eq!(rig.ask(&Ask::chat("faq", &text)).await.status, 200);
     }
     let known = upstream(&rig);
-    let ask = Ask::chat("faq", "Slow. [[sim:first=1,ttft=40s]] [[sim:ttft=50ms,tokens=30]]");
+    let ask = Ask::chat("faq", "Slow. [[sim:first=1,ttft=40s]] [[sim:tokens=30]]");
     let all = together(&rig, (0..10).map(|_| ask.clone())).await;
     assert_eq!(upstream(&rig) - known, 2);
     assert!(all[0].end_after >= Duration::from_secs(40), "{:?}", all[0].end_after);
@@ -374,7 +378,7 @@ async fn a_slow_follower_holds_nobody_up_and_is_cut_off_when_it_is_too_far_behin
             let (router, ask) = (rig.router.clone(), ask.clone());
             async move { read(&router, &ask).await }
         });
-        advance(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
         let slow = rig.open(&ask).await;
         assert_eq!(slow.headers()["x-tidegate-cache"], "coalesced");
         let quick = rig.ask(&ask).await;
@@ -446,11 +450,11 @@ async fn a_shared_answer_takes_a_request_of_limits_and_no_tokens() {
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 429]);
     assert_eq!(upstream(&rig), 1);
-    advance(Duration::from_secs(40)).await;
-    let next = rig.ask(&Ask::chat("faq", "Another?").whole()).await;
-    let left: u64 = next.header("x-ratelimit-remaining-tokens").parse().unwrap();
-    // Those of the first answer may have come back by now, and never thrice as many are gone.
-    assert!(left > 98_000, "{next:#?}");
+    let left = |got: &Got, what: &str| -> u64 {
+        got.header(&format!("x-ratelimit-remaining-{what}")).parse().unwrap()
+    };
+    assert_eq!(left(&all[1], "requests") - left(&all[2], "requests"), 1);
+    assert_eq!(left(&all[1], "tokens"), left(&all[2], "tokens"));
     assert_landed(&rig);
 }
 
@@ -509,7 +513,8 @@ async fn crowd(nodes: &[Program], count: usize, text: &str) -> Vec<String> {
                 }
                 true => {
                     assert!(answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
-                    let events = answer.body.lines().filter_map(|line| line.strip_prefix("data: {"));
+                    let events =
+                        answer.body.lines().filter_map(|line| line.strip_prefix("data: {"));
                     let events = events.map(|json| {
                         let json: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
                         json["choices"][0]["delta"]["content"].as_str().unwrap_or("").to_owned()
@@ -530,7 +535,8 @@ async fn on_real_sockets_a_thousand_at_once_are_one_call_for_a_node() {
         let text = "What is it? [[sim:ttft=4s,gap=5ms,tokens=40]]";
         let said = crowd(&nodes, 1_000, text).await;
         assert_eq!(said.len(), 1_000);
-        assert!(said[0].len() > 100 && said.iter().all(|one| *one == said[0]));
+        let different: BTreeSet<_> = said.iter().collect();
+        assert!(different.len() == 1 && said[0].len() > 100, "{different:?}");
         let stats = sim.get_json("/sim/stats").await;
         assert_eq!(stats["requests"], count, "{stats}");
     }

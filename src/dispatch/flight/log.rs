@@ -108,6 +108,12 @@ impl Log {
         !self.readers.is_empty()
     }
 
+    /// Whether there is something that cannot be read, or an error event, as far as anybody has
+    /// listened.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
     /// What is kept, in bytes.
     pub(super) fn cost(&self) -> usize {
         self.cost

@@ -67,11 +67,7 @@ impl Reader {
     }
 
     /// Has the leader's call carried out, and waits for its answer.
-    pub(super) async fn ask(
-        self,
-        opening: Opening,
-        named: Named,
-    ) -> Result<Answer, Box<Refused>> {
+    pub(super) async fn ask(self, opening: Opening, named: Named) -> Result<Answer, Box<Refused>> {
         self.flight.start(opening);
         let led = poll_fn(|cx| self.poll_for(cx, |state| state.led.take())).await?;
         Ok(match led {
@@ -125,11 +121,7 @@ impl Reader {
     }
 
     /// What `look` finds, once it finds something; lets the flight go on until then.
-    fn poll_for<T>(
-        &self,
-        cx: &Context<'_>,
-        look: impl Fn(&mut State) -> Option<T>,
-    ) -> Poll<T> {
+    fn poll_for<T>(&self, cx: &Context<'_>, look: impl Fn(&mut State) -> Option<T>) -> Poll<T> {
         loop {
             // Before looking, so that nothing comes in between unheard.
             self.flight.bell.wait(self.key, cx.waker());
@@ -153,6 +145,7 @@ impl Drop for Reader {
         state.is_closed |= is_last;
         drop(state);
         if is_last {
+            flight.see_the_end();
             let engine = std::mem::replace(&mut *flight.engine.lock(), Engine::Over);
             // Cancels what still goes on, and settles it.
             drop(engine);

@@ -43,8 +43,9 @@ struct Past {
     deadline: Instant,
     /// Whether its request was taken from its limits.
     is_counted: bool,
-    /// The flight that it has waited for too long, and how many there were.
+    /// The last flight that it has followed in vain.
     left: Option<Arc<Flight>>,
+    /// How many it has waited for too long.
     times_left: u32,
     times_dissolved: u32,
     /// How the last leader failed.
@@ -122,10 +123,13 @@ impl Lane {
                 Followed::Late => {
                     self.ledger.metrics().cache.met("left");
                     past.times_left += 1;
-                    past.left = Some(Arc::clone(reader.flight()));
                 }
-                Followed::OutOfTime => return Err(refuse(account, out_of_time(within))),
+                Followed::OutOfTime => {
+                    return Err(refuse(account, Rejection::DeadlinePassed { within }));
+                }
             }
+            // Whatever became of it, it is not for this call.
+            past.left = Some(Arc::clone(reader.flight()));
         }
     }
 
@@ -341,10 +345,6 @@ async fn collect(reader: &Reader) -> Result<Completion, Rejection> {
     // The leader's caller may not have asked for it.
     completion.usage = reader.usage().or(completion.usage);
     Ok(completion)
-}
-
-fn out_of_time(within: Duration) -> Rejection {
-    Rejection::DeadlinePassed { within }
 }
 
 /// What the usage of a shared answer is told with.

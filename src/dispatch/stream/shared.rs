@@ -81,8 +81,12 @@ impl AnswerStream {
             }
             (State::Led(_, named), _) => {
                 let request_id = named.request_id.as_str();
-                let broken =
-                    StreamBreak { rejection: &rejection, request_id, provider: None, summary: None };
+                let broken = StreamBreak {
+                    rejection: &rejection,
+                    request_id,
+                    provider: None,
+                    summary: None,
+                };
                 named.dialect.codec().encode_stream_error(&broken).into()
             }
             (
