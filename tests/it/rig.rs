@@ -271,7 +271,7 @@ impl Ask {
         body
     }
 
-    fn request(&self) -> Request<Body> {
+    pub(crate) fn request(&self) -> Request<Body> {
         let mut request = Request::post(self.path()).header("content-type", "application/json");
         for (name, value) in &self.headers {
             request = request.header(*name, value);
