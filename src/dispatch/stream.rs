@@ -30,13 +30,14 @@ use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{Dialect, StreamBreak, StreamSummary};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::ids::RequestId;
 use crate::limits::Flow;
 use crate::policy::midstream::Why;
 use crate::rejection::Rejection;
 
 mod cut;
+mod gone;
 mod kept;
 mod shared;
 
@@ -201,41 +202,6 @@ impl AnswerStream {
     /// cannot see to that itself.
     pub fn expiry(&self) -> Expiry {
         self.expiry.clone()
-    }
-
-    /// Ends the stream when it has to be over, and says with what. To be asked where there is no room
-    /// for more of it, so that it is not polled. Its provider is not to blame.
-    pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
-        let Some(until) = self.expiry.get() else { return Poll::Pending };
-        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        std::task::ready!(overdue.as_mut().poll(cx));
-        self.expiry.clear();
-        let message = "the deadline passed within the answer, which nobody read";
-        let failure = Failure::new(FailureKind::MidStream, message);
-        let rejection = Rejection::StreamFailed { failure };
-        match (std::mem::replace(&mut self.state, State::Done), self.account.take()) {
-            (State::Live(live), Some(account)) => {
-                if let Some(ticket) = live.ticket {
-                    ticket.out_of_time();
-                }
-                account.cut(&rejection, live.wire.summary());
-            }
-            (State::Following(telling), Some(account)) => {
-                account.cut(&rejection, telling.summary());
-            }
-            // What others still read goes on.
-            (
-                State::Live(_)
-                | State::Following(_)
-                | State::Opening(..)
-                | State::Joining(_)
-                | State::Led(..)
-                | State::Last(_)
-                | State::Done,
-                _,
-            ) => {}
-        }
-        Poll::Ready(rejection)
     }
 
     fn new(state: State, account: Option<Account>, keep_alive: Option<Duration>) -> Self {
@@ -448,61 +414,6 @@ impl AnswerStream {
         let event = account.error_event(&rejection, Some(&summary));
         account.cut(&rejection, &summary);
         self.state = State::Last([rest, event].concat().into());
-    }
-}
-
-impl AnswerStream {
-    /// Ends the stream with an error event after a panic in its own polling.
-    fn on_panic(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Done);
-        let rejection = Rejection::Internal { detail: "panic within a stream".to_owned() };
-        match (state, self.account.take()) {
-            (State::Live(live), Some(account)) => {
-                tracing::error!(request.id = %account.request_id(), "stream broke: panic");
-                self.state =
-                    State::Last(account.error_event(&rejection, Some(live.wire.summary())));
-                account.cut(&rejection, live.wire.summary());
-            }
-            // The account was in the future, and settled itself as the panic dropped it.
-            (State::Opening(_, named) | State::Led(_, named), _) => {
-                self.state = named.tell(&rejection, None);
-            }
-            (State::Following(telling), Some(account)) => {
-                self.state = State::Last(account.error_event(&rejection, Some(telling.summary())));
-                account.cut(&rejection, telling.summary());
-            }
-            (State::Joining(pausing), _) => {
-                self.state = pausing.named.tell(&rejection, Some(&pausing.broken.summary));
-            }
-            (State::Live(_) | State::Following(_) | State::Last(_) | State::Done, _) => {}
-        }
-    }
-}
-
-impl Drop for AnswerStream {
-    /// The caller left, or it has everything and closed before the provider did.
-    fn drop(&mut self) {
-        let (state, account) =
-            (std::mem::replace(&mut self.state, State::Done), self.account.take());
-        let Some(account) = account else { return };
-        let live = match state {
-            State::Live(live) => live,
-            State::Following(telling) => return account.abandon(telling.summary()),
-            State::Opening(..)
-            | State::Joining(_)
-            | State::Led(..)
-            | State::Last(_)
-            | State::Done => return,
-        };
-        let Live { wire, ticket, held, .. } = *live;
-        if wire.saw_terminal() && held.is_empty() {
-            if let Some(ticket) = ticket {
-                ticket.succeed(wire.summary().usage, Instant::now());
-            }
-            kept::complete(account, wire.summary(), self.keeping.take());
-        } else {
-            account.abandon(wire.summary());
-        }
     }
 }
 

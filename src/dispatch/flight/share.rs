@@ -95,13 +95,8 @@ impl Lane {
                     return self.lead(seat, call, (account, past), asked).await;
                 }
             };
-            if !past.is_counted {
-                if let Err(rejection) =
-                    self.take_limits(&mut call, Load::NOTHING, &mut account).await
-                {
-                    return Err(refuse(account, rejection));
-                }
-                past.is_counted = true;
+            if let Err(rejection) = self.count_request(&mut call, &mut account, &mut past).await {
+                return Err(refuse(account, rejection));
             }
             let patience = self.patience(&call, &asked).filter(|_| past.times_left < MAX_LEFT);
             match follow(&call, &reader, past.deadline, patience).await {
@@ -138,17 +133,14 @@ impl Lane {
         &self,
         seat: Reader,
         mut call: Call,
-        (mut account, past): (Account, Past),
+        (mut account, mut past): (Account, Past),
         asked: Cacheable,
     ) -> Result<Answer, Box<Refused>> {
         // It may have been kept between the look and the seat.
         if let Some(kept) = self.look_again(&asked)
             && let Some(body) = self.rewritten(&call, &kept)
         {
-            if !past.is_counted
-                && let Err(rejection) =
-                    self.take_limits(&mut call, Load::NOTHING, &mut account).await
-            {
+            if let Err(rejection) = self.count_request(&mut call, &mut account, &mut past).await {
                 return Err(refuse(account, rejection));
             }
             return Ok(self.replay(&call, &asked, (&kept, body), account));
@@ -182,6 +174,20 @@ impl Lane {
         let answer = seat.ask(Box::pin(opening), named).await;
         drop(extra);
         answer
+    }
+
+    /// Takes the request, and nothing else, from its caller's limits; once.
+    async fn count_request(
+        &self,
+        call: &mut Call,
+        account: &mut Account,
+        past: &mut Past,
+    ) -> Result<(), Rejection> {
+        if !past.is_counted {
+            self.take_limits(call, Load::NOTHING, account).await?;
+            past.is_counted = true;
+        }
+        Ok(())
     }
 
     /// How long a follower waits for the first token; no bound of its own where nothing is known.

@@ -1,13 +1,53 @@
-//! Streams that get to a limit of their caller's.
+//! Streams that get to a limit of their caller's, or to the end of their time.
+
+use std::future::Future;
+use std::task::{Context, Poll};
 
 use super::{AnswerStream, Live, State};
 use crate::clock::Instant;
+use crate::failure::{Failure, FailureKind};
 use crate::limits::Flow;
+use crate::rejection::Rejection;
 use crate::tokens;
 
 // === impl AnswerStream ===
 
 impl AnswerStream {
+    /// Ends the stream when it has to be over, and says with what. To be asked where there is no room
+    /// for more of it, so that it is not polled. Its provider is not to blame.
+    pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        let Some(until) = self.expiry.get() else { return Poll::Pending };
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        std::task::ready!(overdue.as_mut().poll(cx));
+        self.expiry.clear();
+        let message = "the deadline passed within the answer, which nobody read";
+        let failure = Failure::new(FailureKind::MidStream, message);
+        let rejection = Rejection::StreamFailed { failure };
+        match (std::mem::replace(&mut self.state, State::Done), self.account.take()) {
+            (State::Live(live), Some(account)) => {
+                if let Some(ticket) = live.ticket {
+                    ticket.out_of_time();
+                }
+                account.cut(&rejection, live.wire.summary());
+            }
+            (State::Following(telling), Some(account)) => {
+                account.cut(&rejection, telling.summary());
+            }
+            // What others still read goes on.
+            (
+                State::Live(_)
+                | State::Following(_)
+                | State::Opening(..)
+                | State::Joining(_)
+                | State::Led(..)
+                | State::Last(_)
+                | State::Done,
+                _,
+            ) => {}
+        }
+        Poll::Ready(rejection)
+    }
+
     /// Counts what is sent towards the caller's limits.
     pub(super) fn count(&mut self) -> Flow {
         let (State::Live(live), Some(account)) = (&mut self.state, &mut self.account) else {
