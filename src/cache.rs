@@ -70,7 +70,7 @@ pub struct RouteCache {
 #[derive(Debug)]
 pub enum Look {
     /// An answer that may be given.
-    Hit(Kept),
+    Hit(Box<Kept>),
     /// None.
     Miss(Miss),
 }
@@ -92,7 +92,7 @@ pub enum Miss {
 #[derive(Debug)]
 pub enum Fetch {
     /// An answer that may be given.
-    Hit(Kept),
+    Hit(Box<Kept>),
     /// Nothing.
     Absent,
     /// One that is past its time, or older than the request takes.
@@ -206,7 +206,14 @@ impl Cache {
         if refresh::is_early(left, held.kept.head.took, chance) {
             return Look::Miss(Miss::Early);
         }
-        Look::Hit(held.kept.clone())
+        Look::Hit(Box::new(held.kept.clone()))
+    }
+
+    /// Has the connection to what nodes share made; without this, the first request makes it.
+    pub fn open(&self) {
+        if let Some(shared) = &self.core.shared {
+            shared.open();
+        }
     }
 
     /// Whether others may have what this process has not.
@@ -223,7 +230,7 @@ impl Cache {
     pub async fn fetch(&self, key: &Key, max_age: Option<Duration>, since: Mark) -> Fetch {
         let Some(shared) = &self.core.shared else { return Fetch::Absent };
         let kept = match shared.fetch(key).await {
-            Fetched::Found(kept) => *kept,
+            Fetched::Found(kept) => kept,
             Fetched::Absent => return Fetch::Absent,
             Fetched::Failed => return Fetch::Failed,
             Fetched::Unreadable => return Fetch::Unreadable,
@@ -234,7 +241,7 @@ impl Cache {
         }
         let age = self.age(&kept);
         let is_fresh = age < kept.head.ttl;
-        if self.keep_here(*key, kept.clone(), since, Instant::now()).is_err() {
+        if self.keep_here(*key, Kept::clone(&kept), since, Instant::now()).is_err() {
             return Fetch::Outdated;
         }
         match is_fresh && max_age.is_none_or(|most| age <= most) {

@@ -91,6 +91,9 @@ impl Gateway {
         let (ledger, estimator) =
             Ledger::new(journal.clone(), Arc::clone(&metrics), Arc::clone(&wall), tracer.clone());
         let cache = Cache::of_cluster(&snapshot.load().settings.cache, Arc::clone(&wall), &cluster);
+        if snapshot.load().has_caches {
+            cache.open();
+        }
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());

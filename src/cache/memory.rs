@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant as RealInstant};
+use std::time::Duration;
 
 use moka::Expiry;
 use moka::sync::Cache;
@@ -18,6 +18,10 @@ use crate::clock::Instant;
 /// What it takes to find an entry: its place in the table and in the queues of the policy, two shared
 /// counts, and what an allocator adds to each of them. Measured, see `benches/cache.rs`.
 const ENTRY_BYTES: usize = 640;
+
+/// What moka tells the time by.
+#[expect(clippy::disallowed_types, reason = "moka's trait has it; nothing here reads it")]
+type MokaInstant = std::time::Instant;
 
 /// Kept answers in this process.
 pub(super) struct Memory {
@@ -113,7 +117,7 @@ impl Expiry<Key, Arc<Held>> for Ends {
         &self,
         _key: &Key,
         held: &Arc<Held>,
-        _created_at: RealInstant,
+        _created_at: MokaInstant,
     ) -> Option<Duration> {
         Some(held.kept_until.saturating_duration_since(Instant::now()))
     }
@@ -122,7 +126,7 @@ impl Expiry<Key, Arc<Held>> for Ends {
         &self,
         key: &Key,
         held: &Arc<Held>,
-        updated_at: RealInstant,
+        updated_at: MokaInstant,
         _left: Option<Duration>,
     ) -> Option<Duration> {
         self.expire_after_create(key, held, updated_at)

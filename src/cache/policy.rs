@@ -157,11 +157,10 @@ pub fn may_ask(chat: &ChatRequest, settings: &RouteCacheSettings) -> Result<(), 
         return Err(Bypass::Temperature);
     }
     let is_asked = |key: &&str| !is_blank(&chat.extra, key);
-    if STATEFUL.iter().any(|key| is_asked(key)) || wants_storing(&chat.extra) {
+    if STATEFUL.iter().any(&is_asked) || wants_storing(&chat.extra) {
         return Err(Bypass::Stateful);
     }
-    if chat.tools.iter().any(|tool| tool.hosted.is_some()) || HOSTED.iter().any(|key| is_asked(key))
-    {
+    if chat.tools.iter().any(|tool| tool.hosted.is_some()) || HOSTED.iter().any(&is_asked) {
         return Err(Bypass::HostedTools);
     }
     let may_call = !chat.tools.is_empty() && chat.tool_choice != Some(ToolChoice::None);

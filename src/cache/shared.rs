@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::purge::{MOST_PURGES, PurgeRecord};
 use super::{Kept, Key, Purge};
@@ -31,6 +31,7 @@ pub(super) struct Shared {
     /// Bounded; full means drop and count. Purges have [`ROOM_FOR_PURGES`] of their own.
     errands: mpsc::Sender<Errand>,
     to_do: Mutex<Option<mpsc::Receiver<Errand>>>,
+    is_open: AtomicBool,
     waiting_bytes: AtomicUsize,
     /// Whether all purges are known that others have made.
     knows_purges: AtomicBool,
@@ -92,21 +93,29 @@ impl Shared {
     /// The level of this cluster; none where the node is alone.
     pub(super) fn of(cluster: &Cluster) -> Option<Self> {
         let shelf = cluster.shelf()?;
-        shelf.open();
         let (errands, to_do) = mpsc::channel(MOST_WAITING + ROOM_FOR_PURGES);
         Some(Self {
             cluster: cluster.clone(),
             shelf,
             errands,
             to_do: Mutex::new(Some(to_do)),
+            is_open: AtomicBool::new(false),
             waiting_bytes: AtomicUsize::new(0),
             knows_purges: AtomicBool::new(false),
             counts: Counts::default(),
         })
     }
 
+    /// Has the connection made that this needs: not where no route keeps anything.
+    pub(super) fn open(&self) {
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.shelf.open();
+        }
+    }
+
     /// What is kept under a key.
     pub(super) async fn fetch(&self, key: &Key) -> Fetched {
+        self.open();
         if !self.knows_purges.load(Ordering::Acquire) {
             return Fetched::Failed;
         }
@@ -148,6 +157,7 @@ impl Shared {
 
     /// Tells all nodes of a purge.
     pub(super) fn tell(&self, record: PurgeRecord) {
+        self.open();
         if self.errands.try_send(Errand::Purge(record)).is_err() {
             tracing::error!("a purge of the cache could not be told to other nodes: too many wait");
         }
@@ -164,6 +174,7 @@ impl Shared {
     pub(super) async fn run(self: Arc<Self>, heard: impl Fn(Vec<PurgeRecord>)) {
         let Some(mut to_do) = self.to_do.lock().take() else { return };
         let mut facts = self.cluster.facts();
+        let mut state = self.shelf.state();
         loop {
             let knows = self.knows_purges.load(Ordering::Acquire);
             tokio::select! {
@@ -179,9 +190,10 @@ impl Shared {
                     Some(errand) => self.carry_out(errand).await,
                     None => return,
                 },
-                () = tokio::time::sleep(AGAIN_AFTER), if !knows => {}
+                () = connected(&mut state), if !knows => {}
             }
-            if !self.knows_purges.load(Ordering::Acquire) {
+            let is_connected = *state.borrow();
+            if is_connected && !self.knows_purges.load(Ordering::Acquire) {
                 self.catch_up(&heard).await;
             }
         }
@@ -189,7 +201,9 @@ impl Shared {
 
     /// Reads what others have purged.
     async fn catch_up(&self, heard: &impl Fn(Vec<PurgeRecord>)) {
-        let Ok(lines) = self.shelf.lines(PURGES, ASIDE_WITHIN).await else { return };
+        let Ok(lines) = self.shelf.lines(PURGES, ASIDE_WITHIN).await else {
+            return tokio::time::sleep(AGAIN_AFTER).await;
+        };
         // A line of a newer version may be about anything.
         let unreadable = |_| PurgeRecord { id: 0, at_ms: u64::MAX / 2, purge: Purge::default() };
         let records =
@@ -247,6 +261,11 @@ impl Shared {
             cursor = next;
         }
     }
+}
+
+/// Waits for a connection. What the wait leaves behind must not be held while others wait.
+async fn connected(state: &mut watch::Receiver<bool>) {
+    let _ = state.wait_for(|connected| *connected).await;
 }
 
 fn name(key: &Key) -> String {

@@ -58,7 +58,7 @@ fn kept(text: &str) -> Kept {
 
 fn found(cache: &Cache, key: &Key) -> Option<Kept> {
     match cache.look(key, None, 0.0, Instant::now()) {
-        Look::Hit(kept) => Some(kept),
+        Look::Hit(kept) => Some(*kept),
         Look::Miss(_) => None,
     }
 }

@@ -105,16 +105,6 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
     })
 }
 
-/// Starts what forgets, renews and looks after things at intervals.
-fn start_upkeep(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
-    let expiring = Arc::clone(gateway);
-    tasks.spawn(async move { expiring.streams().upkeep().await });
-    tasks.spawn(keep_keys(Arc::clone(gateway)));
-    tasks.spawn(gateway.cache().clone().upkeep());
-    let (minding, reloads) = (Arc::clone(gateway), current.clone());
-    tasks.spawn(async move { minding.mind_routes(reloads).await });
-}
-
 /// Starts everything, waits for the signal to stop, and stops it in order.
 async fn supervise(
     (current, watcher): (Current, Watcher),
@@ -148,10 +138,8 @@ async fn supervise(
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
-    tasks.spawn(callers.audit().clone().run());
-    tasks.spawn(reload_keys(callers, current.clone()));
     embedders::open(&gateway, tasks)?;
-    start_upkeep(&gateway, &current, tasks);
+    look_after(&gateway, &current, tasks);
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
@@ -259,6 +247,18 @@ fn exporter(gateway: &Arc<Gateway>, otlp: OtlpSettings, traces: Option<Traces>) 
     let measured = Arc::clone(gateway);
     let gather = Box::new(move || measured.gather_metrics());
     Exporter::new(otlp, transport, Arc::new(SystemWallClock), gather, traces)
+}
+
+/// Starts what keeps the parts of a gateway in order beside requests.
+fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
+    tasks.spawn(gateway.callers.audit().clone().run());
+    tasks.spawn(reload_keys(gateway.callers.clone(), current.clone()));
+    let expiring = Arc::clone(gateway);
+    tasks.spawn(async move { expiring.streams().upkeep().await });
+    tasks.spawn(keep_keys(Arc::clone(gateway)));
+    tasks.spawn(gateway.cache().clone().upkeep());
+    let (minding, reloads) = (Arc::clone(gateway), current.clone());
+    tasks.spawn(async move { minding.mind_routes(reloads).await });
 }
 
 /// Reads the keys again with every reload of the configuration.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Unreachable;
 use super::link::Link;
@@ -41,6 +41,11 @@ impl Shelf {
     pub(super) async fn run(&self) {
         self.wanted.notified().await;
         self.link.run().await;
+    }
+
+    /// Whether there is a connection, and every change of that.
+    pub fn state(&self) -> watch::Receiver<bool> {
+        self.link.state()
     }
 
     /// The value under a key, if there is one.

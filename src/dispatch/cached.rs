@@ -77,7 +77,7 @@ impl Lane {
 
     /// The answer that is kept for a call, if there is one that will do: here, or where nodes share
     /// them.
-    pub(super) async fn look(&self, asked: &mut Cacheable) -> Option<Kept> {
+    pub(super) async fn look(&self, asked: &mut Cacheable) -> Option<Box<Kept>> {
         let metrics = &self.ledger.metrics().cache;
         if !asked.reads {
             metrics.looked("refresh");
@@ -107,7 +107,7 @@ impl Lane {
         // No chance at all that it is to be made anew.
         let found = || self.cache.look(&asked.key, asked.max_age, 1.0, Instant::now());
         match (!asked.refreshes).then(found) {
-            Some(Look::Hit(kept)) => Some(kept),
+            Some(Look::Hit(kept)) => Some(*kept),
             Some(Look::Miss(_)) | None => None,
         }
     }

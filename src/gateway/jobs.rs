@@ -59,13 +59,8 @@ impl JobRunner {
         let caller = self.caller_of(taken, &snapshot).map_err(refused)?;
         let Particulars { timeout_ms, sticky, tags, forwarded } = taken.particulars.clone();
         let timeout = timeout_ms.map_or(left, |ms| left.min(Duration::from_millis(ms)));
-        let mut account = self.lane.ledger.open(
-            request_id.clone(),
-            &caller,
-            kind,
-            kind.dialect(),
-            Instant::now(),
-        );
+        let (ledger, id, now) = (&self.lane.ledger, request_id.clone(), Instant::now());
+        let mut account = ledger.open(id, &caller, kind, kind.dialect(), now);
         let forwarded = header_map(&forwarded);
         account.on_head(&forwarded);
         account.on_priority(job.priority);

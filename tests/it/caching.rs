@@ -273,6 +273,17 @@ async fn a_route_without_a_cache_has_none_and_a_models_own_name_neither() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_from_the_cache_can_be_come_back_to() {
+    let rig = rig();
+    let ask = Ask::chat("faq", QUESTION);
+    let first = rig.ask(&ask).await;
+    let again = rig.ask(&ask.with("x-resumable", "true")).await;
+    assert_eq!((cache(&again), text(&again)), ("exact", text(&first)));
+    assert_ne!(again.header("x-tidegate-stream-id"), "");
+    assert!(again.body.contains("id: "), "numbered events: {again:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_is_there_while_no_target_is() {
     let rig = rig();
     let ask = Ask::chat("faq", QUESTION);

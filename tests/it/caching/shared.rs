@@ -1,7 +1,5 @@
 //! Kept answers that nodes share over a real Redis server.
 
-#![expect(clippy::disallowed_methods, reason = "a node's upkeep is a task of its own")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
