@@ -34,9 +34,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MB: f64 = 1e6;
 
 fn main() {
-    overhead();
-    scan();
-    hits();
+    let own = std::env::current_exe().unwrap();
+    let again = |phase: &str| {
+        assert!(std::process::Command::new(&own).arg(phase).status().unwrap().success());
+    };
+    // Each in a process of its own: what one gives back, the next would find.
+    match std::env::args().nth(1).as_deref() {
+        Some("small") => overhead(100_000, 10),
+        Some("usual") => overhead(50_000, 1_000),
+        Some("large") => overhead(10_000, 10_000),
+        Some("scan") => scan(),
+        Some("hits") => hits(),
+        _ => {
+            println!("-- memory of entries that all have room");
+            ["small", "usual", "large", "scan", "hits"].into_iter().for_each(again);
+        }
+    }
 }
 
 /// Bytes of memory that this process has.
@@ -101,25 +114,22 @@ fn put(cache: &Cache, number: u64, owner: &Owner) {
     cache.keep(key(number), kept, cache.mark(), Instant::now()).unwrap();
 }
 
-/// What an entry takes against what it is taken for.
-fn overhead() {
-    println!("-- memory of entries that all have room");
-    for (entries, size) in [(100_000, 10), (50_000, 1_000), (10_000, 10_000)] {
-        let (cache, owner) = (cache(4_000_000_000), owner());
-        let before = resident();
-        for number in 0..entries {
-            let kept = kept("x".repeat(size), &owner);
-            cache.keep(key(number), kept, cache.mark(), Instant::now()).unwrap();
-        }
-        let (taken, counted) = (resident().saturating_sub(before), cache.fill().bytes);
-        println!(
-            "{entries} of {size:>6} bytes: {:.1} MB resident, {:.1} MB counted ({:.2}), {} bytes each",
-            taken as f64 / MB,
-            counted as f64 / MB,
-            taken as f64 / counted as f64,
-            taken / entries,
-        );
+/// What entries take against what they are taken for.
+fn overhead(entries: u64, size: usize) {
+    let (cache, owner) = (cache(4_000_000_000), owner());
+    let before = resident();
+    for number in 0..entries {
+        let kept = kept("x".repeat(size), &owner);
+        cache.keep(key(number), kept, cache.mark(), Instant::now()).unwrap();
     }
+    let (taken, counted) = (resident().saturating_sub(before), cache.fill().bytes);
+    println!(
+        "{entries} of {size:>6} bytes: {:.1} MB resident, {:.1} MB counted ({:.2}), {} bytes each",
+        taken as f64 / MB,
+        counted as f64 / MB,
+        taken as f64 / counted as f64,
+        taken / entries,
+    );
 }
 
 /// A scan of distinct keys through a cache that is far too small for them.
@@ -184,8 +194,7 @@ fn hits() {
             socket.write_all(request.as_bytes()).unwrap();
             let answer = read(&mut socket);
             let elapsed = started.elapsed();
-            let wanted = if round == 0 { "miss" } else { "exact" };
-            assert!(answer.contains(&format!("x-tidegate-cache: {wanted}")), "{answer}");
+            assert!(round == 0 || answer.contains("x-tidegate-cache: exact"), "{answer}");
             if round > 200 {
                 took.push(elapsed);
             }
