@@ -117,7 +117,10 @@ pub fn reloading(
         ..ReloadStatus::default()
     });
     let (send, commands) = mpsc::channel(MAX_COMMANDS);
-    tracing::info!(config.revision = snapshot.revision, "configuration loaded");
+    tracing::info!(
+        config.revision = format_args!("{:012x}", snapshot.revision),
+        "configuration loaded"
+    );
     say_notes(&snapshot);
     let started_with = snapshot.settings.clone();
     let shared = Arc::new(ArcSwap::new(snapshot));
@@ -210,7 +213,11 @@ impl Watcher {
                     settle(&mut notices).await;
                     self.reload_by(ReloadCause::File);
                 }
-                () = hangups.next() => self.reload_by(ReloadCause::Signal),
+                () = hangups.next() => {
+                    // What files said until now is read with it.
+                    while notices.try_recv().is_ok() {}
+                    self.reload_by(ReloadCause::Signal);
+                }
             }
         }
     }
@@ -233,7 +240,10 @@ impl Watcher {
             Ok(snapshot) => {
                 let revision = snapshot.revision;
                 if revision != before.revision {
-                    tracing::info!(config.revision = revision, "configuration reloaded");
+                    tracing::info!(
+                        config.revision = format_args!("{revision:012x}"),
+                        "configuration reloaded"
+                    );
                     say_notes(&snapshot);
                     self.current.store(Arc::clone(&snapshot));
                     let waiting = self.waiting_for_restart(&snapshot.settings);
@@ -248,7 +258,10 @@ impl Watcher {
                         status.waiting_for_restart = waiting;
                     });
                 } else if self.status.borrow().failure.is_some() {
-                    tracing::info!(config.revision = revision, "configuration is good again");
+                    tracing::info!(
+                        config.revision = format_args!("{revision:012x}"),
+                        "configuration is good again"
+                    );
                 }
                 self.status.send_modify(|status| {
                     status.good_reloads += 1;
@@ -353,14 +366,18 @@ impl ReloadCause {
 /// Whether only the store's database changed. It may lie beside the files, and under load it is
 /// written all the time.
 fn is_of_store(event: &notify::Event, url: &str) -> bool {
-    let Some(database) = url.strip_prefix("sqlite:").and_then(|path| path.rsplit('/').next())
-    else {
-        return false;
+    let Some(path) = url.strip_prefix("sqlite:") else { return false };
+    let database = path.rsplit('/').next().unwrap_or_default();
+    // Its folders are made at the first start.
+    let is_folder = |name: &str| {
+        let folders = path.strip_suffix(database).unwrap_or_default();
+        !name.is_empty() && folders.split('/').any(|folder| folder == name)
     };
     let is_its = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // What SQLite keeps beside a database is called so.
         matches!(name.strip_prefix(database), Some("" | "-wal" | "-shm" | "-journal"))
+            || is_folder(name)
     };
     !event.paths.is_empty() && event.paths.iter().all(is_its)
 }
@@ -399,6 +416,7 @@ mod tests {
         for name in ["tidegate.toml", "..data", "state.db-prod.toml", "state", "x-state.db"] {
             assert!(!is_of_store(&[name], url), "{name}");
         }
+        assert!(is_of_store(&["data"], "sqlite:data/state.db"), "its folder is made");
         assert!(!is_of_store(&["state.db-wal", "tidegate.toml"], url), "one of two is enough");
         assert!(!is_of_store(&[], url), "a queue that overflowed names nothing");
         assert!(!is_of_store(&["tidegate"], "postgres://host/tidegate"), "it is elsewhere");

@@ -52,6 +52,7 @@ impl Lane {
                 Ok(())
             }
             Err(Full { rejection, standing }) => {
+                account.on_route(&route);
                 account.on_full(standing);
                 Err(rejection)
             }

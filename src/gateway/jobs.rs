@@ -173,6 +173,10 @@ impl Runner for JobRunner {
 /// Whether the same request may be answered later. Statuses that clients repeat, and nothing that
 /// says that it would end the same way.
 fn may_pass(rejection: &Rejection) -> bool {
+    if let Rejection::LimitReached { retry_after, .. } = rejection {
+        // However long it takes: a job has the time until its deadline.
+        return retry_after.is_some();
+    }
     let status = rejection.face().status;
     let repeated = status.is_server_error()
         || status == http::StatusCode::TOO_MANY_REQUESTS
@@ -220,4 +224,23 @@ pub(super) fn new_request_id() -> RequestId {
     // Writing to a string cannot fail.
     let _ = write!(id, "req_{:032x}", rand::random::<u128>());
     RequestId::new(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_frees_itself_is_waited_for_however_long_that_takes() {
+        let reached = |is_money, retry_after| Rejection::LimitReached {
+            limit: "the limit `default`".to_owned(),
+            dimension: "usd_per_day",
+            is_money,
+            retry_after,
+        };
+        let hours = Some(Duration::from_secs(13 * 3_600));
+        assert!(may_pass(&reached(true, hours)));
+        assert!(may_pass(&reached(false, hours)));
+        assert!(!may_pass(&reached(true, None)), "more than there ever is");
+    }
 }

@@ -129,9 +129,10 @@ impl Authority {
     /// How limits are shared.
     pub(super) fn sharing(&self) -> Sharing {
         let lost_of = self.lost_of.load(Ordering::Relaxed);
+        let is_away = self.cluster.health().state == ClusterState::Degraded;
         let state = match (self.is_shared(), lost_of) {
             (false, _) => "alone",
-            (true, 0) => "shared",
+            (true, 0) if !is_away => "shared",
             (true, _) => "degraded",
         };
         let round_trips = self.round_trips.load(Ordering::Relaxed);

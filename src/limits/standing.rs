@@ -66,9 +66,31 @@ impl Standing {
 // === impl Level ===
 
 impl Level {
-    /// Whether less of it is left, as a part of the limit.
+    /// Whether less of it can be used now; of equals, the one for which one waits longer.
     fn is_nearer_than(self, other: Self) -> bool {
-        let (mine, others) = (u128::from(self.remaining), u128::from(other.remaining));
-        mine * u128::from(other.limit) < others * u128::from(self.limit)
+        self.remaining < other.remaining
+            || (self.remaining == other.remaining && self.reset > other.reset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_lets_least_through_now_is_told() {
+        let level = |limit, remaining, reset_s| {
+            Some(Level { limit, remaining, reset: Duration::from_secs(reset_s) })
+        };
+        let told = |input_tokens, output_tokens| {
+            Standing { input_tokens, output_tokens, ..Standing::default() }.any_tokens()
+        };
+        // Of 600 a minute 100 may be used at once, which is a small part, and more than 3 of 12.
+        let (wide, narrow) = (level(600, 100, 1), level(12, 3, 45));
+        assert_eq!(told(wide, narrow), narrow);
+        assert_eq!(told(narrow, wide), narrow);
+        let (soon, late) = (level(600, 0, 1), level(12, 0, 45));
+        assert_eq!(told(soon, late), late);
+        assert_eq!(told(late, soon), late);
     }
 }

@@ -59,7 +59,12 @@ impl Account {
             open.entry.reuse = Some(reuse);
             open.tried = None;
         }
-        let outcome = if status < 400 { Outcome::Complete } else { Outcome::Failed };
+        let outcome = match status {
+            ..400 => Outcome::Complete,
+            // That one was refused, too.
+            400..500 => Outcome::Rejected,
+            500.. => Outcome::Failed,
+        };
         self.settle(outcome, status, None);
     }
 
