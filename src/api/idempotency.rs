@@ -210,8 +210,9 @@ impl Work for Carried {
     async fn carry_out(mut self, ending: Ending) -> Response {
         self.account.tell(ending);
         let (request_id, dialect) = (self.call.request_id.clone(), self.call.dialect);
-        let answered = completion::answer(&self.edge, self.call, self.account);
-        panics::isolate(answered, dialect, &request_id).await
+        // In a box: it is large, and a task of its own.
+        let mut answered = Box::pin(completion::answer(&self.edge, self.call, self.account));
+        panics::isolate(answered.as_mut(), dialect, &request_id).await
     }
 
     fn repeat(self, reuse: Reuse, status: u16) {

@@ -344,7 +344,12 @@ impl AnswerStream {
     fn break_off(&mut self, rest: Bytes, failure: Failure) {
         let live = match std::mem::replace(&mut self.state, State::Done) {
             State::Live(live) => live,
-            broken => return self.break_shared(broken, rest, failure),
+            broken @ (State::Opening(..)
+            | State::Joining(_)
+            | State::Led(..)
+            | State::Following(_)
+            | State::Last(_)
+            | State::Done) => return self.break_shared(broken, rest, failure),
         };
         let Live { wire, ticket, target, body, .. } = *live;
         drop(body);

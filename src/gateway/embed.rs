@@ -141,10 +141,11 @@ fn failed(detail: String) -> EmbedError {
 }
 
 fn reason(refused: &Refused) -> EmbedError {
-    match &refused.rejection {
-        Rejection::DeadlinePassed { .. } | Rejection::Overloaded { .. } => EmbedError::Busy,
-        rejection => failed(rejection.loggable()),
+    let rejection = &refused.rejection;
+    if matches!(rejection, Rejection::DeadlinePassed { .. } | Rejection::Overloaded { .. }) {
+        return EmbedError::Busy;
     }
+    failed(rejection.loggable())
 }
 
 /// The vectors of an answer, in the order of what was asked.

@@ -186,8 +186,8 @@ async fn everybody_gets_an_answer_in_its_own_form() {
 
 /// The id of an answer.
 fn id(got: &Got) -> String {
-    let at = got.body.find("\"id\":\"").expect("an id") + 6;
-    got.body[at..].split('"').next().unwrap().to_owned()
+    let (_, rest) = got.body.split_once("\"id\":\"").expect("an id");
+    rest.split('"').next().unwrap().to_owned()
 }
 
 #[tokio::test(start_paused = true)]
@@ -540,7 +540,7 @@ async fn crowd(nodes: &[Program], count: usize, text: &str) -> Vec<String> {
     for (n, mut caller) in callers {
         let ask = Ask::chat("faq", text);
         // Each node gets both.
-        let ask = if n / nodes.len() % 2 == 0 { ask } else { ask.whole() };
+        let ask = if (n / nodes.len()).is_multiple_of(2) { ask } else { ask.whole() };
         let request = post(ask.path(), ask.body().to_string().as_bytes());
         asking.spawn(async move {
             caller.write_all(&request).await.unwrap();

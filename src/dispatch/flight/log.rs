@@ -224,10 +224,13 @@ mod tests {
         let mut text = String::new();
         loop {
             match log.deltas(key) {
-                Next::Piece(deltas) => text.extend(deltas.iter().filter_map(|delta| match delta {
-                    Delta::Text { text, .. } => Some(text.as_str()),
-                    _ => None,
-                })),
+                Next::Piece(deltas) => {
+                    for delta in deltas.iter() {
+                        if let Delta::Text { text: more, .. } = delta {
+                            text.push_str(more);
+                        }
+                    }
+                }
                 Next::Nothing => return (text, Next::Nothing),
                 Next::Over => return (text, Next::Over),
                 Next::TooLate => return (text, Next::TooLate),

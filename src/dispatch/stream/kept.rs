@@ -24,7 +24,12 @@ impl AnswerStream {
         self.note(&bytes);
         let live = match std::mem::replace(&mut self.state, State::Last(bytes)) {
             State::Live(live) => live,
-            ended => return self.end_shared(ended),
+            ended @ (State::Opening(..)
+            | State::Joining(_)
+            | State::Led(..)
+            | State::Following(_)
+            | State::Last(_)
+            | State::Done) => return self.end_shared(ended),
         };
         let Live { wire, ticket, .. } = *live;
         self.told = wire.summary().usage;

@@ -6,6 +6,7 @@ use crate::embed::Embedder;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[expect(clippy::print_stdout, reason = "who skips tests says so")]
 /// The folder of the model, or None where the tests are to be skipped.
 fn installed() -> Option<PathBuf> {
     let wish = std::env::var("MODEL_TESTS").ok();

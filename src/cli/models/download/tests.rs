@@ -136,7 +136,7 @@ async fn other_bytes_are_never_put_in_place_and_not_gone_on_from() {
     let stage = Stage::set().await;
     let error = stage.fetch("other").await.unwrap_err();
     assert!(error.contains("sent other bytes: their SHA-256 is"), "{error}");
-    assert_eq!(stage.names(), [String::new(); 0]);
+    assert_eq!(stage.names(), Vec::<String>::new());
     stage.write("file.part", &[9; 1_000]);
     assert!(stage.fetch("file").await.is_err());
     assert_eq!(stage.fetch("file").await, Ok(200_000));
