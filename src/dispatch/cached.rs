@@ -104,8 +104,8 @@ impl Lane {
 
     /// The answer that was kept since a look found none. Not counted: the look was.
     pub(super) fn look_again(&self, asked: &Cacheable) -> Option<Kept> {
-        // No chance at all that it is to be made anew.
-        let found = || self.cache.look(&asked.key, asked.max_age, 1.0, Instant::now());
+        // The chance with which none is to be made anew.
+        let found = || self.cache.look(&asked.key, asked.max_age, 0.0, Instant::now());
         match (!asked.refreshes).then(found) {
             Some(Look::Hit(kept)) => Some(*kept),
             Some(Look::Miss(_)) | None => None,

@@ -75,7 +75,7 @@ const FILES_OVER_GOAL: usize = 8;
 
 /// Waits on the real clock in tests. A test waits for a state, not for a while: the few here give
 /// something the time to go wrong, or poll a process that cannot tell when it is done.
-const REAL_SLEEPS: usize = 14;
+const REAL_SLEEPS: usize = 15;
 
 /// A provider that follows a dialect is a file of so many lines at most.
 const PROVIDER_LINES: usize = 40;

@@ -24,8 +24,8 @@ use crate::quota::window::Window;
 
 /// When to ask again where only a part of what is left is this node's.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(1);
-/// While the authority has no memory, which is a matter of two seconds, a node that never heard of any
-/// use goes on with so many hundredths of the limit, and only where so many are left.
+/// While the authority has no memory, which is a matter of two seconds, a node goes on with so many
+/// hundredths of the limit, and only where so many are left: what others use now is not known yet.
 const UNSETTLED_PERCENT: u128 = 5;
 const UNSETTLED_LEFT_PERCENT: u128 = 20;
 
@@ -124,8 +124,7 @@ impl Part {
         // A limit that is smaller than the number of nodes still lets each do something, once.
         let least = if had == 0 { left.min(1) } else { 0 };
         let mut mine = (left / u64::from(nodes.get())).max(least);
-        // Who has heard what there was goes by that, as where the authority is gone.
-        if had == 0 && self.unsettled_of(moment.now).is_some() {
+        if self.unsettled_of(moment.now).is_some() {
             let percent = |percent: u128| (u128::from(limit) * percent).div_ceil(100);
             let may_go_on = u128::from(left) >= percent(UNSETTLED_LEFT_PERCENT);
             let most = u64::try_from(percent(UNSETTLED_PERCENT)).unwrap_or(limit);
