@@ -257,26 +257,12 @@ impl Cluster {
     ///
     /// Dropping the future is like a time-out.
     pub async fn draw(&self, asks: &[Draw]) -> Result<Vec<Grant>, Unreachable> {
-        self.ask(asks, false).await
-    }
-
-    /// As [`Self::draw`], but where one question is refused, nothing of any is taken, given back or
-    /// booked.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::draw`].
-    pub async fn draw_all(&self, asks: &[Draw]) -> Result<Vec<Grant>, Unreachable> {
-        self.ask(asks, true).await
-    }
-
-    async fn ask(&self, asks: &[Draw], all: bool) -> Result<Vec<Grant>, Unreachable> {
         let remote = self.shared.remote.as_ref().ok_or(Unreachable::Alone)?;
         if asks.is_empty() {
             return Ok(Vec::new());
         }
         let node = &self.shared.node.id;
-        let call = draw::command(&remote.draw.hash, &remote.namespace, node, asks, all);
+        let call = draw::command(&remote.draw.hash, &remote.namespace, node, asks);
         let numbers: Vec<i64> = remote.limits.run_script(&remote.draw, &call, DRAW_WITHIN).await?;
         let answers = draw::grants(&numbers, asks.len());
         answers.ok_or_else(|| Unreachable::Refused("an answer of another shape".to_owned()))

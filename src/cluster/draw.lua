@@ -1,15 +1,14 @@
 -- Answers many questions about limits that nodes share, at once. See draw.rs for what each means.
 --
 -- KEYS: one for each question, and the one that says since when anything is remembered.
--- ARGV: "all" or "each", this node, and then ten for each question:
+-- ARGV: this node, and then ten for each question:
 --   source, six numbers of it, want, its number, the least that is of use.
 -- Returns three integers for each question: granted, left, microseconds until asking again is of use.
 -- Granted is -1 where the nodes have yet to tell what they have used.
 --
 -- Numbers are doubles here, whole ones up to 2^53 are exact. Times are the server's, in microseconds.
 
-local all_or_nothing = ARGV[1] == 'all'
-local node = ARGV[2]
+local node = ARGV[1]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
@@ -206,10 +205,10 @@ end
 local sources = { bucket = bucket, window = window, slots = slots }
 -- What the questions so far have made of each key; a key may be asked about twice.
 local states, order = {}, {}
-local answers, refused = {}, false
+local answers = {}
 
 for i = 1, #KEYS - 1 do
-  local key, at = KEYS[i], 2 + (i - 1) * 10
+  local key, at = KEYS[i], 1 + (i - 1) * 10
   local source = sources[ARGV[at + 1]]
   local a, b, c = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local d, e, f = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
@@ -224,12 +223,9 @@ for i = 1, #KEYS - 1 do
   source.refresh(state, a, b, c, d, e, f)
   local granted, wait = 0, 0
   if want == 'take' and amount > 0 and source == window and now < since + SETTLE then
-    refused = true
     granted, wait = -1, since + SETTLE - now
   elseif want == 'take' then
-    if amount > 0 and not source.has(state, least) then
-      refused = true
-    else
+    if amount == 0 or source.has(state, least) then
       granted = math.max(0, math.min(amount, math.max(least, source.left(state))))
     end
     if amount > 0 and granted == 0 then
@@ -249,12 +245,5 @@ for i = 1, #KEYS - 1 do
   answers[#answers + 1] = wait
 end
 
-if all_or_nothing and refused then
-  for i = 1, #answers, 3 do
-    answers[i + 1] = answers[i + 1] + math.max(answers[i], 0)
-    answers[i] = math.min(answers[i], 0)
-  end
-  return answers
-end
 for _, state in ipairs(order) do state.source.store(state) end
 return answers

@@ -107,14 +107,14 @@ pub struct Grant {
 const MAX_EXACT: i64 = 1 << 53;
 
 /// The call of the script by its hash.
-pub(super) fn command(hash: &str, namespace: &str, node: &str, asks: &[Draw], all: bool) -> Cmd {
+pub(super) fn command(hash: &str, namespace: &str, node: &str, asks: &[Draw]) -> Cmd {
     let mut call = redis::cmd("EVALSHA");
     call.arg(hash).arg(asks.len() + 1);
     for ask in asks {
         call.arg(ask.full_key(namespace));
     }
     call.arg(memory_key(namespace));
-    call.arg(if all { "all" } else { "each" }).arg(node);
+    call.arg(node);
     for ask in asks {
         let (kind, numbers) = ask.of.arguments();
         let (want, most, least) = ask.want.arguments();

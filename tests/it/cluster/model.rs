@@ -117,7 +117,7 @@ impl Asked {
     ) -> [f64; 3] {
         let whole = |number: f64| format!("{number:.0}");
         let mut call = self.script.prepare_invoke();
-        call.key("bucket").key("memory").arg("each").arg("node").arg("bucket");
+        call.key("bucket").key("memory").arg("node").arg("bucket");
         call.arg(whole(rate)).arg(whole(burst)).arg(whole(burst)).arg(&["0", "0", "0"]);
         call.arg(want).arg(whole(amount)).arg(whole(least)).arg(whole(now));
         let answer: Vec<i64> = call.invoke(&mut self.connection).unwrap();
