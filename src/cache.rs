@@ -15,8 +15,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -139,6 +139,15 @@ struct Core {
     clock: Arc<dyn WallClock>,
     /// What nodes share; `None` where this one is alone or keeps to itself.
     shared: Option<Arc<Shared>>,
+    /// Who else keeps answers and has to hear of purges.
+    listener: OnceLock<Arc<dyn Purged>>,
+}
+
+/// Somebody else who keeps answers.
+pub trait Purged: Send + Sync {
+    /// Forgets all answers that a purge is about and says how many there were here. `is_own`: it was
+    /// made here, and not heard of from another node.
+    fn purge(&self, purge: &Purge, is_own: bool) -> u64;
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +190,7 @@ impl Cache {
                 purges: Mutex::default(),
                 clock,
                 shared,
+                listener: OnceLock::new(),
             }),
         }
     }
@@ -196,7 +206,7 @@ impl Cache {
     pub fn look(&self, key: &Key, max_age: Option<Duration>, chance: f64, now: Instant) -> Look {
         let Some(held) = self.core.memory.get(key, now) else { return Look::Miss(Miss::Absent) };
         let left = held.fresh_until.saturating_duration_since(now);
-        if left.is_zero() || max_age.is_some_and(|most| self.age(&held.kept) > most) {
+        if left.is_zero() || max_age.is_some_and(|most| self.age(&held.kept.head) > most) {
             return Look::Miss(Miss::TooOld);
         }
         if !self.is_of_its_model(&held.kept.head) {
@@ -239,7 +249,7 @@ impl Cache {
             shared.forget(*key);
             return Fetch::Outdated;
         }
-        let age = self.age(&kept);
+        let age = self.age(&kept.head);
         let is_fresh = age < kept.head.ttl;
         if self.keep_here(*key, Kept::clone(&kept), since, Instant::now()).is_err() {
             return Fetch::Outdated;
@@ -311,9 +321,9 @@ impl Cache {
         if purges.concern(since, &kept.head.owner) {
             return Err(Unkept::Purged);
         }
-        let fresh_until = now + kept.head.ttl.saturating_sub(self.age(&kept));
+        let fresh_until = now + kept.head.ttl.saturating_sub(self.age(&kept.head));
         let whole = kept.head.ttl + kept.head.stale_for;
-        let kept_until = now + whole.saturating_sub(self.age(&kept));
+        let kept_until = now + whole.saturating_sub(self.age(&kept.head));
         self.core.memory.put(key, Held { kept, fresh_until, kept_until });
         Ok(())
     }
@@ -327,15 +337,33 @@ impl Cache {
         if let Some(shared) = &self.core.shared {
             shared.tell(record);
         }
-        self.purge_here(purge)
+        self.purge_here(purge, true)
     }
 
-    fn purge_here(&self, purge: &Purge) -> u64 {
+    /// Lets somebody else hear of purges. Only the first call counts.
+    pub fn tell_of_purges(&self, listener: Arc<dyn Purged>) {
+        let _ = self.core.listener.set(listener);
+    }
+
+    /// Whether a purge has come after `since` that is about this owner.
+    pub fn is_purged(&self, since: Mark, owner: &Owner) -> bool {
+        self.core.purges.lock().concern(since, owner)
+    }
+
+    /// Whether an answer that somebody else has kept may still be given: its target reports the
+    /// model that gave it, and it is no older than `max_age`.
+    pub fn may_give(&self, kept: &Kept, max_age: Option<Duration>) -> bool {
+        let is_young = max_age.is_none_or(|most| self.age(&kept.head) <= most);
+        is_young && self.is_of_its_model(&kept.head)
+    }
+
+    fn purge_here(&self, purge: &Purge, is_own: bool) -> u64 {
         let memory = &self.core.memory;
         let keys = memory.keys_of(|kept| purge.is_about(&kept.head.owner));
         keys.iter().for_each(|key| memory.remove(key));
         memory.settle();
-        keys.len() as u64
+        let others = self.core.listener.get();
+        keys.len() as u64 + others.map_or(0, |listener| listener.purge(purge, is_own))
     }
 
     /// Writes what nodes share and hears what others purge, for ever; returns at once where nothing
@@ -344,7 +372,7 @@ impl Cache {
         let Some(shared) = self.core.shared.clone() else { return };
         let heard = |records: Vec<PurgeRecord>| {
             let news = self.core.purges.lock().catch_up(records);
-            news.iter().for_each(|record| _ = self.purge_here(&record.purge));
+            news.iter().for_each(|record| _ = self.purge_here(&record.purge, false));
         };
         shared.run(heard).await;
     }
@@ -370,8 +398,8 @@ impl Cache {
     }
 
     /// How old a kept answer is.
-    pub fn age(&self, kept: &Kept) -> Duration {
-        kept.age(self.core.clock.unix_ms())
+    pub fn age(&self, head: &Head) -> Duration {
+        head.age(self.core.clock.unix_ms())
     }
 
     /// Milliseconds since 1970.

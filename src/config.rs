@@ -27,6 +27,7 @@ mod reference;
 mod routes;
 mod secret;
 mod sections;
+mod semantic;
 mod settings;
 mod snapshot;
 mod watch;

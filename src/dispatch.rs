@@ -27,6 +27,7 @@ use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::limits::{Limits, Standing};
+use crate::meaning::Meanings;
 use crate::rejection::Rejection;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
@@ -39,6 +40,7 @@ mod expiry;
 mod flight;
 mod limit;
 mod live;
+mod meant;
 mod plan;
 mod prefix;
 mod prepare;
@@ -72,6 +74,8 @@ pub struct Lane {
     pub limits: Arc<Limits>,
     /// Answers that are kept to be given again.
     pub cache: Cache,
+    /// Answers that are found by what a question means.
+    pub meanings: Meanings,
     /// Answers on their way that others may share.
     pub flights: Flights,
     /// The way to providers.
@@ -186,13 +190,12 @@ impl Lane {
         }
         let mut asked = self.cacheable(&call);
         if let Some(asked) = &mut asked
-            && let Some(kept) = self.look(asked).await
-            && let Some(body) = self.rewritten(&call, &kept)
+            && let Some(given) = self.find(&call, asked).await
         {
             if let Err(rejection) = self.take_limits(&mut call, Load::NOTHING, &mut account).await {
                 return Err(refuse(account, rejection));
             }
-            return Ok(self.replay(&call, asked, (&kept, body), account));
+            return Ok(self.replay(&call, asked, given, account));
         }
         match asked {
             // In a box: it is larger than what most calls need.

@@ -21,6 +21,7 @@ use crate::fleet::{Fleet, Gate, NoSlot, Slot};
 use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
 use crate::limits;
+use crate::meaning::Meanings;
 use crate::rejection::Rejection;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
@@ -58,8 +59,7 @@ pub struct Gateway {
     executions: Executions,
     jobs: Jobs,
     cache: Cache,
-    /// Set once, where there are any.
-    embedders: OnceLock<BTreeMap<String, Embedder>>,
+    meanings: Meanings,
     flights: Flights,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
@@ -94,6 +94,7 @@ impl Gateway {
         if snapshot.load().has_caches {
             cache.open();
         }
+        let meanings = Meanings::new(&snapshot.load().settings.cache, cache.clone());
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
@@ -118,7 +119,7 @@ impl Gateway {
             executions,
             jobs,
             cache,
-            embedders: OnceLock::new(),
+            meanings,
             flights: Flights::default(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
@@ -130,18 +131,19 @@ impl Gateway {
     pub fn lane(&self, transport: Arc<dyn Transport>) -> Lane {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
-        Lane { fleet, ledger, limits, cache, flights: self.flights.clone(), transport }
+        let (meanings, flights) = (self.meanings.clone(), self.flights.clone());
+        Lane { fleet, ledger, limits, cache, meanings, flights, transport }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call
     /// counts.
     pub fn set_embedders(&self, embedders: BTreeMap<String, Embedder>) {
-        let _ = self.embedders.set(embedders);
+        self.meanings.set_embedders(embedders);
     }
 
     /// The embedder of this name, if it is there.
     pub fn embedder(&self, name: &str) -> Option<&Embedder> {
-        self.embedders.get()?.get(name)
+        self.meanings.embedder(name)
     }
 
     /// Makes decisions the same in every run, for rehearsals; to be called before the first request.
@@ -236,6 +238,11 @@ impl Gateway {
         &self.cache
     }
 
+    /// Answers that are found by what a question means.
+    pub fn meanings(&self) -> &Meanings {
+        &self.meanings
+    }
+
     /// Answers on their way that others may share.
     pub fn flights(&self) -> &Flights {
         &self.flights
@@ -281,6 +288,12 @@ impl Gateway {
         self.metrics.cache.bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
         for (result, count) in self.cache.shared_writes() {
             self.metrics.cache.set_shared_writes(result, count);
+        }
+        let fill = self.meanings.fill();
+        self.metrics.cache.semantic_entries.set(i64::try_from(fill.entries).unwrap_or(i64::MAX));
+        self.metrics.cache.semantic_bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
+        for (result, count) in self.meanings.writes() {
+            self.metrics.cache.set_meaning_writes(result, count);
         }
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);

@@ -25,6 +25,7 @@ pub mod ids;
 pub mod jobs;
 pub mod journal;
 pub mod limits;
+pub mod meaning;
 pub mod policy;
 pub mod problems;
 pub mod quota;

@@ -12,7 +12,7 @@ use rand::RngExt;
 
 use crate::clock::rfc3339;
 use crate::dialect::Dialect;
-use crate::dispatch::{FromCache, Served};
+use crate::dispatch::Served;
 use crate::ids::RequestId;
 use crate::limits::{Level, Standing};
 
@@ -23,6 +23,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-tidegate-served-by");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const HEDGED: HeaderName = HeaderName::from_static("x-tidegate-hedged");
 const CACHE: HeaderName = HeaderName::from_static("x-tidegate-cache");
+const SIMILARITY: HeaderName = HeaderName::from_static("x-tidegate-cache-similarity");
 const DEGRADATION: HeaderName = HeaderName::from_static("x-tidegate-degradation");
 const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 const OVERHEAD_US: HeaderName = HeaderName::from_static("x-tidegate-overhead-us");
@@ -84,9 +85,12 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     let hedged = if served.hedged { "true" } else { "false" };
     headers.insert(HEDGED, HeaderValue::from_static(hedged));
     headers.insert(CACHE, HeaderValue::from_static("miss"));
-    if let Some(FromCache { age }) = served.from_cache {
-        headers.insert(CACHE, HeaderValue::from_static("exact"));
-        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    if let Some(how) = served.from_cache {
+        headers.insert(CACHE, HeaderValue::from_static(how.reuse().as_str()));
+        headers.insert(AGE, HeaderValue::from(how.age.as_secs()));
+        if let Some(similarity) = how.similarity {
+            insert(headers, SIMILARITY, &format!("{similarity:.3}"));
+        }
     }
     if served.coalesced {
         headers.insert(CACHE, HeaderValue::from_static("coalesced"));

@@ -68,6 +68,15 @@ pub struct Owner {
     pub tags: Vec<(String, String)>,
 }
 
+// === impl Head ===
+
+impl Head {
+    /// How old it is at `unix_ms`.
+    pub fn age(&self, unix_ms: u64) -> Duration {
+        Duration::from_millis(unix_ms.saturating_sub(self.made_at_ms))
+    }
+}
+
 // === impl Kept ===
 
 impl Kept {
@@ -93,8 +102,8 @@ impl Kept {
         }
     }
 
-    /// All of it, for other nodes.
-    pub(super) fn to_bytes(&self) -> Option<Bytes> {
+    /// All of it, for other nodes and for later.
+    pub fn to_bytes(&self) -> Option<Bytes> {
         let mut bytes = Vec::with_capacity(self.said.len() + 512);
         bytes.extend_from_slice(MAGIC);
         serde_json::to_writer(&mut bytes, &self.head).ok()?;
@@ -104,8 +113,8 @@ impl Kept {
         Some(bytes.into())
     }
 
-    /// What another node kept; `None` where it cannot be read.
-    pub(super) fn from_bytes(bytes: &Bytes) -> Option<Self> {
+    /// What was kept so; `None` where it cannot be read.
+    pub fn from_bytes(bytes: &Bytes) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (head, rest) = rest.split_at_checked(memchr::memchr(b'\n', rest)?)?;
         let rest = rest.get(1..)?;
@@ -114,11 +123,6 @@ impl Kept {
         let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
         let head = serde_json::from_slice(head).ok()?;
         (length == said.len()).then(|| Self { head, said: Bytes::copy_from_slice(said) })
-    }
-
-    /// How old it is at `unix_ms`.
-    pub fn age(&self, unix_ms: u64) -> Duration {
-        Duration::from_millis(unix_ms.saturating_sub(self.head.made_at_ms))
     }
 
     /// Bytes that it takes, less what it takes to find it.

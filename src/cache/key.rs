@@ -40,7 +40,7 @@ pub enum Tenant<'a> {
 }
 
 /// What a key is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// Who asks.
     pub tenant: Tenant<'a>,
@@ -105,6 +105,32 @@ impl Key {
         let body = Value { hash: &mut hash, is_top: true };
         body.deserialize(&mut reader).and_then(|()| reader.end()).ok()?;
         Some(Self(hash.finalize().into()))
+    }
+
+    /// The key of what these bytes say.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut hash = Hasher::new();
+        text(&mut hash, b'b', bytes);
+        Self(hash.finalize().into())
+    }
+
+    /// The key that is written so, see [`Key::to_hex`].
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        blake3::Hash::from_hex(hex).ok().map(|hash| Self(hash.into()))
+    }
+
+    /// A key of its own for each of several words within this one.
+    #[must_use]
+    pub fn within(self, word: &str) -> Self {
+        let mut hash = Hasher::new();
+        hash.update(&self.0);
+        text(&mut hash, b'w', word.as_bytes());
+        Self(hash.finalize().into())
+    }
+
+    /// The first 8 bytes as a number.
+    pub fn to_number(self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
     /// As 64 hexadecimal digits.

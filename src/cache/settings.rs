@@ -23,11 +23,19 @@ pub struct CacheSettings {
     /// Whether nodes share answers, where `cluster.url` is set. They are kept there as they are, for
     /// as long as they may be given. Takes effect at the next start.
     pub shared: bool,
+    /// The most memory that answers found by their meaning take in this process, with their
+    /// vectors, 1MB to 1TB; beside `max_memory`. Takes effect at the next start.
+    pub max_semantic_memory: ByteCount,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self { max_memory: ByteCount(256_000_000), max_answer: ByteCount(64_000), shared: true }
+        Self {
+            max_memory: ByteCount(256_000_000),
+            max_answer: ByteCount(64_000),
+            shared: true,
+            max_semantic_memory: ByteCount(128_000_000),
+        }
     }
 }
 
@@ -43,8 +51,22 @@ pub struct RouteCacheSettings {
     /// Whether the same request gets the same answer again: same conversation, same parameters, same
     /// targets.
     pub exact: bool,
-    /// Whether a request that asks the same in other words gets the same answer.
+    /// Whether a request that asks the same in other words gets the same answer, once labels have
+    /// proven that few enough such answers are wrong. Includes `exact`.
     pub semantic: bool,
+    /// For `semantic`: what turns questions into vectors, by its name in `[embedders]`. Absent: the
+    /// only one there is.
+    #[schemars(extend("examples" = ["small"]))]
+    pub embedder: Option<String>,
+    /// For `semantic`: the model or route that is asked whether two answers say the same. Better one
+    /// of another family than those who answer.
+    #[schemars(extend("examples" = ["openai/gpt-5-mini"]))]
+    pub judge: Option<String>,
+    /// For `semantic`: the share of answers given to other words that may be wrong, 0.001 to 0.2.
+    #[schemars(range(min = 0.001, max = 0.2))]
+    pub max_error: f64,
+    /// For `semantic`: only learn and give nothing, to see what it would be worth.
+    pub shadow: bool,
     /// How long an answer may be given again, 1s to 30d. Absent: a day where `temperature` is 0,
     /// else an hour.
     #[schemars(extend("examples" = ["1h"]))]
@@ -70,6 +92,10 @@ impl Default for RouteCacheSettings {
         Self {
             exact: false,
             semantic: false,
+            embedder: None,
+            judge: None,
+            max_error: 0.01,
+            shadow: false,
             ttl: None,
             scope: CacheScope::Team,
             max_temperature: 0.3,
@@ -115,6 +141,9 @@ impl CacheSettings {
         if !(1_000..=1_000_000).contains(&self.max_answer.0) {
             problems.push(("max_answer", "must be 1KB to 1MB"));
         }
+        if !(1_000_000..=1_000_000_000_000).contains(&self.max_semantic_memory.0) {
+            problems.push(("max_semantic_memory", "must be 1MB to 1TB"));
+        }
         problems
     }
 }
@@ -124,15 +153,24 @@ impl CacheSettings {
 impl RouteCacheSettings {
     /// Whether anything is kept at all.
     pub fn is_on(&self) -> bool {
-        self.exact
+        self.exact || self.semantic
     }
 
     /// What is wrong, each with the key it is about.
     pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
-        if self.semantic {
-            problems.push(("semantic", "is not supported by this version; take it out"));
+        if !(0.001..=0.2).contains(&self.max_error) {
+            problems.push(("max_error", "must be 0.001 to 0.2"));
         }
+        let usual = Self::default();
+        let own = [
+            ("embedder", self.embedder != usual.embedder),
+            ("judge", self.judge != usual.judge),
+            ("max_error", self.max_error != usual.max_error),
+            ("shadow", self.shadow),
+        ];
+        let without = own.iter().filter(|(_, is_set)| *is_set && !self.semantic);
+        problems.extend(without.map(|(key, _)| (*key, "is for semantic = true only")));
         let ttl = self.ttl.map(|ttl| ttl.0);
         if ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > MAX_TTL) {
             problems.push(("ttl", "must be 1s to 30d"));
@@ -143,8 +181,7 @@ impl RouteCacheSettings {
         if !(0.0..=2.0).contains(&self.max_temperature) {
             problems.push(("max_temperature", "must be 0 to 2"));
         }
-        let off = Self { semantic: self.semantic, ..Self::default() };
-        if !self.is_on() && *self != off {
+        if !self.is_on() && *self != usual {
             problems.push((
                 "exact",
                 "is false, so nothing else here has an effect; write exact = true",
@@ -158,6 +195,11 @@ impl RouteCacheSettings {
         let steady = temperature == Some(0.0);
         let usual = if steady { STEADY_TTL } else { USUAL_TTL };
         self.ttl.map_or(usual, |ttl| ttl.0)
+    }
+
+    /// How long an answer may be given to other words.
+    pub fn semantic_ttl(&self) -> Duration {
+        self.ttl.map_or(USUAL_TTL, |ttl| ttl.0)
     }
 }
 
@@ -177,11 +219,15 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_or_no_sense_is_a_problem() {
-        let on = RouteCacheSettings { exact: true, ..RouteCacheSettings::default() };
+        let off = RouteCacheSettings::default;
+        let on = RouteCacheSettings { exact: true, ..off() };
         let cases = [
             (RouteCacheSettings::default(), None),
             (on.clone(), None),
-            (RouteCacheSettings { semantic: true, ..on.clone() }, Some("semantic")),
+            (RouteCacheSettings { semantic: true, shadow: true, ..off() }, None),
+            (RouteCacheSettings { shadow: true, ..on.clone() }, Some("shadow")),
+            (RouteCacheSettings { judge: Some(String::new()), ..on.clone() }, Some("judge")),
+            (RouteCacheSettings { semantic: true, max_error: 0.5, ..off() }, Some("max_error")),
             (RouteCacheSettings { ttl: Some(HumanDuration::secs(0)), ..on.clone() }, Some("ttl")),
             (
                 RouteCacheSettings { ttl: Some(HumanDuration::secs(31 * 86_400)), ..on.clone() },
@@ -189,7 +235,7 @@ mod tests {
             ),
             (RouteCacheSettings { max_temperature: 2.1, ..on.clone() }, Some("max_temperature")),
             (RouteCacheSettings { max_temperature: f64::NAN, ..on }, Some("max_temperature")),
-            (RouteCacheSettings { tools: true, ..RouteCacheSettings::default() }, Some("exact")),
+            (RouteCacheSettings { tools: true, ..off() }, Some("exact")),
         ];
         for (settings, key) in cases {
             let problems = settings.problems();

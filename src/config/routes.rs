@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::check::Checking;
 use super::conduct::{Conduct, ConductSettings, DegradeSettings};
 use super::providers::Enabled;
+use super::semantic;
 use super::sections::{FileSettings, RouteSettings, TargetSettings};
 use crate::cache::RouteCacheSettings;
 use crate::catalog::file::check_prices;
@@ -114,13 +115,14 @@ fn route_plan(
     for (key, message) in route.cache.problems() {
         checking.report(at.key("cache").key(key), message);
     }
+    let cache = semantic::resolve(&route.cache, file, providers, &at.key("cache"), checking);
     RoutePlan {
         name: RouteName::new(name),
         targets,
         conduct,
         degrade: route.degrade.clone(),
         sticky: route.sticky,
-        cache: route.cache.clone(),
+        cache,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::meant::Meant;
 use super::stream::AnswerStream;
 use super::tap::{Gatherer, Missed, read_whole};
 use super::{Account, Answer, Call, Lane, Ledger, Served, prepare, replay};
@@ -19,7 +20,8 @@ use crate::chat::{Completion, Usage};
 use crate::clock::Instant;
 use crate::config::Route;
 use crate::ids::{CallerId, ProviderId, TargetId};
-use crate::journal::EndpointKind;
+use crate::journal::{EndpointKind, Reuse};
+use crate::meaning::{Meanings, Neighbour};
 use crate::units::MicroUsd;
 
 /// A call whose answer may be in the cache, or may be kept.
@@ -36,12 +38,23 @@ pub(super) struct Cacheable {
     /// Whether one is kept, and this request is the one that has it made anew.
     refreshes: bool,
     max_age: Option<Duration>,
+    /// What it asks, where an answer to other words will do.
+    meant: Option<Box<Meant>>,
+}
+
+/// An answer that is kept, as its caller gets it.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) head: Head,
+    pub(super) body: Bytes,
+    pub(super) similarity: Option<f64>,
 }
 
 /// An answer on its way that is kept when it is complete.
 #[derive(Debug)]
 pub(super) struct Keeping {
     cache: Cache,
+    meanings: Meanings,
     ledger: Arc<Ledger>,
     asked: Cacheable,
     kind: EndpointKind,
@@ -75,9 +88,32 @@ impl Lane {
         }
     }
 
-    /// The answer that is kept for a call, if there is one that will do: here, or where nodes share
-    /// them.
-    pub(super) async fn look(&self, asked: &mut Cacheable) -> Option<Box<Kept>> {
+    /// The answer that is kept for a call, if there is one that will do: to the same words, or to
+    /// others that mean the same.
+    pub(super) async fn find(&self, call: &Call, asked: &mut Cacheable) -> Option<Given> {
+        if let Some(kept) = self.look(asked).await
+            && let Some(given) = self.given(call, *kept, None)
+        {
+            return Some(given);
+        }
+        if asked.is_of_meaning(call) {
+            // In a box: most calls have none of this.
+            let found = Box::pin(self.look_for_meaning(call, asked)).await;
+            if let Some(neighbour) = found {
+                let Neighbour { kept, similarity, .. } = *neighbour;
+                if let Some(given) = self.given(call, kept, Some(similarity)) {
+                    return Some(given);
+                }
+            }
+        }
+        if asked.reads {
+            self.cache.count(&asked.route.name, None);
+        }
+        None
+    }
+
+    /// The answer that is kept to the same words: here, or where nodes share them.
+    async fn look(&self, asked: &mut Cacheable) -> Option<Box<Kept>> {
         let metrics = &self.ledger.metrics().cache;
         if !asked.reads {
             metrics.looked("refresh");
@@ -97,51 +133,62 @@ impl Lane {
             }
         }
         metrics.looked(miss.as_str());
-        self.cache.count(&asked.route.name, None);
         asked.refreshes = miss == Miss::Early;
         None
     }
 
     /// The answer that was kept since a look found none. Not counted: the look was.
-    pub(super) fn look_again(&self, asked: &Cacheable) -> Option<Kept> {
+    pub(super) fn look_again(&self, call: &Call, asked: &Cacheable) -> Option<Given> {
         // The chance with which none is to be made anew.
         let found = || self.cache.look(&asked.key, asked.max_age, 0.0, Instant::now());
         match (!asked.refreshes).then(found) {
-            Some(Look::Hit(kept)) => Some(*kept),
+            Some(Look::Hit(kept)) => self.given(call, *kept, None),
             Some(Look::Miss(_)) | None => None,
         }
     }
 
     /// A kept answer as its caller wants it. Nothing where it cannot be read.
-    pub(super) fn rewritten(&self, call: &Call, kept: &Kept) -> Option<Bytes> {
-        match kept.head.form {
-            Form::Vectors => Some(kept.said.clone()),
-            Form::Completion => replay::write(call, kept, self.ledger.unix_seconds()),
-        }
+    fn given(&self, call: &Call, kept: Kept, similarity: Option<f64>) -> Option<Given> {
+        let body = match kept.head.form {
+            Form::Vectors => kept.said.clone(),
+            Form::Completion => {
+                let reuse = if similarity.is_some() { Reuse::Semantic } else { Reuse::Exact };
+                replay::write(call, &kept, reuse, self.ledger.unix_seconds())?
+            }
+        };
+        Some(Given { head: kept.head, body, similarity })
     }
 
     /// An answer past its time, for a call that takes one.
     pub(super) async fn stale(&self, call: &Call) -> Option<Box<Stale>> {
         let (key, since) = call.stale?;
         let kept = self.cache.stale(&key, since).await?;
-        let body = self.rewritten(call, &kept)?;
-        Some(Box::new(Stale { body, age: self.cache.age(&kept), head: kept.head }))
+        let Given { head, body, .. } = self.given(call, kept, None)?;
+        Some(Box::new(Stale { body, age: self.cache.age(&head), head }))
     }
 
-    /// Answers a call with what is kept, of which `body` is all that the caller gets.
+    /// Answers a call with what is kept.
     pub(super) fn replay(
         &self,
         call: &Call,
         asked: &Cacheable,
-        (kept, body): (&Kept, Bytes),
+        given: Given,
         mut account: Account,
     ) -> Answer {
+        let Given { head, body, similarity } = given;
         let metrics = &self.ledger.metrics().cache;
-        metrics.looked("exact");
-        metrics.saved(kept.head.cost.0);
-        self.cache.count(&asked.route.name, Some(kept.head.cost));
+        if let (Some(_), Some(meant)) = (similarity, &asked.meant) {
+            self.meanings.count(&meant.domain, |counts| {
+                counts.hits += 1;
+                counts.saved = counts.saved + head.cost;
+            });
+        } else {
+            metrics.looked("exact");
+        }
+        metrics.saved(head.cost.0);
+        self.cache.count(&asked.route.name, Some(head.cost));
         account.on_route(&asked.route);
-        let served = account.replay(&kept.head, self.cache.age(kept));
+        let served = account.replay(&head, FromCache { age: self.cache.age(&head), similarity });
         match call.envelope.stream {
             true => AnswerStream::of_bytes(body, served),
             false => Answer::Whole(body, served),
@@ -161,6 +208,7 @@ impl Lane {
         let gatherer = call.envelope.stream.then(|| Gatherer::new(call.dialect, max_answer));
         Box::new(Keeping {
             cache: self.cache.clone(),
+            meanings: self.meanings.clone(),
             ledger: Arc::clone(&self.ledger),
             asked,
             kind: call.kind,
@@ -198,6 +246,19 @@ impl Cacheable {
         &self.route
     }
 
+    pub(super) fn settings(&self) -> &Arc<RouteCache> {
+        &self.settings
+    }
+
+    /// The oldest answer that will do.
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
+    pub(super) fn set_meant(&mut self, meant: Box<Meant>) {
+        self.meant = Some(meant);
+    }
+
     fn of(
         call: &Call,
         route: Arc<Route>,
@@ -219,24 +280,7 @@ impl Cacheable {
             EndpointKind::Embeddings => Some(0.0),
             EndpointKind::CountTokens => return Err(Bypass::Off),
         };
-        let user = user_of(call, settings.settings.scope);
-        let mut headers: Vec<(&str, &[u8])> = call
-            .forwarded
-            .iter()
-            .filter(|(name, _)| !SHAPELESS_HEADERS.contains(&name.as_str()))
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect();
-        headers.sort_unstable();
-        let question = Question {
-            tenant: tenant(call, settings.settings.scope, &user),
-            route: &settings.identity,
-            prompt: None,
-            endpoint: call.kind.as_str(),
-            dialect: call.dialect,
-            headers: &headers,
-            body,
-        };
-        let key = Key::of(&question).ok_or(Bypass::Unreadable)?;
+        let key = with_question(call, &settings, Key::of).ok_or(Bypass::Unreadable)?;
         Ok(Self {
             key,
             ttl: settings.settings.ttl(temperature),
@@ -245,10 +289,54 @@ impl Cacheable {
             reads: !call.cache.no_cache,
             refreshes: false,
             max_age: call.cache.max_age,
+            meant: None,
             route,
             settings,
         })
     }
+
+    /// Whether an answer to other words will do.
+    fn is_of_meaning(&self, call: &Call) -> bool {
+        let is_conversation = match call.kind {
+            EndpointKind::Chat | EndpointKind::Messages => true,
+            EndpointKind::Completions | EndpointKind::Embeddings | EndpointKind::CountTokens => {
+                false
+            }
+        };
+        let wishes = match call.cache.mode {
+            None | Some(CacheMode::Semantic) => true,
+            Some(CacheMode::Exact | CacheMode::Off) => false,
+        };
+        // What is to be made anew would be found here as well.
+        let settings = &self.settings.settings;
+        settings.semantic && is_conversation && wishes && self.reads && !self.refreshes
+    }
+}
+
+/// What a call asks, and all that shapes its answer.
+pub(super) fn with_question<T>(
+    call: &Call,
+    cache: &RouteCache,
+    then: impl FnOnce(&Question<'_>) -> T,
+) -> T {
+    let scope = cache.settings.scope;
+    let user = user_of(call, scope);
+    let mut headers: Vec<(&str, &[u8])> = call
+        .forwarded
+        .iter()
+        .filter(|(name, _)| !SHAPELESS_HEADERS.contains(&name.as_str()))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    headers.sort_unstable();
+    then(&Question {
+        tenant: tenant(call, scope, &user),
+        route: &cache.identity,
+        prompt: None,
+        endpoint: call.kind.as_str(),
+        dialect: call.dialect,
+        headers: &headers,
+        body: call.envelope.body(),
+    })
 }
 
 /// An answer past its time, as its caller gets it.
@@ -291,7 +379,7 @@ impl Keeping {
     }
 
     /// Keeps a whole answer, as the caller gets it.
-    pub(super) fn whole(self, call: &Call, body: &Bytes, served: &Served, usage: Option<Usage>) {
+    pub(super) fn whole(mut self, call: &Call, body: &Bytes, served: &Served, usage: Option<Usage>) {
         if self.kind == EndpointKind::Embeddings {
             let kept = self.vectors(body, served);
             return self.count(kept);
@@ -319,7 +407,7 @@ impl Keeping {
     }
 
     fn keep(
-        &self,
+        &mut self,
         mut completion: Completion,
         served: &Served,
         usage: Option<Usage>,
@@ -330,13 +418,22 @@ impl Keeping {
         completion.usage = usage.or(completion.usage);
         let degradation = served.degradation;
         let answered = Answered { completion: &completion, degradation, is_spliced };
-        policy::may_keep(answered, &self.asked.settings.settings)?;
+        let may = policy::may_keep(answered, &self.asked.settings.settings);
+        let mut meant = self.asked.meant.take();
+        if let Some(meant) = &mut meant {
+            meant.compare(&completion, may);
+        }
+        may?;
         // Each repetition has its own.
         completion.id = String::new();
         completion.created = 0;
         completion.model = head.reported.clone();
         let kept = Kept::completion(head, &completion).ok_or(Unkept::Unreadable)?;
-        self.put(kept)
+        self.put(kept.clone())?;
+        meant.map_or(Ok(()), |meant| {
+            let ttl = self.asked.settings.settings.semantic_ttl();
+            meant.keep(&self.meanings, kept, ttl, self.asked.since)
+        })
     }
 
     fn vectors(&self, body: &Bytes, served: &Served) -> Result<(), Unkept> {
@@ -409,13 +506,23 @@ pub(super) fn parts_of(target: &TargetId) -> Option<(ProviderId, crate::ids::Mod
 }
 
 /// How an answer from the cache came about, for the reply's headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FromCache {
     /// How old it is.
     pub age: Duration,
+    /// The cosine of the question and the one it was given to, where they are in other words.
+    pub similarity: Option<f64>,
 }
 
 impl FromCache {
     /// What it cost: nothing.
     pub(super) const COST: MicroUsd = MicroUsd(0);
+
+    /// Which cache it was.
+    pub const fn reuse(&self) -> Reuse {
+        match self.similarity {
+            None => Reuse::Exact,
+            Some(_) => Reuse::Semantic,
+        }
+    }
 }

@@ -8,16 +8,16 @@ use super::Call;
 use crate::cache::Kept;
 use crate::chat::{Completion, Delta};
 use crate::dialect::{self, ReplyContext, StreamEncoder};
-use crate::journal::EndpointKind;
+use crate::journal::{EndpointKind, Reuse};
 
 /// Bytes of text in one event of a stream: 16 to 32 tokens, at four bytes a token.
 const PIECE_BYTES: std::ops::RangeInclusive<usize> = 64..=128;
 
 /// The answer as the caller wants it; `created` is in seconds since 1970. Nothing where what is kept
 /// cannot be read.
-pub(super) fn write(call: &Call, kept: &Kept, created: u64) -> Option<Bytes> {
+pub(super) fn write(call: &Call, kept: &Kept, reuse: Reuse, created: u64) -> Option<Bytes> {
     let by = kept.head.target.as_str();
-    let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": "exact" });
+    let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": reuse.as_str() });
     Some(write_completion(call, kept.read()?, created, &words))
 }
 

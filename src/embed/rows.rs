@@ -85,6 +85,11 @@ impl EntryId {
         Self(rand::random::<u64>() >> 1)
     }
 
+    /// The id of what is always the same entry; of `number` the lower 63 bits count.
+    pub fn of(number: u64) -> Self {
+        Self(number & (u64::MAX >> 1))
+    }
+
     /// The number, at most 63 bits.
     pub fn number(self) -> u64 {
         self.0
@@ -114,7 +119,7 @@ impl Rows {
         Self { store }
     }
 
-    /// Writes an entry, to be kept for `ttl`.
+    /// Writes an entry, to be kept for `ttl`, in place of one with its id.
     ///
     /// # Errors
     ///
@@ -123,7 +128,10 @@ impl Rows {
         let sql = format!(
             "INSERT INTO semantic_entries (id, namespace, space, caller, route, vector, answer, \
              gone, changed_at_ms, expires_at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, {now}, {now} + $8)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, {now}, {now} + $8) \
+             ON CONFLICT (id) DO UPDATE SET caller = excluded.caller, vector = excluded.vector, \
+             answer = excluded.answer, gone = 0, changed_at_ms = excluded.changed_at_ms, \
+             expires_at_ms = excluded.expires_at_ms",
             now = self.now()
         );
         let vector = entry.vector.values().iter().flat_map(|value| value.to_le_bytes());

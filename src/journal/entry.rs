@@ -82,6 +82,8 @@ pub enum Reuse {
     Replayed,
     /// The answer to the same request was given from the cache.
     Exact,
+    /// The answer to the same in other words was given from the cache.
+    Semantic,
 }
 
 /// What a request's attempts took that its caller does not pay for: losers of races, attempts that
@@ -182,6 +184,7 @@ impl Reuse {
             Self::Coalesced => "coalesced",
             Self::Replayed => "replayed",
             Self::Exact => "exact",
+            Self::Semantic => "semantic",
         }
     }
 }

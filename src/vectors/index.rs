@@ -10,8 +10,8 @@ use simsimd::SpatialSimilarity;
 
 use super::Embedding;
 
-/// Vectors of a block. Blocks are made whole, so that growing never copies what is there, and one
-/// block's products fit into the cache.
+/// Vectors of a block. All but the first are made whole, so that growing never copies what is there;
+/// the first grows, because most namespaces hold a few vectors only.
 const BLOCK: usize = 1024;
 /// Rounded vectors that are looked at exactly, beside those that were asked for.
 const SECOND_LOOK: usize = 16;
@@ -28,7 +28,7 @@ pub struct Index {
     places: HashMap<u64, usize>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Block {
     ids: Vec<u64>,
     /// What a step of a rounded number is worth, a row.
@@ -73,7 +73,8 @@ impl Index {
         }
         self.remove(id);
         if self.blocks.last().is_none_or(|block| block.ids.len() == BLOCK) {
-            self.blocks.push(Block::new(self.dimensions));
+            let is_first = self.blocks.is_empty();
+            self.blocks.push(if is_first { Block::default() } else { Block::new(self.dimensions) });
         }
         let index = self.blocks.len() - 1;
         if let Some(block) = self.blocks.last_mut() {
@@ -148,8 +149,8 @@ impl Index {
 
     /// The memory that the vectors take, in bytes.
     pub fn bytes(&self) -> u64 {
-        let row = size_of::<u64>() + size_of::<f32>() + self.dimensions * (1 + size_of::<f32>());
-        (self.blocks.len() * BLOCK * row + self.places.capacity() * TABLE_BYTES) as u64
+        let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
+        (blocks + self.places.capacity() * TABLE_BYTES) as u64
     }
 }
 
@@ -163,6 +164,12 @@ impl Block {
             rough: Vec::with_capacity(BLOCK * dimensions),
             exact: Vec::with_capacity(BLOCK * dimensions),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.ids.capacity() * size_of::<u64>()
+            + (self.steps.capacity() + self.exact.capacity()) * size_of::<f32>()
+            + self.rough.capacity()
     }
 
     fn push(&mut self, id: u64, values: &[f32]) {

@@ -137,13 +137,11 @@ impl Lane {
         asked: Cacheable,
     ) -> Result<Answer, Box<Refused>> {
         // It may have been kept between the look and the seat.
-        if let Some(kept) = self.look_again(&asked)
-            && let Some(body) = self.rewritten(&call, &kept)
-        {
+        if let Some(given) = self.look_again(&call, &asked) {
             if let Err(rejection) = self.count_request(&mut call, &mut account, &mut past).await {
                 return Err(refuse(account, rejection));
             }
-            return Ok(self.replay(&call, &asked, (&kept, body), account));
+            return Ok(self.replay(&call, &asked, given, account));
         }
         // Held until an answer is there, as for any further attempt.
         let extra = match &past.failed {

@@ -145,7 +145,7 @@ impl Closing<'_> {
 /// Whether the answer is one that was made for another request.
 fn is_given_again(reuse: Option<Reuse>) -> bool {
     match reuse {
-        Some(Reuse::Exact | Reuse::Coalesced) => true,
+        Some(Reuse::Exact | Reuse::Semantic | Reuse::Coalesced) => true,
         Some(Reuse::Replayed) | None => false,
     }
 }

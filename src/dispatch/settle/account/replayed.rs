@@ -13,19 +13,19 @@ use crate::policy::degrade::Level;
 
 impl Account {
     /// Settles a request whose answer was kept, as `kept` says, and is so old.
-    pub(in crate::dispatch) fn replay(self, kept: &Head, age: Duration) -> Served {
-        self.give(kept, age, Level::None)
+    pub(in crate::dispatch) fn replay(self, kept: &Head, how: FromCache) -> Served {
+        self.give(kept, how, Level::None)
     }
 
     /// The same where the answer is past its time, because nobody gave another.
     pub(in crate::dispatch) fn replay_stale(self, kept: &Head, age: Duration) -> Served {
-        self.give(kept, age, Level::StaleAnswer)
+        self.give(kept, FromCache { age, similarity: None }, Level::StaleAnswer)
     }
 
-    fn give(mut self, kept: &Head, age: Duration, level: Level) -> Served {
+    fn give(mut self, kept: &Head, how: FromCache, level: Level) -> Served {
         if let Some(open) = &mut self.open {
             let entry = &mut open.entry;
-            entry.reuse = Some(Reuse::Exact);
+            entry.reuse = Some(how.reuse());
             entry.saved = kept.cost;
             entry.degradation = level.number();
             entry.target = Some(kept.target.clone());
@@ -36,7 +36,7 @@ impl Account {
             open.tried = None;
             open.dropped = Dropped(kept.dropped.clone());
         }
-        let (cost, from_cache) = (Some(FromCache::COST), Some(FromCache { age }));
+        let (cost, from_cache) = (Some(FromCache::COST), Some(how));
         let served = Served { cost, from_cache, ..self.served() };
         self.settle(Outcome::Complete, 200, None);
         served

@@ -1,0 +1,205 @@
+//! Answers that were given to other words: asked for after the same words were not found, compared
+//! with the fresh answer where it is not known whether they would have done, and learnt from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cached::{Cacheable, with_question};
+use super::{Call, Lane};
+use crate::cache::{CacheScope, Head, Kept, Mark, RouteCache, Unkept};
+use crate::chat::{Completion, Part};
+use crate::clock::Instant;
+use crate::embed::Embedding;
+use crate::meaning::{Domain, Found, Meanings, Neighbour, Query, Terms, Trial};
+use crate::semantic::threshold;
+
+/// What a call asks, and what was found of it.
+#[derive(Debug)]
+pub(super) struct Meant {
+    pub(super) domain: Arc<Domain>,
+    query: Query,
+    vector: Embedding,
+    space: Arc<str>,
+    /// What its answer is to be compared with.
+    against: Option<Against>,
+}
+
+/// A neighbour that the fresh answer is to be compared with. Where that does not come about it is
+/// counted.
+#[derive(Debug)]
+struct Against {
+    meanings: Meanings,
+    /// None once it was compared.
+    trial: Option<Trial>,
+}
+
+impl Lane {
+    /// The answer to other words that will do for a call, if there is one. Whatever goes wrong is
+    /// counted, and the call is answered as if there were none.
+    pub(super) async fn look_for_meaning(
+        &self,
+        call: &Call,
+        asked: &mut Cacheable,
+    ) -> Option<Box<Neighbour>> {
+        let metrics = &self.ledger.metrics().cache;
+        let settings = Arc::clone(asked.settings());
+        let name = settings.settings.embedder.as_deref().unwrap_or_default();
+        let Some(embedder) = self.meanings.embedder(name) else {
+            // One that was added to the configuration since the start.
+            metrics.looked_for_meaning("no_embedder");
+            return None;
+        };
+        let space: Arc<str> = embedder.space().into();
+        let query = match with_question(call, &settings, |question| Query::of(question, &space)) {
+            Ok(query) => query,
+            Err(unfit) => {
+                metrics.looked_for_meaning(unfit.as_str());
+                return None;
+            }
+        };
+        let domain = domain_of(call, asked, &settings, &space);
+        let vector = match embedder.embed_one(query.text()).await {
+            Ok((vector, cost)) => {
+                self.meanings.count(&domain, |counts| counts.embedding = counts.embedding + cost);
+                vector
+            }
+            Err(error) => {
+                tracing::debug!(request.id = %call.request_id, "no vector: {error}");
+                metrics.looked_for_meaning(error.as_str());
+                return None;
+            }
+        };
+        let max_age = asked.max_age();
+        let found = self.meanings.look(
+            &domain,
+            (&query, &vector),
+            |kept| self.cache.may_give(kept, max_age),
+            (self.fleet.chance(), settings.settings.shadow),
+            Instant::now(),
+        );
+        metrics.looked_for_meaning(found.as_str());
+        let (hit, against) = match found {
+            Found::Hit(neighbour) => (Some(neighbour), None),
+            Found::Compare { neighbour, is_audit } => {
+                let kept = neighbour.kept.read().and_then(|completion| text_of(&completion));
+                let trial = Trial {
+                    domain: Arc::clone(&domain),
+                    question: Arc::clone(query.text()),
+                    kept: kept.unwrap_or_default(),
+                    fresh: String::new(),
+                    similarity: neighbour.similarity,
+                    is_audit,
+                };
+                (None, Some(Against { meanings: self.meanings.clone(), trial: Some(trial) }))
+            }
+            Found::Below | Found::Differs(_) | Found::Nothing => (None, None),
+        };
+        asked.set_meant(Box::new(Meant { domain, query, vector, space, against }));
+        hit
+    }
+}
+
+/// What is learnt by a call.
+fn domain_of(call: &Call, asked: &Cacheable, cache: &RouteCache, space: &str) -> Arc<Domain> {
+    let RouteCache { settings, identity, .. } = cache;
+    // Users of one key ask alike: their answers are apart, what is learnt is not.
+    let tenant = match (settings.scope, &call.caller.team) {
+        (CacheScope::Team, Some(team)) => format!("team {}", team.id),
+        (CacheScope::Team, None) | (CacheScope::Caller | CacheScope::User, _) => {
+            format!("key {}", call.caller.id)
+        }
+    };
+    Domain::of(Terms {
+        route: asked.route().name.clone(),
+        tenant,
+        space: space.to_owned(),
+        judge: settings.judge.clone().unwrap_or_default(),
+        identity: format!("{identity:?}"),
+        settings: threshold::Settings { delta: settings.max_error, ..Default::default() },
+    })
+}
+
+// === impl Meant ===
+
+impl Meant {
+    /// Has the fresh answer compared with the one that was found, where there is one. `may` is
+    /// whether the fresh one may be kept.
+    pub(super) fn compare(&mut self, fresh: &Completion, may: Result<(), Unkept>) {
+        let Some(mut against) = self.against.take() else { return };
+        match may {
+            Ok(()) => against.with(text_of(fresh).unwrap_or_default()),
+            // The model does something else now than it did for the other words.
+            Err(Unkept::ToolCall | Unkept::Refusal) => against.differs(),
+            Err(
+                Unkept::Degraded
+                | Unkept::Spliced
+                | Unkept::Unfinished
+                | Unkept::Empty
+                | Unkept::ForeignParts
+                | Unkept::SeveralChoices
+                | Unkept::TimeSensitive
+                | Unkept::TooLarge
+                | Unkept::Unreadable
+                | Unkept::Purged,
+            ) => drop(against),
+        }
+    }
+
+    /// Keeps an answer for those who ask the same in other words.
+    ///
+    /// # Errors
+    ///
+    /// [`Unkept::Purged`] where what it belongs to was purged meanwhile.
+    pub(super) fn keep(
+        self,
+        meanings: &Meanings,
+        kept: Kept,
+        ttl: Duration,
+        since: Mark,
+    ) -> Result<(), Unkept> {
+        let Self { query, vector, space, domain: _, against: _ } = self;
+        let kept = Kept { head: Head { ttl, stale_for: Duration::ZERO, ..kept.head }, ..kept };
+        meanings.keep((query, &space), &vector, kept, since, Instant::now())
+    }
+}
+
+// === impl Against ===
+
+impl Against {
+    /// Has it compared with a fresh answer.
+    fn with(&mut self, fresh: String) {
+        if let Some(trial) = self.trial.take() {
+            self.meanings.compare(Trial { fresh, ..trial });
+        }
+    }
+
+    /// It would not have done.
+    fn differs(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.meanings.learn(&trial, false);
+        }
+    }
+}
+
+impl Drop for Against {
+    fn drop(&mut self) {
+        if let Some(trial) = &self.trial {
+            self.meanings.miss(trial);
+        }
+    }
+}
+
+/// What an answer says, if it says anything in words.
+fn text_of(completion: &Completion) -> Option<String> {
+    let [choice] = completion.choices.as_slice() else { return None };
+    let texts = choice.parts.iter().filter_map(|part| match part {
+        Part::Text { text, .. } => Some(text.as_str()),
+        Part::Media(_)
+        | Part::ToolCall { .. }
+        | Part::ToolResult { .. }
+        | Part::Reasoning { .. }
+        | Part::Refusal { .. }
+        | Part::Other { .. } => None,
+    });
+    Some(texts.collect())
+}

@@ -1,0 +1,286 @@
+//! What the store has to do with it: entries are written behind requests, read when a node starts, and
+//! heard of when another node has written them; lessons come together there.
+//!
+//! Nothing here is ever waited for by a request. While the store is away entries are in memory only,
+//! which is counted, and labels wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+use super::calibrations::Calibrations;
+use super::{Core, Entries, Meanings, Query};
+use crate::cache::{Kept, Key, Purge};
+use crate::clock::Instant;
+use crate::embed::{Change, Cursor, Embedding, Entry, Rows, Selection};
+use crate::semantic::traits::Traits;
+use crate::store::{Store, StoreError};
+
+/// An entry on its way to the store.
+#[derive(Debug)]
+pub(super) struct Put {
+    entry: Entry,
+    ttl: Duration,
+}
+
+/// What is to be done in the store.
+#[derive(Debug)]
+pub(super) struct Errands {
+    /// Bounded; full means drop and count.
+    puts: mpsc::Sender<Put>,
+    to_do: Mutex<Option<mpsc::Receiver<Put>>>,
+    /// What is to be forgotten. An operator's word is never dropped.
+    purges: Mutex<Vec<Forget>>,
+    is_due: Notify,
+}
+
+/// An operator's word, and when it was said, in milliseconds since 1970.
+#[derive(Debug, Clone)]
+struct Forget {
+    purge: Purge,
+    at_ms: u64,
+}
+
+/// What of the store this node has read.
+#[derive(Debug, Default)]
+struct Read {
+    entries: Cursor,
+    lessons: i64,
+}
+
+/// Entries that wait to be written.
+const MOST_PUTS: usize = 1_024;
+/// How often the store is asked for what others have written.
+const EVERY: Duration = Duration::from_secs(2);
+/// How often what has expired is taken out, here and there.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// Rows that are read at a time.
+const PAGE: u32 = 200;
+
+// === impl Put ===
+
+impl Put {
+    pub(super) fn of((query, space): (&Query, &str), vector: &Embedding, kept: &Kept) -> Self {
+        let id = Entries::id_of(query.namespace, &query.text);
+        let answer = written(&query.text, kept).unwrap_or_default();
+        let owner = &kept.head.owner;
+        let entry = Entry {
+            id,
+            namespace: query.namespace.to_hex(),
+            space: space.to_owned(),
+            caller: owner.caller.clone(),
+            route: owner.route.clone(),
+            vector: vector.clone(),
+            answer,
+        };
+        Self { entry, ttl: kept.head.ttl }
+    }
+}
+
+/// An answer with the words it was given to.
+fn written(text: &str, kept: &Kept) -> Option<Vec<u8>> {
+    let mut bytes = format!("{}\n{text}", text.len()).into_bytes();
+    bytes.extend_from_slice(&kept.to_bytes()?);
+    Some(bytes)
+}
+
+/// What [`written`] wrote.
+fn read(bytes: &[u8]) -> Option<(String, Kept)> {
+    let (length, rest) = bytes.split_at_checked(memchr::memchr(b'\n', bytes)?)?;
+    let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
+    let (text, kept) = rest.get(1..)?.split_at_checked(length)?;
+    let kept = Kept::from_bytes(&bytes::Bytes::copy_from_slice(kept))?;
+    Some((std::str::from_utf8(text).ok()?.to_owned(), kept))
+}
+
+// === impl Errands ===
+
+impl Default for Errands {
+    fn default() -> Self {
+        let (puts, to_do) = mpsc::channel(MOST_PUTS);
+        Self { puts, to_do: Mutex::new(Some(to_do)), purges: Mutex::default(), is_due: Notify::new() }
+    }
+}
+
+impl Errands {
+    /// Has an entry written; `false` where there are too many.
+    pub(super) fn put(&self, put: Put) -> bool {
+        self.puts.try_send(put).is_ok()
+    }
+
+    /// Has rows removed, however long it takes.
+    pub(super) fn purge(&self, purge: Purge, at_ms: u64) {
+        self.purges.lock().push(Forget { purge, at_ms });
+        self.is_due.notify_one();
+    }
+}
+
+// === impl Meanings ===
+
+impl Meanings {
+    /// Reads, writes and forgets in the store, for ever. Only the first call does anything.
+    pub async fn upkeep(self, store: Store) {
+        let Some(mut puts) = self.core.errands.to_do.lock().take() else { return };
+        let (rows, calibrations) = (Rows::new(store.clone()), Calibrations::new(store));
+        let mut read = Read::default();
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut swept, mut is_well) = (Instant::now(), true);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.core.errands.is_due.notified() => {}
+                put = puts.recv() => match put {
+                    Some(put) => {
+                        self.core.put(&rows, put).await;
+                        continue;
+                    }
+                    None => return,
+                },
+            }
+            // What was kept before a purge must be there before it.
+            while let Ok(put) = puts.try_recv() {
+                self.core.put(&rows, put).await;
+            }
+            let done = self.core.turn(&rows, &calibrations, &mut read).await;
+            match &done {
+                Err(error) if is_well => {
+                    tracing::warn!("answers found by meaning stay in this process: {error}");
+                }
+                Ok(()) if !is_well => tracing::info!("answers found by meaning are shared again"),
+                Ok(()) | Err(_) => {}
+            }
+            is_well = done.is_ok();
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                self.core.sweep(&rows, &calibrations).await;
+            }
+        }
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    async fn put(&self, rows: &Rows, put: Put) {
+        let counter = match rows.put(&put.entry, put.ttl).await {
+            Ok(()) => &self.written.written,
+            Err(_) => &self.written.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything that is due, in an order in which nothing that was purged comes back.
+    async fn turn(
+        &self,
+        rows: &Rows,
+        calibrations: &Calibrations,
+        read: &mut Read,
+    ) -> Result<(), StoreError> {
+        self.carry_out_purges(rows).await?;
+        self.hear_of_entries(rows, &mut read.entries).await?;
+        self.write_lessons(calibrations).await?;
+        let (stored, latest) = calibrations.changed_since(read.lessons).await?;
+        let mut lessons = self.lessons.lock();
+        for stored in stored {
+            lessons.on_stored(&stored.domain, stored.calibration, stored.version);
+        }
+        read.lessons = latest;
+        Ok(())
+    }
+
+    /// Removes the rows that purges are about, also those that no process holds.
+    async fn carry_out_purges(&self, rows: &Rows) -> Result<(), StoreError> {
+        let purges = self.errands.purges.lock().clone();
+        if purges.is_empty() {
+            return Ok(());
+        }
+        let mut cursor = Cursor::default();
+        loop {
+            let (changes, next) = rows.changes(cursor, PAGE).await?;
+            if next == cursor {
+                break;
+            }
+            cursor = next;
+            for change in changes {
+                let Change::Kept(entry, _) = change else { continue };
+                let is_about = |Kept { head, .. }: &Kept| {
+                    let mut later = purges.iter().filter(|purge| head.made_at_ms <= purge.at_ms);
+                    later.any(|purge| purge.purge.is_about(&head.owner))
+                };
+                // What cannot be read may be about anything.
+                if self::read(&entry.answer).is_none_or(|(_, kept)| is_about(&kept)) {
+                    rows.remove(&Selection::Entry(entry.id)).await?;
+                }
+            }
+        }
+        self.errands.purges.lock().drain(..purges.len());
+        Ok(())
+    }
+
+    /// Takes over what others have written since, and forgets what they have removed.
+    async fn hear_of_entries(&self, rows: &Rows, cursor: &mut Cursor) -> Result<(), StoreError> {
+        let mut at = cursor.rewound();
+        loop {
+            let (changes, next) = rows.changes(at, PAGE).await?;
+            if next == at {
+                break;
+            }
+            at = next;
+            let mut entries = self.entries.write();
+            for change in changes {
+                match change {
+                    Change::Removed(id) => _ = entries.remove(id),
+                    Change::Kept(entry, left) => take_over(&mut entries, *entry, left),
+                }
+            }
+        }
+        *cursor = at;
+        Ok(())
+    }
+
+    async fn write_lessons(&self, calibrations: &Calibrations) -> Result<(), StoreError> {
+        let unstored = self.lessons.lock().unstored();
+        for lesson in unstored {
+            let (domain, version) = (Arc::clone(&lesson.domain), lesson.version);
+            if calibrations.replace(&domain, &lesson.calibration, version).await? {
+                self.lessons.lock().on_written(lesson);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what is past its time.
+    async fn sweep(&self, rows: &Rows, calibrations: &Calibrations) {
+        let now = Instant::now();
+        {
+            let mut entries = self.entries.write();
+            let ids = entries.ids_of(|_, fresh_until| fresh_until <= now);
+            for id in ids {
+                entries.remove(id);
+            }
+        }
+        let swept = async {
+            rows.sweep().await?;
+            calibrations.sweep().await
+        };
+        if let Err(error) = swept.await {
+            tracing::debug!("what has expired stays in the store for now: {error}");
+        }
+    }
+}
+
+/// Keeps an entry that another process has made, or this one before it was started again.
+fn take_over(entries: &mut Entries, entry: Entry, left: Duration) {
+    let Some(namespace) = Key::from_hex(&entry.namespace) else { return };
+    let Some((text, kept)) = read(&entry.answer) else { return };
+    if entries.has(entry.id, kept.head.made_at_ms) || Entries::id_of(namespace, &text) != entry.id {
+        return;
+    }
+    let traits = Traits::of(&text);
+    let query = Query { namespace, text: text.into(), traits };
+    entries.put(query, &entry.vector, (kept, Instant::now() + left));
+}
