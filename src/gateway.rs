@@ -30,11 +30,14 @@ mod caching;
 mod embed;
 mod idempotency;
 mod jobs;
+mod judge;
+mod own;
 mod streams;
 
 pub use embed::RemoteEmbedder;
 pub use idempotency::{Asked, Entered, Executions, Follower, Head, IfRunning, Work};
 pub use jobs::JobRunner;
+pub use judge::{Comparison, Judge, JudgeError, Judged};
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
 
 /// All that requests share.

@@ -13,7 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 
-use super::{EmbedError, EmbedFuture, Embedding, Embeds};
+use super::{EmbedError, EmbedFuture, Embedded, Embedding, Embeds};
+use crate::units::MicroUsd;
 
 mod model;
 #[cfg(test)]
@@ -104,7 +105,8 @@ impl Embeds for LocalEmbedder {
                 TrySendError::Full(_) => EmbedError::Busy,
                 TrySendError::Disconnected(_) => ended(),
             })?;
-            embeddings.await.map_err(|_| ended())?
+            let vectors = embeddings.await.map_err(|_| ended())??;
+            Ok(Embedded { vectors, cost: MicroUsd::default() })
         })
     }
 

@@ -1,36 +1,24 @@
 //! Vectors from an embedding model of a provider, asked for as a caller's request is: over the same
 //! credentials, breakers and prices. The journal has an entry of the caller `gateway` for each.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use super::jobs::new_request_id;
+use super::own::{Errand, Own};
 use crate::cache::CacheWish;
-use crate::callers::Caller;
-use crate::clock::Instant;
-use crate::config::Snapshot;
-use crate::dialect::Envelope;
-use crate::dispatch::{Answer, Call, Lane, Refused};
-use crate::embed::{EmbedError, EmbedFuture, Embedding, Embeds};
-use crate::failure::Midstream;
+use crate::dispatch::Lane;
+use crate::embed::{EmbedError, EmbedFuture, Embedded, Embedding, Embeds};
+use crate::failure::FailureKind;
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
 use crate::units::Priority;
 
-/// The tag of requests that the gateway makes on its own behalf.
-const TAG: (&str, &str) = ("tidegate", "embedding");
-
 /// Embeds with a model of a provider.
 #[derive(Debug)]
 pub struct RemoteEmbedder {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    lane: Lane,
-    caller: Arc<Caller>,
+    own: Own,
     model: String,
     dimensions: usize,
     timeout: Duration,
@@ -70,10 +58,9 @@ impl RemoteEmbedder {
         dimensions: usize,
         timeout: Duration,
     ) -> Self {
+        let cache = CacheWish::default();
         Self {
-            snapshot: Arc::clone(&gateway.snapshot),
-            lane,
-            caller: Arc::new(Caller::gateway()),
+            own: Own::new(gateway, lane, "embedding", Priority::default(), cache),
             model: model.to_owned(),
             dimensions,
             timeout,
@@ -81,44 +68,14 @@ impl RemoteEmbedder {
         }
     }
 
-    async fn ask(&self, texts: Vec<String>) -> Result<Vec<Embedding>, EmbedError> {
+    async fn ask(&self, texts: Vec<String>) -> Result<Embedded, EmbedError> {
         let (model, dimensions) = (self.model.as_str(), self.dimensions);
         let body = Body { model, input: &texts, dimensions, encoding_format: "float" };
         let body = serde_json::to_vec(&body).map_err(|error| failed(error.to_string()))?;
-        let envelope =
-            Envelope::read(body.into()).map_err(|rejection| failed(rejection.loggable()))?;
-        let (request_id, kind) = (new_request_id(), EndpointKind::Embeddings);
-        let mut account = self.lane.ledger.open(
-            request_id.clone(),
-            &self.caller,
-            kind,
-            kind.dialect(),
-            Instant::now(),
-        );
-        let call = Call {
-            request_id,
-            caller: Arc::clone(&self.caller),
-            kind,
-            dialect: kind.dialect(),
-            envelope,
-            timeout: Some(self.timeout),
-            priority: Priority::default(),
-            cache: CacheWish::default(),
-            midstream: Midstream::Terminate,
-            sticky: None,
-            client_retries: 0,
-            resumable: false,
-            may_be_cut: false,
-            stale: None,
-            forwarded: HeaderMap::new(),
-            snapshot: self.snapshot.load_full(),
-        };
-        account.on_call(&call, vec![(TAG.0.to_owned(), TAG.1.to_owned())]);
-        match self.lane.complete(call, account).await {
-            Ok(Answer::Whole(body, _)) => read(&body, texts.len()),
-            Ok(Answer::Stream(..)) => Err(failed("its answer came as a stream".to_owned())),
-            Err(refused) => Err(reason(&refused)),
-        }
+        let (kind, timeout) = (EndpointKind::Embeddings, self.timeout);
+        let came = self.own.ask(Errand { kind, body, timeout }).await;
+        let body = came.body.map_err(|rejection| reason(&rejection))?;
+        Ok(Embedded { vectors: read(&body, texts.len())?, cost: came.cost })
     }
 }
 
@@ -140,12 +97,17 @@ fn failed(detail: String) -> EmbedError {
     EmbedError::Failed { detail }
 }
 
-fn reason(refused: &Refused) -> EmbedError {
-    let rejection = &refused.rejection;
+fn reason(rejection: &Rejection) -> EmbedError {
     if matches!(rejection, Rejection::DeadlinePassed { .. } | Rejection::Overloaded { .. }) {
         return EmbedError::Busy;
     }
-    failed(rejection.loggable())
+    let detail = rejection.loggable();
+    if let Rejection::AttemptsFailed { failure, .. } = rejection
+        && matches!(failure.kind, FailureKind::ContextTooLong | FailureKind::Policy)
+    {
+        return EmbedError::Refused { detail };
+    }
+    failed(detail)
 }
 
 /// The vectors of an answer, in the order of what was asked.

@@ -31,7 +31,7 @@ async fn vectors_come_from_a_provider_and_are_the_gateways_own_requests() {
     let embedder = embedder(&rig, &rig.sim, 64);
     assert_eq!((embedder.space(), embedder.dimensions()), ("chat/vectors-64", 64));
     let found = embedder.embed(texts(&["a red apple", "red apple a", "the moon"])).await;
-    let found = found.expect("vectors");
+    let found = found.expect("vectors").vectors;
     assert!(found[0].cosine(&found[1]) > 0.9, "{}", found[0].cosine(&found[1]));
     assert!(found[0].cosine(&found[2]) < 0.5, "{}", found[0].cosine(&found[2]));
     // No caller's limit holds for the gateway.
