@@ -31,6 +31,7 @@ mod embed;
 mod idempotency;
 mod jobs;
 mod judge;
+mod learning;
 mod own;
 mod streams;
 

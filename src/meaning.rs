@@ -27,7 +27,6 @@ use crate::cache::{Cache, CacheSettings, Kept, Mark, Purge, Purged, Unkept};
 use crate::clock::Instant;
 use crate::embed::{Embedder, Embedding};
 use crate::semantic::traits::Difference;
-use crate::units::MicroUsd;
 
 mod calibrations;
 mod entries;
@@ -37,10 +36,10 @@ mod query;
 mod tests;
 mod upkeep;
 
-use entries::{Entries, Nearest};
 pub use entries::Neighbour;
-use lessons::{Label, Lessons};
+use entries::{Entries, Nearest};
 pub use lessons::{Counts, Decision, Domain, LessonFigures, Terms};
+use lessons::{Label, Lessons};
 pub use query::{Query, Unfit};
 use upkeep::{Errands, Put};
 
@@ -101,7 +100,6 @@ pub enum Found {
     /// Nothing.
     Nothing,
 }
-
 
 /// What became of writes to the store.
 #[derive(Debug, Default)]
@@ -174,8 +172,7 @@ impl Meanings {
             Nearest::Nothing => return Found::Nothing,
         };
         let similarity = neighbour.similarity;
-        let decision =
-            self.core.lessons.lock().decide(domain, similarity, chance, only_shadow);
+        let decision = self.core.lessons.lock().decide(domain, similarity, chance, only_shadow);
         match decision {
             Decision::Give => {
                 self.core.entries.write().touch(neighbour.id);

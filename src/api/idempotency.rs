@@ -192,7 +192,7 @@ fn follow(head: Head, follower: Follower, own_id: &RequestId, reuse: Option<Reus
     let headers = response.headers_mut();
     match reuse {
         // An answer from the cache says so itself.
-        None | Some(Reuse::Exact) => {}
+        None | Some(Reuse::Exact | Reuse::Semantic) => {}
         Some(Reuse::Replayed) => mark_repeated(headers, own_id),
         Some(Reuse::Coalesced) => {
             headers.insert(CACHE, HeaderValue::from_static("coalesced"));

@@ -133,6 +133,11 @@ impl Key {
         self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// As 64 hexadecimal digits.
     pub fn to_hex(self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()

@@ -70,7 +70,7 @@ async fn what_is_kept_is_found_until_its_time_is_over() {
     let hit = found(&cache, &key(1)).expect("a hit");
     let completion = hit.read().expect("a completion");
     assert_eq!(completion.choices[0].parts, [Part::text("Paris.")]);
-    assert_eq!(cache.age(&hit), Duration::from_secs(10));
+    assert_eq!(cache.age(&hit.head), Duration::from_secs(10));
     assert!(matches!(cache.look(&key(2), None, 0.0, Instant::now()), Look::Miss(Miss::Absent)));
     let most = Some(Duration::from_secs(9));
     assert!(matches!(cache.look(&key(1), most, 0.0, Instant::now()), Look::Miss(Miss::TooOld)));

@@ -139,6 +139,7 @@ async fn supervise(
         let _ = announce(made, &mut io::stderr());
     }));
     embedders::open(&gateway, tasks)?;
+    embedders::learn(&gateway, tasks);
     look_after(&gateway, &current, tasks);
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);

@@ -13,8 +13,8 @@ use super::stream::AnswerStream;
 use super::tap::{Gatherer, Missed, read_whole};
 use super::{Account, Answer, Call, Lane, Ledger, Served, prepare, replay};
 use crate::cache::{
-    Answered, Bypass, Cache, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss, Owner,
-    Question, RouteCache, Tenant, Unkept, policy,
+    Answered, Bypass, Cache, CacheMode, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss,
+    Owner, Question, RouteCache, Tenant, Unkept, policy,
 };
 use crate::chat::{Completion, Usage};
 use crate::clock::Instant;
@@ -379,7 +379,13 @@ impl Keeping {
     }
 
     /// Keeps a whole answer, as the caller gets it.
-    pub(super) fn whole(mut self, call: &Call, body: &Bytes, served: &Served, usage: Option<Usage>) {
+    pub(super) fn whole(
+        mut self,
+        call: &Call,
+        body: &Bytes,
+        served: &Served,
+        usage: Option<Usage>,
+    ) {
         if self.kind == EndpointKind::Embeddings {
             let kept = self.vectors(body, served);
             return self.count(kept);

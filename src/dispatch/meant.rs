@@ -58,7 +58,7 @@ impl Lane {
             }
         };
         let domain = domain_of(call, asked, &settings, &space);
-        let vector = match embedder.embed_one(query.text()).await {
+        let vector = match embedder.embed_one(query.home(), query.text()).await {
             Ok((vector, cost)) => {
                 self.meanings.count(&domain, |counts| counts.embedding = counts.embedding + cost);
                 vector

@@ -59,10 +59,8 @@ impl Calibrations {
                  changed_at_ms = {now} WHERE id = $2 AND version = $3"
             ),
         };
-        let mut query = sqlx::query(AssertSqlSafe(sql))
-            .bind(state)
-            .bind(domain.key().to_hex())
-            .bind(version);
+        let mut query =
+            sqlx::query(AssertSqlSafe(sql)).bind(state).bind(domain.key().to_hex()).bind(version);
         if version == 0 {
             query = query.bind(serde_json::to_string(&domain.terms).unwrap_or_default());
         }
@@ -104,10 +102,8 @@ impl Calibrations {
 
     /// Forgets domains of which nobody has learnt anything for long.
     pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
-        let sql = format!(
-            "DELETE FROM semantic_calibrations WHERE changed_at_ms < {} - $1",
-            self.now()
-        );
+        let sql =
+            format!("DELETE FROM semantic_calibrations WHERE changed_at_ms < {} - $1", self.now());
         let mut connection = self.store.writer().await?;
         let deleted = sqlx::query(AssertSqlSafe(sql))
             .bind(FORGOTTEN_AFTER_MS)

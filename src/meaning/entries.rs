@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Query;
-use crate::cache::{Key, Kept, Owner};
+use crate::cache::{Kept, Key, Owner};
 use crate::clock::Instant;
 use crate::embed::{Embedding, EntryId};
 use crate::semantic::traits::{Difference, Traits, agree};

@@ -57,6 +57,11 @@ impl Query {
         Ok(Self { namespace: rest.within(space), text: text.into(), traits })
     }
 
+    /// Who may know of them, in bytes that are like no other's.
+    pub fn home(&self) -> &[u8] {
+        self.namespace.as_bytes()
+    }
+
     /// The words.
     pub fn text(&self) -> &Arc<str> {
         &self.text

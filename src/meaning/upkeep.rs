@@ -101,7 +101,12 @@ fn read(bytes: &[u8]) -> Option<(String, Kept)> {
 impl Default for Errands {
     fn default() -> Self {
         let (puts, to_do) = mpsc::channel(MOST_PUTS);
-        Self { puts, to_do: Mutex::new(Some(to_do)), purges: Mutex::default(), is_due: Notify::new() }
+        Self {
+            puts,
+            to_do: Mutex::new(Some(to_do)),
+            purges: Mutex::default(),
+            is_due: Notify::new(),
+        }
     }
 }
 

@@ -28,7 +28,11 @@ const ALL: &[(i64, &str, &str)] = &[
     (12, "room for jobs", include_str!("../../migrations/0012_room_for_jobs.sql")),
     (13, "priority of requests", include_str!("../../migrations/0013_priority_of_requests.sql")),
     (18, "saved", include_str!("../../migrations/0018_saved.sql")),
-    (19, "what semantic caches learn", include_str!("../../migrations/0019_semantic_calibrations.sql")),
+    (
+        19,
+        "what semantic caches learn",
+        include_str!("../../migrations/0019_semantic_calibrations.sql"),
+    ),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::{IDLE_TIMEOUT, MAX_IDLE_CONNECTIONS};
 use crate::config::{EmbedderKind, EmbedderSettings};
 use crate::control::tasks::Tasks;
+use crate::dispatch::Lane;
 use crate::embed::{Embedder, Embeds};
 use crate::gateway::{Gateway, RemoteEmbedder};
 use crate::sim::{Scenario, SimTransport};
@@ -49,11 +50,26 @@ fn local(_: &EmbedderSettings) -> anyhow::Result<Arc<dyn Embeds>> {
     anyhow::bail!("this program was built without the feature `local-embeddings`")
 }
 
-fn remote(settings: &EmbedderSettings, gateway: &Gateway, tasks: &Tasks) -> Arc<dyn Embeds> {
+/// Starts what semantic caches need beside requests: a judge, and the store. Without an embedder there
+/// is none.
+pub(super) fn learn(gateway: &Arc<Gateway>, tasks: &Tasks) {
+    if gateway.snapshot().settings.embedders.is_empty() {
+        return;
+    }
+    tasks.spawn(Arc::clone(gateway).learn(own_lane(gateway, tasks)));
+    tasks.spawn(gateway.meanings().clone().upkeep(gateway.journal.store().clone()));
+}
+
+/// A way to providers for what the gateway asks on its own behalf.
+fn own_lane(gateway: &Gateway, tasks: &Tasks) -> Lane {
     let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));
     tasks.spawn(Arc::clone(&live).sweep_idle());
     let sim = Arc::new(SimTransport::new(Scenario::default()));
-    let lane = gateway.lane(Arc::new(Transports { live, sim }));
+    gateway.lane(Arc::new(Transports { live, sim }))
+}
+
+fn remote(settings: &EmbedderSettings, gateway: &Gateway, tasks: &Tasks) -> Arc<dyn Embeds> {
+    let lane = own_lane(gateway, tasks);
     let model = settings.model.as_deref().unwrap_or_default();
     let dimensions = settings.dimensions.unwrap_or_default() as usize;
     Arc::new(RemoteEmbedder::new(gateway, lane, model, dimensions, settings.timeout.0))

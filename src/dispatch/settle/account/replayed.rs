@@ -6,7 +6,7 @@ use super::Account;
 use crate::cache::Head;
 use crate::dialect::Dropped;
 use crate::dispatch::{FromCache, Served, cached};
-use crate::journal::{Outcome, Reuse};
+use crate::journal::Outcome;
 use crate::policy::degrade::Level;
 
 // === impl Account ===
