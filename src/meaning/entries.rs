@@ -64,8 +64,9 @@ pub(super) enum Nearest {
     Nothing,
 }
 
-/// How many of the nearest are compared word by word.
-const LOOKED_AT: usize = 8;
+/// How many of the nearest are compared word by word. Of questions that differ in a name or a number alone
+/// many are nearer than the one in other words.
+const LOOKED_AT: usize = 32;
 /// What is less similar is no neighbour. The threshold has no steps below it either.
 const LEAST_SIMILARITY: f32 = 0.5;
 /// What an entry takes beside its words, its vector and its answer: its places in three tables.

@@ -34,6 +34,7 @@ mod leaks;
 mod limits;
 mod limits_of_providers;
 mod limits_of_time;
+mod meaning;
 mod outage;
 mod prefix;
 mod process;
