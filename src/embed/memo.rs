@@ -89,6 +89,13 @@ impl Memo {
         let embedding = place.get_or_init(|| fill).await.clone()?;
         Ok((embedding, paid))
     }
+
+    /// How many texts are remembered, once what was put off is done.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.places.run_pending_tasks();
+        self.places.entry_count()
+    }
 }
 
 impl fmt::Debug for Memo {

@@ -103,13 +103,20 @@ impl Own {
         };
         account.on_call(&call, vec![(TAG.to_owned(), self.purpose.to_owned())]);
         let (body, served) = match self.lane.complete(call, account).await {
-            Ok(Answer::Whole(body, served)) => (Ok(body), served),
-            Ok(Answer::Stream(_, served)) => {
-                let detail = "the answer came as a stream".to_owned();
-                (Err(Rejection::Internal { detail }), served)
+            Ok(Answer::Whole(body, served))
+                if served.by.is_some() || served.from_cache.is_some() =>
+            {
+                (Ok(body), served)
             }
+            // Words that a route has for callers are no answer of a model.
+            Ok(Answer::Whole(_, served)) => (Err(internal("no model answered")), served),
+            Ok(Answer::Stream(_, served)) => (Err(internal("the answer is a stream")), served),
             Err(refused) => (Err(refused.rejection), refused.served),
         };
         Came { body, cost: served.cost.unwrap_or_default() }
     }
+}
+
+fn internal(detail: &str) -> Rejection {
+    Rejection::Internal { detail: detail.to_owned() }
 }

@@ -29,6 +29,7 @@ mod hedging;
 mod idempotency;
 mod jobs;
 mod journal;
+mod judge;
 mod keys;
 mod leaks;
 mod limits;
