@@ -122,6 +122,7 @@ mod tests {
 
     const WORKS: Step = Asks(Some(Ask));
     const RESTS: Step = Asks(None);
+    const FAILED: Step = Ends(Ask, Failure);
     const TRIES: Step = Asks(Some(Try));
 
     fn run(name: &str, steps: &[(u64, Step)]) {
@@ -140,7 +141,6 @@ mod tests {
 
     #[test]
     fn three_failures_in_a_row_are_followed_by_a_rest_and_one_trial() {
-        const FAILED: Step = Ends(Ask, Failure);
         run(
             "a rest of a second",
             &[
@@ -181,6 +181,10 @@ mod tests {
                 (0, RESTS),
             ],
         );
+    }
+
+    #[test]
+    fn only_a_trial_or_a_success_changes_a_rest() {
         run(
             "stragglers do not prolong it",
             &[

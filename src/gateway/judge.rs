@@ -3,10 +3,11 @@
 //! # Best of three
 //!
 //! Judges favour an answer for its place. So it is asked twice, with the answers in either order, and if
-//! the two disagree a third time, in an order that is drawn. A judge that errs with a chance of p errs
-//! with about 3p² then, in both directions. That matters to the cache whose labels these are: with one
-//! wrong hit of a hundred allowed, a judge that calls two good answers of a hundred different would keep
-//! every route in shadow for ever.
+//! the two disagree a third time, in an order that is drawn. A judge that slips with a
+//! chance of p, each time anew, errs with about 3p² then, in both directions; what it gets wrong every
+//! time stays wrong. That matters to the cache whose labels these are: with one wrong hit of a hundred
+//! allowed, a judge that calls two good answers of a hundred different would keep every route in shadow
+//! for ever.
 //!
 //! The calls are made one after the other. Nobody waits for the verdict, a judge that is down or
 //! unreadable costs one call instead of two, and a provider is not asked twice at once.
@@ -103,7 +104,7 @@ impl Judge {
     }
 
     /// Whether the kept answer would have done. `model` is anything that a caller may name:
-    /// `provider/model` or a route.
+    /// `provider/model` or a route. Takes 90 s at most, 30 a call.
     ///
     /// # Cancel safety
     ///
