@@ -65,7 +65,7 @@ pub struct Judged {
     pub verdict: Result<bool, JudgeError>,
     /// What all calls cost, as far as it is known.
     pub cost: MicroUsd,
-    /// How many calls were made, 0 to 3. None where the answers are the same to the letter, or too
+    /// How many calls were made, 0 to 3. None where the answers are the same to the letter, empty or too
     /// long.
     pub calls: u32,
 }
@@ -79,6 +79,9 @@ pub enum JudgeError {
         /// The most bytes of each.
         limit_bytes: usize,
     },
+    /// An answer has no text: what it has instead, such as calls of tools, is not compared.
+    #[error("an answer has no text")]
+    Empty,
     /// The judge's reply does not begin with a verdict.
     #[error("the judge's reply does not begin with SAME or DIFFERENT: {start:?}")]
     Unreadable {
@@ -112,6 +115,10 @@ impl Judge {
     pub async fn compare(&self, model: &str, comparison: &Comparison<'_>) -> Judged {
         let mut judged = Judged { verdict: Ok(true), cost: MicroUsd::default(), calls: 0 };
         let Comparison { question, kept, fresh } = *comparison;
+        if [kept, fresh].iter().any(|answer| answer.trim().is_empty()) {
+            judged.verdict = Err(JudgeError::Empty);
+            return judged;
+        }
         if kept == fresh {
             return judged;
         }
@@ -163,6 +170,7 @@ impl JudgeError {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "too_long",
+            Self::Empty => "empty",
             Self::Unreadable { .. } => "unreadable",
             Self::Failed { .. } => "failed",
         }

@@ -198,7 +198,7 @@ async fn what_stands_in_for_an_answer_is_no_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_to_the_letter_needs_no_judge_and_what_is_too_long_has_none() {
+async fn the_same_to_the_letter_needs_no_judge_and_what_is_empty_or_too_long_has_none() {
     let rig = Rig::instant(CONFIG);
     let (transport, seen) = says(|_, _| completion("DIFFERENT"));
     let judge = judge(&rig, transport);
@@ -211,6 +211,12 @@ async fn the_same_to_the_letter_needs_no_judge_and_what_is_too_long_has_none() {
         let [question, kept, fresh] = texts;
         let judged = judge.compare("chat/alpha", &Comparison { question, kept, fresh }).await;
         let verdict = Err(JudgeError::TooLong { limit_bytes: 16_384 });
+        assert_eq!(judged, Judged { verdict, cost: MicroUsd(0), calls: 0 });
+    }
+    // Two answers without text may be two calls of tools.
+    for (kept, fresh) in [("", ""), ("a", " \n"), ("", "a")] {
+        let judged = judge.compare("chat/alpha", &Comparison { question: "q", kept, fresh }).await;
+        let verdict = Err(JudgeError::Empty);
         assert_eq!(judged, Judged { verdict, cost: MicroUsd(0), calls: 0 });
     }
     assert_eq!(seen.lock().len(), 0);
