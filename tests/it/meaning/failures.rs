@@ -11,7 +11,7 @@ use super::*;
 async fn a_judge_that_lies_on_a_fifth_of_all_labels_lets_nothing_through() {
     let learner = Learner::new();
     let mut random = StdRng::seed_from_u64(3);
-    for number in 0..3_000 {
+    for number in 0..1_200 {
         // Whether the answers are the same and what the judge says of it: a lie for one of five.
         let same = !random.random_bool(0.05);
         let says = if same == random.random_bool(0.8) { SAME } else { DIFFERENT };
@@ -19,7 +19,7 @@ async fn a_judge_that_lies_on_a_fifth_of_all_labels_lets_nothing_through() {
     }
     let figures = learner.figures();
     assert_eq!((figures.mode, figures.counts.hits), (Mode::Shadow, 0));
-    assert!(figures.counts.labelled >= 2_900, "{figures:?}");
+    assert!(figures.counts.labelled >= 1_190, "{figures:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,15 +52,16 @@ async fn without_a_judge_nothing_is_learnt_and_what_is_given_is_given_no_more() 
     for trouble in ["[[sim:on=judge,status=500]]", "[[sim:on=judge,say=Perhaps.]]"] {
         let learner = Learner::proven().await;
         let mut given = 0;
-        for number in 0..1_500 {
+        for number in 0..1_200 {
             given += u32::from(cache(&learner.pair(50_000 + number, trouble).await) == "semantic");
         }
         let figures = learner.figures();
         println!("{trouble}: {given} given until 20 audits had come to no verdict");
         assert!(figures.is_suspended, "{figures:?}");
-        assert!((1..1_400).contains(&given), "{given}");
-        assert!(figures.counts.unjudged > 100, "{figures:?}");
-        // One verdict and it goes on.
+        assert!((1..1_100).contains(&given), "{given}");
+        assert!(figures.counts.unjudged >= 20, "{figures:?}");
+        // One verdict and it goes on, once the judge has failed at all that waits.
+        tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
         learner.pair(60_000, SAME).await;
         let got = [60_001, 60_002].map(|number| learner.pair(number, SAME));
         let [one, two] = got;
