@@ -294,10 +294,10 @@ impl Gateway {
             self.metrics.cache.set_shared_writes(result, count);
         }
         let fill = self.meanings.fill();
-        self.metrics.cache.semantic_entries.set(i64::try_from(fill.entries).unwrap_or(i64::MAX));
-        self.metrics.cache.semantic_bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
+        self.metrics.semantic.entries.set(i64::try_from(fill.entries).unwrap_or(i64::MAX));
+        self.metrics.semantic.bytes.set(i64::try_from(fill.bytes).unwrap_or(i64::MAX));
         for (result, count) in self.meanings.writes() {
-            self.metrics.cache.set_meaning_writes(result, count);
+            self.metrics.semantic.set_writes(result, count);
         }
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);

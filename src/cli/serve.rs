@@ -139,7 +139,6 @@ async fn supervise(
         let _ = announce(made, &mut io::stderr());
     }));
     embedders::open(&gateway, tasks)?;
-    embedders::learn(&gateway, tasks);
     look_after(&gateway, &current, tasks);
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
@@ -258,6 +257,7 @@ fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(gateway)));
     tasks.spawn(gateway.cache().clone().upkeep());
+    embedders::learn(gateway, tasks);
     let (minding, reloads) = (Arc::clone(gateway), current.clone());
     tasks.spawn(async move { minding.mind_routes(reloads).await });
 }

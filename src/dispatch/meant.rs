@@ -41,19 +41,19 @@ impl Lane {
         call: &Call,
         asked: &mut Cacheable,
     ) -> Option<Box<Neighbour>> {
-        let metrics = &self.ledger.metrics().cache;
+        let metrics = &self.ledger.metrics().semantic;
         let settings = Arc::clone(asked.settings());
         let name = settings.settings.embedder.as_deref().unwrap_or_default();
         let Some(embedder) = self.meanings.embedder(name) else {
             // One that was added to the configuration since the start.
-            metrics.looked_for_meaning("no_embedder");
+            metrics.looked("no_embedder");
             return None;
         };
         let space: Arc<str> = embedder.space().into();
         let query = match with_question(call, &settings, |question| Query::of(question, &space)) {
             Ok(query) => query,
             Err(unfit) => {
-                metrics.looked_for_meaning(unfit.as_str());
+                metrics.looked(unfit.as_str());
                 return None;
             }
         };
@@ -65,7 +65,7 @@ impl Lane {
             }
             Err(error) => {
                 tracing::debug!(request.id = %call.request_id, "no vector: {error}");
-                metrics.looked_for_meaning(error.as_str());
+                metrics.looked(error.as_str());
                 return None;
             }
         };
@@ -77,7 +77,7 @@ impl Lane {
             (self.fleet.chance(), settings.settings.shadow),
             Instant::now(),
         );
-        metrics.looked_for_meaning(found.as_str());
+        metrics.looked(found.as_str());
         let (hit, against) = match found {
             Found::Hit(neighbour) => (Some(neighbour), None),
             Found::Compare { neighbour, is_audit } => {

@@ -45,7 +45,7 @@ impl Gateway {
                 error.as_str()
             }
         };
-        self.metrics.cache.judged(word, cost.0);
+        self.metrics.semantic.judged(word, cost.0);
         match verdict {
             Ok(same) => self.meanings().learn(&trial, same),
             Err(_) => self.meanings().miss(&trial),

@@ -15,6 +15,7 @@ pub use self::jobs::JobMetrics;
 pub use self::limits::LimitMetrics;
 pub use self::process::ProcessMetrics;
 pub use self::requests::RequestMetrics;
+pub use self::semantic::SemanticMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
 mod cache;
@@ -24,6 +25,7 @@ mod limits;
 mod process;
 mod register;
 mod requests;
+mod semantic;
 mod targets;
 
 /// Every metric of the process.
@@ -41,6 +43,8 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     /// Of the cache.
     pub cache: CacheMetrics,
+    /// Of semantic caches.
+    pub semantic: SemanticMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -58,6 +62,7 @@ impl Metrics {
             jobs: JobMetrics::new(&registry),
             limits: LimitMetrics::new(&registry),
             cache: CacheMetrics::new(&registry),
+            semantic: SemanticMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

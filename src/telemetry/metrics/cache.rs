@@ -20,14 +20,6 @@ pub struct CacheMetrics {
     pub bytes: IntGauge,
     saved: IntCounter,
     flights: IntCounterVec,
-    meanings: IntCounterVec,
-    meaning_writes: IntCounterVec,
-    judged: IntCounterVec,
-    judging: IntCounter,
-    /// Answers in this process that are found by their meaning.
-    pub semantic_entries: IntGauge,
-    /// Bytes that they take.
-    pub semantic_bytes: IntGauge,
 }
 
 // === impl CacheMetrics ===
@@ -83,57 +75,7 @@ impl CacheMetrics {
                 "Requests that came while the same was being answered, by what became of them.",
                 &["result"],
             ),
-            meanings: counters(
-                registry,
-                "tidegate_cache_semantic_lookups_total",
-                "Questions of routes with a semantic cache, by what was found to other words.",
-                &["result"],
-            ),
-            meaning_writes: counters(
-                registry,
-                "tidegate_cache_semantic_writes_total",
-                "Answers found by meaning, by what became of them in the store.",
-                &["result"],
-            ),
-            judged: counters(
-                registry,
-                "tidegate_cache_judged_total",
-                "Answers that were compared with kept ones, by the verdict.",
-                &["verdict"],
-            ),
-            judging: counter(
-                registry,
-                "tidegate_cache_judging_micro_usd_total",
-                "What judges have cost, in millionths of a US dollar.",
-            ),
-            semantic_entries: gauge(
-                registry,
-                "tidegate_cache_semantic_entries",
-                "Answers in this process that are found by their meaning.",
-            ),
-            semantic_bytes: gauge(
-                registry,
-                "tidegate_cache_semantic_bytes",
-                "Bytes that answers take that are found by their meaning.",
-            ),
         }
-    }
-
-    /// Counts a question that was looked for in other words: `hit`, or why there was none.
-    pub fn looked_for_meaning(&self, result: &str) {
-        self.meanings.with_label_values(&[result]).inc();
-    }
-
-    /// Sets how many answers for the store ended so.
-    pub fn set_meaning_writes(&self, result: &str, count: u64) {
-        let counter = self.meaning_writes.with_label_values(&[result]);
-        counter.inc_by(count.saturating_sub(counter.get()));
-    }
-
-    /// Counts what a judge said: `same`, `different`, `unreadable`, `failed`, `too_long`.
-    pub fn judged(&self, verdict: &str, micro_usd: u64) {
-        self.judged.with_label_values(&[verdict]).inc();
-        self.judging.inc_by(micro_usd);
     }
 
     /// Counts a lookup: `exact`, or why there was nothing.
