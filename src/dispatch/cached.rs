@@ -196,7 +196,15 @@ impl Lane {
     }
 
     /// Keeps the answer to a call when it is complete.
-    pub(super) fn keeping(&self, call: &Call, asked: Cacheable, account: &Account) -> Box<Keeping> {
+    pub(super) fn keeping(
+        &self,
+        call: &Call,
+        mut asked: Cacheable,
+        account: &Account,
+    ) -> Box<Keeping> {
+        if let Some(meant) = &mut asked.meant {
+            meant.on_asked();
+        }
         let owner = Owner {
             team: call.caller.team.as_ref().map(|team| team.id.clone()),
             caller: call.caller.id.clone(),

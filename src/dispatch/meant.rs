@@ -24,13 +24,15 @@ pub(super) struct Meant {
     against: Option<Against>,
 }
 
-/// A neighbour that the fresh answer is to be compared with. Where that does not come about it is
-/// counted.
+/// A neighbour that the fresh answer is to be compared with. Where that does not come about although
+/// somebody was asked for one it is counted.
 #[derive(Debug)]
 struct Against {
     meanings: Meanings,
     /// None once it was compared.
     trial: Option<Trial>,
+    /// Whether this request asks upstream, and not another one that it follows.
+    is_asked: bool,
 }
 
 impl Lane {
@@ -90,7 +92,14 @@ impl Lane {
                     similarity: neighbour.similarity,
                     is_audit,
                 };
-                (None, Some(Against { meanings: self.meanings.clone(), trial: Some(trial) }))
+                (
+                    None,
+                    Some(Against {
+                        meanings: self.meanings.clone(),
+                        trial: Some(trial),
+                        is_asked: false,
+                    }),
+                )
             }
             Found::Below | Found::Differs(_) | Found::Nothing => (None, None),
         };
@@ -122,6 +131,13 @@ fn domain_of(call: &Call, asked: &Cacheable, cache: &RouteCache, space: &str) ->
 // === impl Meant ===
 
 impl Meant {
+    /// Notes that a fresh answer is asked for.
+    pub(super) fn on_asked(&mut self) {
+        if let Some(against) = &mut self.against {
+            against.is_asked = true;
+        }
+    }
+
     /// Has the fresh answer compared with the one that was found, where there is one. `may` is
     /// whether the fresh one may be kept.
     pub(super) fn compare(&mut self, fresh: &Completion, may: Result<(), Unkept>) {
@@ -183,7 +199,7 @@ impl Against {
 
 impl Drop for Against {
     fn drop(&mut self) {
-        if let Some(trial) = &self.trial {
+        if let Some(trial) = self.trial.as_ref().filter(|_| self.is_asked) {
             self.meanings.miss(trial);
         }
     }
