@@ -28,6 +28,7 @@ use crate::fleet::Fleet;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::Limits;
+use crate::meaning::Meanings;
 use crate::problems::Problems;
 
 mod actor;
@@ -64,6 +65,8 @@ pub struct AdminState {
     pub limits: Arc<Limits>,
     /// Answers that are kept to be given again.
     pub cache: Cache,
+    /// The same that are given to other words, and what was learnt of them.
+    pub meanings: Meanings,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.

@@ -13,6 +13,10 @@ use super::problem::Problem;
 use crate::audit::Event;
 use crate::cache::{Fill, Purge, RouteFigures};
 
+mod semantic;
+
+use semantic::SemanticView;
+
 /// How full the cache of this node is, and what came of requests since it was started.
 #[derive(Debug, Serialize)]
 pub(super) struct CacheView {
@@ -23,6 +27,8 @@ pub(super) struct CacheView {
     shared: bool,
     /// Routes that keep answers, by name.
     routes: Vec<RouteView>,
+    /// What is given to other words that mean the same.
+    semantic: SemanticView,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,7 +65,8 @@ struct Asked {
 pub(super) async fn show(State(state): State<AdminState>) -> Json<CacheView> {
     let Fill { entries, bytes, max_bytes } = state.cache.fill();
     let routes = state.cache.figures().into_iter().map(RouteView::of).collect();
-    Json(CacheView { entries, bytes, max_bytes, shared: state.cache.is_shared(), routes })
+    let (shared, semantic) = (state.cache.is_shared(), SemanticView::of(&state));
+    Json(CacheView { entries, bytes, max_bytes, shared, routes, semantic })
 }
 
 /// `DELETE /cache`: forgets all answers of which everything holds that the query names, on all nodes.

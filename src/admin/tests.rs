@@ -72,8 +72,10 @@ impl Admin {
         });
         let jobs = Jobs::new(journal.store().clone());
         let cache = Cache::new(&CacheSettings::default(), Arc::clone(&clock));
+        let meanings = Meanings::new(&CacheSettings::default(), cache.clone());
         let state = AdminState {
             cache,
+            meanings,
             journal,
             callers,
             jobs,

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::client::{AdminArgs, AdminClient, ClientError, encoded};
 use super::terms::{answered, table};
 
+mod semantic;
+
 /// Shows what the cache of a running gateway saves, and forgets what is in it.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  tidegate cache show\n  tidegate cache purge --route faq\n  \
@@ -28,7 +30,7 @@ pub struct CacheArgs {
 /// What can be done with the cache.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CacheCommand {
-    /// Shows how full it is, and what it saved by route.
+    /// Shows how full it is, what it saved by route, and how far semantic caches have come.
     Show,
     /// Forgets answers, on all nodes: those of which everything holds that is named.
     Purge(PurgeArgs),
@@ -83,15 +85,24 @@ fn ask(client: &AdminClient, command: &CacheCommand) -> Result<Value, ClientErro
 fn shown(cache: &Value, out: &mut dyn Write) -> io::Result<()> {
     let (entries, bytes, most) = (&cache["entries"], &cache["bytes"], &cache["max_bytes"]);
     writeln!(out, "{entries} answers, {bytes} of {most} bytes")?;
-    let routes = cache["routes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let routes = items(&cache["routes"]);
     if routes.is_empty() {
-        return writeln!(out, "no route was asked yet that keeps answers");
+        writeln!(out, "no route was asked yet that keeps answers")?;
+    } else {
+        let heading = ["ROUTE", "HITS", "MISSES", "HIT RATIO", "SAVED USD"].map(str::to_owned);
+        let members = ["route", "hits", "misses", "hit_ratio", "saved_usd"];
+        let rows = routes.iter().map(|route| members.map(|member| plain(&route[member])));
+        table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>(), out)?;
     }
-    let heading = ["ROUTE", "HITS", "MISSES", "HIT RATIO", "SAVED USD"].map(str::to_owned);
-    let members = ["route", "hits", "misses", "hit_ratio", "saved_usd"];
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let rows = routes.iter().map(|route| members.map(|member| text(&route[member])));
-    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>(), out)
+    semantic::shown(&cache["semantic"], out)
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 // === impl PurgeArgs ===

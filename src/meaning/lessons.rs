@@ -125,6 +125,9 @@ pub struct LessonFigures {
     pub is_suspended: bool,
     /// Labels that are remembered.
     pub labels: u64,
+    /// Labels at which the mode is decided next; at first as many as a record without a single error
+    /// must have. None where no number is enough.
+    pub labels_needed: Option<u64>,
     /// Of those at least as similar as what is given (of all in shadow): how many, and how many
     /// were wrong.
     pub seen: (u64, u64),
@@ -225,6 +228,7 @@ impl Lesson {
             mode,
             is_suspended: self.is_suspended(),
             labels: threshold.labels(),
+            labels_needed: threshold.next_look(&self.domain.terms.settings),
             seen: threshold.seen(lowest),
             audited: audited.map(|audit| (audit.hits(), audit.errors(), audit.bound())),
             alarms: self.now.alarms,

@@ -202,6 +202,16 @@ impl Threshold {
         self.older.labels + self.newer.labels
     }
 
+    /// The labels at which the mode is decided next: at first as many as prove enough without a
+    /// single error, then twice as many as at the last look, or a full half. Always more than there
+    /// are. None if the settings rule every threshold out.
+    pub fn next_look(&self, settings: &Settings) -> Option<u64> {
+        let first = settings.needed(settings.confidence_of(0))?;
+        let due = if self.next_look == 0 { first } else { self.next_look };
+        let half_full = self.older.labels + (settings.keep / 2).max(1);
+        Some(due.min(half_full))
+    }
+
     /// Of the labels with at least this similarity: how many there are, and how many say "different".
     pub fn seen(&self, similarity: f64) -> (u64, u64) {
         let lowest = step(similarity).unwrap_or(0);

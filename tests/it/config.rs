@@ -80,7 +80,8 @@ fn explained(model: &str, json: bool) -> (u8, String) {
 
 #[test]
 fn every_problem_is_reported_with_its_line() {
-    for case in ["keys", "types", "routes", "limits", "references", "secrets", "syntax", "good"] {
+    let cases = ["keys", "types", "routes", "limits", "semantic", "unlearnt", "references"];
+    for case in cases.into_iter().chain(["secrets", "syntax", "good"]) {
         let file = root().join(format!("tests/golden/config/{case}.toml"));
         let (code, said) = checked(&file, false);
         assert_eq!(code, if case == "good" { 0 } else { 2 }, "{case}: {said}");

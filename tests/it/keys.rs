@@ -22,6 +22,7 @@ use tidegate::fleet::Fleet;
 use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::limits::Limits;
+use tidegate::meaning::Meanings;
 use tidegate::store::Store;
 use tidegate::units::Priority;
 
@@ -90,9 +91,11 @@ async fn beside_a_gateway_with(
     let drained = Arc::clone(&snapshot.resolve("sim-anthropic/tide-large").unwrap().tiers[0][0]);
     fleet.adopt(&drained).set_drained(true, None).unwrap();
     let limits = Limits::new(clock.clone(), Arc::default(), Cluster::alone());
+    let cache = Cache::new(&CacheSettings::default(), clock.clone());
     let state = AdminState {
         limits: Arc::new(limits),
-        cache: Cache::new(&CacheSettings::default(), clock.clone()),
+        meanings: Meanings::new(&CacheSettings::default(), cache.clone()),
+        cache,
         jobs: Jobs::new(journal.store().clone()),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),

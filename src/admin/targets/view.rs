@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cache::{CacheScope, RouteCacheSettings};
 use crate::catalog::Feature;
 use crate::config::PrefixCacheSettings;
 use crate::fleet::{Demand, PrefixView, QuantilesView, RankView, RouteView, TargetView};
@@ -27,6 +28,23 @@ pub(crate) struct RouteReply {
     retry_ratio: f64,
     demand: DemandReply,
     conduct: ConductReply,
+    /// Which answers are kept; none where none are.
+    cache: Option<CacheReply>,
+}
+
+/// Which answers of a route are kept.
+#[derive(Debug, Serialize)]
+struct CacheReply {
+    exact: bool,
+    semantic: bool,
+    /// Absent: a day or an hour, by the temperature.
+    ttl: Option<HumanDuration>,
+    scope: CacheScope,
+    // The rest is there where `semantic` is on.
+    embedder: Option<String>,
+    judge: Option<String>,
+    max_error: Option<f64>,
+    shadow: Option<bool>,
 }
 
 /// What was asked for.
@@ -194,6 +212,27 @@ impl RouteReply {
                 sticky: view.route.sticky,
                 prefix_cache: conduct.prefix_cache,
             },
+            cache: view.route.cache.as_ref().map(|cache| CacheReply::of(&cache.settings)),
+        }
+    }
+}
+
+// === impl CacheReply ===
+
+impl CacheReply {
+    fn of(settings: &RouteCacheSettings) -> Self {
+        let RouteCacheSettings { semantic, ttl, scope, .. } = *settings;
+        let own = semantic.then_some(settings);
+        Self {
+            // A semantic cache finds the same words as well.
+            exact: true,
+            semantic,
+            ttl,
+            scope,
+            embedder: own.and_then(|own| own.embedder.clone()),
+            judge: own.and_then(|own| own.judge.clone()),
+            max_error: own.map(|own| own.max_error),
+            shadow: own.map(|own| own.shadow),
         }
     }
 }

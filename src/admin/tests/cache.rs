@@ -5,6 +5,8 @@ use crate::cache::{Form, Head, Kept, Key, Owner, Question, RouteIdentity, Tenant
 use crate::chat::Completion;
 use crate::dialect::Dialect;
 use crate::ids::{CallerId, ModelName, ProviderId, RouteName, TargetId, TeamId};
+use crate::meaning::{Domain, Terms, Trial};
+use crate::semantic::threshold;
 use std::time::Duration;
 
 /// Keeps an answer to a request of `route` by a key of `team`.
@@ -51,6 +53,10 @@ async fn the_cache_is_shown_with_what_it_saved_by_route() {
     let max_bytes = 256_000_000;
     let nothing = json!({
         "entries": 0, "bytes": 0, "max_bytes": max_bytes, "shared": false, "routes": [],
+        "semantic": {
+            "entries": 0, "bytes": 0, "max_bytes": 128_000_000,
+            "store": {"written": 0, "dropped": 0, "failed": 0}, "domains": [],
+        },
     });
     assert_eq!((empty.status, empty.body), (200, nothing));
     keep(&admin, 1, "faq", "red");
@@ -102,4 +108,148 @@ async fn what_is_named_is_forgotten_and_nothing_else_and_it_is_written_down() {
     assert_eq!(rows.len(), 10, "{audit}");
     let of_red = rows.iter().find(|row| row["after"]["purged"]["team"] == "red").unwrap();
     assert_eq!(of_red["after"]["entries"], 2);
+}
+
+/// An admin API whose route `faq` has a semantic cache with this in it.
+async fn with_semantic(more: &str) -> Admin {
+    let admin = Admin::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[embedders.small]\nkind = \"provider\"\nmodel = \"sim/tide-embed\"\ndimensions = 256\n\
+         [routes.faq]\ntargets = [{{ model = \"sim/tide-small\" }}]\n\
+         cache = {{ semantic = true, judge = \"sim/tide-large\"{more} }}\n"
+    );
+    admin.state.snapshot.store(snapshot_with(folder.path(), &text));
+    admin
+}
+
+/// What requests of a tenant on `faq` learn in, under this judge.
+fn domain(admin: &Admin, tenant: &str, judge: &str) -> Arc<Domain> {
+    let faq = admin.state.snapshot.load().resolve("faq").unwrap();
+    Domain::of(Terms {
+        route: faq.name.clone(),
+        tenant: tenant.to_owned(),
+        space: "sim/tide-embed".to_owned(),
+        judge: judge.to_owned(),
+        identity: format!("{:?}", faq.cache.as_ref().unwrap().identity),
+        settings: threshold::Settings::default(),
+    })
+}
+
+fn learn(admin: &Admin, domain: &Arc<Domain>, labels: usize, (same, is_audit): (bool, bool)) {
+    let trial = Trial {
+        domain: Arc::clone(domain),
+        question: "How long is a tide?".into(),
+        kept: String::new(),
+        fresh: String::new(),
+        similarity: 0.95,
+        is_audit,
+    };
+    (0..labels).for_each(|_| admin.state.meanings.learn(&trial, same));
+}
+
+#[tokio::test]
+async fn a_domain_is_shown_from_its_first_label_to_its_audits() {
+    let admin = with_semantic("").await;
+    let red = domain(&admin, "team red", "sim/tide-large");
+    learn(&admin, &red, 3, (true, false));
+    admin.state.meanings.count(&red, |counts| {
+        counts.judging = MicroUsd(2_500_000);
+        counts.embedding = MicroUsd(1);
+        counts.saved = MicroUsd(1_000_000);
+        (counts.hits, counts.not_given, counts.unjudged, counts.lost_labels) = (4, 5, 6, 7);
+    });
+    let shown = admin.get("/cache").await.body["semantic"]["domains"].take();
+    let expected = json!([{
+        "route": "faq", "tenant": {"kind": "team", "id": "red"}, "current": true,
+        "mode": "shadow", "threshold": null, "bound": null, "labels": 3, "labels_needed": 460,
+        "seen": 3, "wrong": 0, "audited": null, "alarms": 0,
+        "hits": 4, "not_given": 5, "labelled": 3, "unjudged": 6, "lost_labels": 7,
+        "saved_usd": "1.000000", "judging_usd": "2.500000", "embedding_usd": "0.000001",
+        "net_saved_usd": "-1.500001",
+        "embedder_space": "sim/tide-embed", "judge": "sim/tide-large", "max_error": 0.01,
+    }]);
+    assert_eq!(shown, expected);
+    // As many as it asks for, without one that is wrong, and it serves.
+    learn(&admin, &red, 457, (true, false));
+    learn(&admin, &red, 1, (false, true));
+    let shown = admin.get("/cache").await.body["semantic"]["domains"][0].take();
+    assert_eq!((&shown["mode"], &shown["threshold"]), (&json!("serve"), &json!(0.95)), "{shown}");
+    assert_eq!((&shown["seen"], &shown["wrong"]), (&json!(461), &json!(1)), "{shown}");
+    let bound = shown["bound"].as_f64().unwrap();
+    assert!(bound > 0.005 && bound <= 0.01, "{bound}");
+    assert_eq!(shown["audited"], json!({"hits": 1, "errors": 1, "error_bound": 1.0}));
+    assert_eq!(shown["labels_needed"], 920);
+}
+
+#[tokio::test]
+async fn a_mode_says_what_callers_get_and_not_only_what_is_proven() {
+    let admin = with_semantic("").await;
+    let red = domain(&admin, "key key_web", "sim/tide-large");
+    learn(&admin, &red, 460, (true, false));
+    let mode = || async {
+        let domain = admin.get("/cache").await.body["semantic"]["domains"][0].take();
+        assert_eq!(domain["tenant"], json!({"kind": "key", "id": "key_web"}));
+        assert_eq!(domain["threshold"], 0.95);
+        (domain["mode"].as_str().unwrap().to_owned(), domain["current"] == true)
+    };
+    assert_eq!(mode().await, ("serve".to_owned(), true));
+    // Its judge has no verdict for a while.
+    let trial = Trial {
+        domain: Arc::clone(&red),
+        question: "Why?".into(),
+        kept: String::new(),
+        fresh: String::new(),
+        similarity: 0.95,
+        is_audit: true,
+    };
+    (0..20).for_each(|_| admin.state.meanings.miss(&trial));
+    assert_eq!(mode().await, ("suspended".to_owned(), true));
+    admin.state.meanings.learn(&trial, true);
+    assert_eq!(mode().await, ("serve".to_owned(), true));
+    // The operator wants to see only.
+    let shadow = with_semantic(", shadow = true").await;
+    admin.state.snapshot.store(shadow.state.snapshot.load_full());
+    assert_eq!(mode().await, ("shadow".to_owned(), true));
+    // What was learnt under another error, judge, or set of targets is not what is learnt now.
+    for other in [", max_error = 0.02", ", ttl = \"1h\""] {
+        let now = with_semantic(other).await;
+        admin.state.snapshot.store(now.state.snapshot.load_full());
+        assert_eq!(mode().await.1, other.contains("ttl"), "{other}");
+    }
+    let other = domain(&admin, "key key_web", "sim/tide-small");
+    learn(&admin, &other, 1, (true, false));
+    let domains = admin.get("/cache").await.body["semantic"]["domains"].take();
+    let former = domains.as_array().unwrap().iter().find(|one| one["judge"] == "sim/tide-small");
+    assert_eq!(former.unwrap()["current"], false);
+}
+
+#[tokio::test]
+async fn the_document_describes_what_is_shown_of_semantic_caches() {
+    let admin = with_semantic("").await;
+    let red = domain(&admin, "team red", "sim/tide-large");
+    learn(&admin, &red, 461, (true, true));
+    admin.state.cache.count(&RouteName::new("faq"), None);
+    let cache = admin.get("/cache").await.body;
+    let semantic = &cache["semantic"];
+    let domain = &semantic["domains"][0];
+    assert_eq!(domain["audited"]["hits"], 1, "{domain}");
+    let targets = admin.get("/targets?route=faq").await.body;
+    let document = admin.get("/openapi.json").await.body;
+    let schemas = &document["components"]["schemas"];
+    for (schema, reply) in [
+        (&schemas["Cache"], &cache),
+        (&schemas["CachedRoute"], &cache["routes"][0]),
+        (&schemas["SemanticCache"], semantic),
+        (&schemas["SemanticDomain"], domain),
+        (&schemas["SemanticDomain"]["properties"]["audited"]["oneOf"][0], &domain["audited"]),
+        (&schemas["TargetRoute"]["properties"]["cache"]["oneOf"][0], &targets["route"]["cache"]),
+    ] {
+        openapi::same_members(schema, reply, &reply.to_string());
+    }
+    let expected = json!({
+        "exact": true, "semantic": true, "ttl": null, "scope": "team", "embedder": "small",
+        "judge": "sim/tide-large", "max_error": 0.01, "shadow": false,
+    });
+    assert_eq!(targets["route"]["cache"], expected);
 }

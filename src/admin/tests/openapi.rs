@@ -97,7 +97,7 @@ async fn tell_of_a_job(jobs: &Jobs) {
     jobs.cancel(&job.caller, &job.id).await.unwrap();
 }
 
-fn same_members(schema: &Value, reply: &Value, at: &str) {
+pub(super) fn same_members(schema: &Value, reply: &Value, at: &str) {
     let Some(properties) = schema["properties"].as_object() else { return };
     let described: BTreeSet<_> = properties.keys().collect();
     let held: BTreeSet<_> = reply.as_object().unwrap().keys().collect();

@@ -79,7 +79,39 @@ pub(super) fn conduct(route: &Value, out: &mut dyn Write) -> io::Result<()> {
         "ranking: $1 weighs as {} s of waiting; {} of the time after the first token counts{sticky}",
         short(number(conduct, "seconds_per_usd")),
         percent(number(conduct, "pace")),
-    )
+    )?;
+    kept(&route["cache"], out)
+}
+
+/// Which answers of the route are kept.
+fn kept(cache: &Value, out: &mut dyn Write) -> io::Result<()> {
+    if cache.is_null() {
+        return writeln!(out, "cache: off");
+    }
+    let time = match cache["ttl"].as_str() {
+        Some(ttl) => format!("for {ttl}"),
+        None => "for 1h, or 1d at temperature 0".to_owned(),
+    };
+    let whose = match cache["scope"].as_str() {
+        Some("caller") => "a key",
+        Some("user") => "a user of a key",
+        Some(_) | None => "a team",
+    };
+    writeln!(out, "cache: the same request of {whose} gets the same answer {time}")?;
+    if cache["semantic"] != true {
+        return Ok(());
+    }
+    let (embedder, judge) = (text(cache, "embedder"), text(cache, "judge"));
+    let error = percent(number(cache, "max_error"));
+    writeln!(
+        out,
+        "semantic cache: embedder {embedder}, judge {judge}, at most {error} of the answers given \
+         to other words wrong"
+    )?;
+    if cache["shadow"] == true {
+        writeln!(out, "semantic cache: shadow = true, so it learns and gives nothing")?;
+    }
+    Ok(())
 }
 
 /// Every term of every score, one line a target.

@@ -34,6 +34,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         callers: gateway.callers.clone(),
         jobs: gateway.jobs().clone(),
         cache: gateway.cache().clone(),
+        meanings: gateway.meanings().clone(),
         limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),

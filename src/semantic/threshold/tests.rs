@@ -93,6 +93,31 @@ fn the_lowest_threshold_that_is_proven_serves() {
 }
 
 #[test]
+fn it_says_at_how_many_labels_it_decides_next() {
+    let mut learnt = Threshold::new();
+    assert_eq!(learnt.next_look(&SETTINGS), Some(368));
+    // One error among them proves nothing: the next look is at twice as many.
+    assert_eq!(learnt.on_label(&SETTINGS, 0.95, false), None);
+    for _ in 1..368 {
+        assert_eq!(learnt.next_look(&SETTINGS), Some(368));
+        let _ = learnt.on_label(&SETTINGS, 0.95, true);
+    }
+    assert_eq!((learnt.mode(), learnt.next_look(&SETTINGS)), (Mode::Shadow, Some(736)));
+    // From then on whenever it says so, and it is never stuck.
+    for _ in 368..10_000 {
+        let due = learnt.next_look(&SETTINGS).unwrap();
+        assert!(due > learnt.labels(), "{due} at {}", learnt.labels());
+        let looked = learnt.looks;
+        let labels = learnt.labels() + 1;
+        let _ = learnt.on_label(&SETTINGS, 0.95, true);
+        let has_looked = learnt.looks != looked;
+        assert_eq!(has_looked, labels == due, "at {labels} of {due}");
+    }
+    let impossible = Settings { delta: 0.0, ..SETTINGS };
+    assert_eq!(Threshold::new().next_look(&impossible), None);
+}
+
+#[test]
 fn a_threshold_above_which_there_are_few_labels_is_passed_over_and_not_failed() {
     let mut labels = vec![(0.99, false); 1];
     labels.extend(vec![(0.9, true); 1_000]);
