@@ -373,6 +373,29 @@ mod tests {
     }
 
     #[test]
+    fn which_answers_are_kept_is_said_with_what_a_semantic_cache_is_held_to() {
+        let said = |cache: &Value| {
+            let mut out = Vec::new();
+            kept(cache, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(&Value::Null), "cache: off\n");
+        let mut cache = json!({ "exact": true, "semantic": false, "ttl": "6h", "scope": "caller" });
+        let exact = "cache: the same request of a key gets the same answer for 6h\n";
+        assert_eq!(said(&cache), exact);
+        cache["semantic"] = json!(true);
+        cache["embedder"] = json!("small");
+        cache["judge"] = json!("sim/tide-large");
+        cache["max_error"] = json!(0.015);
+        cache["shadow"] = json!(false);
+        let semantic = "semantic cache: embedder small, judge sim/tide-large, at most 1.5 % of the \
+                        answers given to other words wrong\n";
+        assert_eq!(said(&cache), format!("{exact}{semantic}"));
+        cache["shadow"] = json!(true);
+        assert!(said(&cache).ends_with("shadow = true, so it learns and gives nothing\n"));
+    }
+
+    #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["NAME", "N"], ["a", "1000"]].map(|row| row.map(str::to_owned).to_vec());
         let mut out = Vec::new();
