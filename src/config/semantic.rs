@@ -48,10 +48,10 @@ pub(super) fn resolve(
 fn embedder<'a>(named: Option<&'a str>, file: &'a FileSettings) -> Result<&'a str, String> {
     let mut names = file.embedders.keys();
     match (named, names.next(), names.next()) {
-        (None, None, _) => Err("needs something that turns questions into vectors; add \
-                                [embedders.small] with folder = \"models/all-MiniLM-L6-v2\", which \
-                                `tidegate models fetch` makes"
-            .to_owned()),
+        (None, None, _) => {
+            Err(format!("needs something that turns questions into vectors; {}", add("small")))
+        }
+        (Some(name), None, _) => Err(format!("there is no [embedders.{name}]; {}", add(name))),
         (None, Some(only), None) => Ok(only),
         (None, Some(_), Some(_)) => {
             Err("needs `embedder`, because there are several in [embedders]".to_owned())
@@ -63,6 +63,14 @@ fn embedder<'a>(named: Option<&'a str>, file: &'a FileSettings) -> Result<&'a st
             Err(format!("there is no [embedders.{name}]{hint}"))
         }
     }
+}
+
+/// How to come by the first embedder.
+fn add(name: &str) -> String {
+    format!(
+        "add [embedders.{name}] with folder = \"models/all-MiniLM-L6-v2\", which `tidegate models \
+         fetch` makes"
+    )
 }
 
 /// Why a judge cannot be asked, if it cannot.
