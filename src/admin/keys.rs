@@ -14,6 +14,7 @@ use super::actor::By;
 use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
 use super::terms::{self, TermsView, UsedView};
+use crate::cache::Purge;
 use crate::callers::{KeyChange, KeyRecord, SecretKey, TermsChange, present};
 use crate::clock::rfc3339;
 use crate::ids::TeamId;
@@ -144,10 +145,14 @@ pub(super) async fn change(
     let version = page::if_match(&headers)?;
     let now_ms = state.clock.unix_ms();
     let record = state.callers.change(&id, &change, version, &actor, now_ms).await?;
+    if change.revoke {
+        forget_answers(&state, id);
+    }
     Ok(page::versioned(StatusCode::OK, &KeyView::of(&record, None), record.version))
 }
 
-/// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name.
+/// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name; its kept answers
+/// go, on all nodes.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
     Path(id): Path<String>,
@@ -157,7 +162,13 @@ pub(super) async fn revoke(
     let change = KeyChange { revoke: true, ..KeyChange::default() };
     let version = page::if_match(&headers)?;
     state.callers.change(&id, &change, version, &actor, state.clock.unix_ms()).await?;
+    forget_answers(&state, id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// After the key is revoked: what it still has running began before, and is not kept either.
+fn forget_answers(state: &AdminState, key: String) {
+    state.cache.purge(&Purge { caller: Some(key), ..Purge::default() });
 }
 
 fn one_day() -> HumanDuration {

@@ -12,6 +12,7 @@ use super::actor::By;
 use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
 use super::terms::{TermsView, UsedView};
+use crate::cache::Purge;
 use crate::callers::{TeamRecord, TermsChange, present};
 use crate::clock::rfc3339;
 use crate::limits::Owner;
@@ -99,7 +100,7 @@ pub(super) async fn change(
     Ok(page::versioned(StatusCode::OK, &TeamView::of(&record), record.version))
 }
 
-/// `DELETE /teams/{id}`
+/// `DELETE /teams/{id}`: its kept answers go with it, on all nodes.
 pub(super) async fn delete(
     State(state): State<AdminState>,
     Path(id): Path<String>,
@@ -108,6 +109,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let version = page::if_match(&headers)?;
     state.callers.delete_team(&id, version, &actor, state.clock.unix_ms()).await?;
+    state.cache.purge(&Purge { team: Some(id), ..Purge::default() });
     Ok(StatusCode::NO_CONTENT)
 }
 

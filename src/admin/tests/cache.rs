@@ -11,9 +11,13 @@ use std::time::Duration;
 
 /// Keeps an answer to a request of `route` by a key of `team`.
 fn keep(admin: &Admin, number: u32, route: &str, team: &str) {
+    keep_of(admin, number, route, (team, "key_web"));
+}
+
+fn keep_of(admin: &Admin, number: u32, route: &str, (team, caller): (&str, &str)) {
     let owner = Owner {
         team: Some(TeamId::new(team)),
-        caller: CallerId::new("key_web"),
+        caller: CallerId::new(caller),
         route: RouteName::new(route),
         prompt: None,
         tags: vec![("env".to_owned(), "prod".to_owned())],
@@ -252,4 +256,32 @@ async fn the_document_describes_what_is_shown_of_semantic_caches() {
         "judge": "sim/tide-large", "max_error": 0.01, "shadow": false,
     });
     assert_eq!(targets["route"]["cache"], expected);
+#[tokio::test]
+async fn a_key_that_is_revoked_and_a_team_that_is_deleted_take_their_answers_along() {
+    let admin = Admin::new().await;
+    let made = async |path: &str| {
+        let made = admin.call("POST", path, r#"{"name": "web"}"#).await;
+        made.body["id"].as_str().unwrap().to_owned()
+    };
+    let (deleted, revoked, changed) =
+        (made("/keys").await, made("/keys").await, made("/keys").await);
+    let team = made("/teams").await;
+    for (number, caller) in [(1, &deleted), (2, &revoked), (3, &changed)] {
+        keep_of(&admin, number, "faq", ("other", caller));
+    }
+    keep_of(&admin, 4, "faq", (&team, "key_web"));
+    keep_of(&admin, 5, "faq", ("other", "key_web"));
+    let none = admin.call("DELETE", "/keys/key_none", "").await;
+    assert_eq!(none.status, 404);
+    let key = |id: &str| format!("/keys/{id}");
+    for (method, path, body, entries) in [
+        ("PATCH", key(&changed), r#"{"name": "shop"}"#, 5),
+        ("DELETE", key(&deleted), "", 4),
+        ("PATCH", key(&revoked), r#"{"revoked": true}"#, 3),
+        ("DELETE", format!("/teams/{team}"), "", 2),
+    ] {
+        let reply = admin.call(method, &path, body).await;
+        assert!(reply.status < 300, "{method} {path}: {:?}", reply.body);
+        assert_eq!(admin.get("/cache").await.body["entries"], entries, "{method} {path}");
+    }
 }

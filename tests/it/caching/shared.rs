@@ -12,7 +12,7 @@ use tidegate::chat::{Choice, Completion, FinishReason, Part};
 use tidegate::clock::{Instant, SystemWallClock, WallClock};
 use tidegate::cluster::{Cluster, ClusterSettings, RedisUrl};
 use tidegate::dialect::Dialect;
-use tidegate::ids::{CallerId, ModelName, ProviderId, RouteName, TargetId};
+use tidegate::ids::{CallerId, ModelName, ProviderId, RouteName, TargetId, TeamId};
 use tidegate::units::MicroUsd;
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -259,4 +259,39 @@ async fn two_gateways_share_answers_and_purges() {
         ticks.tick().await;
     }
     assert_eq!(b.post(path, &body).await.header("x-tidegate-cache"), "miss");
+}
+
+#[tokio::test]
+async fn a_key_or_a_team_that_goes_takes_its_answers_along_on_all_nodes() {
+    let Some(redis) = Redis::start() else { return };
+    let config = format!("[providers.sim]\n[cluster]\nurl = \"{}\"\n", redis.url());
+    let gateway = Program::serve(&config);
+    let node = Node::join(&redis).await;
+    let admin = async |method: &str, path: &str, body: &str| {
+        let head = format!("{method} /admin/v1{path} HTTP/1.1\r\nhost: t\r\n");
+        let open = format!("authorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n");
+        let length = format!("content-length: {}\r\n\r\n", body.len());
+        gateway.send(format!("{head}{open}{length}{body}")).await
+    };
+    let made = async |path: &str| {
+        let made = admin("POST", path, r#"{"name":"web"}"#).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.json()["id"].as_str().unwrap().to_owned()
+    };
+    let (key, team) = (made("/keys").await, made("/teams").await);
+    for number in [1, 2, 3] {
+        let mut kept = kept("r", Duration::from_secs(60));
+        match number {
+            1 => kept.head.owner.caller = CallerId::new(&key),
+            2 => kept.head.owner.team = Some(TeamId::new(&team)),
+            _ => {}
+        }
+        node.cache.keep(self::key(number), kept, node.cache.mark(), Instant::now()).unwrap();
+    }
+    assert_eq!(admin("DELETE", &format!("/keys/{key}"), "").await.status, 204);
+    crate::support::eventually(|| !node.has(1)).await;
+    assert!(node.has(2) && node.has(3));
+    assert_eq!(admin("DELETE", &format!("/teams/{team}"), "").await.status, 204);
+    crate::support::eventually(|| !node.has(2)).await;
+    assert!(node.has(3));
 }
