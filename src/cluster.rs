@@ -22,43 +22,37 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{PushInfo, PushKind, Value};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::MissedTickBehavior;
 
-use crate::clock::{Instant, WallClock};
+use crate::clock::WallClock;
 
 mod draw;
 mod fact;
 mod link;
 mod presence;
 mod relay;
+mod remote;
 mod settings;
 mod shelf;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use draw::{Draw, Grant, Source, Want};
-use fact::Letter;
 pub use fact::{Fact, FactReader, Heard, Parked, ParkedWhy};
-use link::{Counts, Dial, Link, OnPush, Script};
+use link::{Counts, Dial};
 pub use presence::Node;
 use presence::Presence;
 pub use relay::{Appended, FollowError, Follower, KEPT_FOR, MAX_LOG_BYTES, Relay};
+use remote::Remote;
 pub use settings::{ClusterSettings, ClusterSettingsError, RedisUrl};
 pub use shelf::Shelf;
+pub use upkeep::Upkeep;
 
 /// How long limits wait for an answer. Longer than a server in the same region takes, shorter than
 /// what a person notices of a first token.
 pub const DRAW_WITHIN: Duration = Duration::from_millis(100);
-/// How often a node says that it is there, and how long that holds.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
-const ANNOUNCED_FOR: Duration = Duration::from_secs(3);
-/// How long a goodbye is told to others, who listen once a second.
-const GOODBYE_FOR: Duration = Duration::from_secs(10);
-/// How long what is not on the path of a request may take.
-const ASIDE_WITHIN: Duration = Duration::from_millis(500);
 /// Facts that wait to be sent, and that a reader may be behind. Beyond it they are dropped, and
 /// counted or said to be missed.
 const WAITING_FACTS: usize = 1_024;
@@ -67,13 +61,6 @@ const WAITING_FACTS: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct Cluster {
     shared: Arc<Shared>,
-}
-
-/// What must run beside it: keeps connections and says that this node is there.
-#[derive(Debug)]
-pub struct Upkeep {
-    cluster: Cluster,
-    letters: mpsc::Receiver<Fact>,
 }
 
 /// Why there is no answer.
@@ -156,28 +143,6 @@ struct Shared {
     remote: Option<Remote>,
 }
 
-/// What the server tells of nodes.
-#[derive(Debug, Default)]
-struct Told {
-    /// See [`Cluster::memory`].
-    memory: u64,
-    nodes: Vec<Node>,
-    /// The ids of those that said that they go.
-    gone: Vec<String>,
-}
-
-struct Remote {
-    dial: Arc<Dial>,
-    counts: Arc<Counts>,
-    namespace: String,
-    limits: Link,
-    facts: Arc<Link>,
-    shelf: Shelf,
-    channel: String,
-    draw: Script,
-    announce: Script,
-}
-
 // === impl Cluster ===
 
 impl Cluster {
@@ -208,7 +173,7 @@ impl Cluster {
         // Bounded; a reader that is further behind hears that it missed something.
         let heard = broadcast::Sender::new(WAITING_FACTS);
         let remote = remote.map(|(dial, namespace)| {
-            Remote::new(dial, namespace, push_reader(heard.clone(), node.id.clone()))
+            Remote::new(dial, namespace, remote::push_reader(heard.clone(), node.id.clone()))
         });
         let relay = remote.as_ref().map_or_else(Relay::alone, |remote| {
             let (link, dial) = (Arc::clone(&remote.facts), Arc::clone(&remote.dial));
@@ -370,160 +335,4 @@ fn named(name: Option<&str>, started_at_ms: u64) -> Node {
     let id = format!("{name}.{run}");
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Node { name, id, version, revision: 0, started_at_ms }
-}
-
-/// Hands messages of the server to readers of facts.
-fn push_reader(heard: broadcast::Sender<Heard>, me: String) -> OnPush {
-    Arc::new(move |push: PushInfo| {
-        let (PushKind::Message, Some(Value::BulkString(bytes))) = (push.kind, push.data.last())
-        else {
-            return;
-        };
-        match serde_json::from_slice::<Letter>(bytes) {
-            Ok(letter) if letter.from == me => {}
-            // An error means that nobody listens.
-            Ok(letter) => _ = heard.send(Heard::Fact(letter.fact)),
-            // Of a newer version, or not ours: whoever can look for itself does.
-            Err(_) => _ = heard.send(Heard::Missed),
-        }
-    })
-}
-
-// === impl Remote ===
-
-impl Remote {
-    fn new(dial: Dial, namespace: String, on_push: OnPush) -> Self {
-        let (dial, counts) = (Arc::new(dial), Arc::new(Counts::default()));
-        // Channels are of the whole server, keys of one database.
-        let channel = format!("{{{namespace}}}:{}:facts", dial.address.login.db());
-        let listen = Some((channel.clone(), on_push));
-        let link =
-            |purpose, channel| Link::new(purpose, Arc::clone(&dial), Arc::clone(&counts), channel);
-        Self {
-            limits: link("limits", None),
-            facts: Arc::new(link("facts", listen)),
-            shelf: Shelf::new(link("kept answers", None), &namespace),
-            dial: Arc::clone(&dial),
-            counts: Arc::clone(&counts),
-            namespace,
-            channel,
-            draw: Script::new(include_str!("cluster/draw.lua")),
-            announce: Script::new(include_str!("cluster/announce.lua")),
-        }
-    }
-
-    fn is_connected(&self) -> bool {
-        self.limits.is_connected() && self.facts.is_connected()
-    }
-
-    /// Says what a node is, or with `None` that it goes.
-    async fn announce(&self, id: &str, about: Option<&Node>) -> Result<Told, Unreachable> {
-        let lease = if about.is_some() { ANNOUNCED_FOR } else { GOODBYE_FOR };
-        let lease_us = u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
-        let about = about.map(|about| serde_json::to_string(about).unwrap_or_default());
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.announce.hash).arg(2).arg(format!("{{{}}}:nodes", self.namespace));
-        call.arg(draw::memory_key(&self.namespace));
-        call.arg(id).arg(about.unwrap_or_default()).arg(lease_us);
-        let (memory, all): (String, Vec<(String, String)>) =
-            self.limits.run_script(&self.announce, &call, ASIDE_WITHIN).await?;
-        let mut told = Told { memory: memory.parse().unwrap_or_default(), ..Told::default() };
-        for (id, about) in all {
-            if about.is_empty() {
-                told.gone.push(id);
-                continue;
-            }
-            // A node of another version may say what this one cannot read; it counts all the same.
-            told.nodes.push(serde_json::from_str(&about).unwrap_or_else(|_| Node {
-                name: id.clone(),
-                id,
-                version: String::new(),
-                revision: 0,
-                started_at_ms: 0,
-            }));
-        }
-        Ok(told)
-    }
-
-    async fn tell(&self, from: &str, fact: Fact) -> Result<(), Unreachable> {
-        let letter = Letter { from: from.to_owned(), fact };
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.channel).arg(serde_json::to_vec(&letter).unwrap_or_default());
-        let _listeners: i64 = self.facts.call(&publish, ASIDE_WITHIN).await?;
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for Remote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remote").field("address", &self.dial.address).finish_non_exhaustive()
-    }
-}
-
-// === impl Upkeep ===
-
-impl Upkeep {
-    /// Runs for ever; returns at once where this node is alone. Best on a thread that nothing else
-    /// holds up, because every answer of the server passes through here.
-    pub async fn run(self) {
-        let Self { cluster, letters } = self;
-        let Some(remote) = &cluster.shared.remote else { return };
-        tokio::join!(
-            Box::pin(remote.limits.run()),
-            Box::pin(remote.facts.run()),
-            Box::pin(remote.shelf.run()),
-            Box::pin(announce(&cluster, remote)),
-            Box::pin(send(&cluster, remote, letters)),
-            Box::pin(say_missed(&cluster, remote)),
-        );
-    }
-}
-
-/// Says once a second, and whenever there is a new connection, that this node is there.
-async fn announce(cluster: &Cluster, remote: &Remote) {
-    let mut state = remote.limits.state();
-    let mut interval = tokio::time::interval(ANNOUNCE_EVERY);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            _ = state.wait_for(|connected| !connected), if remote.limits.is_connected() => {}
-        }
-        if !remote.limits.is_connected() {
-            // The sender lives as long as the link.
-            let _ = state.wait_for(|connected| *connected).await;
-        }
-        let me = Some(cluster.about_me());
-        let me = me.filter(|_| !cluster.shared.has_left.load(Ordering::Acquire));
-        if let Ok(told) = remote.announce(cluster.node_id(), me.as_ref()).await {
-            cluster.shared.memory.store(told.memory, Ordering::Relaxed);
-            cluster.shared.presence.lock().on_heard(told.nodes, &told.gone, Instant::now());
-        }
-        // A connection that only listens would not notice that nobody is there any more.
-        let _: Result<String, _> = remote.facts.call(&redis::cmd("PING"), ASIDE_WITHIN).await;
-    }
-}
-
-/// Sends facts. One that finds no connection waits a little for one.
-async fn send(cluster: &Cluster, remote: &Remote, mut letters: mpsc::Receiver<Fact>) {
-    let mut state = remote.facts.state();
-    while let Some(fact) = letters.recv().await {
-        let connected = state.wait_for(|connected| *connected);
-        let _ = tokio::time::timeout(ANNOUNCE_EVERY, connected).await;
-        if remote.tell(&cluster.shared.node.id, fact).await.is_err() {
-            cluster.shared.facts_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Whoever reads facts learns of each new connection: before it, some may have been missed.
-async fn say_missed(cluster: &Cluster, remote: &Remote) {
-    let mut state = remote.facts.state();
-    while state.wait_for(|connected| *connected).await.is_ok() {
-        // An error means that nobody listens.
-        let _ = cluster.shared.heard.send(Heard::Missed);
-        if state.wait_for(|connected| !connected).await.is_err() {
-            return;
-        }
-    }
 }

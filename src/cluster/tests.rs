@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::settings::Address;
 use super::*;
+use crate::clock::Instant;
 
 fn address(url: &str) -> Result<Address, String> {
     url.parse().map_err(|error: ClusterSettingsError| error.to_string())
