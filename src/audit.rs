@@ -256,7 +256,7 @@ async fn insert(
     by: &Actor,
     event: &Event,
 ) -> Result<(), sqlx::Error> {
-    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    let text = |value: &Option<Value>| value.clone().map(|value| without_nulls(value).to_string());
     // One that is there was written before, by a statement whose answer did not come.
     sqlx::query(
         "INSERT INTO audit
@@ -274,6 +274,19 @@ async fn insert(
     .execute(connection)
     .await
     .map(drop)
+}
+
+/// What was said, and nothing of what could have been: a key has twenty limits, and few are set.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let said = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(said.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            value
+        }
+    }
 }
 
 fn first_id_of(unix_ms: u64) -> i64 {

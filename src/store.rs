@@ -365,7 +365,11 @@ impl StoreError {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            let why = error.to_string();
+            // Some say their cause themselves.
+            if !text.ends_with(&why) {
+                text = format!("{text}: {why}");
+            }
             cause = error.source();
         }
         text

@@ -13,7 +13,7 @@ fn event(n: u64) -> Event {
         action: "target.change",
         resource: format!("targets/sim/{n}"),
         before: None,
-        after: Some(json!({ "drained": n })),
+        after: Some(json!({ "drained": n, "until": null, "by": { "hand": null } })),
     }
 }
 
@@ -37,7 +37,10 @@ async fn rows_are_read_newest_first_and_never_change() {
         assert_eq!(resources(&page), ["9", "4", "3", "2"]);
         let rest = audit.list(&any, Some(page[3].place), 4).await.unwrap();
         assert_eq!(resources(&rest), ["1", "0"]);
-        assert_eq!((rest[0].at_ms, rest[0].after.clone()), (NOW + 1, json!({ "drained": 1 })));
+        assert_eq!(
+            (rest[0].at_ms, rest[0].after.clone()),
+            (NOW + 1, json!({ "drained": 1, "by": {} }))
+        );
         assert_eq!(
             (rest[0].before.clone(), rest[0].address.as_deref()),
             (Value::Null, Some("10.0.0.7"))
