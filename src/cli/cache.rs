@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::{AdminArgs, AdminClient, ClientError, encoded};
 use super::terms::{answered, table};
+use crate::units::ByteCount;
 
 mod semantic;
 
@@ -38,6 +39,7 @@ pub enum CacheCommand {
 
 /// Which answers are meant.
 #[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = true)]
 pub struct PurgeArgs {
     /// Of keys of this team.
     #[arg(long, value_name = "ID")]
@@ -49,13 +51,13 @@ pub struct PurgeArgs {
     #[arg(long, value_name = "NAME")]
     pub route: Option<String>,
     /// Of requests with this tag.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
     pub tag: Option<String>,
     /// Of this registered prompt: `id` or `id@version`.
     #[arg(long, value_name = "PROMPT")]
     pub prompt: Option<String>,
     /// All of them.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["team", "caller", "route", "tag", "prompt"])]
     pub all: bool,
 }
 
@@ -70,9 +72,19 @@ pub fn run(args: &CacheArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
     answered(answer, args.json, (out, err), |answer, out| match &args.command {
         CacheCommand::Show => shown(answer, out),
         CacheCommand::Purge(_) => {
-            writeln!(out, "{} answers of this node are forgotten", answer["purged"])
+            let are = if answer["purged"] == 1 {
+                "answer of this node is"
+            } else {
+                "answers of this node are"
+            };
+            writeln!(out, "{} {are} forgotten", answer["purged"])
         }
     })
+}
+
+fn tag(text: &str) -> Result<String, &'static str> {
+    let name = text.split_once('=').map(|(name, _)| name).filter(|name| !name.is_empty());
+    name.map(|_| text.to_owned()).ok_or("write it like env=prod")
 }
 
 fn ask(client: &AdminClient, command: &CacheCommand) -> Result<Value, ClientError> {
@@ -83,11 +95,16 @@ fn ask(client: &AdminClient, command: &CacheCommand) -> Result<Value, ClientErro
 }
 
 fn shown(cache: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let (entries, bytes, most) = (&cache["entries"], &cache["bytes"], &cache["max_bytes"]);
-    writeln!(out, "{entries} answers, {bytes} of {most} bytes")?;
+    let (entries, bytes) = (&cache["entries"], &cache["bytes"]);
+    let answers = if *entries == 1 { "answer" } else { "answers" };
+    let most = ByteCount(cache["max_bytes"].as_u64().unwrap_or_default());
+    writeln!(out, "{entries} {answers}, {bytes} bytes of {most}")?;
     let routes = items(&cache["routes"]);
     if routes.is_empty() {
-        writeln!(out, "no route was asked yet that keeps answers")?;
+        writeln!(
+            out,
+            "no route was asked yet that keeps answers; one does with `cache = {{ exact = true }}`"
+        )?;
     } else {
         let heading = ["ROUTE", "HITS", "MISSES", "HIT RATIO", "SAVED USD"].map(str::to_owned);
         let members = ["route", "hits", "misses", "hit_ratio", "saved_usd"];

@@ -119,3 +119,67 @@ fn usage_is_shown_as_a_table_as_json_and_for_spreadsheets() {
     let (code, _) = usage(&["--where", "moon"]);
     assert_eq!(code, Some(2));
 }
+
+const KEEPING: &str = r#"
+[providers.sim]
+[routes.faq]
+targets = [{ model = "sim/tide-small" }]
+cache = { exact = true }
+"#;
+
+#[test]
+fn the_cache_is_shown_and_purged_from_a_terminal() {
+    let gateway = Program::gateway(KEEPING);
+    let url = gateway.url();
+    let cache = |words: &str| {
+        let at = ["--url", &url, "--admin-key", ADMIN_KEY];
+        let output = run(["cache"].into_iter().chain(words.split(' ')).chain(at));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let empty = "0 answers, 0 bytes of 256MB\nno route was asked yet that keeps answers; one does \
+                 with `cache = { exact = true }`\n";
+    assert_eq!(cache("show"), (Some(0), empty.to_owned(), String::new()));
+    let nothing = (Some(0), "0 answers of this node are forgotten\n".to_owned(), String::new());
+    assert_eq!(cache("purge --all"), nothing);
+
+    let ask = |question: &str| {
+        let message = format!(r#"{{"role":"user","content":"{question}"}}"#);
+        let body = format!(r#"{{"model":"faq","messages":[{message}]}}"#);
+        let reply = gateway.post("/v1/chat/completions", &body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+    ["What is a tide?", "What is a tide?", "What is a gate?"].into_iter().for_each(ask);
+    let (code, shown, _) = cache("show");
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(
+        lines[0].starts_with("2 answers, ") && lines[0].ends_with(" bytes of 256MB"),
+        "{shown}"
+    );
+    assert_eq!(lines[1], "ROUTE  HITS  MISSES  HIT RATIO  SAVED USD", "{shown}");
+    assert!(lines[2].starts_with("faq    1     2       0.3333     0.0000"), "{shown}");
+    assert_eq!((code, lines.len()), (Some(0), 3), "{shown}");
+    let (_, json, _) = cache("show --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["entries"], &json["routes"][0]["hits"]), (&2.into(), &1.into()), "{json}");
+
+    assert_eq!(cache("purge --route other --tag env=prod"), nothing);
+    let (_, purged, _) = cache("purge --route faq --json");
+    let purged: serde_json::Value = serde_json::from_str(&purged).expect("JSON");
+    assert_eq!(purged["purged"], 2);
+    ask("What is a tide?");
+    assert_eq!(cache("purge --all").1, "1 answer of this node is forgotten\n");
+
+    for (words, said) in [
+        ("purge", "--team <ID>|--caller <ID>|--route <NAME>"),
+        ("purge --rout faq", "'--route'"),
+        ("purge --all --route faq", "cannot be used with"),
+        ("purge --tag prod", "write it like env=prod"),
+        ("sho", "'show'"),
+        ("show --url http://127.0.0.1:1 --json", ""),
+    ] {
+        let (code, out, err) = cache(words);
+        assert_eq!(code, Some(2), "{words}: {out}{err}");
+        assert!(err.contains(said), "{words}: {out}{err}");
+    }
+}

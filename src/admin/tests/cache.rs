@@ -256,6 +256,8 @@ async fn the_document_describes_what_is_shown_of_semantic_caches() {
         "judge": "sim/tide-large", "max_error": 0.01, "shadow": false,
     });
     assert_eq!(targets["route"]["cache"], expected);
+}
+
 #[tokio::test]
 async fn a_key_that_is_revoked_and_a_team_that_is_deleted_take_their_answers_along() {
     let admin = Admin::new().await;
