@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::units::Spoken;
 
 mod duplicate;
 mod face;
@@ -146,7 +147,7 @@ pub enum Rejection {
     #[error("the gateway is shutting down")]
     Draining,
     /// There are more requests than can be served, and this one is among those that are not.
-    #[error("too many requests at the moment; try again in {} s", .retry_after.as_secs_f64().ceil())]
+    #[error("too many requests at the moment; try again in {}", Spoken(*.retry_after))]
     Overloaded {
         /// When to try again; at least a second.
         retry_after: Duration,

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod spoken;
+
+pub use spoken::Spoken;
+
 /// A duration as people write it: `500ms`, `2s`, `1.5s`, `15m`, `1h`, `7d`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{NobodyWhy, Rejection};
 use crate::failure::{Failure, FailureKind};
+use crate::units::Spoken;
 
 const CREDENTIAL: &str = "the provider did not accept the gateway's credential; ask the operator";
 
@@ -82,8 +83,7 @@ pub(super) fn attempts_failed(attempts: u32, failure: &Failure) -> String {
 pub(super) fn limit_reached(limit: &str, dimension: &str, retry_after: Option<Duration>) -> String {
     match retry_after {
         Some(after) => {
-            let seconds = after.as_secs_f64().ceil();
-            format!("{limit} is reached: {dimension}; try again in {seconds} s")
+            format!("{limit} is reached: {dimension}; try again in {}", Spoken(after))
         }
         None => format!(
             "the request needs more than {limit} ever allows: {dimension}; ask for less, for instance with a lower token cap"
