@@ -24,6 +24,7 @@ use crate::store::StoreError;
 
 mod submission;
 mod view;
+mod wish;
 
 pub(super) use submission::{accept, submit};
 use view::JobView;

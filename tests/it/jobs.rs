@@ -220,11 +220,11 @@ async fn what_is_no_job_is_refused_while_there_is_somebody_to_tell() {
     };
     let unknown = json!({ "model": "nope", "messages": [] });
     for (body, status, param) in [
-        (json!({}), 400, Value::Null),
+        (json!({}), 400, json!("endpoint")),
         (with("endpoint", json!("/v1/models")), 400, json!("endpoint")),
         (with("endpoint", json!("/v1/messages/count_tokens")), 400, json!("endpoint")),
-        (with("colour", json!("red")), 400, Value::Null),
-        (with("priority", json!(9)), 400, Value::Null),
+        (with("colour", json!("red")), 400, json!("colour")),
+        (with("priority", json!(9)), 400, json!("priority")),
         (with("deadline", json!("tomorrow")), 400, json!("deadline")),
         (with("deadline", json!(1)), 400, json!("deadline")),
         (with("deadline", json!("2999-01-01T00:00:00Z")), 400, json!("deadline")),

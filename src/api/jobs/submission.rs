@@ -14,14 +14,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::headers::{self, Wishes};
 use super::super::idempotency::{self, Keyed};
 use super::super::{Edge, body, caller, completion, reply};
 use super::view::JobView;
+use super::wish::{WebhookWish, Wish};
 use super::{LOOK_AGAIN_S, Visit, away};
 use crate::callers::Caller;
 use crate::config::Snapshot;
@@ -32,29 +31,9 @@ use crate::ids::RequestId;
 use crate::jobs::{Accepted, NewJob, NewWebhook, Once, Particulars, SubmitError, Submitted};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
-use crate::units::Priority;
+use crate::units::{Priority, Spoken};
 use crate::webhook::receiver::Receiver;
 use crate::webhook::signature::SigningSecret;
-
-/// What a request to `POST /v1/jobs` holds.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Submission {
-    endpoint: String,
-    body: Box<RawValue>,
-    priority: Option<Priority>,
-    deadline: Option<Value>,
-    webhook: Option<WebhookWish>,
-    #[serde(default)]
-    metadata: Map<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WebhookWish {
-    url: String,
-    secret: Option<String>,
-}
 
 /// Who hands a job in, and with what.
 struct Sender<'a> {
@@ -83,9 +62,7 @@ pub(in crate::api) async fn submit(State(edge): State<Edge>, request: Request) -
         let sender = Sender::enter(&edge, &head, &request_id)?;
         let limit = sender.snapshot.settings.jobs.request_limit.0 + WRAPPING_BYTES;
         let bytes = sender.read(body, limit).await?;
-        let asked: Submission = serde_json::from_slice(&bytes).map_err(|error| {
-            Rejection::Invalid { problem: format!("the body is no job: {error}"), param: None }
-        })?;
+        let asked = Wish::read(&bytes)?;
         sender.hand_in(sender.job_of(asked), &bytes, false).await
     };
     visit.answer(accepted).await
@@ -139,7 +116,10 @@ fn expires_in(deadline: &Value, now_ms: u64, longest_ms: u64) -> Result<u64, Rej
         Some(left) if (1..=longest_ms).contains(&left) => Ok(left),
         Some(_) => Err(Rejection::invalid(
             "deadline",
-            format!("`deadline` must be within the next {} s", longest_ms / 1_000),
+            format!(
+                "`deadline` must be within the next {}",
+                Spoken(Duration::from_millis(longest_ms))
+            ),
         )),
         None => Err(Rejection::invalid(
             "deadline",
@@ -180,6 +160,20 @@ fn respond(kept: Kept) -> Response {
         }
     }
     response
+}
+
+fn webhook(wish: WebhookWish, snapshot: &Snapshot) -> Result<NewWebhook, Rejection> {
+    let WebhookWish { url, secret } = wish;
+    let allowed = &snapshot.settings.webhooks.allow_private;
+    let receiver: Result<Receiver, _> = url.parse();
+    let receiver = receiver.and_then(|receiver| receiver.check(allowed).map(|()| receiver));
+    let receiver = receiver
+        .map_err(|error| Rejection::invalid("webhook.url", format!("`webhook.url` {error}")))?;
+    let secret = secret.as_deref().map(SigningSecret::parse).transpose();
+    let secret = secret.map_err(|error| {
+        Rejection::invalid("webhook.secret", format!("`webhook.secret` {error}"))
+    })?;
+    Ok(NewWebhook { receiver, secret })
 }
 
 fn refused(error: SubmitError) -> Rejection {
@@ -224,7 +218,7 @@ impl<'a> Sender<'a> {
     }
 
     /// The job that a submission asks for.
-    fn job_of(&self, asked: Submission) -> Result<NewJob, Rejection> {
+    fn job_of(&self, asked: Wish) -> Result<NewJob, Rejection> {
         let kind = EndpointKind::at(&asked.endpoint)
             .filter(|kind| *kind != EndpointKind::CountTokens)
             .ok_or_else(|| {
@@ -240,7 +234,7 @@ impl<'a> Sender<'a> {
             let now_ms = self.edge.lane.ledger.unix_ms();
             new.expires_in_ms = expires_in(deadline, now_ms, new.expires_in_ms)?;
         }
-        new.webhook = asked.webhook.map(|wish| wish.read(&self.snapshot)).transpose()?;
+        new.webhook = asked.webhook.map(|wish| webhook(wish, &self.snapshot)).transpose()?;
         new.metadata = Value::Object(asked.metadata).to_string();
         if new.metadata.len() > MAX_METADATA_BYTES {
             let problem = format!("`metadata` must not be larger than {MAX_METADATA_BYTES} bytes");
@@ -319,22 +313,5 @@ impl<'a> Sender<'a> {
         let mut response = respond(kept);
         idempotency::mark_repeated(response.headers_mut(), self.request_id);
         response
-    }
-}
-
-// === impl WebhookWish ===
-
-impl WebhookWish {
-    fn read(self, snapshot: &Snapshot) -> Result<NewWebhook, Rejection> {
-        let allowed = &snapshot.settings.webhooks.allow_private;
-        let receiver: Result<Receiver, _> = self.url.parse();
-        let receiver = receiver.and_then(|receiver| receiver.check(allowed).map(|()| receiver));
-        let receiver = receiver
-            .map_err(|error| Rejection::invalid("webhook.url", format!("`webhook.url` {error}")))?;
-        let secret = self.secret.as_deref().map(SigningSecret::parse).transpose();
-        let secret = secret.map_err(|error| {
-            Rejection::invalid("webhook.secret", format!("`webhook.secret` {error}"))
-        })?;
-        Ok(NewWebhook { receiver, secret })
     }
 }
