@@ -29,6 +29,7 @@ pub(super) struct UsedView {
     rule: String,
     dimension: &'static str,
     limit: Value,
+    at_once: Value,
     used: Value,
     share: f64,
     resets_at: Option<String>,
@@ -44,7 +45,7 @@ impl UsedView {
     }
 
     fn of(used: Used) -> Self {
-        let Used { rule, dimension, limit, used, share, resets_at_ms } = used;
+        let Used { rule, dimension, limit, at_once, used, share, resets_at_ms } = used;
         let amount = |amount: u64| match dimension.counted {
             Counted::Money => Value::from(MicroUsd(amount).to_usd_string()),
             Counted::Requests
@@ -57,6 +58,7 @@ impl UsedView {
             rule: rule.to_string(),
             dimension: dimension.as_str(),
             limit: amount(limit),
+            at_once: amount(at_once),
             used: amount(used),
             share: (share * 1e4).round() / 1e4,
             resets_at: resets_at_ms.map(rfc3339),

@@ -6,6 +6,9 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::client::{AdminClient, ClientError};
+use crate::problems::nearest;
+use crate::quota::{Counted, Dimension, LimitSettings};
+use crate::units::UsdAmount;
 
 /// What it may do. What is not given stays as it is.
 #[derive(Debug, Clone, Default, Args)]
@@ -38,14 +41,8 @@ impl TermsArgs {
     /// Adds what was given to a request's body.
     pub(super) fn add_to(&self, body: &mut Map<String, Value>) -> Result<(), ClientError> {
         if !self.limits.is_empty() || self.no_limits {
-            let limits = pairs(&self.limits, "limit", |name, value| {
-                // Money is a decimal string, everything else a number.
-                match value.replace('_', "").parse::<u64>() {
-                    Ok(number) if !name.starts_with("usd_") => Value::from(number),
-                    Ok(_) | Err(_) => Value::from(value),
-                }
-            })?;
-            body.insert("limits".to_owned(), Value::Object(limits));
+            let limits: Result<_, _> = self.limits.iter().map(|text| limit(text)).collect();
+            body.insert("limits".to_owned(), Value::Object(limits?));
         }
         if self.any_model {
             body.insert("routes".to_owned(), Value::Null);
@@ -57,27 +54,55 @@ impl TermsArgs {
             }
         }
         if !self.tags.is_empty() {
-            let tags = pairs(&self.tags, "tag", |_, value| Value::from(value))?;
-            body.insert("tags".to_owned(), Value::Object(tags));
+            let tags: Result<_, _> = self.tags.iter().map(|text| tag(text)).collect();
+            body.insert("tags".to_owned(), Value::Object(tags?));
         }
         Ok(())
     }
 }
 
-fn pairs(
-    texts: &[String],
-    option: &str,
-    value_of: impl Fn(&str, &str) -> Value,
-) -> Result<Map<String, Value>, ClientError> {
-    texts
-        .iter()
-        .map(|text| {
-            let (name, value) = text.split_once('=').ok_or_else(|| {
-                ClientError::Usage(format!("--{option} {text}: write it like NAME=VALUE"))
+/// A limit, by its name. Money is a decimal string, everything else a number.
+fn limit(text: &str) -> Result<(String, Value), ClientError> {
+    let wrong = |problem: String| ClientError::Usage(format!("--limit {text}: {problem}"));
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| wrong("write it like NAME=N, such as requests_per_minute=60".to_owned()))?;
+    let known = LimitSettings::default().each().map(|(dimension, _)| dimension);
+    let Some(dimension) = known.iter().find(|known| known.as_str() == name) else {
+        return Err(wrong(match nearest(name, known.map(Dimension::as_str)) {
+            Some(near) => format!("there is no limit `{name}`; did you mean `{near}`?"),
+            None => format!(
+                "there is no limit `{name}`; there are `concurrent`, and `requests`, `tokens`, \
+                 `input_tokens`, `output_tokens` and `usd`, each with `_per_minute`, `_per_hour`, \
+                 `_per_day` or `_per_month`"
+            ),
+        }));
+    };
+    let value = match dimension.counted {
+        Counted::Money => {
+            let amount: Result<UsdAmount, _> = value.parse();
+            amount.map(|_| Value::from(value)).map_err(|error| wrong(error.to_string()))?
+        }
+        Counted::Requests
+        | Counted::Tokens
+        | Counted::InputTokens
+        | Counted::OutputTokens
+        | Counted::Concurrent => {
+            let number = value.replace('_', "").parse::<u64>().ok().filter(|number| *number > 0);
+            let number = number.ok_or_else(|| {
+                wrong(format!("`{value}` is no whole number above 0; write it like {name}=60"))
             })?;
-            Ok((name.to_owned(), value_of(name, value)))
-        })
-        .collect()
+            Value::from(number)
+        }
+    };
+    Ok((name.to_owned(), value))
+}
+
+fn tag(text: &str) -> Result<(String, Value), ClientError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| {
+        ClientError::Usage(format!("--tag {text}: write it like KEY=VALUE, such as env=prod"))
+    })?;
+    Ok((name.to_owned(), Value::from(value)))
 }
 
 /// An id that becomes part of a path.
@@ -153,13 +178,15 @@ pub(super) fn record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
 /// The member that says how much of each limit is used.
 const USAGE: &str = "usage";
 
-/// How much of each of a record's limits is used, as a table; nothing where it has none.
+/// How much of each of a record's limits is used, as a table; nothing where it has none. The share is
+/// that of what may be used at once, because that is what refuses.
 pub(super) fn usage(record: &Value, out: &mut dyn Write) -> io::Result<()> {
     let used = record.get(USAGE).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if used.is_empty() {
         return Ok(());
     }
-    let heading = ["LIMIT", "OF", "ALLOWED", "USED", "SHARE", "RESETS"].map(str::to_owned);
+    let heading =
+        ["LIMIT", "OF", "ALLOWED", "AT ONCE", "USED", "SHARE", "RESETS"].map(str::to_owned);
     let rows = used.iter().map(|used| {
         let member = |name: &str| used.get(name).map_or_else(|| "-".to_owned(), plain);
         let share = used.get("share").and_then(Value::as_f64).unwrap_or_default();
@@ -167,6 +194,7 @@ pub(super) fn usage(record: &Value, out: &mut dyn Write) -> io::Result<()> {
             member("dimension"),
             member("rule"),
             member("limit"),
+            member("at_once"),
             member("used"),
             format!("{:.0} %", share * 100.0),
             text(used, "resets_at"),
@@ -204,5 +232,37 @@ pub(super) fn answered(
             }
             Ok(error.exit_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_limit_is_named_with_what_would_be_right() {
+        for (text, words) in [
+            (
+                "request_per_minute=5",
+                "there is no limit `request_per_minute`; did you mean `requests_per_minute`?",
+            ),
+            ("moon=5", "there is no limit `moon`; there are `concurrent`, and `requests`"),
+            (
+                "requests_per_minute=abc",
+                "`abc` is no whole number above 0; write it like requests_per_minute=60",
+            ),
+            ("concurrent=0", "`0` is no whole number above 0"),
+            ("tokens_per_day=-1", "`-1` is no whole number above 0"),
+            ("usd_per_day=x", "`x` is no amount of money; write US dollars like \"50\""),
+            ("usd_per_day=0.1234567", "with at most six decimals"),
+            ("lots", "write it like NAME=N, such as requests_per_minute=60"),
+        ] {
+            let said = limit(text).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("--limit {text}: ")), "{said}");
+            assert!(said.contains(words), "{said}");
+        }
+        let of = |text| limit(text).unwrap();
+        assert_eq!(of("tokens_per_day=2_000_000"), ("tokens_per_day".to_owned(), 2_000_000.into()));
+        assert_eq!(of("usd_per_day=0.5"), ("usd_per_day".to_owned(), "0.5".into()));
     }
 }

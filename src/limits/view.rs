@@ -37,10 +37,12 @@ pub struct Used {
     pub dimension: Dimension,
     /// What is allowed: requests, tokens, or millionths of a US dollar.
     pub limit: u64,
+    /// What may be used of it at once: of what flows its burst, of all else the limit.
+    pub at_once: u64,
     /// What is used of it now, reservations of running requests among it. Of what flows, what has
     /// not flowed back yet.
     pub used: u64,
-    /// The part that is used of what may be used at once, 0 to 1.
+    /// The part of `at_once` that is used, 0 to 1: at 1 the next request is refused.
     pub share: f64,
     /// When nothing of it will be used if nothing else is, in milliseconds since 1970. `None` where
     /// nothing is, or where only the end of requests gives it back.
@@ -97,6 +99,7 @@ impl Limits {
                 rule: Arc::clone(&rule.name),
                 dimension: *dimension,
                 limit,
+                at_once,
                 used,
                 share,
                 resets_at_ms: (used > 0 && reset_ms > 0)

@@ -217,12 +217,12 @@ async fn teams_and_what_keys_may_do_are_set_from_a_terminal() {
             assert!(!updated.contains(gone), "{updated}");
         }
         let shown = keys(&format!("{to} show {id}")).await.out;
-        let usage = "\nLIMIT                OF   ALLOWED  USED  SHARE  RESETS\n\
-                     requests_per_minute  key  60       0     0 %    -\n";
+        let usage = "\nLIMIT                OF   ALLOWED  AT ONCE  USED  SHARE  RESETS\n\
+                     requests_per_minute  key  60       10       0     0 %    -\n";
         assert_eq!(shown, format!("{updated}{usage}"));
         let shown = teams(&format!("{to} show {team}")).await.out;
-        let usage = "\nLIMIT          OF    ALLOWED     USED      SHARE  RESETS\n\
-                     usd_per_month  team  500.000000  0.000000  0 %    -\n";
+        let usage = "\nLIMIT          OF    ALLOWED     AT ONCE     USED      SHARE  RESETS\n\
+                     usd_per_month  team  500.000000  500.000000  0.000000  0 %    -\n";
         assert!(shown.ends_with(usage), "{shown}");
         let deleted = teams(&format!("{to} delete {team}")).await;
         assert_eq!((deleted.code, deleted.out), (0, format!("{team} is deleted\n")));
@@ -231,7 +231,7 @@ async fn teams_and_what_keys_may_do_are_set_from_a_terminal() {
         let wrong = keys(&format!("{to} update {id} --limit lots")).await;
         assert_eq!(
             (wrong.code, wrong.err.as_str()),
-            (2, "--limit lots: write it like NAME=VALUE\n")
+            (2, "--limit lots: write it like NAME=N, such as requests_per_minute=60\n")
         );
         let audit = callers.audit().list(&AuditFilter::default(), None, 10).await.unwrap();
         assert_eq!(audit.len(), 5, "{audit:?}");

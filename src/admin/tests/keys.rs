@@ -110,6 +110,7 @@ async fn one_request(admin: &Admin, key: Option<&str>) -> crate::limits::Reserva
         input_tokens: 240,
         max_output: Some(10),
         choices: 1,
+        patience: Duration::MAX,
     };
     admin.state.limits.reserve(&snapshot.limits, &ask).await.unwrap().unwrap()
 }
@@ -130,7 +131,7 @@ async fn a_key_and_its_team_show_how_much_of_their_limits_is_used() {
     let usage = async |path: &str| admin.get(path).await.body["usage"].clone();
     let unused = |rule, dimension, limit: Value| {
         let used = if limit.is_string() { json!("0.000000") } else { json!(0) };
-        json!({ "rule": rule, "dimension": dimension, "limit": limit, "used": used,
+        json!({ "rule": rule, "dimension": dimension, "limit": limit, "at_once": limit, "used": used,
             "share": 0.0, "resets_at": null })
     };
     assert_eq!(
