@@ -48,6 +48,9 @@ pub use view::{Owner, Used};
 const MAX_ROUTES: usize = 4_096;
 /// How often a request asks the authority for what it lacks before it does without.
 const MAX_FETCHES: usize = 4;
+/// How long a request waits at most for an authority that has lost its memory to know again what was
+/// used. It takes two seconds, and no node knows of it later than the server.
+const UNSETTLED_AT_MOST: Duration = Duration::from_millis(2_500);
 /// How often all subjects are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Told waits of this length or longer get up to [`JITTER`] on top, so that not all come back at once.
@@ -93,6 +96,17 @@ pub struct Ask<'a> {
     pub max_output: Option<u64>,
     /// How many answers are asked for; 0 where the answer has no tokens.
     pub choices: u64,
+    /// How long it may wait for nodes to tell each other what was used.
+    pub patience: Duration,
+}
+
+/// Whether a request may go on.
+enum Decision {
+    Final(Result<Reservation, Full>),
+    /// This node has to ask for more first.
+    Unasked,
+    /// In so much time it is known what was used.
+    Unsettled(Duration),
 }
 
 // === impl Limits ===
@@ -125,8 +139,9 @@ impl Limits {
     /// Takes what a request is expected to use from all of `rules` that are about it, and from what
     /// its key and its team have for themselves. `None` where nothing limits it.
     ///
-    /// Waits only where nodes share limits and this one holds nothing yet; no longer than the
-    /// authority is waited for.
+    /// Waits only where nodes share limits and this one holds nothing yet: no longer than the
+    /// authority is waited for; and where the authority has lost its memory, for up to two seconds
+    /// until nodes have told it what they had used, but no longer than the request's patience.
     ///
     /// # Errors
     ///
@@ -146,39 +161,54 @@ impl Limits {
             return Ok(None);
         }
         let expected = self.expect(ask, moment.now);
-        for _ in 0..MAX_FETCHES {
-            if let Some(decided) = self.decide(&subjects, ask, &expected, self.moment()) {
-                return decided.map(Some);
+        let until = moment.now + ask.patience.min(UNSETTLED_AT_MOST);
+        let mut fetches = 0;
+        loop {
+            let moment = self.moment();
+            match self.decide(&subjects, ask, &expected, moment) {
+                Decision::Final(decided) => return decided.map(Some),
+                Decision::Unasked if fetches < MAX_FETCHES => {
+                    fetches += 1;
+                    Box::pin(self.authority.fetch(&subjects, &expected)).await;
+                }
+                Decision::Unsettled(wait) if moment.now + wait < until => {
+                    tokio::time::sleep(wait).await;
+                }
+                Decision::Unasked | Decision::Unsettled(_) => break,
             }
-            Box::pin(self.authority.fetch(&subjects, &expected)).await;
         }
         // The authority is slow, which is not the caller's fault.
         let alone = self.authority.moment_alone();
-        let decided = self.decide(&subjects, ask, &expected, alone);
-        decided.map_or(Ok(None), |decided| decided.map(Some))
+        match self.decide(&subjects, ask, &expected, alone) {
+            Decision::Final(decided) => decided.map(Some),
+            Decision::Unasked | Decision::Unsettled(_) => Ok(None),
+        }
     }
 
-    /// Decides on a request by what this node holds; `None` where it has to ask for more first.
+    /// Decides on a request by what this node holds.
     fn decide(
         self: &Arc<Self>,
         subjects: &[Arc<subjects::Subject>],
         ask: &Ask<'_>,
         expected: &Amounts,
         moment: Moment,
-    ) -> Option<Result<Reservation, Full>> {
+    ) -> Decision {
         let mut locked = lock(subjects, moment);
         let standing = match reserve(&mut locked, expected, moment) {
             Verdict::Admitted => standing::of(&locked, moment),
             Verdict::Refused(refusal) => {
-                return Some(Err(self.refuse(&mut locked, refusal, expected, moment)));
+                let full = self.refuse(&mut locked, refusal, expected, moment);
+                return Decision::Final(Err(full));
             }
-            Verdict::Unasked => return None,
+            Verdict::Unasked => return Decision::Unasked,
+            Verdict::Unsettled(wait) => return Decision::Unsettled(wait),
         };
         drop(locked);
         self.authority.look_after(subjects);
         let taken = (moment, *expected, step_of(ask));
         let of = (ask.route.name.clone(), standing);
-        Some(Ok(Reservation::new(Arc::clone(self), subjects.to_vec(), taken, of)))
+        let reservation = Reservation::new(Arc::clone(self), subjects.to_vec(), taken, of);
+        Decision::Final(Ok(reservation))
     }
 
     /// How limits are shared with other nodes.

@@ -88,6 +88,8 @@ pub enum Verdict {
     Refused(Refusal),
     /// Nothing was taken: what nodes share has to be asked for first, see `Allowance::needs`.
     Unasked,
+    /// Nothing was taken: what nodes share is known again in so much time.
+    Unsettled(Duration),
 }
 
 // === impl Amounts ===

@@ -1,6 +1,8 @@
 //! Takes what a call is expected to use from its caller's limits.
 
 use super::{Account, Call, Lane};
+use crate::clock::Instant;
+use crate::cluster::DRAW_WITHIN;
 use crate::journal::EndpointKind;
 use crate::limits::{Ask, Full, Limits};
 use crate::rejection::Rejection;
@@ -35,6 +37,7 @@ impl Lane {
         }
         // One that stands for nothing is refused by whoever plans.
         let Ok(route) = call.snapshot.resolve(&call.envelope.model) else { return Ok(()) };
+        let total = route.conduct.timeouts.total;
         let ask = Ask {
             caller: &call.caller,
             route: &route,
@@ -42,8 +45,16 @@ impl Lane {
             input_tokens: load.input_tokens,
             max_output: call.envelope.max_tokens,
             choices: load.choices,
+            patience: call.timeout.map_or(total, |timeout| timeout.min(total)),
         };
-        match self.limits.reserve(rules, &ask).await {
+        let began = Instant::now();
+        let reserved = self.limits.reserve(rules, &ask).await;
+        // The caller's time went on meanwhile.
+        let waited = began.elapsed();
+        if waited > DRAW_WITHIN {
+            call.timeout = call.timeout.map(|timeout| timeout.saturating_sub(waited));
+        }
+        match reserved {
             Ok(None) => Ok(()),
             Ok(Some(reservation)) => {
                 let streams = matches!(call.kind, EndpointKind::Chat | EndpointKind::Messages);

@@ -35,6 +35,7 @@ where
 {
     let mut worst: Option<Refusal> = None;
     let mut is_unasked = false;
+    let mut unsettled: Option<Duration> = None;
     for (which, allowance) in allowances.iter().enumerate() {
         for (dimension, meter) in &allowance.meters {
             let amount = allowance.amount(*dimension, amounts);
@@ -42,6 +43,10 @@ where
                 None => continue,
                 Some(Lack::Unasked) => {
                     is_unasked = true;
+                    continue;
+                }
+                Some(Lack::Unsettled(wait)) => {
+                    unsettled = unsettled.max(Some(wait));
                     continue;
                 }
                 Some(Lack::For(wait)) => Some(wait),
@@ -53,10 +58,11 @@ where
             }
         }
     }
-    let verdict = match worst {
-        Some(refusal) => Verdict::Refused(refusal),
-        None if is_unasked => return Verdict::Unasked,
-        None => Verdict::Admitted,
+    let verdict = match (worst, unsettled) {
+        (Some(refusal), _) => Verdict::Refused(refusal),
+        (None, _) if is_unasked => return Verdict::Unasked,
+        (None, Some(wait)) => return Verdict::Unsettled(wait),
+        (None, None) => Verdict::Admitted,
     };
     for allowance in allowances {
         allowance.on_request(amounts, moment);

@@ -33,6 +33,9 @@ pub enum Lack {
     TooLarge,
     /// Nobody knows before the other nodes' part is asked for.
     Unasked,
+    /// Nobody knows before so much time has passed: the authority has lost its memory, and nodes tell
+    /// it what they have used.
+    Unsettled(Duration),
 }
 
 // === impl Meter ===

@@ -164,7 +164,8 @@ async fn a_key_and_its_team_show_how_much_of_their_limits_is_used() {
     assert_eq!(of_team[0]["dimension"], "usd_per_month");
     assert_eq!(of_team[0]["resets_at"], "2023-12-01T00:00:00.000Z");
     assert!(of_team[0]["used"].as_str().unwrap() > "0.000000", "{of_team}");
-    let places = json!({ "rule": "team", "dimension": "concurrent", "limit": 4, "used": 1,
+    let places = json!({ "rule": "team", "dimension": "concurrent", "limit": 4, "at_once": 4,
+        "used": 1,
         "share": 0.25, "resets_at": null });
     assert_eq!(of_team[1], places);
 

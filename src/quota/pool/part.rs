@@ -25,7 +25,8 @@ use crate::quota::window::Window;
 /// When to ask again where only a part of what is left is this node's.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(1);
 /// While the authority has no memory, which is a matter of two seconds, a node goes on with so many
-/// hundredths of the limit, and only where so many are left: what others use now is not known yet.
+/// hundredths of the limit, and only where so many are left: what others use now is not known yet. What
+/// is more waits until it is.
 const UNSETTLED_PERCENT: u128 = 5;
 const UNSETTLED_LEFT_PERCENT: u128 = 20;
 
@@ -133,6 +134,10 @@ impl Part {
         let may_use = self.held_then.saturating_add(mine);
         if self.window.in_use(unix_ms).saturating_add(amount) <= may_use {
             return None;
+        }
+        let knows_soon = self.unsettled.filter(|_| moment.alone_of.is_none() && amount <= left);
+        if let Some((until, _)) = knows_soon {
+            return Some(Lack::Unsettled(until.saturating_duration_since(moment.now)));
         }
         let ends_in = self.window.ends_in(unix_ms);
         Some(Lack::For(if left == 0 { ends_in } else { ends_in.min(LEFT_TO_OTHERS) }))

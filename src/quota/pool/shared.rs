@@ -301,7 +301,7 @@ impl Shared {
 
     pub(in crate::quota) fn top_up(&mut self, amount: u64, since: Moment, moment: Moment) -> bool {
         match self.lacks(amount, moment) {
-            Some(Lack::For(_) | Lack::TooLarge) => return false,
+            Some(Lack::For(_) | Lack::TooLarge | Lack::Unsettled(_)) => return false,
             // Nobody waits for a round trip in the middle of an answer: what is not there is owed.
             Some(Lack::Unasked) | None => {}
         }

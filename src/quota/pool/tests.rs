@@ -228,9 +228,13 @@ fn an_authority_without_a_memory_makes_a_window_go_by_its_part_until_it_knows_ag
     let unsettled = Granted { left: 100, next_in, is_unsettled: true, ..granted(0) };
     shared.on_grant(unsettled, &shared.common(at), nodes, at);
     assert_eq!(shared.lacks(5, at), None, "a twentieth of it");
-    assert!(matches!(shared.lacks(6, at), Some(Lack::For(_))));
+    assert_eq!(shared.lacks(6, at), Some(Lack::Unsettled(next_in)), "more of it has to wait");
+    assert_eq!(shared.lacks(101, at), Some(Lack::TooLarge));
     shared.take(5, at);
-    assert!(matches!(shared.lacks(1, at), Some(Lack::For(_))));
+    let soon = moment(at.now + Duration::from_millis(500));
+    assert_eq!(shared.lacks(1, soon), Some(Lack::Unsettled(Duration::from_millis(1_500))));
+    let alone = Moment { alone_of: Some(nodes), ..soon };
+    assert!(matches!(shared.lacks(1, alone), Some(Lack::For(_))), "who cannot wait is refused");
     let then = moment(at.now + next_in);
     assert_eq!(shared.lacks(1, then), Some(Lack::Unasked));
     assert_eq!(told(&shared, then).0, 5);
@@ -240,7 +244,8 @@ fn an_authority_without_a_memory_makes_a_window_go_by_its_part_until_it_knows_ag
     let later = moment(then.now + DRY_AT_MOST);
     assert!(shared.need(1, false, later).is_some());
     shared.on_grant(unsettled, &shared.common(later), nodes, later);
-    assert!(matches!(shared.lacks(1, later), Some(Lack::For(_))));
+    assert_eq!(shared.lacks(1, later), Some(Lack::Unsettled(next_in)));
+    assert!(matches!(shared.lacks(20, later), Some(Lack::For(_))), "so many were not left before");
 }
 
 #[test]

@@ -68,6 +68,10 @@ impl Node {
 
     /// Reserves for a request of a thousand tokens in and none out.
     async fn reserve(&self) -> Result<Reservation, Rejection> {
+        self.reserve_within(Duration::from_secs(60)).await
+    }
+
+    async fn reserve_within(&self, patience: Duration) -> Result<Reservation, Rejection> {
         let caller = Caller::anonymous();
         let route = self.snapshot.resolve("sim/tide-small").unwrap();
         let ask = Ask {
@@ -77,6 +81,7 @@ impl Node {
             input_tokens: 1_000,
             max_output: Some(0),
             choices: 1,
+            patience,
         };
         let reserved = self.limits.reserve(&self.snapshot.limits, &ask).await;
         Ok(reserved.map_err(|full| full.rejection)?.expect("it is limited"))
@@ -326,6 +331,38 @@ async fn a_budget_is_not_given_twice_by_a_redis_that_comes_back_empty() {
         assert!((28..=32).contains(&admitted), "restarted: {is_restarted}: {admitted} of 30");
         node_until(|| had(&redis) == i64::try_from(admitted).unwrap()).await;
     }
+}
+
+#[tokio::test]
+async fn requests_wait_until_a_redis_that_comes_back_empty_knows_again_what_was_used() {
+    let Some(redis) = Redis::start() else { return };
+    settle(&redis);
+    let nodes = three(&redis, "[limits.default]\nrequests_per_month = 30").await;
+    for (node, count) in [(0, 12), (1, 6), (0, 1)] {
+        for _ in 0..count {
+            nodes[node].reserve().await.unwrap().settle_unanswered();
+        }
+    }
+    node_until(|| had(&redis) == 19).await;
+    let _: () = redis::cmd("FLUSHALL").query(&mut redis.connection()).unwrap();
+    let began = Instant::now();
+    for _ in 0..2 {
+        nodes[0].reserve().await.expect("a twentieth goes on").settle_unanswered();
+    }
+    let impatient = nodes[0].reserve_within(Duration::from_millis(200)).await.map(drop);
+    assert!(matches!(impatient, Err(Rejection::LimitReached { .. })), "{impatient:?}");
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+    let mut waiting = JoinSet::new();
+    for _ in 0..4 {
+        let node = Arc::clone(&nodes[0]);
+        waiting.spawn(async move { node.reserve().await.map(Reservation::settle_unanswered) });
+    }
+    while let Some(waited) = waiting.join_next().await {
+        waited.unwrap().expect("it waits instead of being refused");
+    }
+    assert!(began.elapsed() > Duration::from_millis(1_000), "{:?}", began.elapsed());
+    let admitted = 19 + 2 + 4 + hammer(&nodes, 8.0).await;
+    assert!((28..=30).contains(&admitted), "{admitted} of 30");
 }
 
 async fn node_until(is_so: impl Fn() -> bool) {

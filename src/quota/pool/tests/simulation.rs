@@ -165,7 +165,9 @@ impl Node {
                 self.shared.on_missed(limit.amount);
                 return self.ask(limit.amount, (ms, at), authority);
             }
-            Some(Lack::Unasked | Lack::For(_) | Lack::TooLarge) => figures.refused += 1,
+            Some(Lack::Unasked | Lack::For(_) | Lack::TooLarge | Lack::Unsettled(_)) => {
+                figures.refused += 1;
+            }
             None => {
                 self.shared.take(limit.amount, at);
                 self.running.push((ms + 500, at));
