@@ -69,6 +69,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("rehearse", "api"),
     ("rehearse", "sim"),
     ("rejection", "failure"),
+    ("rejection", "units"),
     ("tokens", "dialect"),
 ];
 
