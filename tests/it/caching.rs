@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use crate::rig::{Ask, End, Got, Rig, events};
 
+mod flights;
 mod poison;
 mod shared;
 mod stale;
@@ -30,9 +31,11 @@ models = [
 [routes.faq]
 targets = [{ model = "priced/alpha" }]
 cache = { exact = true, ttl = "10m" }
+hold_back = { tokens = 0 }
 [routes.crossed]
 targets = [{ model = "claude/alpha" }]
 cache = { exact = true }
+hold_back = { tokens = 0 }
 [routes.backward]
 targets = [{ model = "chat/alpha" }]
 cache = { exact = true }
@@ -47,7 +50,7 @@ cache = { exact = true, scope = "user" }
 targets = [{ model = "priced/vectors" }]
 cache = { exact = true }
 [routes.plain]
-targets = [{ model = "chat/alpha" }]
+targets = [{ model = "priced/alpha" }]
 [routes.early]
 targets = [{ model = "chat/alpha" }]
 keep_alive = { every = "1s", before_first_token = true }

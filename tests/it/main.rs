@@ -16,7 +16,6 @@ mod agreement;
 mod architecture;
 mod audit;
 mod caching;
-mod caching_flights;
 mod cli;
 mod cluster;
 mod config;

@@ -16,70 +16,17 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower::ServiceExt;
 
+use super::{ROUTES, cache, metric, rig, text, upstream};
 use crate::process::{Program, post, read_answer};
 use crate::rig::{Ask, End, Got, Rig, read};
 use crate::scripted::{CHAT_FINISH, DONE, Reply, chat_chunk, scripted};
 
-const ROUTES: &str = r#"
-[providers.priced]
-dialect = "openai-chat"
-base_url = "sim://priced/v1"
-credentials = [{ none = true }]
-models = [
-  { id = "alpha", usd_per_million = { input = "1", output = "10" } },
-  { id = "vectors", kind = "embedding", usd_per_million = { input = "1" } },
-]
-[routes.faq]
-targets = [{ model = "priced/alpha" }]
-cache = { exact = true }
-hold_back = { tokens = 0 }
-[routes.crossed]
-targets = [{ model = "claude/alpha" }]
-cache = { exact = true }
-hold_back = { tokens = 0 }
-[routes.vectors]
-targets = [{ model = "priced/vectors" }]
-cache = { exact = true }
-[routes.plain]
-targets = [{ model = "priced/alpha" }]
-[routes.early]
-targets = [{ model = "chat/alpha" }]
-keep_alive = { every = "1s", before_first_token = true }
-cache = { exact = true }
-"#;
-
 /// Takes a second: the first token comes after 200 ms, and another every 20 ms.
 const QUESTION: &str = "What is the capital of France? [[sim:ttft=200ms,gap=20ms,tokens=40]]";
 
-fn rig() -> Rig {
-    Rig::instant(ROUTES)
-}
-
-/// How many requests providers were sent.
-fn upstream(rig: &Rig) -> usize {
-    rig.sim.bills().len()
-}
-
-fn cache(got: &Got) -> &str {
-    got.header("x-tidegate-cache")
-}
-
-fn metric(rig: &Rig, result: &str) -> u64 {
-    let line = format!("tidegate_coalesced_total{{result=\"{result}\"}} ");
-    let text = rig.gateway.render_metrics();
-    text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
-}
-
-/// The text of an answer, however it came.
-fn text(got: &Got) -> String {
-    assert_eq!(got.status, 200, "{got:#?}");
-    if got.body.starts_with('{') {
-        let body = got.json();
-        let places = ["/choices/0/message/content", "/content/0/text", "/choices/0/text"];
-        return places.iter().find_map(|at| body.pointer(at)?.as_str()).unwrap().to_owned();
-    }
-    assert_eq!(got.end(), End::Terminal, "{got:#?}");
-    got.text()
+/// How many were answered from somebody else's answer, or not, by the word for it.
+fn coalesced(rig: &Rig, result: &str) -> u64 {
+    metric(rig, &format!("tidegate_coalesced_total{{result=\"{result}\"}}"))
 }
 
 /// Asks in this order at the same moment; the first leads.
@@ -120,7 +67,7 @@ async fn of_a_thousand_who_ask_at_once_one_is_asked_and_all_are_answered() {
         assert_eq!((cache(got), text(got)), ("coalesced", said.clone()));
     }
     assert_eq!(cache(&all[0]), "miss");
-    assert_eq!(metric(&rig, "shared"), 999);
+    assert_eq!(coalesced(&rig, "shared"), 999);
     assert_landed(&rig);
     assert_eq!(cache(&rig.ask(&ask).await), "exact", "it is kept");
     let journal = rig.journal().await;
@@ -343,7 +290,7 @@ async fn a_follower_takes_over_from_a_leader_that_fails() {
     let asked = all[1..].iter().filter(|got| cache(got) == "miss").count();
     let shared = all[1..].iter().filter(|got| cache(got) == "coalesced").count();
     assert_eq!((asked, shared), (1, 18));
-    assert_eq!((calls.load(Ordering::Relaxed), metric(&rig, "took_over")), (2, 1));
+    assert_eq!((calls.load(Ordering::Relaxed), coalesced(&rig, "took_over")), (2, 1));
     assert_landed(&rig);
 }
 
@@ -395,7 +342,7 @@ async fn who_waits_too_long_for_the_first_token_asks_anew_with_others_who_did() 
         assert_eq!(text(got), text(&all[1]));
     }
     assert_eq!(all[1..].iter().filter(|got| cache(got) == "miss").count(), 1, "it asked");
-    assert_eq!(metric(&rig, "left"), 9);
+    assert_eq!(coalesced(&rig, "left"), 9);
     assert_landed(&rig);
 }
 
