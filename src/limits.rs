@@ -100,9 +100,8 @@ pub struct Ask<'a> {
     pub patience: Duration,
 }
 
-/// Whether a request may go on.
-enum Decision {
-    Final(Result<Reservation, Full>),
+/// Why nothing can be decided yet.
+enum Undecided {
     /// This node has to ask for more first.
     Unasked,
     /// In so much time it is known what was used.
@@ -166,23 +165,21 @@ impl Limits {
         loop {
             let moment = self.moment();
             match self.decide(&subjects, ask, &expected, moment) {
-                Decision::Final(decided) => return decided.map(Some),
-                Decision::Unasked if fetches < MAX_FETCHES => {
+                Ok(decided) => return decided.map(Some),
+                Err(Undecided::Unasked) if fetches < MAX_FETCHES => {
                     fetches += 1;
                     Box::pin(self.authority.fetch(&subjects, &expected)).await;
                 }
-                Decision::Unsettled(wait) if moment.now + wait < until => {
-                    tokio::time::sleep(wait).await;
+                Err(Undecided::Unsettled(wait)) if moment.now + wait < until => {
+                    Box::pin(tokio::time::sleep(wait)).await;
                 }
-                Decision::Unasked | Decision::Unsettled(_) => break,
+                Err(Undecided::Unasked | Undecided::Unsettled(_)) => break,
             }
         }
         // The authority is slow, which is not the caller's fault.
         let alone = self.authority.moment_alone();
-        match self.decide(&subjects, ask, &expected, alone) {
-            Decision::Final(decided) => decided.map(Some),
-            Decision::Unasked | Decision::Unsettled(_) => Ok(None),
-        }
+        let decided = self.decide(&subjects, ask, &expected, alone);
+        decided.map_or(Ok(None), |decided| decided.map(Some))
     }
 
     /// Decides on a request by what this node holds.
@@ -192,23 +189,23 @@ impl Limits {
         ask: &Ask<'_>,
         expected: &Amounts,
         moment: Moment,
-    ) -> Decision {
+    ) -> Result<Result<Reservation, Full>, Undecided> {
         let mut locked = lock(subjects, moment);
         let standing = match reserve(&mut locked, expected, moment) {
             Verdict::Admitted => standing::of(&locked, moment),
             Verdict::Refused(refusal) => {
                 let full = self.refuse(&mut locked, refusal, expected, moment);
-                return Decision::Final(Err(full));
+                return Ok(Err(full));
             }
-            Verdict::Unasked => return Decision::Unasked,
-            Verdict::Unsettled(wait) => return Decision::Unsettled(wait),
+            Verdict::Unasked => return Err(Undecided::Unasked),
+            Verdict::Unsettled(wait) => return Err(Undecided::Unsettled(wait)),
         };
         drop(locked);
         self.authority.look_after(subjects);
         let taken = (moment, *expected, step_of(ask));
         let of = (ask.route.name.clone(), standing);
         let reservation = Reservation::new(Arc::clone(self), subjects.to_vec(), taken, of);
-        Decision::Final(Ok(reservation))
+        Ok(Ok(reservation))
     }
 
     /// How limits are shared with other nodes.

@@ -1,25 +1,21 @@
 //! Requests that ask the same at the same time: one of them is asked, all are answered.
 #![expect(clippy::disallowed_methods, reason = "each caller is a task")]
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tidegate::dialect::Dialect;
-use tidegate::upstream::Transport;
-use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower::ServiceExt;
 
 use super::{ROUTES, cache, metric, rig, text, upstream};
-use crate::process::{Program, post, read_answer};
 use crate::rig::{Ask, End, Got, Rig, read};
-use crate::scripted::{CHAT_FINISH, DONE, Reply, chat_chunk, scripted};
+
+mod sockets;
+mod trouble;
 
 /// Takes a second: the first token comes after 200 ms, and another every 20 ms.
 const QUESTION: &str = "What is the capital of France? [[sim:ttft=200ms,gap=20ms,tokens=40]]";
@@ -255,130 +251,6 @@ async fn with_the_last_one_who_waits_the_provider_is_left() {
     assert!(journal.iter().all(|row| row.outcome == "client_gone"), "{journal:#?}");
 }
 
-/// Providers of which the first so many calls fail after a while, and the others answer.
-fn failing(failures: usize) -> (Arc<dyn Transport>, Arc<AtomicUsize>) {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    let transport = scripted(move |request| {
-        let while_others_come = Duration::from_millis(100);
-        if counted.fetch_add(1, Ordering::Relaxed) < failures {
-            let error = r#"{"error":{"message":"no","type":"invalid_request_error"}}"#;
-            return Reply::status(400).waits(while_others_come).chunk(error);
-        }
-        let asked: Value = serde_json::from_slice(&request.body).unwrap();
-        if asked["stream"] == true {
-            let stream = Reply::stream().waits(while_others_come);
-            return stream.says("Paris.").chunk(CHAT_FINISH).chunk(DONE);
-        }
-        let message = json!({ "role": "assistant", "content": "Paris." });
-        let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
-        let body = json!({ "id": "c", "created": 1, "model": "m", "choices": [choice] });
-        Reply::status(200).waits(while_others_come).chunk(body.to_string())
-    });
-    (transport, calls)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_follower_takes_over_from_a_leader_that_fails() {
-    let rig = rig();
-    let (transport, calls) = failing(1);
-    let ask = Ask::chat("faq", "One fails.");
-    let asks = (0..20).map(|n| if n % 2 == 0 { ask.clone() } else { ask.clone().whole() });
-    let all = together_over(&rig.over(transport), asks).await;
-    assert_eq!(all[0].status, 400, "{:#?}", all[0]);
-    assert!(all[1..].iter().all(|got| text(got) == "Paris."));
-    let asked = all[1..].iter().filter(|got| cache(got) == "miss").count();
-    let shared = all[1..].iter().filter(|got| cache(got) == "coalesced").count();
-    assert_eq!((asked, shared), (1, 18));
-    assert_eq!((calls.load(Ordering::Relaxed), coalesced(&rig, "took_over")), (2, 1));
-    assert_landed(&rig);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_same_rejection_twice_is_everybodys() {
-    let rig = rig();
-    let (transport, calls) = failing(usize::MAX);
-    let ask = Ask::chat("faq", "All fail.");
-    let all = together_over(&rig.over(transport), (0..50).map(|_| ask.clone())).await;
-    assert!(all.iter().all(|got| got.status == 400), "{all:#?}");
-    assert_eq!(calls.load(Ordering::Relaxed), 2);
-    assert_landed(&rig);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_breaks_breaks_for_all_who_have_a_part_of_it() {
-    let rig = rig();
-    let broken = "Once. [[sim:first=1,cut_after=10,gap=20ms]] [[sim:tokens=20]]";
-    let ask = Ask::chat("faq", broken);
-    let all = together(&rig, [ask.clone(), ask.clone(), ask.clone().whole()]).await;
-    for got in &all[..2] {
-        assert_eq!((got.status.as_u16(), got.end()), (200, End::Error), "{got:#?}");
-        assert!(got.body.contains("upstream_disconnected"), "{got:#?}");
-    }
-    assert_eq!(all[0].text(), all[1].text());
-    assert!(!all[1].text().is_empty());
-    // Who has nothing of it asks again.
-    assert_eq!(cache(&all[2]), "miss");
-    assert!(!text(&all[2]).is_empty());
-    assert_eq!(upstream(&rig), 2);
-    assert_landed(&rig);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_waits_too_long_for_the_first_token_asks_anew_with_others_who_did() {
-    let rig = rig();
-    // What is usual has to be known.
-    for n in 0..200 {
-        let text = format!("{n} [[sim:ttft=50ms,tokens=5]]");
-        assert_eq!(rig.ask(&Ask::chat("faq", &text)).await.status, 200);
-    }
-    let known = upstream(&rig);
-    let ask = Ask::chat("faq", "Slow. [[sim:first=1,ttft=40s]] [[sim:tokens=30]]");
-    let all = together(&rig, (0..10).map(|_| ask.clone())).await;
-    assert_eq!(upstream(&rig) - known, 2);
-    assert!(all[0].end_after >= Duration::from_secs(40), "{:?}", all[0].end_after);
-    for got in &all[1..] {
-        assert!(got.end_after < Duration::from_secs(3), "{:?}", got.end_after);
-        assert_eq!(text(got), text(&all[1]));
-    }
-    assert_eq!(all[1..].iter().filter(|got| cache(got) == "miss").count(), 1, "it asked");
-    assert_eq!(coalesced(&rig, "left"), 9);
-    assert_landed(&rig);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_follower_holds_nobody_up_and_is_cut_off_when_it_is_too_far_behind() {
-    for (pieces, end) in [(100, End::Terminal), (400, End::Error)] {
-        let rig = rig();
-        let router = rig.over(scripted(move |_| {
-            let piece = "x".repeat(8_000);
-            let begun = Reply::stream().waits(Duration::from_millis(100));
-            let said = (0..pieces).fold(begun, |reply, _| {
-                reply.chunk(chat_chunk(&piece)).waits(Duration::from_millis(1))
-            });
-            said.chunk(CHAT_FINISH).chunk(DONE)
-        }));
-        let ask = Ask::chat("faq", "Long.");
-        let leading = tokio::spawn({
-            let (router, ask) = (router.clone(), ask.clone());
-            async move { read(&router, &ask).await }
-        });
-        sleep(Duration::from_millis(10)).await;
-        let slow = router.clone().oneshot(ask.request()).await.unwrap();
-        assert_eq!(slow.headers()["x-tidegate-cache"], "coalesced");
-        let mut quick = read(&router, &ask).await;
-        assert_eq!(quick.header("x-tidegate-cache"), "coalesced");
-        assert_eq!(text(&quick).len(), pieces * 8_000);
-        assert_eq!(text(&quick), text(&leading.await.unwrap()));
-        let kept = rig.gateway.flights().bytes();
-        assert!(kept > 800_000 && kept <= 2 << 20, "{kept}");
-        let body = slow.into_body().collect().await.unwrap().to_bytes();
-        quick.body = String::from_utf8(body.to_vec()).unwrap();
-        assert_eq!(quick.end(), end);
-        assert_landed(&rig);
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn those_who_want_no_shared_answer_take_no_part() {
     for ask in [
@@ -455,95 +327,4 @@ async fn a_reply_that_was_committed_early_is_shared() {
     assert!(all[1].body.starts_with(": keep-alive"), "{:#?}", all[1]);
     assert!(all.iter().all(|got| text(got) == text(&all[0])));
     assert_landed(&rig);
-}
-
-/// A node over a simulator, with a route that keeps answers.
-fn node(sim: &Program) -> Program {
-    Program::serve(&format!(
-        r#"
-        [auth]
-        mode = "open"
-        [providers.far]
-        dialect = "openai-chat"
-        base_url = "http://{}/v1"
-        credentials = [{{ none = true }}]
-        models = [{{ id = "alpha" }}]
-        [routes.faq]
-        targets = [{{ model = "far/alpha" }}]
-        cache = {{ exact = true }}
-        "#,
-        sim.address
-    ))
-}
-
-/// Sends requests on connections of their own, all of them open before the first is written; every
-/// second one is for a stream.
-async fn crowd(nodes: &[Program], count: usize, text: &str) -> Vec<String> {
-    let mut callers = Vec::new();
-    for n in 0..count {
-        callers.push((n, nodes[n % nodes.len()].connect().await));
-    }
-    let mut asking = JoinSet::new();
-    for (n, mut caller) in callers {
-        let ask = Ask::chat("faq", text);
-        // Each node gets both.
-        let ask = if (n / nodes.len()).is_multiple_of(2) { ask } else { ask.whole() };
-        let request = post(ask.path(), ask.body().to_string().as_bytes());
-        asking.spawn(async move {
-            caller.write_all(&request).await.unwrap();
-            let answer = read_answer(&mut caller).await;
-            assert_eq!((answer.status, answer.is_whole), (200, true), "{answer:?}");
-            match ask.stream {
-                false => {
-                    let json: Value = serde_json::from_str(&answer.body).unwrap();
-                    json["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
-                }
-                true => {
-                    assert!(answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
-                    let events =
-                        answer.body.lines().filter_map(|line| line.strip_prefix("data: {"));
-                    let events = events.map(|json| {
-                        let json: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
-                        json["choices"][0]["delta"]["content"].as_str().unwrap_or("").to_owned()
-                    });
-                    events.collect()
-                }
-            }
-        });
-    }
-    asking.join_all().await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_real_sockets_a_thousand_at_once_are_one_call_for_a_node() {
-    for count in [1, 3] {
-        let sim = Program::sim("");
-        let nodes: Vec<_> = (0..count).map(|_| node(&sim)).collect();
-        let text = "What is it? [[sim:ttft=4s,gap=5ms,tokens=40]]";
-        let said = crowd(&nodes, 1_000, text).await;
-        assert_eq!(said.len(), 1_000);
-        let different: BTreeSet<_> = said.iter().collect();
-        assert!(different.len() <= count && said[0].len() > 100, "{different:?}");
-        let stats = sim.get_json("/sim/stats").await;
-        assert_eq!(stats["requests"], count, "{stats}");
-    }
-}
-
-#[tokio::test]
-async fn on_real_sockets_the_connection_closes_with_the_last_caller() {
-    let sim = Program::sim("");
-    let node = node(&sim);
-    let ask = Ask::chat("faq", "Long. [[sim:ttft=1ms,gap=50ms,tokens=500]]");
-    let request = post(ask.path(), ask.body().to_string().as_bytes());
-    let mut callers = Vec::new();
-    for _ in 0..3 {
-        let mut caller = node.connect().await;
-        caller.write_all(&request).await.unwrap();
-        caller.readable().await.unwrap();
-        callers.push(caller);
-    }
-    let stats = sim.get_json("/sim/stats").await;
-    assert_eq!((&stats["requests"], &stats["cancelled"]), (&1.into(), &0.into()), "{stats}");
-    drop(callers);
-    sim.until("/sim/stats", |stats| stats["cancelled"] == 1).await;
 }
