@@ -350,6 +350,12 @@ impl Cache {
         self.core.purges.lock().concern(since, owner)
     }
 
+    /// Whether a purge that is known is about an answer that was made before it, or so soon after that
+    /// clocks cannot tell.
+    pub fn is_outdated(&self, head: &Head) -> bool {
+        self.core.purges.lock().outdate(head)
+    }
+
     /// Whether an answer that somebody else has kept may still be given: its target reports the
     /// model that gave it, and it is no older than `max_age`.
     pub fn may_give(&self, kept: &Kept, max_age: Option<Duration>) -> bool {

@@ -205,15 +205,21 @@ impl Meanings {
             }
             let fresh_until = now + kept.head.ttl;
             entries.put(query, vector, (kept, fresh_until));
+            // Within, so that a purge that finds it in memory finds it on its way to the store, too.
+            self.core.write(put);
         }
-        self.core.write(put);
         Ok(())
     }
 
     /// Has two answers compared, some time. Where there is too much to compare it is left.
     pub fn compare(&self, trial: Trial) {
+        let Trial { similarity, is_audit, .. } = trial;
+        // What says nothing in words cannot be compared.
+        if trial.kept.is_empty() || trial.fresh.is_empty() {
+            return self.core.lessons.lock().miss(&trial.domain, is_audit);
+        }
         if trial.kept == trial.fresh {
-            return self.learn(&trial, true);
+            return self.core.lessons.lock().learn_same(&trial.domain, similarity, is_audit);
         }
         if let Err(error) = self.core.trials.try_send(trial) {
             let (mpsc::error::TrySendError::Full(trial) | mpsc::error::TrySendError::Closed(trial)) =
@@ -234,9 +240,14 @@ impl Meanings {
         self.core.lessons.lock().learn(&trial.domain, label);
     }
 
-    /// Takes note of a comparison without a verdict.
+    /// Takes note of a comparison without a verdict. Where there are two answers it is the judge that
+    /// said nothing.
     pub fn miss(&self, trial: &Trial) {
-        self.core.lessons.lock().miss(&trial.domain, trial.is_audit);
+        let mut lessons = self.core.lessons.lock();
+        match trial.fresh.is_empty() {
+            true => lessons.miss(&trial.domain, trial.is_audit),
+            false => lessons.miss_judge(&trial.domain, trial.is_audit),
+        }
     }
 
     /// Counts for a domain.
@@ -308,9 +319,11 @@ struct Forgets(std::sync::Weak<Core>);
 impl Purged for Forgets {
     fn purge(&self, purge: &Purge, is_own: bool) -> u64 {
         let Some(core) = self.0.upgrade() else { return 0 };
+        let forgotten = core.forget(purge);
+        // After that: what was on its way here by then is on its way to the store, before this.
         if is_own {
             core.errands.purge(purge.clone(), core.cache.unix_ms());
         }
-        core.forget(purge)
+        forgotten
     }
 }

@@ -126,7 +126,7 @@ impl Kept {
     }
 
     /// Bytes that it takes, less what it takes to find it.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let Head { target, reported, dropped, owner, .. } = &self.head;
         let Owner { team, caller, route, prompt, tags } = owner;
         let names = target.as_str().len()

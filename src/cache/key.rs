@@ -7,7 +7,8 @@
 //!
 //! Bodies are compared as JSON values: the order of an object's members does not count, that of a
 //! list does; `1` and `1.0` are the same number. A body in which a member comes twice has no key,
-//! because readers disagree about which one counts.
+//! because readers disagree about which one counts; nor has one with a number that is too large to be
+//! told from others.
 
 use std::fmt;
 
@@ -76,6 +77,8 @@ pub const SHAPELESS: [&str; 9] = [
 const VERSION: &[u8] = b"tidegate 1";
 /// Whole numbers up to here are the same as floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Whole numbers from here on (2^63) are read as floats, many of them as the same one.
+const INEXACT: f64 = 9_223_372_036_854_775_808.0;
 
 // === impl Key ===
 
@@ -240,7 +243,10 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    fn visit_f64<E>(mut self, value: f64) -> Result<(), E> {
+    fn visit_f64<E: Error>(mut self, value: f64) -> Result<(), E> {
+        if value.abs() >= INEXACT {
+            return Err(E::custom("a number that may be another one"));
+        }
         if value.fract() == 0.0 && value.abs() < EXACT {
             #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
             self.whole(value as i128);

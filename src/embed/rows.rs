@@ -52,7 +52,7 @@ pub enum Change {
 }
 
 /// How far a node has read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     changed_at_ms: i64,
     id: i64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Comparison, Gateway, Judge, Judged};
+use super::{Comparison, Gateway, Judge, JudgeError, Judged};
 use crate::control::tasks::Tasks;
 use crate::dispatch::Lane;
 use crate::meaning::Trial;
@@ -48,7 +48,11 @@ impl Gateway {
         self.metrics.semantic.judged(word, cost.0);
         match verdict {
             Ok(same) => self.meanings().learn(&trial, same),
-            Err(_) => self.meanings().miss(&trial),
+            // Were they left out, what is proven of short answers would be taken for all.
+            Err(JudgeError::TooLong { .. }) => self.meanings().learn(&trial, false),
+            Err(JudgeError::Unreadable { .. } | JudgeError::Failed { .. }) => {
+                self.meanings().miss(&trial);
+            }
         }
     }
 }

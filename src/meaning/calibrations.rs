@@ -25,6 +25,17 @@ pub(super) struct Stored {
     pub(super) version: i64,
 }
 
+/// What a store has of a domain.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A calibration and its version.
+    Calibration(Calibration, i64),
+    /// One that another version of this program has written.
+    Unreadable,
+    /// Nothing.
+    Nothing,
+}
+
 /// Domains that nobody has learnt anything of for so long are forgotten, in milliseconds: 90 days.
 const FORGOTTEN_AFTER_MS: i64 = 90 * 86_400_000;
 /// How long a statement may take from reading the store's clock to being seen by others.
@@ -70,6 +81,22 @@ impl Calibrations {
             .await
             .map_err(StoreError::query("write what a semantic cache has learnt"))?;
         Ok(written.rows_affected() == 1)
+    }
+
+    /// What is there of a domain, and its version.
+    pub(super) async fn find(&self, domain: &Domain) -> Result<Found, StoreError> {
+        let failed = StoreError::query("read what a semantic cache has learnt");
+        let mut connection = self.store.reader().await?;
+        let row = sqlx::query("SELECT state, version FROM semantic_calibrations WHERE id = $1")
+            .bind(domain.key().to_hex())
+            .fetch_optional(&mut *connection as &mut AnyConnection)
+            .await
+            .map_err(&failed)?;
+        let Some(row) = row else { return Ok(Found::Nothing) };
+        let state: String = row.try_get("state").map_err(&failed)?;
+        let version = row.try_get("version").map_err(&failed)?;
+        let calibration = serde_json::from_str(&state).ok();
+        Ok(calibration.map_or(Found::Unreadable, |read| Found::Calibration(read, version)))
     }
 
     /// Domains of which something was learnt since `after`, and where to go on; from 0 it is all of

@@ -27,7 +27,8 @@ pub(super) struct Entries {
 #[derive(Debug)]
 struct Namespace {
     index: Index,
-    held: HashMap<EntryId, Held>,
+    /// Boxed: a table has room for twice what is in it.
+    held: HashMap<EntryId, Box<Held>>,
 }
 
 /// An answer and the words it was given to.
@@ -69,12 +70,13 @@ pub(super) enum Nearest {
 const LOOKED_AT: usize = 32;
 /// What is less similar is no neighbour. The threshold has no steps below it either.
 const LEAST_SIMILARITY: f32 = 0.5;
-/// What an entry takes beside its words, its vector and its answer: its places in three tables.
-const ENTRY_BYTES: u64 = 400;
-/// What a namespace takes before its first entry.
-const NAMESPACE_BYTES: u64 = 300;
-/// The traits of a text take about as much as the text several times, in words of their own.
-const TRAITS_SHARE: u64 = 8;
+/// How many are where some of the nearest may not be given and no other of them agrees.
+const LOOKED_AT_AGAIN: usize = 64;
+/// What an entry takes beside its words, its vector and its answer: its places in three tables, and
+/// what an allocator adds.
+const ENTRY_BYTES: u64 = 240;
+/// What a namespace takes before its first entry: its place in a table, and three tables of its own.
+const NAMESPACE_BYTES: u64 = 850;
 
 // === impl Entries ===
 
@@ -108,26 +110,24 @@ impl Entries {
         let Some(namespace) = self.namespaces.get(&query.namespace) else {
             return Nearest::Nothing;
         };
-        let mut difference = None;
-        for (id, similarity) in namespace.index.nearest(vector, LOOKED_AT) {
-            if similarity < LEAST_SIMILARITY {
+        let mut found = Nearest::Nothing;
+        for most in [LOOKED_AT, LOOKED_AT_AGAIN] {
+            let near = namespace.index.nearest(vector, most);
+            let near = near.into_iter().take_while(|(_, cosine)| *cosine >= LEAST_SIMILARITY);
+            let near: Vec<_> = near.collect();
+            let usable = near.iter().filter_map(|(id, similarity)| {
+                let id = EntryId::of(*id);
+                let held = namespace.held.get(&id)?;
+                (held.fresh_until > now && may(&held.kept)).then_some((id, *similarity, held))
+            });
+            let usable: Vec<_> = usable.collect();
+            found = first_that_agrees(query, &usable);
+            let all_were_seen = near.len() < most || usable.len() == near.len();
+            if all_were_seen || matches!(found, Nearest::Agrees(_)) {
                 break;
             }
-            let id = EntryId::of(id);
-            let Some(held) = namespace.held.get(&id) else { continue };
-            if held.fresh_until <= now || !may(&held.kept) {
-                continue;
-            }
-            match agree(&query.traits, &held.traits) {
-                Ok(()) => {
-                    let (text, kept) = (Arc::clone(&held.text), held.kept.clone());
-                    let similarity = f64::from(similarity);
-                    return Nearest::Agrees(Box::new(Neighbour { id, similarity, text, kept }));
-                }
-                Err(found) => _ = difference.get_or_insert(found),
-            }
         }
-        difference.map_or(Nearest::Nothing, Nearest::Differs)
+        found
     }
 
     /// Whether there is such an entry, and it was made no earlier.
@@ -158,9 +158,11 @@ impl Entries {
         let Query { namespace: home, text, traits } = query;
         let id = Self::id_of(home, &text);
         self.remove(id);
-        let words = text.len() as u64;
-        let answer = (kept.said.len() + size_of::<Kept>()) as u64;
-        let bytes = ENTRY_BYTES + words * (1 + TRAITS_SHARE) + answer;
+        let bytes = bytes_of(&text, &traits, &kept);
+        // What has no room alone must not push out all others.
+        if NAMESPACE_BYTES + bytes + vector_bytes(vector) > self.max_bytes {
+            return id;
+        }
         self.count_of_uses += 1;
         let used = self.count_of_uses;
         let held = Held { text, traits, kept, fresh_until, used, bytes };
@@ -171,7 +173,7 @@ impl Entries {
         });
         let before = namespace.index.bytes();
         if namespace.index.insert(id.number(), vector) {
-            namespace.held.insert(id, held);
+            namespace.held.insert(id, Box::new(held));
             self.homes.insert(id, home);
             self.uses.insert(used, id);
             self.bytes += bytes + namespace.index.bytes() - before;
@@ -211,8 +213,44 @@ impl Entries {
             .collect()
     }
 
+    /// Whether no table has anything left.
+    #[cfg(test)]
+    pub(super) fn is_empty_everywhere(&self) -> bool {
+        self.namespaces.is_empty() && self.homes.is_empty() && self.uses.is_empty()
+    }
+
     /// How many there are, and about how many bytes they take.
     pub(super) fn size(&self) -> (u64, u64) {
         (self.homes.len() as u64, self.bytes)
     }
 }
+
+/// The first of these, the most similar first, that says the same as far as words can tell.
+fn first_that_agrees(query: &Query, near: &[(EntryId, f32, &Box<Held>)]) -> Nearest {
+    let mut difference = None;
+    for (id, similarity, held) in near {
+        match agree(&query.traits, &held.traits) {
+            Ok(()) => {
+                let (text, kept) = (Arc::clone(&held.text), held.kept.clone());
+                let similarity = f64::from(*similarity);
+                return Nearest::Agrees(Box::new(Neighbour { id: *id, similarity, text, kept }));
+            }
+            Err(found) => _ = difference.get_or_insert(found),
+        }
+    }
+    difference.map_or(Nearest::Nothing, Nearest::Differs)
+}
+
+/// What an entry takes, but for its vector.
+fn bytes_of(text: &str, traits: &Traits, kept: &Kept) -> u64 {
+    let held = size_of::<Held>() - size_of::<Kept>() + kept.bytes();
+    ENTRY_BYTES + (held + text.len() + traits.bytes()) as u64
+}
+
+/// What a vector takes in an index, rounded and exact.
+fn vector_bytes(vector: &Embedding) -> u64 {
+    (vector.dimensions() * (size_of::<f32>() + 1)) as u64
+}
+
+#[cfg(test)]
+mod tests;

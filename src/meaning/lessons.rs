@@ -61,6 +61,9 @@ pub(super) struct Calibration {
     audit: Option<Audit>,
     /// How often an audit has ended the giving.
     alarms: u64,
+    /// Tells the writing of it from all others. 0 where it never was written.
+    #[serde(default)]
+    writing: u64,
 }
 
 /// What to do with a neighbour.
@@ -86,10 +89,14 @@ struct Lesson {
     version: i64,
     /// Labels of this node that the store has not.
     pending: VecDeque<Label>,
+    /// The writing whose outcome is not known, and how many labels are in it, the oldest pending.
+    in_doubt: Option<(u64, usize)>,
     /// What is stored, with what is pending.
     now: Calibration,
     /// Audits in a row that came to no verdict.
     unjudged: u32,
+    /// Whether the last comparison that a judge was needed for came to no verdict.
+    is_judge_silent: bool,
     counts: Counts,
 }
 
@@ -197,8 +204,10 @@ impl Lesson {
             stored: Calibration::default(),
             version: 0,
             pending: VecDeque::new(),
+            in_doubt: None,
             now: Calibration::default(),
             unjudged: 0,
+            is_judge_silent: false,
             counts: Counts::default(),
         }
     }
@@ -207,12 +216,22 @@ impl Lesson {
         self.unjudged >= MOST_UNJUDGED
     }
 
-    /// What is stored, with what is pending.
-    fn come_together(&mut self) {
-        self.now = self.stored.clone();
-        for label in &self.pending {
-            self.now.apply(&self.domain.terms.settings, *label);
+    /// What is stored, with so many of the labels that are pending.
+    fn with_pending(&self, labels: usize) -> Calibration {
+        let mut all = self.stored.clone();
+        for label in self.pending.iter().take(labels) {
+            all.apply(&self.domain.terms.settings, *label);
         }
+        all
+    }
+
+    fn come_together(&mut self) {
+        self.now = self.with_pending(self.pending.len());
+    }
+
+    /// Takes the oldest labels out of the line: the store has them.
+    fn drain(&mut self, labels: usize) {
+        self.pending.drain(..labels.min(self.pending.len()));
     }
 
     fn figures(&self) -> LessonFigures {
@@ -271,6 +290,7 @@ impl Lessons {
     pub(super) fn learn(&mut self, domain: &Arc<Domain>, label: Label) {
         let lesson = self.of(domain);
         lesson.unjudged = 0;
+        lesson.is_judge_silent = false;
         lesson.counts.labelled += 1;
         let before = lesson.now.threshold.mode();
         lesson.now.apply(&domain.terms.settings, label);
@@ -280,6 +300,23 @@ impl Lessons {
             lesson.counts.lost_labels += 1;
         }
         tell(domain, before, &lesson.now);
+    }
+
+    /// Takes note of two answers that are the same to the letter, for which no judge is needed.
+    ///
+    /// While a judge says nothing these would be the only labels, and all of them good. So they count
+    /// only as long as answers that differ come to a verdict, too.
+    pub(super) fn learn_same(&mut self, domain: &Arc<Domain>, similarity: f64, is_audit: bool) {
+        if self.of(domain).is_judge_silent {
+            return self.miss(domain, is_audit);
+        }
+        self.learn(domain, Label { similarity, same: true, is_audit });
+    }
+
+    /// Takes note of a comparison to which a judge said nothing.
+    pub(super) fn miss_judge(&mut self, domain: &Arc<Domain>, is_audit: bool) {
+        self.of(domain).is_judge_silent = true;
+        self.miss(domain, is_audit);
     }
 
     /// Takes note of a comparison without a verdict.
@@ -294,13 +331,31 @@ impl Lessons {
         count(&mut self.of(domain).counts);
     }
 
-    /// Takes over what the store has of a domain.
+    /// Takes over what the store has of a domain, if it is newer than what is known of it.
     pub(super) fn on_stored(&mut self, domain: &Arc<Domain>, stored: Calibration, version: i64) {
-        let lesson = self.of(domain);
-        if version <= lesson.version {
-            return;
+        if version > self.of(domain).version {
+            self.take_over(domain, stored, version);
         }
+    }
+
+    /// Takes over what the store has in place of what was expected there, however old it is: it may
+    /// have been forgotten, or brought back from a copy.
+    pub(super) fn on_conflict(&mut self, domain: &Arc<Domain>, found: Option<(Calibration, i64)>) {
+        match found {
+            Some((stored, version)) => self.take_over(domain, stored, version),
+            None => self.of(domain).version = 0,
+        }
+        self.of(domain).in_doubt = None;
+    }
+
+    fn take_over(&mut self, domain: &Arc<Domain>, stored: Calibration, version: i64) {
+        let lesson = self.of(domain);
         let before = lesson.now.threshold.mode();
+        // It was written after all, and only the answer was lost.
+        if let Some((_, labels)) = lesson.in_doubt.take_if(|(writing, _)| *writing == stored.writing)
+        {
+            lesson.drain(labels);
+        }
         (lesson.stored, lesson.version) = (stored, version);
         lesson.come_together();
         tell(domain, before, &lesson.now);
@@ -308,24 +363,32 @@ impl Lessons {
 
     /// Domains with labels that the store has not, each as it should be there in place of `version`,
     /// and the number of labels in it.
-    pub(super) fn unstored(&self) -> Vec<Unstored> {
-        let waiting = self.all.values().filter(|lesson| !lesson.pending.is_empty());
+    pub(super) fn unstored(&mut self) -> Vec<Unstored> {
+        let waiting = self.all.values_mut().filter(|lesson| !lesson.pending.is_empty());
         waiting
-            .map(|lesson| Unstored {
-                domain: Arc::clone(&lesson.domain),
-                calibration: lesson.now.clone(),
-                version: lesson.version,
-                labels: lesson.pending.len(),
+            .map(|lesson| {
+                // What may have been written is written again just so, until it is known.
+                let fresh = (rand::random(), lesson.pending.len());
+                let (writing, labels) = *lesson.in_doubt.get_or_insert(fresh);
+                let calibration = Calibration { writing, ..lesson.with_pending(labels) };
+                let (domain, version) = (Arc::clone(&lesson.domain), lesson.version);
+                Unstored { domain, calibration, version, labels }
             })
             .collect()
     }
 
     /// Notes that the store has taken what [`Lessons::unstored`] said.
     pub(super) fn on_written(&mut self, written: Unstored) {
-        let Some(lesson) = self.all.get_mut(&written.domain.key()) else { return };
-        lesson.pending.drain(..written.labels.min(lesson.pending.len()));
-        lesson.version = written.version + 1;
-        lesson.stored = written.calibration;
+        let Unstored { domain, calibration, version, labels } = written;
+        let lesson = self.of(&domain);
+        if lesson.in_doubt.take_if(|(writing, _)| *writing == calibration.writing).is_none() {
+            // It came back from the store before this.
+            return;
+        }
+        lesson.drain(labels);
+        if lesson.version <= version {
+            (lesson.stored, lesson.version) = (calibration, version + 1);
+        }
         lesson.come_together();
     }
 
@@ -375,3 +438,6 @@ fn tell(domain: &Domain, before: Mode, now: &Calibration) {
         (Mode::Serve { .. }, Mode::Serve { .. }) | (Mode::Shadow, Mode::Shadow) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::cache::{Key, Question};
 use crate::semantic::traits::Traits;
@@ -33,6 +34,30 @@ pub enum Unfit {
 /// The largest body that is looked at: it is read into memory once more.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
+/// What is read of a body.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    messages: Vec<&'a RawValue>,
+}
+
+/// What is read of a message.
+#[derive(Deserialize)]
+struct Message<'a> {
+    role: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+/// What is read of a part of a message.
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow)]
+    text: &'a RawValue,
+}
+
 // === impl Query ===
 
 impl Query {
@@ -45,14 +70,13 @@ impl Query {
         if question.body.len() > MAX_BODY_BYTES {
             return Err(Unfit::TooLarge);
         }
-        let mut body: Value =
-            serde_json::from_slice(question.body).map_err(|_| Unfit::NoLastWords)?;
-        let text = take_last_words(&mut body).ok_or(Unfit::NoLastWords)?;
+        let words = last_words(question.body).ok_or(Unfit::NoLastWords)?;
+        let text: String = serde_json::from_str(words.get()).map_err(|_| Unfit::NoLastWords)?;
         let traits = Traits::of(&text);
         if !traits.is_readable() {
             return Err(Unfit::Unreadable);
         }
-        let rest = serde_json::to_vec(&body).map_err(|_| Unfit::NoLastWords)?;
+        let rest = without(question.body, words).ok_or(Unfit::NoLastWords)?;
         let rest = Key::of(&Question { body: &rest, ..*question }).ok_or(Unfit::NoLastWords)?;
         Ok(Self { namespace: rest.within(space), text: text.into(), traits })
     }
@@ -68,29 +92,38 @@ impl Query {
     }
 }
 
-/// Takes the words of the last message out of a body: a user's text, alone.
-fn take_last_words(body: &mut Value) -> Option<String> {
-    let last = body.get_mut("messages")?.as_array_mut()?.last_mut()?;
-    if last.get("role")?.as_str()? != "user" {
+/// The words of the last message where they stand in a body: a user's text, alone.
+fn last_words(body: &[u8]) -> Option<&RawValue> {
+    let Body { messages } = serde_json::from_slice(body).ok()?;
+    let last: Message<'_> = object(messages.last()?)?;
+    if last.role != "user" {
         return None;
     }
-    let words = match last.get_mut("content")? {
-        content @ Value::String(_) => content,
-        Value::Array(parts) => {
-            let [part] = parts.as_mut_slice() else { return None };
-            if part.get("type")?.as_str()? != "text" {
-                return None;
-            }
-            part.get_mut("text")?
+    let words = match last.content.get().as_bytes().first()? {
+        b'[' => {
+            let parts: Vec<&RawValue> = serde_json::from_str(last.content.get()).ok()?;
+            let [part] = parts.as_slice() else { return None };
+            let part: Part<'_> = object(part)?;
+            (part.kind == "text").then_some(part.text)?
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+        _ => last.content,
     };
-    match words.take() {
-        Value::String(text) => Some(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            None
-        }
-    }
+    words.get().starts_with('"').then_some(words)
+}
+
+/// A body with nothing where the words were. The rest stays as it was written, so that its key sees
+/// all that the key of the whole would see.
+fn without(body: &[u8], words: &RawValue) -> Option<Vec<u8>> {
+    let words = words.get().as_bytes();
+    let start = words.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    let (before, rest) = body.split_at_checked(start)?;
+    let after = rest.strip_prefix(words)?;
+    Some([before, b"null", after].concat())
+}
+
+/// What is read of an object; a list of its members is none.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
 // === impl Unfit ===
@@ -105,3 +138,6 @@ impl Unfit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-use super::calibrations::Calibrations;
+use super::calibrations::{Calibrations, Found};
 use super::{Core, Entries, Meanings, Query};
 use crate::cache::{Kept, Key, Purge};
 use crate::clock::Instant;
-use crate::embed::{Change, Cursor, Embedding, Entry, Rows, Selection};
+use crate::embed::{Change, Cursor, Embedding, Entry, EntryId, Rows, Selection};
 use crate::semantic::traits::Traits;
 use crate::store::{Store, StoreError};
 
@@ -48,7 +48,16 @@ struct Forget {
 #[derive(Debug, Default)]
 struct Read {
     entries: Cursor,
+    /// When that was last moved.
+    moved_at: Option<Instant>,
     lessons: i64,
+}
+
+/// What became of an entry in the store.
+#[derive(Debug)]
+enum News {
+    Kept { id: EntryId, query: Box<Query>, vector: Embedding, kept: Kept, fresh_until: Instant },
+    Removed(EntryId),
 }
 
 /// Entries that wait to be written.
@@ -59,6 +68,10 @@ const EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// Rows that are read at a time.
 const PAGE: u32 = 200;
+/// How far the clocks of nodes may be apart, in milliseconds.
+const SKEW_MS: u64 = 5_000;
+/// What began before a row was read is seen by then. Longer than [`Cursor::rewound`] goes back.
+const SEEN_AFTER: Duration = Duration::from_secs(30);
 
 // === impl Put ===
 
@@ -146,11 +159,7 @@ impl Meanings {
                     None => return,
                 },
             }
-            // What was kept before a purge must be there before it.
-            while let Ok(put) = puts.try_recv() {
-                self.core.put(&rows, put).await;
-            }
-            let done = self.core.turn(&rows, &calibrations, &mut read).await;
+            let done = self.core.turn(&rows, &calibrations, &mut read, &mut puts).await;
             match &done {
                 Err(error) if is_well => {
                     tracing::warn!("answers found by meaning stay in this process: {error}");
@@ -184,9 +193,17 @@ impl Core {
         rows: &Rows,
         calibrations: &Calibrations,
         read: &mut Read,
+        puts: &mut mpsc::Receiver<Put>,
     ) -> Result<(), StoreError> {
-        self.carry_out_purges(rows).await?;
-        self.hear_of_entries(rows, &mut read.entries).await?;
+        // What was kept before a purge must be there before it. So purges that come from here on have
+        // to wait for the next turn.
+        let purges = self.errands.purges.lock().clone();
+        for _ in 0..MOST_PUTS {
+            let Ok(put) = puts.try_recv() else { break };
+            self.put(rows, put).await;
+        }
+        self.carry_out(&purges, rows).await?;
+        self.hear_of_entries(rows, read).await?;
         self.write_lessons(calibrations).await?;
         let (stored, latest) = calibrations.changed_since(read.lessons).await?;
         let mut lessons = self.lessons.lock();
@@ -198,8 +215,7 @@ impl Core {
     }
 
     /// Removes the rows that purges are about, also those that no process holds.
-    async fn carry_out_purges(&self, rows: &Rows) -> Result<(), StoreError> {
-        let purges = self.errands.purges.lock().clone();
+    async fn carry_out(&self, purges: &[Forget], rows: &Rows) -> Result<(), StoreError> {
         if purges.is_empty() {
             return Ok(());
         }
@@ -212,12 +228,7 @@ impl Core {
             cursor = next;
             for change in changes {
                 let Change::Kept(entry, _) = change else { continue };
-                let is_about = |Kept { head, .. }: &Kept| {
-                    let mut later = purges.iter().filter(|purge| head.made_at_ms <= purge.at_ms);
-                    later.any(|purge| purge.purge.is_about(&head.owner))
-                };
-                // What cannot be read may be about anything.
-                if self::read(&entry.answer).is_none_or(|(_, kept)| is_about(&kept)) {
+                if self.is_purged(purges, &entry) {
                     rows.remove(&Selection::Entry(entry.id)).await?;
                 }
             }
@@ -226,25 +237,61 @@ impl Core {
         Ok(())
     }
 
+    /// Whether one of these purges is about a row.
+    fn is_purged(&self, purges: &[Forget], entry: &Entry) -> bool {
+        // What cannot be read may be about anything.
+        let Some((_, Kept { head, .. })) = read(&entry.answer) else { return true };
+        let mut later = purges.iter().filter(|purge| head.made_at_ms <= purge.at_ms + SKEW_MS);
+        // Memory was purged at once: what is there was kept after it.
+        later.any(|purge| purge.purge.is_about(&head.owner))
+            && !self.entries.read().has(entry.id, head.made_at_ms)
+    }
+
     /// Takes over what others have written since, and forgets what they have removed.
-    async fn hear_of_entries(&self, rows: &Rows, cursor: &mut Cursor) -> Result<(), StoreError> {
-        let mut at = cursor.rewound();
+    async fn hear_of_entries(&self, rows: &Rows, read: &mut Read) -> Result<(), StoreError> {
+        let mut at = match read.moved_at {
+            // Nothing that began before it can still come to light.
+            Some(moved_at) if moved_at.elapsed() > SEEN_AFTER => read.entries,
+            Some(_) | None => read.entries.rewound(),
+        };
         loop {
             let (changes, next) = rows.changes(at, PAGE).await?;
             if next == at {
                 break;
             }
             at = next;
-            let mut entries = self.entries.write();
-            for change in changes {
-                match change {
-                    Change::Removed(id) => _ = entries.remove(id),
-                    Change::Kept(entry, left) => take_over(&mut entries, *entry, left),
+            let changes = changes.into_iter().filter_map(News::of).collect::<Vec<_>>();
+            let outdated = self.take_over(changes);
+            for id in outdated {
+                rows.remove(&Selection::Entry(id)).await?;
+            }
+        }
+        // Where rows have expired meanwhile it ends before.
+        if at > read.entries {
+            (read.entries, read.moved_at) = (at, Some(Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Keeps what other processes have made, or this one before it was started again. What was purged
+    /// stays out: it was written after the purge had gone through the rows.
+    fn take_over(&self, news: Vec<News>) -> Vec<EntryId> {
+        let mut outdated = Vec::new();
+        let mut entries = self.entries.write();
+        for news in news {
+            match news {
+                News::Removed(id) => _ = entries.remove(id),
+                News::Kept { id, kept, .. } if entries.has(id, kept.head.made_at_ms) => {}
+                News::Kept { id, kept, .. } if self.cache.is_outdated(&kept.head) => {
+                    entries.remove(id);
+                    outdated.push(id);
+                }
+                News::Kept { query, vector, kept, fresh_until, .. } => {
+                    entries.put(*query, &vector, (kept, fresh_until));
                 }
             }
         }
-        *cursor = at;
-        Ok(())
+        outdated
     }
 
     async fn write_lessons(&self, calibrations: &Calibrations) -> Result<(), StoreError> {
@@ -253,7 +300,15 @@ impl Core {
             let (domain, version) = (Arc::clone(&lesson.domain), lesson.version);
             if calibrations.replace(&domain, &lesson.calibration, version).await? {
                 self.lessons.lock().on_written(lesson);
+                continue;
             }
+            let found = match calibrations.find(&domain).await? {
+                Found::Calibration(calibration, version) => Some((calibration, version)),
+                Found::Nothing => None,
+                // Labels wait, and those of a newer version stay.
+                Found::Unreadable => continue,
+            };
+            self.lessons.lock().on_conflict(&domain, found);
         }
         Ok(())
     }
@@ -278,14 +333,26 @@ impl Core {
     }
 }
 
-/// Keeps an entry that another process has made, or this one before it was started again.
-fn take_over(entries: &mut Entries, entry: Entry, left: Duration) {
-    let Some(namespace) = Key::from_hex(&entry.namespace) else { return };
-    let Some((text, kept)) = read(&entry.answer) else { return };
-    if entries.has(entry.id, kept.head.made_at_ms) || Entries::id_of(namespace, &text) != entry.id {
-        return;
+// === impl News ===
+
+impl News {
+    /// Reads what has changed; `None` where it cannot be read, or is not where it belongs.
+    fn of(change: Change) -> Option<Self> {
+        let (entry, left) = match change {
+            Change::Removed(id) => return Some(Self::Removed(id)),
+            Change::Kept(entry, left) => (*entry, left),
+        };
+        let Entry { id, vector, answer, .. } = entry;
+        let namespace = Key::from_hex(&entry.namespace)?;
+        let (text, kept) = read(&answer)?;
+        if Entries::id_of(namespace, &text) != id {
+            return None;
+        }
+        let traits = Traits::of(&text);
+        let query = Box::new(Query { namespace, text: text.into(), traits });
+        Some(Self::Kept { id, query, vector, kept, fresh_until: Instant::now() + left })
     }
-    let traits = Traits::of(&text);
-    let query = Query { namespace, text: text.into(), traits };
-    entries.put(query, &entry.vector, (kept, Instant::now() + left));
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,9 +68,31 @@ impl Content {
     }
 }
 
+/// What a string takes beside its bytes.
+const A_STRING: usize = size_of::<String>();
+
+/// What the bytes of a string take: an allocator gives out no less than 16, and 16 more at a time.
+fn allocated(text: &String) -> usize {
+    text.capacity().next_multiple_of(16)
+}
+
 // === impl Reading ===
 
 impl Reading {
+    /// The memory that it takes beside the value itself, in bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let asks: usize = self.asks.iter().map(|word| A_STRING + allocated(word)).sum();
+        let persons: usize = self.persons.iter().map(allocated).sum();
+        let contents = self.contents.iter().map(|content| {
+            let Content { key, link, join, .. } = content;
+            allocated(key) + allocated(link) + allocated(join)
+        });
+        asks + persons
+            + self.persons.capacity() * A_STRING
+            + contents.sum::<usize>()
+            + self.contents.capacity() * size_of::<Content>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.contents.is_empty() && self.asks.is_empty()
     }
