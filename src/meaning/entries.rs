@@ -76,7 +76,7 @@ const LOOKED_AT_AGAIN: usize = 64;
 /// what an allocator adds.
 const ENTRY_BYTES: u64 = 240;
 /// What a namespace takes before its first entry: its place in a table, and three tables of its own.
-const NAMESPACE_BYTES: u64 = 850;
+const NAMESPACE_BYTES: u64 = 1_200;
 
 // === impl Entries ===
 

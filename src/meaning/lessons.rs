@@ -352,7 +352,8 @@ impl Lessons {
         let lesson = self.of(domain);
         let before = lesson.now.threshold.mode();
         // It was written after all, and only the answer was lost.
-        if let Some((_, labels)) = lesson.in_doubt.take_if(|(writing, _)| *writing == stored.writing)
+        if let Some((_, labels)) =
+            lesson.in_doubt.take_if(|(writing, _)| *writing == stored.writing)
         {
             lesson.drain(labels);
         }

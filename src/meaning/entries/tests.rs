@@ -1,8 +1,4 @@
-//! Tests of entries: who finds which, what goes first, and what they take.
-
-#![expect(clippy::print_stdout, reason = "the figures are worth reading")]
-
-use std::time::Duration;
+//! Tests of entries: who finds which, and what goes first.
 
 use proptest::prelude::*;
 
@@ -57,11 +53,9 @@ fn what_is_past_its_time_or_may_not_be_given_is_passed_over_however_many_there_a
         entries.put(words("ann", &text), &at(1.0), (kept(owner("ann"), said), until));
     }
     let may = |kept: &Kept| kept.said != "not this";
-    let look = |entries: &Entries| {
-        match entries.nearest(&words("ann", ASK), &at(1.0), now, may) {
-            Nearest::Agrees(neighbour) => Some((neighbour.similarity * 100.0).round()),
-            Nearest::Differs(_) | Nearest::Nothing => None,
-        }
+    let look = |entries: &Entries| match entries.nearest(&words("ann", ASK), &at(1.0), now, may) {
+        Nearest::Agrees(neighbour) => Some((neighbour.similarity * 100.0).round()),
+        Nearest::Differs(_) | Nearest::Nothing => None,
     };
     assert_eq!(look(&entries), None);
     put(&mut entries, "ann", "What's the capital of France?", &at(0.8));
@@ -180,48 +174,5 @@ proptest! {
         }
         prop_assert!(entries.is_empty_everywhere());
         prop_assert_eq!(entries.bytes, 0);
-    }
-}
-
-/// Bytes of memory that this process has.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-/// What entries take for each byte that is counted.
-fn factor(name: &str, count: u32, namespaces: u32, more: &str, dimensions: usize) -> f64 {
-    let mut entries = Entries::new(u64::MAX);
-    let until = Instant::now() + Duration::from_secs(60);
-    let before = resident();
-    for n in 0..count {
-        let query = words(&(n % namespaces).to_string(), &format!("What is number {n}{more}?"));
-        let mut numbers = vec![0.5; dimensions];
-        numbers[n as usize % dimensions] = 1.0;
-        let vector = Embedding::towards(numbers).unwrap();
-        entries.put(query, &vector, (kept(owner("key_Ab3dE6gH9jK2"), &"x".repeat(600)), until));
-    }
-    let (taken, counted) = (resident().saturating_sub(before), entries.bytes);
-    let factor = taken as f64 / counted as f64;
-    println!(
-        "{name}: {count} entries in {namespaces} namespaces: {} bytes each, {} counted ({factor:.2})",
-        taken / u64::from(count),
-        counted / u64::from(count),
-    );
-    factor
-}
-
-#[test]
-fn entries_take_about_what_they_are_taken_for() {
-    // Run alone in its process, as the suite does, or this reads what others allocate.
-    let factors = [
-        factor("one each", 20_000, 20_000, "", 384),
-        factor("all in one", 20_000, 1, "", 384),
-        factor("many words", 5_000, 50, &" of a b c d e f g h i j k l m n o p q r".repeat(4), 384),
-        factor("small vectors", 20_000, 20_000, "", 8),
-    ];
-    for factor in factors {
-        assert!((0.5..1.25).contains(&factor), "{factors:?}");
     }
 }

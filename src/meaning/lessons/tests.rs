@@ -97,9 +97,7 @@ fn an_alarm_ends_the_giving_is_counted_and_what_was_proven_is_forgotten() {
 #[test]
 fn twenty_audits_without_a_verdict_suspend_and_one_verdict_resumes() {
     let (mut lessons, domain) = serving();
-    let give = |lessons: &mut Lessons| {
-        lessons.decide(&domain, 0.99, 0.5, false) == Decision::Give
-    };
+    let give = |lessons: &mut Lessons| lessons.decide(&domain, 0.99, 0.5, false) == Decision::Give;
     for _ in 0..1_000 {
         // What would not have been given says nothing of audits.
         lessons.miss(&domain, false);
@@ -271,10 +269,20 @@ fn an_older_calibration_does_not_turn_back_what_is_known() {
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    Learn { node: usize, same: bool, is_audit: bool },
+    Learn {
+        node: usize,
+        same: bool,
+        is_audit: bool,
+    },
     /// Writes; the word that it was written may get lost, and what is there may be heard first.
-    Write { node: usize, word_is_lost: bool, heard_first: bool },
-    Read { node: usize },
+    Write {
+        node: usize,
+        word_is_lost: bool,
+        heard_first: bool,
+    },
+    Read {
+        node: usize,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -343,8 +351,9 @@ proptest! {
         for node in &mut nodes {
             node.on_stored(&domain, store.0.clone(), store.1);
             prop_assert!(node.unstored().is_empty());
-            prop_assert_eq!(&node.of(&domain).now, &node.of(&domain).stored);
-            prop_assert_eq!(&node.of(&domain).now.threshold, &store.0.threshold);
+            let lesson = node.of(&domain);
+            prop_assert_eq!(&lesson.now, &lesson.stored);
+            prop_assert_eq!(&lesson.now.threshold, &store.0.threshold);
         }
     }
 }
@@ -377,7 +386,8 @@ impl World {
             Decision::Give => return true,
             Decision::Leave => {}
             Decision::Compare { is_audit } => {
-                let same = self.random.random_bool(self.wrong) == self.random.random_bool(self.lies);
+                let same =
+                    self.random.random_bool(self.wrong) == self.random.random_bool(self.lies);
                 self.audits += u64::from(is_audit);
                 self.lessons.learn(&self.domain, Label { similarity, same, is_audit });
             }
@@ -417,9 +427,9 @@ fn a_good_domain_comes_to_be_given() {
 #[test]
 fn a_domain_that_becomes_bad_is_given_no_more_after_some_dozen_audits() {
     let mut needed = Vec::new();
-    for seed in 0..200 {
+    for seed in 0..60 {
         let mut world = World::new(seed, 0.0, 0.0);
-        (0..20_000).for_each(|_| _ = world.step());
+        (0..6_000).for_each(|_| _ = world.step());
         assert!(serves(&world.lessons), "seed {seed}");
         (world.wrong, world.audits) = (0.1, 0);
         while serves(&world.lessons) {
@@ -430,7 +440,7 @@ fn a_domain_that_becomes_bad_is_given_no_more_after_some_dozen_audits() {
         needed.push(world.audits);
     }
     needed.sort_unstable();
-    let (p50, p95) = (needed[100], needed[190]);
-    println!("from 0 % to 10 % wrong: found after {p50} audited hits (p95: {p95}), of 200 runs");
+    let (p50, p95) = (needed[30], needed[57]);
+    println!("from 0 % to 10 % wrong: found after {p50} audited hits (p95: {p95}), of 60 runs");
     assert!(p50 <= 60 && p95 <= 150, "{p50} {p95}");
 }

@@ -108,11 +108,17 @@ fn what_can_be_read_in_two_ways_or_not_at_all_has_no_last_words() {
         "{".to_owned(),
         deep("[", "]"),
         deep("{\"a\":", "}"),
-        format!(r#"{{"messages":[{{"role":"user","content":{}"x"{}}}]}}"#, "[".repeat(9_000), "]".repeat(9_000)),
-        r#"{"messages":[{"role":"user","content":"What is a map?","content":"What is a set?"}]}"#.to_owned(),
+        format!(
+            r#"{{"messages":[{{"role":"user","content":{}"x"{}}}]}}"#,
+            "[".repeat(9_000),
+            "]".repeat(9_000)
+        ),
+        r#"{"messages":[{"role":"user","content":"What is a map?","content":"What is a set?"}]}"#
+            .to_owned(),
         r#"{"messages":[{"role":"tool","role":"user","content":"What is a map?"}]}"#.to_owned(),
         r#"{"messages":[],"messages":[{"role":"user","content":"What is a map?"}]}"#.to_owned(),
-        r#"{"top_p":1,"top_p":0,"messages":[{"role":"user","content":"What is a map?"}]}"#.to_owned(),
+        r#"{"top_p":1,"top_p":0,"messages":[{"role":"user","content":"What is a map?"}]}"#
+            .to_owned(),
         r#"{"messages":[{"role":"user","content":"What is a \ud800 map?"}]}"#.to_owned(),
         r#"{"messages":[{"role":"user","content":"What is a map?"}]} {}"#.to_owned(),
     ];
@@ -232,7 +238,8 @@ fn whatever_else_differs_is_in_another_namespace() {
 
 #[test]
 fn numbers_that_cannot_be_told_from_others_leave_nothing_to_look_for() {
-    for number in ["18446744073709551617", "18446744073709551618", "-9223372036854775809", "1e300"] {
+    for number in ["18446744073709551617", "18446744073709551618", "-9223372036854775809", "1e300"]
+    {
         let body =
             format!(r#"{{"seed":{number},"messages":[{{"role":"user","content":"{ASK}"}}]}}"#);
         assert_eq!(asked("ann", body.as_bytes()).unwrap_err(), Unfit::NoLastWords, "{number}");
@@ -253,7 +260,12 @@ fn anything() -> impl Strategy<Value = Value> {
     ];
     leaf.prop_recursive(5, 40, 4, |inner| {
         let name = prop_oneof![
-            Just("messages"), Just("role"), Just("content"), Just("type"), Just("text"), Just("a")
+            Just("messages"),
+            Just("role"),
+            Just("content"),
+            Just("type"),
+            Just("text"),
+            Just("a")
         ];
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -115,7 +115,10 @@ async fn a_node_that_starts_later_has_what_others_kept() {
         here.purge(&Purge::default());
         here.turn().await.unwrap();
         there.turn().await.unwrap();
-        assert_eq!(there.meanings.fill(), super::super::Fill { entries: 0, bytes: 0, ..there.meanings.fill() });
+        assert_eq!(
+            there.meanings.fill(),
+            super::super::Fill { entries: 0, bytes: 0, ..there.meanings.fill() }
+        );
     }
 }
 
@@ -240,7 +243,8 @@ async fn nothing_is_given_past_its_time_on_any_node() {
         let mut there = Node::at(place.again());
         there.turn().await.unwrap();
         let entries = there.meanings.core.entries.read();
-        let until = entries.ids_of(|_, until| until <= Instant::now() + Duration::from_millis(1_500));
+        let until =
+            entries.ids_of(|_, until| until <= Instant::now() + Duration::from_millis(1_500));
         assert_eq!(until.len(), 1, "what has passed is not added");
         let found = entries.nearest(
             &words("ann", ASK),
@@ -370,7 +374,9 @@ async fn what_another_version_wrote_is_left_out_and_left_there() {
         here.turn().await.unwrap();
         let id = domain("key ann").key().to_hex();
         let change = |column: &str, value: &str, id: &str| {
-            format!("UPDATE semantic_calibrations SET {column} = '{value}', version = 7 WHERE id = '{id}'")
+            format!(
+                "UPDATE semantic_calibrations SET {column} = '{value}', version = 7 WHERE id = '{id}'"
+            )
         };
         let run = async |sql: String| {
             let mut connection = place.store.writer().await.unwrap();
