@@ -50,8 +50,8 @@ impl Gateway {
             Ok(same) => self.meanings().learn(&trial, same),
             // Were they left out, what is proven of short answers would be taken for all.
             Err(JudgeError::TooLong { .. }) => self.meanings().learn(&trial, false),
-            Err(JudgeError::Unreadable { .. } | JudgeError::Failed { .. }) => {
-                self.meanings().miss(&trial);
+            Err(JudgeError::Empty | JudgeError::Unreadable { .. } | JudgeError::Failed { .. }) => {
+                self.meanings().miss(&trial)
             }
         }
     }
