@@ -128,11 +128,9 @@ impl Limits {
 
     /// Whether nothing limits a caller.
     pub fn is_free(rules: &[Arc<Rule>], caller: &Caller) -> bool {
-        if caller.id == CallerId::gateway() {
-            return true;
-        }
         let of_team = team(caller).and_then(|(_, limits)| limits);
-        rules.is_empty() && own_limits(caller).is_none() && of_team.is_none()
+        let is_unlimited = rules.is_empty() && own_limits(caller).is_none() && of_team.is_none();
+        is_unlimited || caller.id == CallerId::gateway()
     }
 
     /// Takes what a request is expected to use from all of `rules` that are about it, and from what
