@@ -81,7 +81,7 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
         let by = by.as_str();
         insert(headers, SERVED_BY, by.split_once('#').map_or(by, |(name, _)| name));
     }
-    headers.insert(ATTEMPTS, HeaderValue::from(served.attempts));
+    headers.insert(ATTEMPTS, number(served.attempts.into()));
     let hedged = if served.hedged { "true" } else { "false" };
     headers.insert(HEDGED, HeaderValue::from_static(hedged));
     headers.insert(CACHE, HeaderValue::from_static("miss"));
@@ -95,15 +95,22 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     if served.coalesced {
         headers.insert(CACHE, HeaderValue::from_static("coalesced"));
     }
-    headers.insert(DEGRADATION, HeaderValue::from(u16::from(served.degradation)));
+    headers.insert(DEGRADATION, number(served.degradation.into()));
     let overhead_us = u64::try_from(served.overhead.as_micros()).unwrap_or(u64::MAX);
-    headers.insert(OVERHEAD_US, HeaderValue::from(overhead_us));
+    headers.insert(OVERHEAD_US, number(overhead_us));
     if let Some(standing) = &served.limits {
         insert_limits(headers, standing, served.dialect == Some(Dialect::Anthropic));
     }
     if !served.dropped.0.is_empty() {
         insert(headers, DROPPED, &served.dropped.0.join(", "));
     }
+}
+
+/// A number as a header has it. Most are one digit, for which no memory is taken.
+fn number(number: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let digit = usize::try_from(number).ok().and_then(|number| DIGITS.get(number));
+    digit.map_or_else(|| HeaderValue::from(number), |digit| HeaderValue::from_static(digit))
 }
 
 /// Adds the id of the request.
