@@ -146,10 +146,9 @@ impl LiveTransport {
         head: &[u8],
         reused: bool,
     ) -> Result<UpstreamReply, Broken> {
-        let mut bytes = bytes::Buf::chain(head, request.body.as_ref());
         // A provider that refuses a large body answers and closes before it has read all of it:
         // look for the answer even where writing failed.
-        let written = connection.send(&mut bytes).await;
+        let written = connection.send(head, head::rest(request)).await;
         let sent = Instant::now();
         let answer = head::read(&mut connection).await;
         let head = match (answer, written) {

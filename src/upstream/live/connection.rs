@@ -96,8 +96,11 @@ impl Connection {
     /// Writes a request to its last byte. A TLS stream takes bytes before they are on the wire, and
     /// reading does not send them: without the flush the end of a large body could stay behind, and
     /// both sides would wait for each other.
-    pub(super) async fn send(&mut self, bytes: &mut impl Buf) -> io::Result<()> {
-        self.stream.write_all_buf(bytes).await?;
+    pub(super) async fn send(&mut self, head: &[u8], rest: &[u8]) -> io::Result<()> {
+        match rest {
+            [] => self.stream.write_all(head).await?,
+            rest => self.stream.write_all_buf(&mut Buf::chain(head, rest)).await?,
+        }
         self.stream.flush().await
     }
 

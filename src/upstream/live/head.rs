@@ -15,6 +15,10 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most header lines an answer may have.
 const MAX_HEADERS: usize = 128;
 
+/// A body up to this size is written with its head: the kernel takes one piece in less time than two,
+/// and copying is cheaper than that.
+const SHORT_BODY_BYTES: usize = 2 * 1024;
+
 /// An answer's head.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -24,10 +28,12 @@ pub(super) struct Head {
     pub(super) keep_alive: bool,
 }
 
-/// Writes a request's head. The body's length is always known, so there is no chunked request.
+/// Writes a request's head, and its body where that is short. The body's length is always known, so
+/// there is no chunked request.
 pub(super) fn encode(request: &UpstreamRequest) -> Vec<u8> {
     let origin = &request.origin;
-    let mut head = Vec::with_capacity(512);
+    let short_body = if is_short(&request.body) { &request.body[..] } else { b"" };
+    let mut head = Vec::with_capacity(512 + short_body.len());
     let is_get = request.body.is_empty();
     head.extend_from_slice(if is_get { b"GET " } else { b"POST " });
     head.extend_from_slice(request.path.as_bytes());
@@ -44,7 +50,17 @@ pub(super) fn encode(request: &UpstreamRequest) -> Vec<u8> {
         head.extend_from_slice(itoa::Buffer::new().format(request.body.len()).as_bytes());
     }
     head.extend_from_slice(b"\r\n\r\n");
+    head.extend_from_slice(short_body);
     head
+}
+
+/// What of a request does not stand with its head.
+pub(super) fn rest(request: &UpstreamRequest) -> &[u8] {
+    if is_short(&request.body) { b"" } else { &request.body }
+}
+
+fn is_short(body: &[u8]) -> bool {
+    body.len() <= SHORT_BODY_BYTES
 }
 
 /// Reads an answer's head; interim answers (1xx) are skipped. `None` where the connection closed
