@@ -395,7 +395,11 @@ impl Plan {
     }
 
     pub(super) fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.remaining_at(Instant::now())
+    }
+
+    pub(super) fn remaining_at(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
     }
 
     pub(super) fn deadline_passed(&self) -> Rejection {

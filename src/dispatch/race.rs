@@ -77,10 +77,10 @@ impl Lane {
     ) -> Outcome {
         let terms = self.terms(call, plan);
         let (began, first) = (Instant::now(), start.position);
-        let delay =
-            plan.group.hedge_delay(first, &plan.order, &plan.demand, plan.remaining(), began);
+        let remaining = plan.remaining_at(began);
+        let delay = plan.group.hedge_delay(first, &plan.order, &plan.demand, remaining, began);
         let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
-        let patience = patience(call, plan);
+        let patience = patience(call, plan, began);
         let mut empty: Option<(Leg<'_>, Unticketed)> = None;
         let mut legs = [Some(self.leg(call, (start, prepared), &terms, patience, account)), None];
         let outcome = loop {
@@ -118,7 +118,7 @@ impl Lane {
                 }
             }
         };
-        account.on_upstream_wait(Instant::now().saturating_duration_since(began));
+        account.on_upstream_wait(began.elapsed());
         outcome
     }
 
@@ -167,7 +167,7 @@ impl Lane {
         let race = Race {
             first,
             waited: now.saturating_duration_since(began),
-            remaining: plan.remaining(),
+            remaining: plan.remaining_at(now),
             has_pushback: plan.has_pushback(),
             tried: plan.tried(),
         };
@@ -186,7 +186,7 @@ impl Lane {
         account.on_hedge();
         self.ledger.metrics().requests.hedges.inc();
         let start = Start { position, target, ticket };
-        Some(self.leg(call, (start, prepared), terms, patience(call, plan), account))
+        Some(self.leg(call, (start, prepared), terms, patience(call, plan, now), account))
     }
 
     fn won(
@@ -297,8 +297,8 @@ async fn next_event(legs: &mut [Option<Leg<'_>>; 2], late: &mut Option<Pin<Box<S
 /// How long an attempt may take until its first token. An answer that is not streamed has its
 /// first token with its last one, so `first_token` says nothing about it: each target gets an equal
 /// share of the time that is left, so that one that hangs leaves time for the next.
-fn patience(call: &Call, plan: &Plan) -> Duration {
-    let remaining = plan.remaining();
+fn patience(call: &Call, plan: &Plan, now: Instant) -> Duration {
+    let remaining = plan.remaining_at(now);
     if call.envelope.stream || plan.is_collected() {
         remaining.min(plan.route().conduct.timeouts.first_token)
     } else {
