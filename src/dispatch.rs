@@ -180,7 +180,7 @@ impl Lane {
     /// Dropping the future cancels the attempt upstream and settles the account as abandoned.
     pub async fn complete(
         &self,
-        mut call: Call,
+        mut call: Box<Call>,
         mut account: Account,
     ) -> Result<Answer, Box<Refused>> {
         if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
@@ -209,7 +209,7 @@ impl Lane {
     /// Serves a call that shares its answer with nobody.
     async fn complete_alone(
         &self,
-        mut call: Call,
+        mut call: Box<Call>,
         mut account: Account,
         asked: Option<Cacheable>,
     ) -> Result<Answer, Box<Refused>> {
@@ -223,7 +223,7 @@ impl Lane {
     /// Serves a call for which there is room within its caller's limits.
     async fn carry_out(
         &self,
-        mut call: Call,
+        mut call: Box<Call>,
         mut account: Account,
         asked: Option<Cacheable>,
     ) -> Result<Answer, Box<Refused>> {
@@ -257,7 +257,7 @@ impl Lane {
 
     async fn complete_stream(
         &self,
-        call: Call,
+        call: Box<Call>,
         mut account: Account,
         keeping: Option<Box<Keeping>>,
     ) -> Result<Answer, Box<Refused>> {

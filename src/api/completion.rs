@@ -86,7 +86,8 @@ async fn serve(
             return refuse(rejection);
         }
     };
-    let call = Call {
+    // In a box: each future on the way to the provider would hold it twice.
+    let call = Box::new(Call {
         request_id: request_id.clone(),
         kind,
         dialect: dialect(kind),
@@ -103,7 +104,7 @@ async fn serve(
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,
-    };
+    });
     let tags = call.caller.tagged(wishes.tags);
     account.on_call(&call, tags);
     match keyed {
@@ -121,7 +122,7 @@ fn turned_away(edge: &Edge, kind: EndpointKind, rejection: Rejection) -> Rejecti
 }
 
 /// Serves a call and writes the reply.
-pub(super) async fn answer(edge: &Edge, call: Call, account: Account) -> Response {
+pub(super) async fn answer(edge: &Edge, call: Box<Call>, account: Account) -> Response {
     let request_id: RequestId = call.request_id.clone();
     let dialect = call.dialect;
     let resumable = call.resumable.then(|| call.caller.id.clone());

@@ -43,7 +43,7 @@ pub(super) struct Keyed {
 /// A request that is carried out if no other with its key was.
 struct Carried {
     edge: Edge,
-    call: Call,
+    call: Box<Call>,
     account: Account,
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn answer(
     edge: &Edge,
     keyed: &Keyed,
     head: &Parts,
-    call: Call,
+    call: Box<Call>,
     account: Account,
 ) -> Response {
     let (request_id, dialect) = (call.request_id.clone(), call.dialect);

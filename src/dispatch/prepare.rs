@@ -49,11 +49,11 @@ pub(super) enum Carriage {
 #[derive(Debug, Default)]
 pub(super) struct Scribe {
     /// The call in canonical words, decoded once, when the first target needs it.
-    decoded: Option<Result<ChatRequest, Rejection>>,
+    decoded: Option<Result<Box<ChatRequest>, Rejection>>,
     /// Whether it is no longer what the caller sent.
     is_rewritten: bool,
     /// The call as it is asked for where the caller wants an answer whole that comes as a stream.
-    collected: Option<Envelope>,
+    collected: Option<Box<Envelope>>,
     /// Whether its last turn is the beginning of an answer that broke off.
     is_onward: bool,
     /// What providers are told for their caches.
@@ -65,7 +65,7 @@ pub(super) struct Scribe {
 impl Scribe {
     /// With `is_collected`, providers are asked for a stream although the caller is not.
     pub(super) fn new(call: &Call, is_collected: bool, hints: Option<Hints>) -> Self {
-        let collected = is_collected.then(|| call.envelope.as_stream());
+        let collected = is_collected.then(|| Box::new(call.envelope.as_stream()));
         Self { collected, hints, ..Self::default() }
     }
 
@@ -80,14 +80,14 @@ impl Scribe {
             let mut chat = decode(call)?;
             chat.stream |= is_collected;
             chat.include_usage |= is_collected;
-            Ok(chat)
+            Ok(Box::new(chat))
         });
-        decoded.as_ref().map_err(Clone::clone)
+        decoded.as_deref().map_err(Clone::clone)
     }
 
     /// Puts other words in the place of the caller's.
     pub(super) fn rewrite(&mut self, chat: ChatRequest) {
-        self.decoded = Some(Ok(chat));
+        self.decoded = Some(Ok(Box::new(chat)));
         self.is_rewritten = true;
     }
 
@@ -106,7 +106,7 @@ impl Scribe {
             && !call.envelope.needs_decode(quirks)
             && !holds_foreign_state(call)
             && !self.is_rewritten;
-        let envelope = self.collected.as_ref().unwrap_or(&call.envelope);
+        let envelope = self.collected.as_deref().unwrap_or(&call.envelope);
         let mut headers = endpoint.headers.clone();
         headers.reserve(USUAL_HEADERS);
         let (mut path, mut body, dropped, mut carriage) = if same_wire {

@@ -40,8 +40,8 @@ pub(super) type Joining =
 /// What a stream is continued with if it breaks: the request, and what was not tried yet.
 pub(super) struct Sequel {
     lane: Lane,
-    call: Call,
-    left: Left,
+    call: Box<Call>,
+    left: Box<Left>,
 }
 
 /// What a search for a target that answers has left.
@@ -64,7 +64,7 @@ pub(super) struct Broken {
 impl Sequel {
     /// What a stream that was opened for `call` can be continued with; nothing where its caller does
     /// not want that, or no target of its route could.
-    pub(super) fn of(lane: Lane, call: Call, left: Option<Left>) -> Option<Box<Self>> {
+    pub(super) fn of(lane: Lane, call: Box<Call>, left: Option<Box<Left>>) -> Option<Box<Self>> {
         let left = left.filter(|_| call.is_continued())?;
         Some(Box::new(Self { lane, call, left }))
     }
@@ -97,7 +97,8 @@ impl Sequel {
         account: &mut Account,
     ) -> Result<Box<Live>, &'static str> {
         let Broken { target: from, heard, encoder, summary } = broken;
-        let Self { lane, call, left: Left { plan, scribe } } = self;
+        let Self { lane, call, left } = self;
+        let Left { plan, scribe } = &mut **left;
         let chat = scribe.chat(call).map_err(|_unreadable| "unreadable")?.clone();
         let delivered_tokens = count(lane, &heard.text).await;
         let facts = facts(call, &chat, (&heard, &summary), delivered_tokens);

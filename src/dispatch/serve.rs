@@ -26,7 +26,7 @@ struct Tried {
     refusal: Option<Rejection>,
     /// A complete answer with nothing in it, kept while one other target is asked: it may be what
     /// the model means to say, or a fault of this provider.
-    empty: Option<Empty>,
+    empty: Option<Box<Empty>>,
 }
 
 struct Empty {
@@ -50,7 +50,7 @@ impl Lane {
     pub(super) async fn serve(
         &self,
         call: &Call,
-        left: &mut Option<Left>,
+        left: &mut Option<Box<Left>>,
         account: &mut Account,
     ) -> Result<Begun, Rejection> {
         let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
@@ -63,7 +63,7 @@ impl Lane {
             let made = account.attempts();
             let rejection = match self.try_targets(call, &mut plan, &mut scribe, account).await {
                 Ok(begun) => {
-                    *left = call.wants_more().then(|| Left { plan, scribe });
+                    *left = call.wants_more().then(|| Box::new(Left { plan, scribe }));
                     return Ok(begun);
                 }
                 // What was said when there was more to read says more than that nobody can be asked.
@@ -189,7 +189,7 @@ impl Lane {
                 account.on_waste(&target, answer.ticket.metrics(), Why::Empty, &answer.summary);
                 let failure = Failure::new(FailureKind::Degenerate, "the answer is empty");
                 account.on_failure(&target, &failure, span);
-                tried.empty = Some(Empty { answer, target, dropped });
+                tried.empty = Some(Box::new(Empty { answer, target, dropped }));
                 Then::Next(None)
             }
             Begun::Stream(mut live) if plan.is_collected() || plan.may_fail_over() => {
@@ -244,7 +244,8 @@ impl Tried {
 
     /// What the caller gets where nobody answered.
     fn conclude(self, plan: &Plan, account: &mut Account) -> Result<Begun, Rejection> {
-        if let Some(Empty { answer, target, dropped }) = self.empty {
+        if let Some(empty) = self.empty {
+            let Empty { answer, target, dropped } = *empty;
             account.on_empty_kept(&target, dropped, &answer);
             return Ok(Begun::Whole(answer));
         }

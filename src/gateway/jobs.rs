@@ -99,7 +99,7 @@ impl JobRunner {
         };
         let tags = call.caller.tagged(tags);
         account.on_call(&call, tags);
-        match self.lane.complete(call, account).await? {
+        match self.lane.complete(Box::new(call), account).await? {
             Answer::Whole(body, served) => Ok((body, served)),
             // The body asks for none, see `api::jobs`.
             Answer::Stream(_, served) => {

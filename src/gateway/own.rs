@@ -102,7 +102,7 @@ impl Own {
             snapshot: self.snapshot.load_full(),
         };
         account.on_call(&call, vec![(TAG.to_owned(), self.purpose.to_owned())]);
-        let (body, served) = match self.lane.complete(call, account).await {
+        let (body, served) = match self.lane.complete(Box::new(call), account).await {
             Ok(Answer::Whole(body, served))
                 if served.by.is_some() || served.from_cache.is_some() =>
             {

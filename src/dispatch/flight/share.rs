@@ -70,7 +70,7 @@ impl Lane {
     /// Serves a call whose answer others may share, or that may share another's.
     pub(in crate::dispatch) async fn complete_shared(
         &self,
-        mut call: Call,
+        mut call: Box<Call>,
         mut account: Account,
         asked: Cacheable,
     ) -> Result<Answer, Box<Refused>> {
@@ -132,7 +132,7 @@ impl Lane {
     async fn lead(
         &self,
         seat: Reader,
-        mut call: Call,
+        mut call: Box<Call>,
         (mut account, mut past): (Account, Past),
         asked: Cacheable,
     ) -> Result<Answer, Box<Refused>> {
