@@ -27,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::limits::{Limits, Standing};
-use crate::meaning::Meanings;
+use crate::meaning::{Meanings, Neighbour};
 use crate::rejection::Rejection;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
@@ -55,7 +55,7 @@ mod trace;
 mod wire;
 
 pub use cached::FromCache;
-use cached::{Cacheable, Keeping, Stale};
+use cached::{Cacheable, Keeping};
 pub use expiry::Expiry;
 pub use flight::Flights;
 use limit::Load;
@@ -115,6 +115,9 @@ pub struct Call {
     pub cache: CacheWish,
     /// Where an answer past its time may be, if one will do; set by [`Lane::complete`].
     pub stale: Option<(Key, Mark)>,
+    /// An answer that was proven and held back for an audit, which will do if there is no other; set by
+    /// [`Lane::complete`].
+    pub held_back: Option<Box<Neighbour>>,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.
@@ -225,9 +228,10 @@ impl Lane {
         &self,
         mut call: Box<Call>,
         mut account: Account,
-        asked: Option<Cacheable>,
+        mut asked: Option<Cacheable>,
     ) -> Result<Answer, Box<Refused>> {
         call.stale = asked.as_ref().and_then(|asked| asked.stale(&call));
+        call.held_back = asked.as_mut().and_then(Cacheable::take_held_back);
         let keeping = asked.map(|asked| self.keeping(&call, asked, &account));
         if call.envelope.stream {
             return self.complete_stream(call, account, keeping).await;
@@ -248,8 +252,8 @@ impl Lane {
             }
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Ok(attempt::Begun::Stale(stale)) => {
-                let Stale { body, head, age } = *stale;
-                Ok(Answer::Whole(body, account.replay_stale(&head, age)))
+                let served = account.replay_stale(&stale);
+                Ok(Answer::Whole(stale.body, served))
             }
             Err(rejection) => Err(refuse(account, rejection)),
         }

@@ -216,7 +216,7 @@ impl Meanings {
         let Trial { similarity, is_audit, .. } = trial;
         // What says nothing in words cannot be compared.
         if trial.kept.is_empty() || trial.fresh.is_empty() {
-            return self.core.lessons.lock().miss(&trial.domain, is_audit);
+            return self.core.lessons.lock().miss(&trial.domain);
         }
         if trial.kept == trial.fresh {
             return self.core.lessons.lock().learn_same(&trial.domain, similarity, is_audit);
@@ -245,7 +245,7 @@ impl Meanings {
     pub fn miss(&self, trial: &Trial) {
         let mut lessons = self.core.lessons.lock();
         match trial.fresh.is_empty() {
-            true => lessons.miss(&trial.domain, trial.is_audit),
+            true => lessons.miss(&trial.domain),
             false => lessons.miss_judge(&trial.domain, trial.is_audit),
         }
     }

@@ -101,6 +101,7 @@ async fn serve(
         may_be_cut: false,
         cache: wishes.cache,
         stale: None,
+        held_back: None,
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,

@@ -164,7 +164,15 @@ impl Lane {
         let (key, since) = call.stale?;
         let kept = self.cache.stale(&key, since).await?;
         let Given { head, body, .. } = self.given(call, kept, None)?;
-        Some(Box::new(Stale { body, age: self.cache.age(&head), head }))
+        Some(Box::new(Stale { body, age: self.cache.age(&head), head, similarity: None }))
+    }
+
+    /// The answer that would have been given but for an audit.
+    pub(super) fn held_back(&self, call: &Call) -> Option<Box<Stale>> {
+        let Neighbour { kept, similarity, .. } = call.held_back.as_deref()?;
+        let similarity = Some(*similarity);
+        let Given { head, body, .. } = self.given(call, kept.clone(), similarity)?;
+        Some(Box::new(Stale { body, age: self.cache.age(&head), head, similarity }))
     }
 
     /// Answers a call with what is kept.
@@ -263,6 +271,11 @@ impl Cacheable {
         self.max_age
     }
 
+    /// The answer that would be given but for an audit.
+    pub(super) fn take_held_back(&mut self) -> Option<Box<Neighbour>> {
+        self.meant.as_mut()?.held_back.take()
+    }
+
     pub(super) fn set_meant(&mut self, meant: Box<Meant>) {
         self.meant = Some(meant);
     }
@@ -347,12 +360,15 @@ pub(super) fn with_question<T>(
     })
 }
 
-/// An answer past its time, as its caller gets it.
+/// A kept answer for a call that nobody answered, as its caller gets it: one past its time, or one that
+/// was proven and held back for an audit.
 #[derive(Debug)]
 pub(super) struct Stale {
     pub(super) body: Bytes,
     pub(super) head: Head,
     pub(super) age: Duration,
+    /// Of an answer to other words, which is not past its time.
+    pub(super) similarity: Option<f64>,
 }
 
 /// Who shares the answer to a call.

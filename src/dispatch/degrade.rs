@@ -42,6 +42,9 @@ impl Lane {
         account: &mut Account,
     ) -> Option<Step> {
         let trouble = trouble(rejection)?;
+        if let Some(held_back) = self.held_back(call) {
+            return Some(Step::Give(held_back));
+        }
         let ladder = ladder(&plan.route().degrade, trouble);
         if ladder == Ladder::default() {
             return None;

@@ -22,6 +22,8 @@ pub(super) struct Meant {
     space: Arc<str>,
     /// What its answer is to be compared with.
     against: Option<Against>,
+    /// The same, where it was proven: for the case that nobody answers.
+    pub(super) held_back: Option<Box<Neighbour>>,
 }
 
 /// A neighbour that the fresh answer is to be compared with. Where that does not come about although
@@ -80,8 +82,8 @@ impl Lane {
             Instant::now(),
         );
         metrics.looked(found.as_str());
-        let (hit, against) = match found {
-            Found::Hit(neighbour) => (Some(neighbour), None),
+        let (hit, against, held_back) = match found {
+            Found::Hit(neighbour) => (Some(neighbour), None, None),
             Found::Compare { neighbour, is_audit } => {
                 let kept = neighbour.kept.read().and_then(|completion| text_of(&completion));
                 let trial = Trial {
@@ -92,18 +94,16 @@ impl Lane {
                     similarity: neighbour.similarity,
                     is_audit,
                 };
-                (
-                    None,
-                    Some(Against {
-                        meanings: self.meanings.clone(),
-                        trial: Some(trial),
-                        is_asked: false,
-                    }),
-                )
+                let against = Against {
+                    meanings: self.meanings.clone(),
+                    trial: Some(trial),
+                    is_asked: false,
+                };
+                (None, Some(against), is_audit.then_some(neighbour))
             }
-            Found::Below | Found::Differs(_) | Found::Nothing => (None, None),
+            Found::Below | Found::Differs(_) | Found::Nothing => (None, None, None),
         };
-        asked.set_meant(Box::new(Meant { domain, query, vector, space, against }));
+        asked.set_meant(Box::new(Meant { domain, query, vector, space, against, held_back }));
         hit
     }
 }
@@ -173,7 +173,7 @@ impl Meant {
         ttl: Duration,
         since: Mark,
     ) -> Result<(), Unkept> {
-        let Self { query, vector, space, domain: _, against: _ } = self;
+        let Self { query, vector, space, domain: _, against: _, held_back: _ } = self;
         let kept = Kept { head: Head { ttl, stale_for: Duration::ZERO, ..kept.head }, ..kept };
         meanings.keep((query, &space), &vector, kept, since, Instant::now())
     }

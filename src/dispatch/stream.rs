@@ -20,7 +20,7 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
-use super::cached::{Keeping, Stale};
+use super::cached::Keeping;
 use super::expiry::Expiry;
 use super::flight::{Reader, Telling};
 use super::live::{Live, Step};
@@ -147,8 +147,8 @@ impl AnswerStream {
                 Self::of_bytes(body, served)
             }
             Begun::Stale(stale) => {
-                let Stale { body, head, age } = *stale;
-                Self::of_bytes(body, account.replay_stale(&head, age))
+                let served = account.replay_stale(&stale);
+                Self::of_bytes(stale.body, served)
             }
         }
     }
@@ -322,7 +322,7 @@ impl AnswerStream {
                 self.state = State::Last(body);
             }
             Ok(Begun::Stale(stale)) => {
-                account.replay_stale(&stale.head, stale.age);
+                account.replay_stale(&stale);
                 self.state = State::Last(stale.body);
             }
             Err(rejection) => {

@@ -94,6 +94,7 @@ impl JobRunner {
             may_be_cut: false,
             cache: CacheWish::default(),
             stale: None,
+            held_back: None,
             forwarded,
             snapshot,
         };

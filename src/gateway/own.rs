@@ -98,6 +98,7 @@ impl Own {
             resumable: false,
             may_be_cut: false,
             stale: None,
+            held_back: None,
             forwarded: HeaderMap::new(),
             snapshot: self.snapshot.load_full(),
         };

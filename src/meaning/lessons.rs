@@ -308,22 +308,22 @@ impl Lessons {
     /// only as long as answers that differ come to a verdict, too.
     pub(super) fn learn_same(&mut self, domain: &Arc<Domain>, similarity: f64, is_audit: bool) {
         if self.of(domain).is_judge_silent {
-            return self.miss(domain, is_audit);
+            return self.miss_judge(domain, is_audit);
         }
         self.learn(domain, Label { similarity, same: true, is_audit });
     }
 
     /// Takes note of a comparison to which a judge said nothing.
     pub(super) fn miss_judge(&mut self, domain: &Arc<Domain>, is_audit: bool) {
-        self.of(domain).is_judge_silent = true;
-        self.miss(domain, is_audit);
+        let lesson = self.of(domain);
+        lesson.is_judge_silent = true;
+        lesson.unjudged += u32::from(is_audit && !lesson.is_suspended());
+        self.miss(domain);
     }
 
     /// Takes note of a comparison without a verdict.
-    pub(super) fn miss(&mut self, domain: &Arc<Domain>, is_audit: bool) {
-        let lesson = self.of(domain);
-        lesson.counts.unjudged += 1;
-        lesson.unjudged += u32::from(is_audit && !lesson.is_suspended());
+    pub(super) fn miss(&mut self, domain: &Arc<Domain>) {
+        self.of(domain).counts.unjudged += 1;
     }
 
     /// Counts for a domain.

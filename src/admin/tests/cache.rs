@@ -203,7 +203,7 @@ async fn a_mode_says_what_callers_get_and_not_only_what_is_proven() {
         domain: Arc::clone(&red),
         question: "Why?".into(),
         kept: String::new(),
-        fresh: String::new(),
+        fresh: "Because.".to_owned(),
         similarity: 0.95,
         is_audit: true,
     };

@@ -100,23 +100,23 @@ fn twenty_audits_without_a_verdict_suspend_and_one_verdict_resumes() {
     let give = |lessons: &mut Lessons| lessons.decide(&domain, 0.99, 0.5, false) == Decision::Give;
     for _ in 0..1_000 {
         // What would not have been given says nothing of audits.
-        lessons.miss(&domain, false);
+        lessons.miss_judge(&domain, false);
     }
     for n in 0..20 {
         assert!(give(&mut lessons), "after {n}");
-        lessons.miss(&domain, true);
+        lessons.miss_judge(&domain, true);
     }
     assert!(!give(&mut lessons) && lessons.figures()[0].is_suspended);
     let compare = lessons.decide(&domain, 0.99, 0.999, false);
     assert_eq!(compare, Decision::Compare { is_audit: true }, "every one may be the verdict");
-    lessons.miss(&domain, true);
+    lessons.miss_judge(&domain, true);
     lessons.learn(&domain, Label { is_audit: true, ..GOOD });
     assert!(give(&mut lessons) && !lessons.figures()[0].is_suspended);
     for _ in 0..19 {
-        lessons.miss(&domain, true);
+        lessons.miss_judge(&domain, true);
     }
     lessons.learn(&domain, GOOD);
-    lessons.miss(&domain, true);
+    lessons.miss_judge(&domain, true);
     assert!(give(&mut lessons), "not in a row");
 }
 

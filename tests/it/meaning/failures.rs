@@ -6,6 +6,8 @@ use tidegate::clock::Instant;
 use tidegate::semantic::threshold::Mode;
 
 use super::*;
+use crate::rig::read;
+use crate::scripted::{Reply, scripted};
 
 #[tokio::test(start_paused = true)]
 async fn a_judge_that_lies_on_a_fifth_of_all_labels_lets_nothing_through() {
@@ -86,4 +88,26 @@ async fn without_a_store_entries_stay_in_memory_and_are_counted() {
     }
     assert_eq!(failed(), ("failed", 10));
     assert_eq!(learner.rig.gateway.meanings().fill().entries, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_down_during_an_audit_costs_nobody_the_answer() {
+    let learner = Learner::proven().await;
+    let numbers = 90_000..90_200;
+    for number in numbers.clone() {
+        let (first, _) = wordings(number, SAME);
+        learner.rig.ask(&Ask::chat("faq", &first).whole()).await;
+    }
+    let dead = learner.rig.over(scripted(|_| Reply::status(500)));
+    for number in numbers {
+        let (_, second) = wordings(number, SAME);
+        let ask = Ask::chat("faq", &second);
+        let got = read(&dead, &if number % 2 == 0 { ask.whole() } else { ask }).await;
+        assert_eq!(cache(&got), "semantic", "{number}");
+        assert_eq!(got.header("x-tidegate-degradation"), "0");
+    }
+    let audits = learner.looked("audited");
+    println!("{audits} of 200 hits were picked for an audit that could not be had");
+    assert!(audits > 0 && learner.figures().counts.unjudged >= audits);
+    assert!(!learner.figures().is_suspended, "the judge is well");
 }

@@ -1,10 +1,9 @@
 //! Settling a request that is answered from the cache.
 
-use std::time::Duration;
-
 use super::Account;
 use crate::cache::Head;
 use crate::dialect::Dropped;
+use crate::dispatch::cached::Stale;
 use crate::dispatch::{FromCache, Served, cached};
 use crate::journal::Outcome;
 use crate::policy::degrade::Level;
@@ -18,8 +17,12 @@ impl Account {
     }
 
     /// The same where the answer is past its time, because nobody gave another.
-    pub(in crate::dispatch) fn replay_stale(self, kept: &Head, age: Duration) -> Served {
-        self.give(kept, FromCache { age, similarity: None }, Level::StaleAnswer)
+    pub(in crate::dispatch) fn replay_stale(self, stale: &Stale) -> Served {
+        let Stale { head, age, similarity, .. } = stale;
+        let (age, similarity) = (*age, *similarity);
+        // One to other words is not past its time.
+        let level = if similarity.is_some() { Level::None } else { Level::StaleAnswer };
+        self.give(head, FromCache { age, similarity }, level)
     }
 
     fn give(mut self, kept: &Head, how: FromCache, level: Level) -> Served {
