@@ -31,17 +31,18 @@
 //! bounded. Languages other than English, German, French and Spanish have no synonyms, and those that are
 //! written without spaces agree only where punctuation and width differ.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use self::contents::{Content, Reading};
 
 mod contents;
+mod forms;
 mod language;
 mod numbers;
 mod order;
 mod pieces;
+mod rewrite;
 mod tables;
 
 pub use self::language::Language;
@@ -104,38 +105,17 @@ pub fn agree(a: &Traits, b: &Traits) -> Result<(), Difference> {
     if !a.language.may_be(b.language) {
         return Err(Difference::Language);
     }
-    let (left, right) = (&without_endings(left, right), &without_endings(right, left));
+    let (left, right) = (&forms::of(left, right), &forms::of(right, left));
     if let Some(content) = odd_one_out(&left.contents, &right.contents) {
         return Err(content.difference());
     }
-    if left.asks != right.asks {
+    if left.asks != right.asks && !forms::is_heading(left, right) && !forms::is_heading(right, left) {
         return Err(Difference::Question);
     }
     if left.persons != right.persons {
         return Err(Difference::Person);
     }
     order::agree(&left.contents, &right.contents)
-}
-
-/// A reading whose verbs have lost their -s where the other has "does": "how a pump works", "how does a
-/// pump work". Only the last of several words that stand together can be such a verb.
-fn without_endings<'a>(reading: &'a Reading, other: &Reading) -> Cow<'a, Reading> {
-    if reading.does || !other.does {
-        return Cow::Borrowed(reading);
-    }
-    let mut changed = Cow::Borrowed(reading);
-    for (n, content) in reading.contents.iter().enumerate() {
-        let run = |n: usize| reading.contents.get(n).map(|content| content.run);
-        let last = n > 0 && run(n - 1) == Some(content.run) && run(n + 1) != Some(content.run);
-        let bare = content.key.strip_suffix('s').map(tables::cut_ending).filter(|_| last);
-        if let Some(bare) = bare
-            && other.contents.iter().any(|content| content.key == bare)
-            && let Some(content) = changed.to_mut().contents.get_mut(n)
-        {
-            content.key = bare;
-        }
-    }
-    changed
 }
 
 /// A content that one side has more often than the other; the most telling one.
@@ -159,6 +139,7 @@ impl Traits {
             return Self { reading: None, language: Language::Unknown };
         };
         let language = language::of(text, &pieces);
+        let pieces = rewrite::rewrite(pieces, language);
         let reading = contents::read(&pieces, language);
         Self { reading: (!reading.is_empty()).then_some(reading), language }
     }

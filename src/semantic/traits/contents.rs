@@ -18,6 +18,10 @@ pub(super) struct Reading {
     pub(super) contents: Vec<Content>,
     /// Whether a verb stands with "does", and so without its -s.
     pub(super) does: bool,
+    /// Whether there is a form of "do", so that a word may be a verb.
+    pub(super) auxiliary: bool,
+    /// Clauses that say something.
+    pub(super) clauses: usize,
 }
 
 /// A word, number, quotation or piece of code that says something.
@@ -38,6 +42,19 @@ pub(super) struct Content {
     pub(super) front: bool,
     /// Whether its place means nothing.
     pub(super) floats: bool,
+    /// The article before it, or before the words that it stands with.
+    pub(super) article: Article,
+}
+
+/// What stands before a noun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Article {
+    /// Nothing: "dogs", or a verb.
+    Bare,
+    /// "A dog".
+    Indefinite,
+    /// "The dog", "my dog", "this dog".
+    Definite,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +120,11 @@ impl Reading {
 /// Reads the pieces of a text of this language.
 pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
     let mut reader = Reader::new(tables::of(language), language, case_tells(pieces, language));
-    reader.reading.does =
-        pieces.iter().any(|piece| matches!(piece, Piece::Word { text, .. } if text == "does"));
+    let any = |words: &[&str]| {
+        pieces.iter().any(|piece| matches!(piece, Piece::Word { text, .. } if words.contains(&text.as_str())))
+    };
+    reader.reading.does = any(&["does"]);
+    reader.reading.auxiliary = any(&["do", "does", "did"]);
     let mut at = 0;
     while let Some(piece) = pieces.get(at) {
         at += match piece {
@@ -159,9 +179,11 @@ struct Reader {
     reading: Reading,
     /// The preposition that waits for a content.
     link: String,
-    /// The link of the words that stand together now.
-    run: Option<(String, String)>,
+    /// The link, the join and the article of the words that stand together now.
+    run: Option<(String, String, Article)>,
     join: String,
+    /// The article that waits for a content.
+    article: Article,
     condition: bool,
     /// Where the contents of this clause begin, and whether it asks something.
     clause: usize,
@@ -196,6 +218,7 @@ impl Reader {
             link: String::new(),
             run: None,
             join: String::new(),
+            article: Article::Bare,
             condition: false,
             clause: 0,
             clause_asks: false,
@@ -225,7 +248,7 @@ impl Reader {
             let matches = here.len() == phrase.words.len()
                 && here.iter().zip(&phrase.words).all(|(piece, word)| {
                     matches!(piece, Piece::Word { text, .. } if text == word)
-                        && !self.is_name(piece)
+                        && (phrase.name || !self.is_name(piece))
                 });
             let ends = matches!(pieces.get(at + phrase.words.len()), None | Some(Piece::Break));
             matches && (!phrase.start || !self.clause_begun) && (ends || !phrase.end)
@@ -237,13 +260,16 @@ impl Reader {
         self.number_open = Number::Closed;
         if let Some(person) = word.strip_prefix("@p:") {
             self.run = None;
+            self.article = Article::Definite;
             self.reading.persons.push(person.to_owned());
         } else if word == "@if" {
             self.run = None;
             self.condition = true;
         } else if word.starts_with('@') {
             self.run = None;
-            self.clause_asks = true;
+            self.article = Article::Bare;
+            // A time is told, too: "my card was stolen".
+            self.clause_asks |= !matches!(word, "@past" | "@future" | "@would" | "@perfect");
             self.reading.asks.insert(word.to_owned());
         } else if let Some(word) = word.strip_prefix('~') {
             self.push(self.tables.key(word), Kind::Word);
@@ -282,6 +308,13 @@ impl Reader {
             self.run = None;
         } else if self.tables.stop.contains(text) {
             self.run = None;
+            match text {
+                "a" | "an" => self.article = Article::Indefinite,
+                "the" | "this" | "that" | "these" | "those" | "its" | "my" | "mine" => {
+                    self.article = Article::Definite;
+                }
+                _ => {}
+            }
         } else {
             let kind = match () {
                 () if self.tables.no.contains(text) => Kind::Negation,
@@ -359,6 +392,13 @@ impl Reader {
         }
         let Some(unit) = numbers::unit(text) else { return false };
         let kind = if matches!(unit, "am" | "pm") { Kind::Time } else { Kind::Word };
+        if let Some(last) = self.reading.contents.last_mut()
+            && let Some(key) = numbers::time_of_day(&last.key, unit)
+        {
+            last.key = key;
+            last.kind = kind;
+            return true;
+        }
         self.push(self.tables.key(unit), kind);
         true
     }
@@ -374,12 +414,13 @@ impl Reader {
     }
 
     fn push(&mut self, key: String, kind: Kind) {
-        let own = (std::mem::take(&mut self.link), std::mem::take(&mut self.join));
-        let (link, join) = self.run.take().unwrap_or_else(|| {
+        let article = std::mem::replace(&mut self.article, Article::Bare);
+        let own = (std::mem::take(&mut self.link), std::mem::take(&mut self.join), article);
+        let (link, join, article) = self.run.take().unwrap_or_else(|| {
             self.runs += 1;
             own
         });
-        self.run = Some((link.clone(), join.clone()));
+        self.run = Some((link.clone(), join.clone(), article));
         self.reading.contents.push(Content {
             key,
             kind,
@@ -389,6 +430,7 @@ impl Reader {
             condition: self.condition,
             front: false,
             floats: false,
+            article,
         });
     }
 
@@ -406,6 +448,7 @@ impl Reader {
         self.loose_link();
         let range = self.clause..self.reading.contents.len();
         self.clause = range.end;
+        self.reading.clauses += usize::from(!range.is_empty());
         if self.clause_asks {
             // A bare "how?" asks about what was told.
             let bare = range.is_empty();
@@ -447,6 +490,28 @@ impl Reader {
             self.reading.asks.remove("@whether");
             self.reading.asks.remove("@is");
         }
+        self.drop_mean();
         self.reading
+    }
+
+    /// "What does inflation mean" is "what is inflation"; but "what does my result mean" is not "what is
+    /// my result", and "what does it mean in French" asks for a word.
+    fn drop_mean(&mut self) {
+        let reading = &mut self.reading;
+        let is_mean = |content: &Content| content.floats && content.key == "mean";
+        let plain = |content: &Content| {
+            content.article != Article::Definite
+                && content.link.is_empty()
+                && content.kind != Kind::Quote
+                && !content.condition
+        };
+        let alone = reading.asks.len() == 1 && reading.asks.contains("@what");
+        if alone
+            && reading.persons.is_empty()
+            && reading.contents.len() > 1
+            && reading.contents.iter().all(|content| is_mean(content) || plain(content))
+        {
+            reading.contents.retain(|content| !is_mean(content));
+        }
     }
 }

@@ -45,7 +45,8 @@ const WORDS: [(Language, &str); 9] = [
         Language::German,
         "der die das den dem des ein eine einen einem einer ist sind war wie was warum wann wo wer \
          welche kann muss soll ich mein meine meinen meiner mich mir du dein sie ihr und oder nicht \
-         kein keine im am zum zur mit von für auf aus bei nach über viel wird habe hat es gibt",
+         kein keine im am zum zur mit von für auf aus bei nach über viel wird habe hat es gibt \
+         in kostet können",
     ),
     (
         Language::French,

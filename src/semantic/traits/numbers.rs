@@ -172,6 +172,9 @@ pub(super) fn unit(text: &str) -> Option<&'static str> {
 /// number. What only looks like one number to us (a date, a time, a version, a range) keeps its signs.
 pub(super) fn key(word: &str, language: Language) -> Option<String> {
     if word.starts_with(|c: char| c.is_ascii_digit()) {
+        if let Some((hour, minute)) = hour_and_minute(word).filter(|(hour, _)| *hour > 12) {
+            return Some(format!("=t{}", hour * 60 + minute));
+        }
         return Some(format!("={}", digits(word, language)));
     }
     let words = match language {
@@ -194,6 +197,26 @@ pub(super) fn key(word: &str, language: Language) -> Option<String> {
     }
     let ordinal = matches!(language, Language::English | Language::Unknown).then(|| of(ORDINALS));
     ordinal.flatten().map(|value| format!("#{value}"))
+}
+
+/// "15:30". Up to noon it may be in the morning or in the evening.
+fn hour_and_minute(text: &str) -> Option<(u32, u32)> {
+    let (hour, minute) = text.split_once(':')?;
+    let (hour, minute) = (hour.parse().ok()?, Some(minute).filter(|m| m.len() == 2)?.parse().ok()?);
+    (hour < 24 && minute < 60).then_some((hour, minute))
+}
+
+/// The key of a time of day, of the key of its number and "am" or "pm": "3 pm" is "15:00".
+pub(super) fn time_of_day(key: &str, half: &str) -> Option<String> {
+    let number = key.strip_prefix('=')?;
+    let whole = || Some((number.parse().ok()?, 0));
+    let (hour, minute) = hour_and_minute(number).or_else(whole)?;
+    let noon = match half {
+        "am" => 0,
+        "pm" => 12,
+        _ => return None,
+    };
+    (1..=12).contains(&hour).then(|| format!("=t{}", (hour % 12 + noon) * 60 + minute))
 }
 
 /// Joins what belongs to one number: "twenty" and "five", "2" and "thousand", "12" and "th". True if

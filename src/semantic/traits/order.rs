@@ -12,6 +12,7 @@ use super::contents::Content;
 /// - between a condition and what it conditions;
 /// - where one is added to the other by a preposition that a compound does not need: "the capital of
 ///   France", "the France capital";
+/// - between two that have prepositions of their own: "from the airport to the city";
 /// - where one is set before the question: "in France, what is the capital".
 pub(super) fn agree(left: &[Content], right: &[Content]) -> Result<(), Difference> {
     let places = pair(left, right).ok_or(Difference::Word)?;
@@ -61,6 +62,7 @@ fn may_swap(
         || joined(first, second) && joined(second_there, first_there)
         || first.front != first_there.front && first.front != second.front
         || second.front != second_there.front && second_there.front != first_there.front
+        || placed(first, first_there) && placed(second, second_there) && first.run != second.run
         || compound(first, second, first_there, second_there)
         || compound(second_there, first_there, second, first)
 }
@@ -68,6 +70,11 @@ fn may_swap(
 /// Whether the second is joined to the first by "and" or its like, or the words that it stands with.
 const fn joined(first: &Content, second: &Content) -> bool {
     second.run == first.run + 1 && !second.join.is_empty()
+}
+
+/// Whether a content has a preposition that tells its part wherever it stands, and the same one there.
+fn placed(here: &Content, there: &Content) -> bool {
+    here.link == there.link && !matches!(here.link.as_str(), "" | "of" | "as" | "by")
 }
 
 /// Whether what is "a capital of France" here is "a France capital" there.
@@ -89,6 +96,6 @@ fn related(a: &str, b: &str, moved: bool) -> bool {
         return true;
     }
     let (a, b) = if a < b { (a, b) } else { (b, a) };
-    matches!((a, b), ("using", "with") | ("about", "regarding") | ("using", "via"))
+    matches!((a, b), ("using", "with") | ("into", "to") | ("about", "regarding") | ("using", "via"))
         || (moved && a.is_empty() && is_loose(b))
 }

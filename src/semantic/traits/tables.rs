@@ -10,6 +10,8 @@ use super::Language;
 pub(super) struct Tables {
     /// By their first words, the longest first.
     phrases: HashMap<String, Vec<Phrase>>,
+    /// What `$name` stands for in a phrase.
+    classes: HashMap<String, Vec<String>>,
     /// Words that say nothing.
     pub(super) stop: HashSet<String>,
     /// Prepositions.
@@ -36,6 +38,8 @@ pub(super) struct Phrase {
     pub(super) start: bool,
     /// Only where a clause ends.
     pub(super) end: bool,
+    /// Whether it is a name, and so may have capitals.
+    pub(super) name: bool,
     pub(super) put: Vec<String>,
 }
 
@@ -81,7 +85,9 @@ impl Tables {
             }
             let words = line.split_whitespace().map(str::to_owned);
             match section {
-                "phrases" => tables.phrase(line),
+                "class" => tables.class(line),
+                "phrases" => tables.phrase(line, false),
+                "names" => tables.phrase(line, true),
                 "same" => tables.group(line),
                 "stop" => tables.stop.extend(words),
                 "link" => tables.link.extend(words),
@@ -110,21 +116,49 @@ impl Tables {
         self
     }
 
-    /// `^how come = @why`
-    fn phrase(&mut self, line: &str) {
+    /// `$know = tell me | do you know`
+    fn class(&mut self, line: &str) {
+        let Some((name, words)) = line.split_once('=') else { return };
+        let words = words.split('|').map(|word| word.trim().to_owned()).collect();
+        self.classes.insert(name.trim().to_owned(), words);
+    }
+
+    /// `^how come = @why`, or for each of several words `^can|could you write|list = \2`.
+    fn phrase(&mut self, line: &str, name: bool) {
         let Some((from, to)) = line.split_once('=') else { return };
         let (end, to) = to.strip_prefix('$').map_or((false, to), |to| (true, to));
         let (late, to) = to.strip_prefix('^').map_or((false, to), |to| (true, to));
         let (early, from) = from.strip_prefix('^').map_or((false, from), |from| (true, from));
-        let words: Vec<String> = from.split_whitespace().map(str::to_owned).collect();
-        let Some(first) = words.first().cloned() else { return };
-        let put = to.split_whitespace().map(str::to_owned).collect();
-        self.phrases.entry(first).or_default().push(Phrase {
-            words,
-            start: early || late,
-            end,
-            put,
-        });
+        for (words, choices) in self.expand(from) {
+            let Some(first) = words.first().cloned() else { continue };
+            let put = to.split_whitespace().flat_map(|word| {
+                let choice = word.strip_prefix('\\').and_then(|n| n.parse::<usize>().ok());
+                let chosen = choice.and_then(|n| choices.get(n.checked_sub(1)?));
+                chosen.map_or_else(|| word.to_owned(), Clone::clone).split(' ').map(str::to_owned).collect::<Vec<_>>()
+            });
+            let put = put.collect();
+            let start = early || late;
+            self.phrases.entry(first).or_default().push(Phrase { words, start, end, name, put });
+        }
+    }
+
+    /// Every way to choose one of the words at each place, and what was chosen where there was a choice.
+    fn expand(&self, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
+        let mut all = vec![(Vec::new(), Vec::new())];
+        for part in text.split_whitespace() {
+            let inline: Vec<String> = part.split('|').map(str::to_owned).collect();
+            let options = self.classes.get(part).unwrap_or(&inline);
+            all = all
+                .iter()
+                .flat_map(|(words, choices)| options.iter().map(move |option| {
+                    let mut longer: (Vec<String>, Vec<String>) = (words.clone(), choices.clone());
+                    longer.0.extend(option.split(' ').map(str::to_owned));
+                    longer.1.extend((options.len() > 1).then(|| option.clone()));
+                    longer
+                }))
+                .collect();
+        }
+        all
     }
 
     /// `v: fix = repair`, with all forms that are made regularly.
@@ -134,8 +168,8 @@ impl Tables {
         let Some(first) = words.first() else { return };
         for word in words.iter().skip(1) {
             if word.contains(' ') {
-                self.phrase(&format!("{word} = {first}"));
-                self.phrase(&format!("{} = {}", with_s(word), with_s(first)));
+                self.phrase(&format!("{word} = {first}"), false);
+                self.phrase(&format!("{} = {}", with_s(word), with_s(first)), false);
                 continue;
             }
             self.same.insert(self.stem(word), self.stem(first));
