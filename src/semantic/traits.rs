@@ -43,6 +43,7 @@ mod numbers;
 mod order;
 mod pieces;
 mod rewrite;
+mod settle;
 mod tables;
 
 pub use self::language::Language;

@@ -6,9 +6,14 @@
 //! nothing to do with each other are made by crossing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tidegate::embed::Embedder;
+use tidegate::embed::local::LocalEmbedder;
 use tidegate::semantic::audit::{AUDITED, Audit, Verdict};
 use tidegate::semantic::bounds;
 use tidegate::semantic::threshold::{Mode, Settings, Threshold};
@@ -40,6 +45,29 @@ fn pairs() -> Vec<Pair> {
             Pair { held, same, kind, cosine, first, second, passes }
         })
         .collect()
+}
+
+/// Writes the cosine of each pair that has a `?` for one. To add pairs, write them with it and run
+/// `cargo nextest run --run-ignored only -E 'test(missing_cosines_are_filled_in)'`.
+#[tokio::test]
+#[ignore = "changes the file of pairs"]
+async fn missing_cosines_are_filled_in() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = home.join("tests/it/semantic/pairs.tsv");
+    let model = home.join("target/models/all-MiniLM-L6-v2");
+    let local = LocalEmbedder::open(&model, 2).expect("the model: scripts/model-setup");
+    let embedder = Embedder::new("local", Duration::from_secs(600), Arc::new(local));
+    let mut lines = Vec::new();
+    for line in std::fs::read_to_string(&file).expect("pairs").lines() {
+        let mut fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
+        if fields[3] == "?" {
+            let texts = fields[4..6].to_vec();
+            let vectors = embedder.embed(texts).await.expect("vectors").vectors;
+            fields[3] = format!("{:.4}", vectors[0].cosine(&vectors[1]));
+        }
+        lines.push(fields.join("\t") + "\n");
+    }
+    std::fs::write(&file, lines.concat()).expect("pairs");
 }
 
 /// What a stream of requests met while its namespace served.

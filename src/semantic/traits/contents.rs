@@ -6,6 +6,7 @@ use super::Difference;
 use super::language::Language;
 use super::numbers;
 use super::pieces::{Case, Piece};
+use super::settle;
 use super::tables::{self, Phrase, Tables};
 
 /// What a text says.
@@ -20,6 +21,8 @@ pub(super) struct Reading {
     pub(super) does: bool,
     /// Whether there is a form of "do", so that a word may be a verb.
     pub(super) auxiliary: bool,
+    /// Whether there is a form of "be".
+    pub(super) be: bool,
     /// Clauses that say something.
     pub(super) clauses: usize,
 }
@@ -124,6 +127,7 @@ pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
         pieces.iter().any(|piece| matches!(piece, Piece::Word { text, .. } if words.contains(&text.as_str())))
     };
     reader.reading.does = any(&["does"]);
+    reader.reading.be = any(&["is", "are", "am", "was", "were"]);
     reader.reading.auxiliary = any(&["do", "does", "did"]);
     let mut at = 0;
     while let Some(piece) = pieces.get(at) {
@@ -283,7 +287,8 @@ impl Reader {
     }
 
     fn word(&mut self, text: &str, name: bool, next: Option<&Piece>) {
-        if name {
+        let half = self.number_open != Number::Closed && matches!(text, "am" | "pm");
+        if name && !half {
             return self.name(text);
         }
         let open = std::mem::replace(&mut self.number_open, Number::Closed);
@@ -479,39 +484,7 @@ impl Reader {
 
     fn finish(mut self) -> Reading {
         self.end_clause();
-        // "How much does it cost" is "what does it cost".
-        let cost = self.tables.key("cost");
-        let costs = self.reading.contents.iter().any(|content| content.key == cost);
-        if costs && self.reading.asks.remove("@howmuch") {
-            self.reading.asks.insert("@what".to_owned());
-        }
-        // "Is my boss allowed to" is "can my boss".
-        if ["@can", "@should", "@must"].iter().any(|ask| self.reading.asks.contains(*ask)) {
-            self.reading.asks.remove("@whether");
-            self.reading.asks.remove("@is");
-        }
-        self.drop_mean();
+        settle::settle(&mut self.reading, self.language, &self.tables.key("cost"));
         self.reading
-    }
-
-    /// "What does inflation mean" is "what is inflation"; but "what does my result mean" is not "what is
-    /// my result", and "what does it mean in French" asks for a word.
-    fn drop_mean(&mut self) {
-        let reading = &mut self.reading;
-        let is_mean = |content: &Content| content.floats && content.key == "mean";
-        let plain = |content: &Content| {
-            content.article != Article::Definite
-                && content.link.is_empty()
-                && content.kind != Kind::Quote
-                && !content.condition
-        };
-        let alone = reading.asks.len() == 1 && reading.asks.contains("@what");
-        if alone
-            && reading.persons.is_empty()
-            && reading.contents.len() > 1
-            && reading.contents.iter().all(|content| is_mean(content) || plain(content))
-        {
-            reading.contents.retain(|content| !is_mean(content));
-        }
     }
 }

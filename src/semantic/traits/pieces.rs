@@ -169,6 +169,11 @@ impl Cutter {
             "w/o" | "W/O" => self.word("without"),
             "w/" => self.word("with"),
             "km/h" | "kph" => self.word("kmh"),
+            "a.m" | "A.M" => self.word("am"),
+            "p.m" | "P.M" => self.word("pm"),
+            "U.S" | "U.S.A" => self.word("usa"),
+            "U.K" => self.word("uk"),
+            "+" => self.word("plus"),
             _ if self.amount(bare) => {}
             _ if is_code(body) && is_code(bare) => self.code(bare),
             _ if is_code(body) && body.ends_with("()") => self.code(body),

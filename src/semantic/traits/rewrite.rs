@@ -17,6 +17,8 @@ pub(super) fn rewrite(mut pieces: Vec<Piece>, language: Language) -> Vec<Piece> 
             calm(&mut pieces);
             gather(&mut pieces);
             activate(&mut pieces);
+            superlative(&mut pieces);
+            translate(&mut pieces);
         }
         Language::German => infinitive_german(&mut pieces),
         Language::Spanish => infinitive_spanish(&mut pieces),
@@ -107,9 +109,11 @@ fn spell(pieces: &mut [Piece]) {
             && text.is_ascii()
             && let Some(known) = ends(text).and_then(|ends| FREQUENT.get(&ends))
             && !known.contains(&text.as_str())
-            && let Some(word) = known.iter().find(|word| is_slip(text.as_bytes(), word.as_bytes()))
         {
-            (*word).clone_into(text);
+            let mut near = known.iter().filter(|word| is_slip(text.as_bytes(), word.as_bytes()));
+            if let (Some(word), None) = (near.next(), near.next()) {
+                (*word).clone_into(text);
+            }
         }
     }
 }
@@ -258,6 +262,39 @@ fn need(pieces: &mut Vec<Piece>, helper: usize) {
         set(pieces, helper, "do");
         pieces.get_mut(helper + 1..=place).unwrap_or_default().rotate_right(1);
         pieces.insert(helper + 1, plain("i"));
+    }
+}
+
+/// "Which river is the longest" is "what is the longest river".
+fn superlative(pieces: &mut [Piece]) {
+    for at in 0..pieces.len() {
+        if !begins(pieces, at) || !matches!(word(pieces, at), "which" | "what") {
+            continue;
+        }
+        let is = |n: &usize| matches!(word(pieces, *n), "is" | "are");
+        let Some(verb) = (at + 2..at + 4).find(is) else { continue };
+        let most = usize::from(matches!(word(pieces, verb + 2), "most" | "least"));
+        let how = word(pieces, verb + 2 + most);
+        let best = most == 1 && !how.is_empty() || how.ends_with("est") || matches!(how, "best" | "worst");
+        let last = verb + 2 + most;
+        let after = word(pieces, last + 1);
+        let ends = matches!(pieces.get(last + 1), None | Some(Piece::Break));
+        if word(pieces, verb + 1) == "the" && best && (ends || ["in", "of", "on", "at"].contains(&after)) {
+            // "Which [river] [is the longest]": the noun goes behind.
+            let nouns = verb - at - 1;
+            pieces.get_mut(at + 1..=last).unwrap_or_default().rotate_left(nouns);
+        }
+    }
+}
+
+/// "How do I say "good morning" in Spanish" is "translate "good morning" to Spanish".
+fn translate(pieces: &mut Vec<Piece>) {
+    let words = ["how", "do", "", "say"];
+    let asks = words.iter().enumerate().all(|(n, w)| w.is_empty() || word(pieces, n) == *w);
+    let quotes = matches!(pieces.get(4), Some(Piece::Quote(_)));
+    if asks && quotes && matches!(word(pieces, 2), "i" | "you") && word(pieces, 5) == "in" {
+        set(pieces, 5, "to");
+        pieces.splice(0..4, [plain("translate")]);
     }
 }
 

@@ -185,6 +185,15 @@ impl Tables {
         self.phrases.get(first).map_or(&[], Vec::as_slice)
     }
 
+    /// All words that are in the tables, and the stems of those that have synonyms.
+    #[cfg(test)]
+    pub(super) fn words(&self) -> HashSet<&str> {
+        let groups = self.same.keys().chain(self.same.values());
+        let phrases = self.phrases.values().flatten().flat_map(|phrase| &phrase.words);
+        let sets = [&self.stop, &self.link, &self.join].into_iter().flatten();
+        groups.chain(phrases).chain(sets).map(String::as_str).collect()
+    }
+
     /// What stands for a word and all its synonyms.
     pub(super) fn key(&self, word: &str) -> String {
         let stem = self.stem(word);

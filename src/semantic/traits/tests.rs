@@ -254,6 +254,63 @@ proptest! {
     }
 }
 
+/// Whether no table knows this word, so that it must count wherever it stands.
+fn is_unknown(known: &std::collections::HashSet<&str>, word: &str) -> bool {
+    let plain = word.len() >= 4 && word.chars().all(|c| c.is_ascii_lowercase()) && word != "hell";
+    plain && !known.contains(word) && !known.contains(&*tables::of(Language::English).stem(word))
+}
+
+/// Questions of people with a word taken out, put in the place of another, or changed for one of another
+/// question: whatever the rules do, the result must not agree with the question.
+#[test]
+fn a_word_deleted_replaced_or_moved_is_a_difference_in_every_question_of_the_pairs() {
+    let pairs = include_str!("../../../tests/it/semantic/pairs.tsv");
+    let questions = pairs.lines().skip(1).step_by(3).filter_map(|line| line.split('\t').nth(4));
+    let known = tables::of(Language::English).words();
+    let english = questions.filter(|text| Traits::of(text).language() == Language::English);
+    let split: Vec<Vec<&str>> = english.map(|text| text.split(' ').collect()).collect();
+    let pool: Vec<&str> = split.iter().flatten().copied().filter(|word| is_unknown(&known, word)).collect();
+    assert!(split.len() > 300 && pool.len() > 300, "{} {}", split.len(), pool.len());
+    let (mut tried, mut random, mut agreeing) = (0, 7_usize, Vec::new());
+    let mut pick = |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % n
+    };
+    let mut check = |words: &[&str], changed: &[&str]| {
+        let (first, second) = (words.join(" "), changed.join(" "));
+        if differ(&first, &second).is_none() {
+            agreeing.push(format!("{first} | {second}"));
+        }
+        tried += 1;
+    };
+    for words in &split {
+        let places: Vec<usize> = (0..words.len()).filter(|n| is_unknown(&known, words[*n])).collect();
+        for place in &places {
+            let mut shorter = words.clone();
+            shorter.remove(*place);
+            check(words, &shorter);
+            for _ in 0..3 {
+                let new = pool[pick(pool.len())];
+                let mut other = words.clone();
+                other[*place] = new;
+                let stem = |word| tables::of(Language::English).stem(word);
+                if stem(new) != stem(words[*place]) {
+                    check(words, &other);
+                }
+            }
+            let equals = |word: &&str| matches!(*word, "and" | "or" | "vs" | "if" | "when" | "while");
+            let other = places[pick(places.len())];
+            if !words.iter().any(equals) && words[other] != words[*place] {
+                let mut swapped = words.clone();
+                swapped.swap(*place, other);
+                check(words, &swapped);
+            }
+        }
+    }
+    assert!(agreeing.is_empty(), "{agreeing:#?}");
+    assert!(tried > 2_000, "{tried}");
+}
+
 const WORDS: &[&str] = &[
     "how", "do", "I", "does", "the", "my", "your", "he", "not", "can", "should", "what", "is",
     "when", "if", "cat", "dogs", "reset", "password", "Paris", "US", "5", "two", "twenty", "kg",
