@@ -5,7 +5,9 @@
 //! A text is cut into words, numbers, quotations and code, and its language is told by
 //! script and by its most frequent words. Phrases of that language are then rewritten by a table: courtesy
 //! disappears, "what is the best way to" becomes the question *how*, "am I allowed to" the question *can*,
-//! "turn on" the word *enable*. What remains is
+//! "turn on" the word *enable*. Before that words are put as the tables expect them: "turn the light off" as
+//! "turn off the light", "how can a burn be treated" as "how can I treat a burn", and a slip of the keyboard
+//! in a long word as the only word it can be. What remains is
 //!
 //! - the **kind of question**: how, why, when, where, who, how much; whether, can, should, must; past or
 //!   future;
@@ -110,7 +112,8 @@ pub fn agree(a: &Traits, b: &Traits) -> Result<(), Difference> {
     if let Some(content) = odd_one_out(&left.contents, &right.contents) {
         return Err(content.difference());
     }
-    if left.asks != right.asks && !forms::is_heading(left, right) && !forms::is_heading(right, left) {
+    if left.asks != right.asks && !forms::is_heading(left, right) && !forms::is_heading(right, left)
+    {
         return Err(Difference::Question);
     }
     if left.persons != right.persons {

@@ -124,7 +124,9 @@ impl Reading {
 pub(super) fn read(pieces: &[Piece], language: Language) -> Reading {
     let mut reader = Reader::new(tables::of(language), language, case_tells(pieces, language));
     let any = |words: &[&str]| {
-        pieces.iter().any(|piece| matches!(piece, Piece::Word { text, .. } if words.contains(&text.as_str())))
+        pieces.iter().any(
+            |piece| matches!(piece, Piece::Word { text, .. } if words.contains(&text.as_str())),
+        )
     };
     reader.reading.does = any(&["does"]);
     reader.reading.be = any(&["is", "are", "am", "was", "were"]);

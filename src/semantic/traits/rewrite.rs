@@ -69,7 +69,8 @@ fn begins(pieces: &[Piece], at: usize) -> bool {
 /// Frequent long words that have no neighbour among other words, by their first and last letter.
 static FREQUENT: LazyLock<HashMap<(char, char), Vec<&str>>> = LazyLock::new(|| {
     let mut words: HashMap<_, Vec<&str>> = HashMap::new();
-    for word in include_str!("../words/spelling.txt").lines().filter(|line| !line.starts_with('#')) {
+    for word in include_str!("../words/spelling.txt").lines().filter(|line| !line.starts_with('#'))
+    {
         for word in word.split_whitespace() {
             if let Some(ends) = ends(word) {
                 words.entry(ends).or_default().push(word);
@@ -161,7 +162,8 @@ fn gather(pieces: &mut [Piece]) {
         let near = clause_end(pieces, at).min(at + 7);
         let Some(place) = (at + 1..near).find(|n| is_particle(*n)) else { continue };
         let after = word(pieces, place + 1);
-        let ends = after.is_empty() && !matches!(pieces.get(place + 1), Some(Piece::Code(_) | Piece::Quote(_)));
+        let ends = after.is_empty()
+            && !matches!(pieces.get(place + 1), Some(Piece::Code(_) | Piece::Quote(_)));
         if ends || ["in", "at", "for", "from", "when", "if", "with", "using"].contains(&after) {
             pieces.get_mut(at + 1..=place).unwrap_or_default().rotate_right(1);
         }
@@ -170,15 +172,46 @@ fn gather(pieces: &mut [Piece]) {
 
 /// Participles that are not made regularly.
 const PARTICIPLES: [(&str, &str); 40] = [
-    ("frozen", "freeze"), ("made", "make"), ("done", "do"), ("eaten", "eat"), ("drunk", "drink"),
-    ("taken", "take"), ("given", "give"), ("written", "write"), ("read", "read"), ("sent", "send"),
-    ("bought", "buy"), ("sold", "sell"), ("paid", "pay"), ("kept", "keep"), ("built", "build"),
-    ("found", "find"), ("held", "hold"), ("set", "set"), ("reset", "reset"), ("cut", "cut"),
-    ("put", "put"), ("split", "split"), ("grown", "grow"), ("worn", "wear"), ("driven", "drive"),
-    ("run", "run"), ("begun", "begin"), ("hidden", "hide"), ("shown", "show"), ("drawn", "draw"),
-    ("thrown", "throw"), ("caught", "catch"), ("taught", "teach"), ("fed", "feed"),
-    ("bred", "breed"), ("undone", "undo"), ("rebuilt", "rebuild"), ("spent", "spend"),
-    ("lent", "lend"), ("sewn", "sew"),
+    ("frozen", "freeze"),
+    ("made", "make"),
+    ("done", "do"),
+    ("eaten", "eat"),
+    ("drunk", "drink"),
+    ("taken", "take"),
+    ("given", "give"),
+    ("written", "write"),
+    ("read", "read"),
+    ("sent", "send"),
+    ("bought", "buy"),
+    ("sold", "sell"),
+    ("paid", "pay"),
+    ("kept", "keep"),
+    ("built", "build"),
+    ("found", "find"),
+    ("held", "hold"),
+    ("set", "set"),
+    ("reset", "reset"),
+    ("cut", "cut"),
+    ("put", "put"),
+    ("split", "split"),
+    ("grown", "grow"),
+    ("worn", "wear"),
+    ("driven", "drive"),
+    ("run", "run"),
+    ("begun", "begin"),
+    ("hidden", "hide"),
+    ("shown", "show"),
+    ("drawn", "draw"),
+    ("thrown", "throw"),
+    ("caught", "catch"),
+    ("taught", "teach"),
+    ("fed", "feed"),
+    ("bred", "breed"),
+    ("undone", "undo"),
+    ("rebuilt", "rebuild"),
+    ("spent", "spend"),
+    ("lent", "lend"),
+    ("sewn", "sew"),
 ];
 
 /// The verb of a participle.
@@ -192,7 +225,9 @@ fn verb(participle: &str) -> Option<String> {
     }
     let mut ends = stem.chars().rev();
     match (ends.next(), ends.next()) {
-        (Some(a), Some(b)) if a == b && !"lsz".contains(a) => Some(stem.get(..stem.len() - 1)?.to_owned()),
+        (Some(a), Some(b)) if a == b && !"lsz".contains(a) => {
+            Some(stem.get(..stem.len() - 1)?.to_owned())
+        }
         // The last e is cut from all long words alike.
         _ => Some(format!("{stem}e")),
     }
@@ -275,11 +310,15 @@ fn superlative(pieces: &mut [Piece]) {
         let Some(verb) = (at + 2..at + 4).find(is) else { continue };
         let most = usize::from(matches!(word(pieces, verb + 2), "most" | "least"));
         let how = word(pieces, verb + 2 + most);
-        let best = most == 1 && !how.is_empty() || how.ends_with("est") || matches!(how, "best" | "worst");
+        let best =
+            most == 1 && !how.is_empty() || how.ends_with("est") || matches!(how, "best" | "worst");
         let last = verb + 2 + most;
         let after = word(pieces, last + 1);
         let ends = matches!(pieces.get(last + 1), None | Some(Piece::Break));
-        if word(pieces, verb + 1) == "the" && best && (ends || ["in", "of", "on", "at"].contains(&after)) {
+        if word(pieces, verb + 1) == "the"
+            && best
+            && (ends || ["in", "of", "on", "at"].contains(&after))
+        {
             // "Which [river] [is the longest]": the noun goes behind.
             let nouns = verb - at - 1;
             pieces.get_mut(at + 1..=last).unwrap_or_default().rotate_left(nouns);

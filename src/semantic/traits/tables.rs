@@ -134,7 +134,11 @@ impl Tables {
             let put = to.split_whitespace().flat_map(|word| {
                 let choice = word.strip_prefix('\\').and_then(|n| n.parse::<usize>().ok());
                 let chosen = choice.and_then(|n| choices.get(n.checked_sub(1)?));
-                chosen.map_or_else(|| word.to_owned(), Clone::clone).split(' ').map(str::to_owned).collect::<Vec<_>>()
+                chosen
+                    .map_or_else(|| word.to_owned(), Clone::clone)
+                    .split(' ')
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
             });
             let put = put.collect();
             let start = early || late;
@@ -150,12 +154,15 @@ impl Tables {
             let options = self.classes.get(part).unwrap_or(&inline);
             all = all
                 .iter()
-                .flat_map(|(words, choices)| options.iter().map(move |option| {
-                    let mut longer: (Vec<String>, Vec<String>) = (words.clone(), choices.clone());
-                    longer.0.extend(option.split(' ').map(str::to_owned));
-                    longer.1.extend((options.len() > 1).then(|| option.clone()));
-                    longer
-                }))
+                .flat_map(|(words, choices)| {
+                    options.iter().map(move |option| {
+                        let mut longer: (Vec<String>, Vec<String>) =
+                            (words.clone(), choices.clone());
+                        longer.0.extend(option.split(' ').map(str::to_owned));
+                        longer.1.extend((options.len() > 1).then(|| option.clone()));
+                        longer
+                    })
+                })
                 .collect();
         }
         all

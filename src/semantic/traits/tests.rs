@@ -269,11 +269,13 @@ fn a_word_deleted_replaced_or_moved_is_a_difference_in_every_question_of_the_pai
     let known = tables::of(Language::English).words();
     let english = questions.filter(|text| Traits::of(text).language() == Language::English);
     let split: Vec<Vec<&str>> = english.map(|text| text.split(' ').collect()).collect();
-    let pool: Vec<&str> = split.iter().flatten().copied().filter(|word| is_unknown(&known, word)).collect();
+    let pool: Vec<&str> =
+        split.iter().flatten().copied().filter(|word| is_unknown(&known, word)).collect();
     assert!(split.len() > 300 && pool.len() > 300, "{} {}", split.len(), pool.len());
     let (mut tried, mut random, mut agreeing) = (0, 7_usize, Vec::new());
     let mut pick = |n: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % n
     };
     let mut check = |words: &[&str], changed: &[&str]| {
@@ -284,7 +286,8 @@ fn a_word_deleted_replaced_or_moved_is_a_difference_in_every_question_of_the_pai
         tried += 1;
     };
     for words in &split {
-        let places: Vec<usize> = (0..words.len()).filter(|n| is_unknown(&known, words[*n])).collect();
+        let places: Vec<usize> =
+            (0..words.len()).filter(|n| is_unknown(&known, words[*n])).collect();
         for place in &places {
             let mut shorter = words.clone();
             shorter.remove(*place);
@@ -298,7 +301,8 @@ fn a_word_deleted_replaced_or_moved_is_a_difference_in_every_question_of_the_pai
                     check(words, &other);
                 }
             }
-            let equals = |word: &&str| matches!(*word, "and" | "or" | "vs" | "if" | "when" | "while");
+            let equals =
+                |word: &&str| matches!(*word, "and" | "or" | "vs" | "if" | "when" | "while");
             let other = places[pick(places.len())];
             if !words.iter().any(equals) && words[other] != words[*place] {
                 let mut swapped = words.clone();

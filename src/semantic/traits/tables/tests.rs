@@ -63,7 +63,8 @@ fn every_line_of_a_table_is_understood() {
         include_str!("../../words/fr.txt"),
         include_str!("../../words/es.txt"),
     ] {
-        let known = ["class", "phrases", "names", "stop", "link", "join", "same", "intact", "time", "no"];
+        let known =
+            ["class", "phrases", "names", "stop", "link", "join", "same", "intact", "time", "no"];
         let mut section = "";
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
