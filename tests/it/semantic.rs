@@ -2,7 +2,8 @@
 //!
 //! Each line of the file is a pair: whether one answer serves both (`same`) or not (`different`), of what
 //! kind it is, and the cosine of all-MiniLM-L6-v2 (mean pooling, unit length). The pairs marked `held` were
-//! written before the filters and no rule was made by looking at them. Pairs of questions that have
+//! written before the filters, or by someone who had not read them, and no rule was made by looking at them.
+//! Some rewordings only say that two groups of paraphrases are one. Pairs of questions that have
 //! nothing to do with each other are made by crossing.
 
 use std::collections::{BTreeMap, HashMap};
