@@ -20,6 +20,9 @@ use tidegate::semantic::bounds;
 use tidegate::semantic::threshold::{Mode, Settings, Threshold};
 use tidegate::semantic::traits::{Traits, agree};
 
+#[cfg(feature = "local-embeddings")]
+mod evaluation;
+
 struct Pair {
     held: bool,
     same: bool,
