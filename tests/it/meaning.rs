@@ -18,6 +18,7 @@ use crate::rig::{Ask, Got, Rig};
 
 mod failures;
 mod poison;
+mod served;
 
 const ROUTES: &str = r#"
 [embedders.small]

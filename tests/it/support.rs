@@ -69,6 +69,20 @@ pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The folder of the sentence model, or None where the tests are to be skipped.
+#[cfg(feature = "local-embeddings")]
+pub(crate) fn sentence_model() -> Option<std::path::PathBuf> {
+    let wish = std::env::var_os("MODEL_TESTS");
+    let home = package().join("target/models/all-MiniLM-L6-v2");
+    let there = home.join("checked").exists();
+    if wish.as_ref().is_some_and(|wish| wish == "skip") || (wish.is_none() && !there) {
+        println!("SKIPPED: the sentence model is not installed; scripts/model-setup does it");
+        return None;
+    }
+    assert!(there, "the sentence model is not installed: run scripts/model-setup");
+    Some(home)
+}
+
 // === impl Program ===
 
 impl Program {

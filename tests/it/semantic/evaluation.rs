@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::rig::{Ask, Got, Rig, read};
 use crate::scripted::{Reply, scripted};
-use crate::support::eventually;
+use crate::support::{eventually, sentence_model};
 
 const CONFIG: &str = r#"
 [embedders.small]
@@ -368,19 +368,6 @@ impl Desk {
     }
 }
 
-/// The folder of the model, or None where the tests are to be skipped.
-fn installed() -> Option<std::path::PathBuf> {
-    let wish = std::env::var_os("MODEL_TESTS");
-    let home = crate::support::package().join("target/models/all-MiniLM-L6-v2");
-    let there = home.join("checked").exists();
-    if wish.as_ref().is_some_and(|wish| wish == "skip") || (wish.is_none() && !there) {
-        println!("SKIPPED: the sentence model is not installed; scripts/model-setup does it");
-        return None;
-    }
-    assert!(there, "the sentence model is not installed: run scripts/model-setup");
-    Some(home)
-}
-
 /// Texts of these pairs, each once.
 fn texts<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Vec<&'static str> {
     let texts: BTreeSet<_> = pairs.flat_map(|pair| [pair.first, pair.second]).collect();
@@ -389,7 +376,7 @@ fn texts<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn a_whole_gateway_learns_on_some_pairs_and_holds_its_error_on_others() {
-    let Some(folder) = installed() else { return };
+    let Some(folder) = sentence_model() else { return };
     let mut pairs = pairs();
     let mut desk = Desk::new(&pairs, &folder);
     // The column of the file is what the model says.
