@@ -70,13 +70,16 @@ const VERBS: [&str; 20] = [
 ];
 const THINGS: [&str; 20] = [
     "window", "door", "table", "carpet", "lamp", "mirror", "chair", "bench", "curtain", "clock",
-    "kettle", "ladder", "basket", "drawer", "blanket", "bucket", "candle", "piano", "pillow", "fence",
+    "kettle", "ladder", "basket", "drawer", "blanket", "bucket", "candle", "piano", "pillow",
+    "fence",
 ];
 const PLACES: [&str; 20] = [
-    "kitchen", "garden", "cellar", "attic", "hotel", "office", "school", "garage", "church", "museum",
-    "hospital", "station", "theatre", "library", "factory", "harbour", "bakery", "cabin", "castle", "barn",
+    "kitchen", "garden", "cellar", "attic", "hotel", "office", "school", "garage", "church",
+    "museum", "hospital", "station", "theatre", "library", "factory", "harbour", "bakery", "cabin",
+    "castle", "barn",
 ];
-const LONGER: &str = " of the old farmhouse without any special tools before the first winter storm";
+const LONGER: &str =
+    " of the old farmhouse without any special tools before the first winter storm";
 const LONGEST: &str = " The frame is made of oak and the glass is original. The lower hinge is rusty \
     and the handle does not turn. The previous owner left a box with screws, a tin of varnish and a \
     broken chisel in the cellar. The wall around it is damp on the left side, and the plaster comes \
@@ -128,7 +131,7 @@ impl Length {
 }
 
 /// What the machine does beside this, by its own count.
-fn load() -> String {
+fn busy() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(1).collect::<Vec<_>>().join(" ")
 }
@@ -142,7 +145,7 @@ fn say(what: &str, mut took: Vec<Duration>) {
         at(0.99).as_secs_f64() * 1e3,
         at(1.0).as_secs_f64() * 1e3,
         took.len(),
-        load()
+        busy()
     );
 }
 
@@ -166,7 +169,9 @@ fn parts(runtime: &tokio::runtime::Runtime, folder: &Path) {
         }
         say(&format!("{pieces:>3} tokens"), took);
     }
-    println!("-- the nearest {LOOKED_AT} alone, and the words of a question with those of {LOOKED_AT}");
+    println!(
+        "-- the nearest {LOOKED_AT} alone, and the words of a question with those of {LOOKED_AT}"
+    );
     let crowd = Crowd::of(runtime, &model);
     for size in SIZES {
         let vectors: Vec<_> = (0..size).map(|n| crowd.vector(n)).collect();
@@ -183,7 +188,8 @@ fn parts(runtime: &tokio::runtime::Runtime, folder: &Path) {
     }
     for length in Length::ALL {
         let [kept, _] = length.question(0);
-        let others: Vec<_> = (0..LOOKED_AT).map(|n| Traits::of(&length.question(n + 1)[0])).collect();
+        let others: Vec<_> =
+            (0..LOOKED_AT).map(|n| Traits::of(&length.question(n + 1)[0])).collect();
         let mut took = Vec::new();
         for _ in 0..QUESTIONS {
             let started = Instant::now();
@@ -239,7 +245,8 @@ struct Mixed {
 
 impl Embeds for Mixed {
     fn embed(&self, texts: Vec<String>) -> EmbedFuture<'_> {
-        let number = texts[0].strip_suffix(')').and_then(|text| text.rsplit_once('(')?.1.parse().ok());
+        let number =
+            texts[0].strip_suffix(')').and_then(|text| text.rsplit_once('(')?.1.parse().ok());
         match number {
             Some(number) => {
                 let vectors = vec![self.crowd.vector(number)];

@@ -31,12 +31,33 @@ const SIMULATED_VECTORS: &str =
 /// A question in 504 wordings.
 fn wordings() -> impl Iterator<Item = String> {
     let greetings = [
-        "Hi, ", "", "Hello, ", "Hey, ", "Hi there, ", "Hello there, ", "Hey there, ", "Good morning, ",
-        "Good afternoon, ", "Good evening, ", "Excuse me, ", "Sorry, ", "Dear team, ", "Quick question: ",
+        "Hi, ",
+        "",
+        "Hello, ",
+        "Hey, ",
+        "Hi there, ",
+        "Hello there, ",
+        "Hey there, ",
+        "Good morning, ",
+        "Good afternoon, ",
+        "Good evening, ",
+        "Excuse me, ",
+        "Sorry, ",
+        "Dear team, ",
+        "Quick question: ",
     ];
     let starts = ["how do I", "how can I", "how could I", "what is the best way to"];
-    let ends =
-        ["?", "??", ", please?", " please?", "? Thanks!", "? Thank you.", "? Thanks.", "? Cheers!", ""];
+    let ends = [
+        "?",
+        "??",
+        ", please?",
+        " please?",
+        "? Thanks!",
+        "? Thank you.",
+        "? Thanks.",
+        "? Cheers!",
+        "",
+    ];
     let all = greetings.into_iter().flat_map(move |greeting| {
         let of = move |start| ends.map(|end| format!("{greeting}{start} reset the password{end}"));
         starts.into_iter().flat_map(of)

@@ -45,7 +45,7 @@ cache = { semantic = true, judge = "other/judge" }
 /// Rounds in which the threshold must be learnt.
 const ROUNDS_TO_LEARN: usize = 6;
 /// Rounds in which it is measured.
-const ROUNDS: usize = 14;
+const ROUNDS: usize = 9;
 /// Requests after which it is waited for the judge, who would else leave some.
 const AT_ONCE: usize = 100;
 
@@ -152,7 +152,8 @@ struct Asked {
 
 impl Asked {
     fn of(pair: &Pair, round: usize) -> Self {
-        let numbers = |text: &'static str| text.split(' ').filter_map(number).collect::<BTreeSet<_>>();
+        let numbers =
+            |text: &'static str| text.split(' ').filter_map(number).collect::<BTreeSet<_>>();
         let found = numbers(pair.first);
         let is_changed = round > 0 && !found.is_empty() && found == numbers(pair.second);
         let [first, second] = [pair.first, pair.second].map(|text| match is_changed {
@@ -172,7 +173,9 @@ fn number(word: &str) -> Option<u64> {
 
 fn other(word: &str, round: usize) -> String {
     match number(word) {
-        Some(found) => word.replace(&found.to_string(), &(found + 1_000 * round as u64).to_string()),
+        Some(found) => {
+            word.replace(&found.to_string(), &(found + 1_000 * round as u64).to_string())
+        }
         None => word.to_owned(),
     }
 }
@@ -225,6 +228,8 @@ struct Desk {
     model: Arc<Remembering>,
     /// Verdicts of the judge that two answers are different.
     different: Arc<Mutex<u64>>,
+    /// Near misses that were asked so far.
+    refused: BTreeSet<(&'static str, &'static str)>,
     random: StdRng,
     rounds: usize,
     _tasks: JoinSet<()>,
@@ -257,7 +262,8 @@ impl Desk {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&rig.gateway).learn(rig.gateway.lane(transport)));
         let (groups, random) = (groups(pairs), StdRng::seed_from_u64(5));
-        Self { rig, router, truth, groups, model, different, random, rounds: 0, _tasks: tasks }
+        let (refused, rounds, _tasks) = (BTreeSet::new(), 0, tasks);
+        Self { rig, router, truth, groups, model, different, refused, random, rounds, _tasks }
     }
 
     fn figures(&self) -> LessonFigures {
@@ -293,7 +299,10 @@ impl Desk {
         self.rounds += 1;
         let same: Vec<&Pair> = pairs.iter().filter(|pair| pair.same).copied().collect();
         let near: Vec<&Pair> = pairs.iter().filter(|pair| !pair.same).copied().collect();
-        let near: Vec<&Pair> = near.sample(&mut self.random, same.len()).copied().collect();
+        // Round by round all of them.
+        let near: Vec<&Pair> =
+            near.iter().cycle().skip(round * same.len()).take(same.len()).copied().collect();
+        self.refused.extend(near.iter().map(|pair| (pair.first, pair.second)));
         let chosen: Vec<Asked> =
             same.iter().chain(&near).map(|pair| self.take_in(pair, round)).collect();
         let mut firsts: Vec<&str> = chosen.iter().map(|asked| asked.first.as_str()).collect();
@@ -358,7 +367,8 @@ impl Desk {
                 if truth.meanings[from] != truth.meanings[asked] {
                     tally.wrong.push(format!("{text:?} got the answer to {kept:?}"));
                 }
-                let pair = if kept.as_str() < text { (kept, text.into()) } else { (text.into(), kept) };
+                let pair =
+                    if kept.as_str() < text { (kept, text.into()) } else { (text.into(), kept) };
                 tally.pairs.insert(pair);
             }
             _ => assert_eq!(from, asked, "{text}"),
@@ -420,9 +430,10 @@ async fn a_whole_gateway_learns_on_some_pairs_and_holds_its_error_on_others() {
     let fixed = share * *same as f64 / *requests as f64;
     println!(
         "measured on the held pairs: {requests} requests, {same} in other words and {near} near \
-         misses; {hits} hits ({:.1} %) of {} pairs, {} wrong, error per hit at most {:.2} % \
+         misses ({} of the file in all); {hits} hits ({:.1} %) of {} pairs, {} wrong, error per hit at most {:.2} % \
          (95 %, Clopper-Pearson; {:.2} % if each pair counts once); audited {:?}; best static \
          threshold {cosine:.4} {:.1} %, ratio {:.1}",
+        desk.refused.len(),
         rate * 100.0,
         served.len(),
         wrong.len(),
@@ -433,7 +444,8 @@ async fn a_whole_gateway_learns_on_some_pairs_and_holds_its_error_on_others() {
         rate / fixed
     );
     assert!(wrong.is_empty() && learning.wrong.is_empty(), "{wrong:#?} {:#?}", learning.wrong);
-    assert_eq!(*desk.different.lock(), 0, "a near miss has passed the filters");
+    let near_misses = pairs.iter().filter(|pair| !pair.same).count();
+    assert_eq!((desk.refused.len(), *desk.different.lock()), (near_misses, 0), "all are refused");
     assert_eq!((figures.alarms, figures.counts.unjudged), (0, 0), "{figures:?}");
     assert!(bound <= 0.01, "{bound}");
     assert!(rate >= 3.0 * fixed, "{rate} against {fixed}");
