@@ -285,7 +285,7 @@ impl Bed {
             let file = folder.path().join("tidegate.toml");
             std::fs::write(&file, CONFIG).unwrap();
             let source = Source { file: Some(file), ..Source::environment(Environment::fixed([])) };
-            let snapshot = load(&source, None).unwrap_or_else(|problems| panic!("{problems}"));
+            let snapshot = load(&source, None).unwrap();
             let url = format!("sqlite:{}/tidegate.db", folder.path().display());
             let store = Store::new(url.parse().unwrap());
             let callers = Callers::new(store.clone(), None);
