@@ -27,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::limits::{Limits, Standing};
-use crate::meaning::{Meanings, Neighbour};
+use crate::meaning::Meanings;
 use crate::rejection::Rejection;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
@@ -38,6 +38,7 @@ mod collect;
 mod degrade;
 mod expiry;
 mod flight;
+mod keeping;
 mod limit;
 mod live;
 mod meant;
@@ -54,11 +55,13 @@ mod tap;
 mod trace;
 mod wire;
 
+use cached::Cacheable;
 pub use cached::FromCache;
-use cached::{Cacheable, Keeping};
 pub use expiry::Expiry;
 pub use flight::Flights;
+use keeping::Keeping;
 use limit::Load;
+pub use meant::HeldBack;
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
@@ -117,7 +120,7 @@ pub struct Call {
     pub stale: Option<(Key, Mark)>,
     /// An answer that was proven and held back for an audit, which will do if there is no other; set by
     /// [`Lane::complete`].
-    pub held_back: Option<Box<Neighbour>>,
+    pub held_back: Option<Box<HeldBack>>,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.
     pub forwarded: HeaderMap,
     /// The configuration the request is served by, whatever is loaded meanwhile.
@@ -192,13 +195,24 @@ impl Lane {
             return Ok(Answer::Whole(encode_count_tokens(counted).into(), served));
         }
         let mut asked = self.cacheable(&call);
-        if let Some(asked) = &mut asked
-            && let Some(given) = self.find(&call, asked).await
-        {
-            if let Err(rejection) = self.take_limits(&mut call, Load::NOTHING, &mut account).await {
-                return Err(refuse(account, rejection));
+        if let Some(asked) = &mut asked {
+            if let Some(given) = self.find(&call, asked).await {
+                let taken = self.take_limits(&mut call, Load::NOTHING, &mut account).await;
+                return match taken {
+                    Ok(()) => Ok(self.replay(&call, asked, given, account)),
+                    Err(rejection) => Err(refuse(account, rejection)),
+                };
             }
-            return Ok(self.replay(&call, asked, given, account));
+            if asked.is_of_meaning(&call) {
+                // In a box: most calls have none of this.
+                let found = Box::pin(self.find_by_meaning(&mut call, asked, &mut account)).await;
+                match found {
+                    Ok(Some(given)) => return Ok(self.replay(&call, asked, given, account)),
+                    Ok(None) => {}
+                    Err(rejection) => return Err(refuse(account, rejection)),
+                }
+            }
+            self.count_miss(asked);
         }
         match asked {
             // In a box: it is larger than what most calls need.

@@ -28,7 +28,7 @@ mod tests;
 
 use memo::{Key, Memo};
 use rest::{End, Permit, Rest};
-pub use rows::{Change, Cursor, Entry, EntryId, Rows, Selection};
+pub use rows::{Change, Cursor, Entry, EntryId, Rows};
 
 /// The vectors of some texts, as they will be.
 pub type EmbedFuture<'a> = Pin<Box<dyn Future<Output = Result<Embedded, EmbedError>> + Send + 'a>>;

@@ -31,6 +31,7 @@ use crate::semantic::traits::Difference;
 mod calibrations;
 mod entries;
 mod lessons;
+mod purges;
 mod query;
 #[cfg(test)]
 mod tests;
@@ -90,8 +91,10 @@ pub enum Found {
     Compare {
         /// It.
         neighbour: Box<Neighbour>,
-        /// Whether it would have been given.
+        /// Whether it would have been given, as far as similarity goes.
         is_audit: bool,
+        /// Whether it may still be given where nobody answers.
+        may_be_given: bool,
     },
     /// One that is not similar enough for what was proven.
     Below,
@@ -156,6 +159,20 @@ impl Meanings {
         self.core.embedders.get()?.get(name)
     }
 
+    /// The answer that was given to these very words, among those that `may` be given. The namespace
+    /// and the words are all that an exact key holds, so it needs no proof, and proves nothing: it is
+    /// here after a restart, or from another node, when the exact cache has it no more.
+    pub fn recall(&self, query: &Query, may: impl Fn(&Kept) -> bool, now: Instant) -> Option<Kept> {
+        let found = {
+            let entries = self.core.entries.read();
+            let (id, kept) = entries.recall(query, now)?;
+            may(kept).then(|| (id, kept.clone()))
+        };
+        let (id, kept) = found?;
+        self.core.entries.write().touch(id);
+        Some(kept)
+    }
+
     /// Looks for an answer to such words among those that `may` be given, and decides about it.
     /// `chance` is uniform in 0..1. Nothing is given where `only_shadow`.
     pub fn look(
@@ -178,7 +195,9 @@ impl Meanings {
                 self.core.entries.write().touch(neighbour.id);
                 Found::Hit(neighbour)
             }
-            Decision::Compare { is_audit } => Found::Compare { neighbour, is_audit },
+            Decision::Compare { is_audit, may_be_given } => {
+                Found::Compare { neighbour, is_audit, may_be_given }
+            }
             Decision::Leave => Found::Below,
         }
     }
@@ -213,19 +232,22 @@ impl Meanings {
 
     /// Has two answers compared, some time. Where there is too much to compare it is left.
     pub fn compare(&self, trial: Trial) {
-        let Trial { similarity, is_audit, .. } = trial;
         // What says nothing in words cannot be compared.
         if trial.kept.is_empty() || trial.fresh.is_empty() {
             return self.core.lessons.lock().miss(&trial.domain);
-        }
-        if trial.kept == trial.fresh {
-            return self.core.lessons.lock().learn_same(&trial.domain, similarity, is_audit);
         }
         if let Err(error) = self.core.trials.try_send(trial) {
             let (mpsc::error::TrySendError::Full(trial) | mpsc::error::TrySendError::Closed(trial)) =
                 error;
             self.miss(&trial);
         }
+    }
+
+    /// Learns from two answers that are the same to the letter, for which no judge is needed. They come
+    /// the same way as others, so that what there is no room for is left whatever it says.
+    pub fn learn_same(&self, trial: &Trial) {
+        let Trial { similarity, is_audit, .. } = *trial;
+        self.core.lessons.lock().learn_same(&trial.domain, similarity, is_audit);
     }
 
     /// The comparisons to be made, for whoever makes them. Only the first call gets them.

@@ -162,15 +162,6 @@ impl RouteCacheSettings {
         if !(0.001..=0.2).contains(&self.max_error) {
             problems.push(("max_error", "must be 0.001 to 0.2"));
         }
-        let usual = Self::default();
-        let own = [
-            ("embedder", self.embedder != usual.embedder),
-            ("judge", self.judge != usual.judge),
-            ("max_error", self.max_error != usual.max_error),
-            ("shadow", self.shadow),
-        ];
-        let without = own.iter().filter(|(_, is_set)| *is_set && !self.semantic);
-        problems.extend(without.map(|(key, _)| (*key, "is for semantic = true only")));
         let ttl = self.ttl.map(|ttl| ttl.0);
         if ttl.is_some_and(|ttl| ttl < Duration::from_secs(1) || ttl > MAX_TTL) {
             problems.push(("ttl", "must be 1s to 30d"));
@@ -181,7 +172,15 @@ impl RouteCacheSettings {
         if !(0.0..=2.0).contains(&self.max_temperature) {
             problems.push(("max_temperature", "must be 0 to 2"));
         }
-        if !self.is_on() && *self != usual {
+        // What is for `semantic` may stay where that is turned off.
+        let off = Self {
+            embedder: self.embedder.clone(),
+            judge: self.judge.clone(),
+            max_error: self.max_error,
+            shadow: self.shadow,
+            ..Self::default()
+        };
+        if !self.is_on() && *self != off {
             problems.push((
                 "exact",
                 "is false, so nothing else here has an effect; write exact = true",
@@ -225,8 +224,8 @@ mod tests {
             (RouteCacheSettings::default(), None),
             (on.clone(), None),
             (RouteCacheSettings { semantic: true, shadow: true, ..off() }, None),
-            (RouteCacheSettings { shadow: true, ..on.clone() }, Some("shadow")),
-            (RouteCacheSettings { judge: Some(String::new()), ..on.clone() }, Some("judge")),
+            (RouteCacheSettings { shadow: true, ..on.clone() }, None),
+            (RouteCacheSettings { judge: Some(String::new()), max_error: 0.1, ..off() }, None),
             (RouteCacheSettings { semantic: true, max_error: 0.5, ..off() }, Some("max_error")),
             (RouteCacheSettings { ttl: Some(HumanDuration::secs(0)), ..on.clone() }, Some("ttl")),
             (

@@ -306,6 +306,12 @@ impl Watcher {
             ("telemetry", started.telemetry != now.telemetry),
             ("journal", started.journal != now.journal),
             ("cache.max_memory", started.cache.max_memory != now.cache.max_memory),
+            ("cache.shared", started.cache.shared != now.cache.shared),
+            (
+                "cache.max_semantic_memory",
+                started.cache.max_semantic_memory != now.cache.max_semantic_memory,
+            ),
+            ("embedders", started.embedders != now.embedders),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
     }

@@ -1,4 +1,4 @@
-//! Asks the cache before anybody else is asked, and keeps what was answered.
+//! Asks the cache before anybody else is asked.
 //!
 //! A route without a cache costs one comparison. The cache is asked before a plan is made: an answer
 //! that is kept is there also where no target is.
@@ -8,38 +8,38 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::meant::Meant;
+use super::limit::Load;
+use super::meant::{HeldBack, Meant};
 use super::stream::AnswerStream;
-use super::tap::{Gatherer, Missed, read_whole};
-use super::{Account, Answer, Call, Lane, Ledger, Served, prepare, replay};
+use super::{Account, Answer, Call, Lane, prepare, replay};
 use crate::cache::{
-    Answered, Bypass, Cache, CacheMode, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss,
-    Owner, Question, RouteCache, Tenant, Unkept, policy,
+    Bypass, Cache, CacheMode, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss, Question,
+    RouteCache, Tenant, policy,
 };
-use crate::chat::{Completion, Usage};
 use crate::clock::Instant;
 use crate::config::Route;
 use crate::ids::{CallerId, ProviderId, TargetId};
 use crate::journal::{EndpointKind, Reuse};
-use crate::meaning::{Meanings, Neighbour};
+use crate::meaning::Neighbour;
+use crate::rejection::Rejection;
 use crate::units::MicroUsd;
 
 /// A call whose answer may be in the cache, or may be kept.
 #[derive(Debug)]
 pub(super) struct Cacheable {
-    key: Key,
-    route: Arc<Route>,
-    settings: Arc<RouteCache>,
-    ttl: Duration,
-    since: Mark,
-    asked: Instant,
+    pub(super) key: Key,
+    pub(super) route: Arc<Route>,
+    pub(super) settings: Arc<RouteCache>,
+    pub(super) ttl: Duration,
+    pub(super) since: Mark,
+    pub(super) asked: Instant,
     /// Whether an answer that is kept will do.
     reads: bool,
     /// Whether one is kept, and this request is the one that has it made anew.
     refreshes: bool,
     max_age: Option<Duration>,
     /// What it asks, where an answer to other words will do.
-    meant: Option<Box<Meant>>,
+    pub(super) meant: Option<Box<Meant>>,
 }
 
 /// An answer that is kept, as its caller gets it.
@@ -48,19 +48,6 @@ pub(super) struct Given {
     pub(super) head: Head,
     pub(super) body: Bytes,
     pub(super) similarity: Option<f64>,
-}
-
-/// An answer on its way that is kept when it is complete.
-#[derive(Debug)]
-pub(super) struct Keeping {
-    cache: Cache,
-    meanings: Meanings,
-    ledger: Arc<Ledger>,
-    asked: Cacheable,
-    kind: EndpointKind,
-    owner: Owner,
-    /// Reads what the caller gets, where it is streamed.
-    gatherer: Option<Gatherer>,
 }
 
 /// The largest request that is looked at. Reading a larger one would hold others up, and it does
@@ -88,28 +75,45 @@ impl Lane {
         }
     }
 
-    /// The answer that is kept for a call, if there is one that will do: to the same words, or to
-    /// others that mean the same.
+    /// The answer that is kept to the same words, if there is one.
     pub(super) async fn find(&self, call: &Call, asked: &mut Cacheable) -> Option<Given> {
-        if let Some(kept) = self.look(asked).await
-            && let Some(given) = self.given(call, *kept, None)
-        {
-            return Some(given);
+        let kept = self.look(asked).await?;
+        self.given(call, *kept, None)
+    }
+
+    /// The answer that is kept to words that mean the same, if there is one.
+    ///
+    /// The request is taken from its caller's limits before: who may ask no more is not to use the
+    /// embedder, which all share. The time that it takes is the caller's.
+    ///
+    /// # Errors
+    ///
+    /// What the limits say.
+    pub(super) async fn find_by_meaning(
+        &self,
+        call: &mut Call,
+        asked: &mut Cacheable,
+        account: &mut Account,
+    ) -> Result<Option<Given>, Rejection> {
+        self.take_limits(call, Load::NOTHING, account).await?;
+        let total = asked.route.conduct.timeouts.total;
+        let within = call.timeout.map_or(total, |timeout| timeout.min(total));
+        let began = Instant::now();
+        let found = self.look_for_meaning(call, asked, within).await;
+        let given = found.and_then(|(kept, similarity)| self.given(call, kept, similarity));
+        if given.is_none() {
+            // It is taken again with all that an answer needs.
+            account.on_unshared();
+            call.timeout = call.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
         }
-        if asked.is_of_meaning(call) {
-            // In a box: most calls have none of this.
-            let found = Box::pin(self.look_for_meaning(call, asked)).await;
-            if let Some(neighbour) = found {
-                let Neighbour { kept, similarity, .. } = *neighbour;
-                if let Some(given) = self.given(call, kept, Some(similarity)) {
-                    return Some(given);
-                }
-            }
-        }
+        Ok(given)
+    }
+
+    /// Counts a call for which nothing was kept.
+    pub(super) fn count_miss(&self, asked: &Cacheable) {
         if asked.reads {
             self.cache.count(&asked.route.name, None);
         }
-        None
     }
 
     /// The answer that is kept to the same words: here, or where nodes share them.
@@ -169,9 +173,14 @@ impl Lane {
 
     /// The answer that would have been given but for an audit.
     pub(super) fn held_back(&self, call: &Call) -> Option<Box<Stale>> {
-        let Neighbour { kept, similarity, .. } = call.held_back.as_deref()?;
+        let HeldBack { domain, neighbour, since } = call.held_back.as_deref()?;
+        let Neighbour { kept, similarity, .. } = &**neighbour;
+        if self.cache.is_purged(*since, &kept.head.owner) || !self.cache.may_give(kept, None) {
+            return None;
+        }
         let similarity = Some(*similarity);
         let Given { head, body, .. } = self.given(call, kept.clone(), similarity)?;
+        self.meanings.count(domain, |counts| counts.hit(head.cost));
         Some(Box::new(Stale { body, age: self.cache.age(&head), head, similarity }))
     }
 
@@ -186,10 +195,7 @@ impl Lane {
         let Given { head, body, similarity } = given;
         let metrics = &self.ledger.metrics().cache;
         if let (Some(_), Some(meant)) = (similarity, &asked.meant) {
-            self.meanings.count(&meant.domain, |counts| {
-                counts.hits += 1;
-                counts.saved = counts.saved + head.cost;
-            });
+            self.meanings.count(&meant.domain, |counts| counts.hit(head.cost));
         } else {
             metrics.looked("exact");
         }
@@ -201,36 +207,6 @@ impl Lane {
             true => AnswerStream::of_bytes(body, served),
             false => Answer::Whole(body, served),
         }
-    }
-
-    /// Keeps the answer to a call when it is complete.
-    pub(super) fn keeping(
-        &self,
-        call: &Call,
-        mut asked: Cacheable,
-        account: &Account,
-    ) -> Box<Keeping> {
-        if let Some(meant) = &mut asked.meant {
-            meant.on_asked();
-        }
-        let owner = Owner {
-            team: call.caller.team.as_ref().map(|team| team.id.clone()),
-            caller: call.caller.id.clone(),
-            route: asked.route.name.clone(),
-            prompt: None,
-            tags: account.tags().to_vec(),
-        };
-        let max_answer = asked.settings.max_answer;
-        let gatherer = call.envelope.stream.then(|| Gatherer::new(call.dialect, max_answer));
-        Box::new(Keeping {
-            cache: self.cache.clone(),
-            meanings: self.meanings.clone(),
-            ledger: Arc::clone(&self.ledger),
-            asked,
-            kind: call.kind,
-            owner,
-            gatherer,
-        })
     }
 }
 
@@ -272,7 +248,7 @@ impl Cacheable {
     }
 
     /// The answer that would be given but for an audit.
-    pub(super) fn take_held_back(&mut self) -> Option<Box<Neighbour>> {
+    pub(super) fn take_held_back(&mut self) -> Option<Box<HeldBack>> {
         self.meant.as_mut()?.held_back.take()
     }
 
@@ -317,7 +293,7 @@ impl Cacheable {
     }
 
     /// Whether an answer to other words will do.
-    fn is_of_meaning(&self, call: &Call) -> bool {
+    pub(super) fn is_of_meaning(&self, call: &Call) -> bool {
         let is_conversation = match call.kind {
             EndpointKind::Chat | EndpointKind::Messages => true,
             EndpointKind::Completions | EndpointKind::Embeddings | EndpointKind::CountTokens => {
@@ -390,135 +366,6 @@ fn user_of(call: &Call, scope: CacheScope) -> Vec<u8> {
     let sticky = call.sticky.as_deref().map(str::as_bytes);
     // Neither a header nor JSON holds this byte.
     [sticky].iter().chain(&said).map(|part| part.unwrap_or_default()).collect::<Vec<_>>().join(&0)
-}
-
-// === impl Keeping ===
-
-impl Keeping {
-    /// Takes what the caller of a stream gets next.
-    pub(super) fn push(&mut self, bytes: &Bytes) {
-        if let Some(gatherer) = &mut self.gatherer {
-            gatherer.push(bytes.clone());
-        }
-    }
-
-    /// Keeps a whole answer, as the caller gets it.
-    pub(super) fn whole(
-        mut self,
-        call: &Call,
-        body: &Bytes,
-        served: &Served,
-        usage: Option<Usage>,
-    ) {
-        if self.kind == EndpointKind::Embeddings {
-            let kept = self.vectors(body, served);
-            return self.count(kept);
-        }
-        let completion = if body.len() > self.max_wire_bytes() {
-            Err(Unkept::TooLarge)
-        } else {
-            read_whole(call, body).map_err(|_| Unkept::Unreadable)
-        };
-        let kept = completion.and_then(|said| self.keep(said, served, usage, false));
-        self.count(kept);
-    }
-
-    /// Keeps a stream that the caller has got to its end.
-    pub(super) fn streamed(mut self, served: &Served, usage: Option<Usage>, is_spliced: bool) {
-        let gathered = match self.gatherer.take() {
-            None => Err(Unkept::Unreadable),
-            Some(gatherer) => gatherer.finish().map_err(|missed| match missed {
-                Missed::TooLarge => Unkept::TooLarge,
-                Missed::Broken => Unkept::Unreadable,
-            }),
-        };
-        let kept = gathered.and_then(|said| self.keep(said, served, usage, is_spliced));
-        self.count(kept);
-    }
-
-    fn keep(
-        &mut self,
-        mut completion: Completion,
-        served: &Served,
-        usage: Option<Usage>,
-        is_spliced: bool,
-    ) -> Result<(), Unkept> {
-        let head = self.head(served, std::mem::take(&mut completion.model))?;
-        self.cache.saw_model(&head.target, &head.reported);
-        completion.usage = usage.or(completion.usage);
-        let degradation = served.degradation;
-        let answered = Answered { completion: &completion, degradation, is_spliced };
-        let may = policy::may_keep(answered, &self.asked.settings.settings);
-        let mut meant = self.asked.meant.take();
-        if let Some(meant) = &mut meant {
-            meant.compare(&completion, may);
-        }
-        may?;
-        // Each repetition has its own.
-        completion.id = String::new();
-        completion.created = 0;
-        completion.model = head.reported.clone();
-        let kept = Kept::completion(head, &completion).ok_or(Unkept::Unreadable)?;
-        self.put(kept.clone())?;
-        meant.map_or(Ok(()), |meant| {
-            let ttl = self.asked.settings.settings.semantic_ttl();
-            meant.keep(&self.meanings, kept, ttl, self.asked.since)
-        })
-    }
-
-    fn vectors(&self, body: &Bytes, served: &Served) -> Result<(), Unkept> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            model: Option<String>,
-        }
-        if body.len() > self.asked.settings.max_answer {
-            return Err(Unkept::TooLarge);
-        }
-        let named: Named = serde_json::from_slice(body).map_err(|_| Unkept::Unreadable)?;
-        let head = self.head(served, named.model.unwrap_or_default())?;
-        self.cache.saw_model(&head.target, &head.reported);
-        if served.degradation != 0 {
-            return Err(Unkept::Degraded);
-        }
-        self.put(Kept::vectors(head, body))
-    }
-
-    fn put(&self, kept: Kept) -> Result<(), Unkept> {
-        if kept.said.len() > self.asked.settings.max_answer {
-            return Err(Unkept::TooLarge);
-        }
-        self.cache.keep(self.asked.key, kept, self.asked.since, Instant::now())
-    }
-
-    fn head(&self, served: &Served, reported: String) -> Result<Head, Unkept> {
-        // Without a target they are the gateway's own words.
-        let by = served.by.as_ref().ok_or(Unkept::Degraded)?;
-        Ok(Head {
-            form: Form::Completion,
-            target: without_credential(by),
-            reported,
-            cost: served.cost.unwrap_or_default(),
-            dropped: served.dropped.0.clone(),
-            made_at_ms: self.cache.unix_ms(),
-            ttl: self.asked.ttl,
-            stale_for: self.asked.settings.stale_for,
-            took: self.asked.asked.elapsed(),
-            owner: self.owner.clone(),
-        })
-    }
-
-    /// A body on the wire says a little more than what is kept of it.
-    fn max_wire_bytes(&self) -> usize {
-        self.asked.settings.max_answer.saturating_mul(2)
-    }
-
-    fn count(&self, kept: Result<(), Unkept>) {
-        let metrics = &self.ledger.metrics().cache;
-        match kept {
-            Ok(()) => metrics.kept.inc(),
-            Err(unkept) => metrics.not_kept(unkept.as_str()),
-        }
-    }
 }
 
 /// A target, whichever of its provider's credentials was used.

@@ -9,7 +9,7 @@ use super::{Call, Lane};
 use crate::cache::{CacheScope, Head, Kept, Mark, RouteCache, Unkept};
 use crate::chat::{Completion, Part};
 use crate::clock::Instant;
-use crate::embed::Embedding;
+use crate::embed::{EmbedError, Embedding};
 use crate::meaning::{Domain, Found, Meanings, Neighbour, Query, Terms, Trial};
 use crate::semantic::threshold;
 
@@ -23,7 +23,15 @@ pub(super) struct Meant {
     /// What its answer is to be compared with.
     against: Option<Against>,
     /// The same, where it was proven: for the case that nobody answers.
-    pub(super) held_back: Option<Box<Neighbour>>,
+    pub(super) held_back: Option<Box<HeldBack>>,
+}
+
+/// An answer that was proven and held back for an audit.
+#[derive(Debug)]
+pub struct HeldBack {
+    pub(super) domain: Arc<Domain>,
+    pub(super) neighbour: Box<Neighbour>,
+    pub(super) since: Mark,
 }
 
 /// A neighbour that the fresh answer is to be compared with. Where that does not come about although
@@ -38,13 +46,15 @@ struct Against {
 }
 
 impl Lane {
-    /// The answer to other words that will do for a call, if there is one. Whatever goes wrong is
-    /// counted, and the call is answered as if there were none.
+    /// The answer to other words that will do for a call, if there is one, and how similar both are;
+    /// none where they turn out to be the same. Whatever goes wrong is counted, and the call is
+    /// answered as if there were none. It takes no longer than `within`.
     pub(super) async fn look_for_meaning(
         &self,
         call: &Call,
         asked: &mut Cacheable,
-    ) -> Option<Box<Neighbour>> {
+        within: Duration,
+    ) -> Option<(Kept, Option<f64>)> {
         let metrics = &self.ledger.metrics().semantic;
         let settings = Arc::clone(asked.settings());
         let name = settings.settings.embedder.as_deref().unwrap_or_default();
@@ -61,8 +71,16 @@ impl Lane {
                 return None;
             }
         };
+        let max_age = asked.max_age();
+        let may = |kept: &Kept| self.cache.may_give(kept, max_age);
+        if let Some(kept) = self.meanings.recall(&query, may, Instant::now()) {
+            metrics.looked("same_words");
+            return Some((kept, None));
+        }
         let domain = domain_of(call, asked, &settings, &space);
-        let vector = match embedder.embed_one(query.home(), query.text()).await {
+        let vector = embedder.embed_one(query.home(), query.text());
+        let vector = tokio::time::timeout(within, vector).await.unwrap_or(Err(EmbedError::Busy));
+        let vector = match vector {
             Ok((vector, cost)) => {
                 self.meanings.count(&domain, |counts| counts.embedding = counts.embedding + cost);
                 vector
@@ -73,38 +91,28 @@ impl Lane {
                 return None;
             }
         };
-        let max_age = asked.max_age();
         let found = self.meanings.look(
             &domain,
             (&query, &vector),
-            |kept| self.cache.may_give(kept, max_age),
+            may,
             (self.fleet.chance(), settings.settings.shadow),
             Instant::now(),
         );
         metrics.looked(found.as_str());
         let (hit, against, held_back) = match found {
             Found::Hit(neighbour) => (Some(neighbour), None, None),
-            Found::Compare { neighbour, is_audit } => {
-                let kept = neighbour.kept.read().and_then(|completion| text_of(&completion));
-                let trial = Trial {
-                    domain: Arc::clone(&domain),
-                    question: Arc::clone(query.text()),
-                    kept: kept.unwrap_or_default(),
-                    fresh: String::new(),
-                    similarity: neighbour.similarity,
-                    is_audit,
-                };
-                let against = Against {
-                    meanings: self.meanings.clone(),
-                    trial: Some(trial),
-                    is_asked: false,
-                };
-                (None, Some(against), is_audit.then_some(neighbour))
+            Found::Compare { neighbour, is_audit, may_be_given } => {
+                let against = Against::of(&self.meanings, (&domain, &query), &neighbour, is_audit);
+                let held_back = may_be_given.then(|| {
+                    let domain = Arc::clone(&domain);
+                    Box::new(HeldBack { domain, neighbour, since: asked.since() })
+                });
+                (None, Some(against), held_back)
             }
             Found::Below | Found::Differs(_) | Found::Nothing => (None, None, None),
         };
         asked.set_meant(Box::new(Meant { domain, query, vector, space, against, held_back }));
-        hit
+        hit.map(|neighbour| (neighbour.kept, Some(neighbour.similarity)))
     }
 }
 
@@ -144,20 +152,22 @@ impl Meant {
         let Some(mut against) = self.against.take() else { return };
         match may {
             Ok(()) => against.with(text_of(fresh).unwrap_or_default()),
-            // The model does something else now than it did for the other words.
-            Err(Unkept::ToolCall | Unkept::Refusal) => against.differs(),
+            // The model does something else now than it did for the other words. Left out, such
+            // questions would be given answers to and never be learnt of.
             Err(
-                Unkept::Degraded
-                | Unkept::Spliced
+                Unkept::ToolCall
+                | Unkept::Refusal
                 | Unkept::Unfinished
                 | Unkept::Empty
                 | Unkept::ForeignParts
                 | Unkept::SeveralChoices
                 | Unkept::TimeSensitive
-                | Unkept::TooLarge
-                | Unkept::Unreadable
-                | Unkept::Purged,
-            ) => drop(against),
+                | Unkept::TooLarge,
+            ) => against.differs(),
+            // That says nothing of the question.
+            Err(Unkept::Degraded | Unkept::Spliced | Unkept::Unreadable | Unkept::Purged) => {
+                drop(against);
+            }
         }
     }
 
@@ -182,6 +192,25 @@ impl Meant {
 // === impl Against ===
 
 impl Against {
+    /// What has been given to other words, against what is still to come.
+    fn of(
+        meanings: &Meanings,
+        (domain, query): (&Arc<Domain>, &Query),
+        neighbour: &Neighbour,
+        is_audit: bool,
+    ) -> Self {
+        let kept = neighbour.kept.read().and_then(|completion| text_of(&completion));
+        let trial = Trial {
+            domain: Arc::clone(domain),
+            question: Arc::clone(query.text()),
+            kept: kept.unwrap_or_default(),
+            fresh: String::new(),
+            similarity: neighbour.similarity,
+            is_audit,
+        };
+        Self { meanings: meanings.clone(), trial: Some(trial), is_asked: false }
+    }
+
     /// Has it compared with a fresh answer.
     fn with(&mut self, fresh: String) {
         if let Some(trial) = self.trial.take() {

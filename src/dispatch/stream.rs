@@ -20,9 +20,9 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::attempt::{Begun, Whole};
-use super::cached::Keeping;
 use super::expiry::Expiry;
 use super::flight::{Reader, Telling};
+use super::keeping::Keeping;
 use super::live::{Live, Step};
 use super::sequel::{Broken, Joining, Sequel};
 use super::{Account, Answer, Served};

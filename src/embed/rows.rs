@@ -58,19 +58,6 @@ pub struct Cursor {
     id: i64,
 }
 
-/// Which entries are to be removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// This one.
-    Entry(EntryId),
-    /// All of a namespace.
-    Namespace(String),
-    /// All of a caller.
-    Caller(CallerId),
-    /// All of a route.
-    Route(RouteName),
-}
-
 /// Rows that are deleted at a time, so that others get their turn.
 const SWEPT_AT_A_TIME: i64 = 500;
 /// How long a statement may take from reading the store's clock to being seen by others.
@@ -151,37 +138,30 @@ impl Rows {
         Ok(())
     }
 
-    /// Removes entries and says how many there were. Other nodes hear of it when they ask.
+    /// Removes these entries, a few hundred at a time, and says how many there were. Other nodes hear of it when they ask.
     ///
     /// # Errors
     ///
     /// Where the store does not answer.
-    pub async fn remove(&self, selection: &Selection) -> Result<u64, StoreError> {
-        let column = match selection {
-            Selection::Entry(_) => "id",
-            Selection::Namespace(_) => "namespace",
-            Selection::Caller(_) => "caller",
-            Selection::Route(_) => "route",
-        };
+    pub async fn remove(&self, ids: &[EntryId]) -> Result<u64, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
         // No vector and no answer: 0 bytes, written without a parameter.
         let empty = match self.store.kind() {
             Kind::Sqlite => "x''",
             Kind::Postgres => "''::BYTEA",
         };
+        // Numbers, which need no parameters.
+        let ids: Vec<String> = ids.iter().map(|id| id.in_store().to_string()).collect();
         let sql = format!(
             "UPDATE semantic_entries SET gone = 1, vector = {empty}, answer = {empty}, \
-             changed_at_ms = {} WHERE gone = 0 AND {column} = $1",
-            self.now()
+             changed_at_ms = {} WHERE gone = 0 AND id IN ({})",
+            self.now(),
+            ids.join(", ")
         );
-        let query = sqlx::query(AssertSqlSafe(sql));
-        let query = match selection {
-            Selection::Entry(id) => query.bind(id.in_store()),
-            Selection::Namespace(name) => query.bind(name.clone()),
-            Selection::Caller(caller) => query.bind(caller.as_str().to_owned()),
-            Selection::Route(route) => query.bind(route.as_str().to_owned()),
-        };
         let mut connection = self.store.writer().await?;
-        let removed = query
+        let removed = sqlx::query(AssertSqlSafe(sql))
             .execute(&mut *connection as &mut AnyConnection)
             .await
             .map_err(StoreError::query("remove semantic entries"))?;
@@ -353,7 +333,7 @@ mod tests {
             }
             assert_eq!(all(&there, cursor).await.0, []);
 
-            let gone = Selection::Namespace("b".to_owned());
+            let gone = [entries[1].id, entries[3].id];
             assert_eq!(here.remove(&gone).await.expect("removed"), 2);
             assert_eq!(here.remove(&gone).await.expect("removed"), 0);
             let (heard, _) = all(&there, cursor).await;
@@ -368,21 +348,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn removing_by_caller_route_or_id_takes_no_others() {
+    async fn removing_takes_no_others() {
         for place in places() {
             let rows = Rows::new(place.store.clone());
             let entries = [entry("a", "ann", 1.0), entry("a", "bob", 2.0), entry("a", "bob", 3.0)];
             for entry in &entries {
                 rows.put(entry, HOUR).await.expect("written");
             }
-            let one = Selection::Entry(entries[1].id);
+            let one = [entries[1].id];
             assert_eq!(rows.remove(&one).await.expect("removed"), 1);
-            let ann = Selection::Caller(CallerId::new("ann"));
-            assert_eq!(rows.remove(&ann).await.expect("removed"), 1);
+            assert_eq!(rows.remove(&one).await.expect("removed"), 0);
+            assert_eq!(rows.remove(&[]).await.expect("removed"), 0);
             let (left, _) = all(&rows, Cursor::default()).await;
-            assert_eq!(kept(&left), [entries[2].id]);
-            let faq = Selection::Route(RouteName::new("faq"));
-            assert_eq!(rows.remove(&faq).await.expect("removed"), 1);
+            assert_eq!(kept(&left).len(), 2);
+            let both = [entries[0].id, entries[2].id];
+            assert_eq!(rows.remove(&both).await.expect("removed"), 2);
             assert_eq!(kept(&all(&rows, Cursor::default()).await.0), []);
         }
     }

@@ -31,6 +31,9 @@ impl Gateway {
     }
 
     async fn put_to(&self, judge: &Judge, trial: Trial) {
+        if trial.kept == trial.fresh {
+            return self.meanings().learn_same(&trial);
+        }
         let Trial { question, kept, fresh, .. } = &trial;
         let comparison = Comparison { question, kept, fresh };
         let model = &trial.domain.terms.judge;
@@ -48,11 +51,11 @@ impl Gateway {
         self.metrics.semantic.judged(word, cost.0);
         match verdict {
             Ok(same) => self.meanings().learn(&trial, same),
-            // Were they left out, what is proven of short answers would be taken for all.
-            Err(JudgeError::TooLong { .. }) => self.meanings().learn(&trial, false),
-            Err(JudgeError::Empty | JudgeError::Unreadable { .. } | JudgeError::Failed { .. }) => {
-                self.meanings().miss(&trial)
+            // Were they left out, what is proven of short and plain answers would be taken for all.
+            Err(JudgeError::TooLong { .. } | JudgeError::Unreadable { .. }) => {
+                self.meanings().learn(&trial, false);
             }
+            Err(JudgeError::Empty | JudgeError::Failed { .. }) => self.meanings().miss(&trial),
         }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::lessons::{Calibration, Domain, Terms};
+use super::purges::Purges;
 use crate::cache::Key;
 use crate::store::{Kind, Store, StoreError};
 
@@ -14,6 +15,7 @@ use crate::store::{Kind, Store, StoreError};
 #[derive(Debug, Clone)]
 pub(super) struct Calibrations {
     store: Store,
+    pub(super) purges: Purges,
 }
 
 /// A domain as the store has it.
@@ -29,7 +31,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 pub(super) enum Found {
     /// A calibration and its version.
-    Calibration(Calibration, i64),
+    Calibration(Box<Calibration>, i64),
     /// One that another version of this program has written.
     Unreadable,
     /// Nothing.
@@ -47,7 +49,7 @@ const PAGE: i64 = 500;
 
 impl Calibrations {
     pub(super) fn new(store: Store) -> Self {
-        Self { store }
+        Self { purges: Purges::new(store.clone()), store }
     }
 
     /// Writes a calibration in place of the one with this `version`, or the first one where that is 0.

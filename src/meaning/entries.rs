@@ -118,7 +118,7 @@ impl Entries {
             let usable = near.iter().filter_map(|(id, similarity)| {
                 let id = EntryId::of(*id);
                 let held = namespace.held.get(&id)?;
-                (held.fresh_until > now && may(&held.kept)).then_some((id, *similarity, held))
+                (held.fresh_until > now && may(&held.kept)).then_some((id, *similarity, &**held))
             });
             let usable: Vec<_> = usable.collect();
             found = first_that_agrees(query, &usable);
@@ -135,6 +135,13 @@ impl Entries {
         let home = self.homes.get(&id).and_then(|home| self.namespaces.get(home));
         let held = home.and_then(|namespace| namespace.held.get(&id));
         held.is_some_and(|held| held.kept.head.made_at_ms >= made_at_ms)
+    }
+
+    /// The answer that was given to these very words, if it is not past its time.
+    pub(super) fn recall(&self, query: &Query, now: Instant) -> Option<(EntryId, &Kept)> {
+        let id = Self::id_of(query.namespace, &query.text);
+        let held = self.namespaces.get(&query.namespace)?.held.get(&id)?;
+        (held.text == query.text && held.fresh_until > now).then_some((id, &held.kept))
     }
 
     /// Notes that an entry was of use.
@@ -226,7 +233,7 @@ impl Entries {
 }
 
 /// The first of these, the most similar first, that says the same as far as words can tell.
-fn first_that_agrees(query: &Query, near: &[(EntryId, f32, &Box<Held>)]) -> Nearest {
+fn first_that_agrees(query: &Query, near: &[(EntryId, f32, &Held)]) -> Nearest {
     let mut difference = None;
     for (id, similarity, held) in near {
         match agree(&query.traits, &held.traits) {

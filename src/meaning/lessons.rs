@@ -73,8 +73,10 @@ pub enum Decision {
     Give,
     /// Ask upstream, and have both answers compared.
     Compare {
-        /// Whether its answer would have been given.
+        /// Whether its answer would have been given, as far as similarity goes.
         is_audit: bool,
+        /// Whether it may still be given where nobody answers.
+        may_be_given: bool,
     },
     /// Ask upstream.
     Leave,
@@ -157,6 +159,16 @@ pub(super) struct Lessons {
 const MOST_PENDING: usize = 1_000;
 /// After so many audits in a row without a verdict nothing is given until there is one again.
 const MOST_UNJUDGED: u32 = 20;
+
+// === impl Counts ===
+
+impl Counts {
+    /// Counts an answer that was given and would have cost so much.
+    pub fn hit(&mut self, saved: MicroUsd) {
+        self.hits += 1;
+        self.saved = self.saved + saved;
+    }
+}
 
 // === impl Domain ===
 
@@ -276,7 +288,7 @@ impl Lessons {
         // speak of all alike.
         let is_picked = is_learning || chance < AUDITED || lesson.is_suspended();
         let decision = match (is_picked, gives) {
-            (true, _) => Decision::Compare { is_audit: would_give },
+            (true, _) => Decision::Compare { is_audit: would_give, may_be_given: gives },
             (false, true) => Decision::Give,
             (false, false) => Decision::Leave,
         };

@@ -100,7 +100,7 @@ fn while_the_judge_says_nothing_equal_answers_prove_nothing() {
     let (meanings, domain) = (meanings(), domain("key a"));
     // Of two pairs one is the same to the letter; of the other nobody ever knows.
     for _ in 0..2_000 {
-        meanings.compare(trial(&domain, "a", "a"));
+        meanings.learn_same(&trial(&domain, "a", "a"));
         meanings.miss(&trial(&domain, "a", "b"));
     }
     let [figures] = meanings.figures().try_into().unwrap();
@@ -109,7 +109,7 @@ fn while_the_judge_says_nothing_equal_answers_prove_nothing() {
     // Since it says something they count again.
     meanings.learn(&trial(&domain, "a", "b"), true);
     for _ in 0..500 {
-        meanings.compare(trial(&domain, "a", "a"));
+        meanings.learn_same(&trial(&domain, "a", "a"));
     }
     let [figures] = meanings.figures().try_into().unwrap();
     assert!(matches!(figures.mode, Mode::Serve { .. }), "{figures:?}");
@@ -119,7 +119,7 @@ fn while_the_judge_says_nothing_equal_answers_prove_nothing() {
 fn a_model_that_always_answers_alike_is_learnt_of_without_a_judge() {
     let (meanings, domain) = (meanings(), domain("key a"));
     for _ in 0..600 {
-        meanings.compare(trial(&domain, "a", "a"));
+        meanings.learn_same(&trial(&domain, "a", "a"));
         // A provider that fails says nothing of the judge.
         meanings.miss(&trial(&domain, "a", ""));
     }

@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::calibrations::{Calibrations, Found};
+use super::lessons::Unstored;
+use super::purges::Purges;
 use super::{Core, Entries, Meanings, Query};
 use crate::cache::{Kept, Key, Purge};
 use crate::clock::Instant;
-use crate::embed::{Change, Cursor, Embedding, Entry, EntryId, Rows, Selection};
+use crate::embed::{Change, Cursor, Embedding, Entry, EntryId, Rows};
 use crate::semantic::traits::Traits;
 use crate::store::{Store, StoreError};
 
@@ -39,9 +41,12 @@ pub(super) struct Errands {
 
 /// An operator's word, and when it was said, in milliseconds since 1970.
 #[derive(Debug, Clone)]
-struct Forget {
-    purge: Purge,
-    at_ms: u64,
+pub(super) struct Forget {
+    pub(super) id: i64,
+    pub(super) purge: Purge,
+    pub(super) at_ms: u64,
+    /// Whether the store has it.
+    pub(super) is_written: bool,
 }
 
 /// What of the store this node has read.
@@ -51,12 +56,20 @@ struct Read {
     /// When that was last moved.
     moved_at: Option<Instant>,
     lessons: i64,
+    /// Whether it knows of purges that others have left behind.
+    knows_purges: bool,
 }
 
 /// What became of an entry in the store.
 #[derive(Debug)]
 enum News {
-    Kept { id: EntryId, query: Box<Query>, vector: Embedding, kept: Kept, fresh_until: Instant },
+    Kept {
+        id: EntryId,
+        query: Box<Query>,
+        vector: Embedding,
+        kept: Box<Kept>,
+        fresh_until: Instant,
+    },
     Removed(EntryId),
 }
 
@@ -66,6 +79,8 @@ const MOST_PUTS: usize = 1_024;
 const EVERY: Duration = Duration::from_secs(2);
 /// How often what has expired is taken out, here and there.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// How often a lesson is written again at once, where another node was quicker.
+const MOST_TRIES: u32 = 8;
 /// Rows that are read at a time.
 const PAGE: u32 = 200;
 /// How far the clocks of nodes may be apart, in milliseconds.
@@ -131,7 +146,9 @@ impl Errands {
 
     /// Has rows removed, however long it takes.
     pub(super) fn purge(&self, purge: Purge, at_ms: u64) {
-        self.purges.lock().push(Forget { purge, at_ms });
+        // The store's numbers have 63 bits.
+        let id = (rand::random::<u64>() >> 1).cast_signed();
+        self.purges.lock().push(Forget { id, purge, at_ms, is_written: false });
         self.is_due.notify_one();
     }
 }
@@ -197,12 +214,21 @@ impl Core {
     ) -> Result<(), StoreError> {
         // What was kept before a purge must be there before it. So purges that come from here on have
         // to wait for the next turn.
+        self.note_purges(&calibrations.purges, read).await?;
         let purges = self.errands.purges.lock().clone();
+        let purges: Vec<_> = purges.into_iter().take_while(|purge| purge.is_written).collect();
         for _ in 0..MOST_PUTS {
             let Ok(put) = puts.try_recv() else { break };
             self.put(rows, put).await;
         }
         self.carry_out(&purges, rows).await?;
+        for purge in &purges {
+            calibrations.purges.done(purge).await?;
+        }
+        let embedders = self.embedders.get();
+        if embedders.is_some_and(std::collections::BTreeMap::is_empty) {
+            return Ok(());
+        }
         self.hear_of_entries(rows, read).await?;
         self.write_lessons(calibrations).await?;
         let (stored, latest) = calibrations.changed_since(read.lessons).await?;
@@ -211,6 +237,23 @@ impl Core {
             lessons.on_stored(&stored.domain, stored.calibration, stored.version);
         }
         read.lessons = latest;
+        Ok(())
+    }
+
+    /// Writes purges down before anything else, and hears of those that others have left behind.
+    async fn note_purges(&self, store: &Purges, read: &mut Read) -> Result<(), StoreError> {
+        if !read.knows_purges {
+            let left = store.all().await?;
+            self.errands.purges.lock().splice(..0, left);
+            read.knows_purges = true;
+        }
+        let unwritten = self.errands.purges.lock().clone();
+        for purge in unwritten.iter().filter(|purge| !purge.is_written) {
+            store.write(purge).await?;
+            let mut purges = self.errands.purges.lock();
+            let written = purges.iter_mut().find(|other| other.id == purge.id);
+            written.into_iter().for_each(|purge| purge.is_written = true);
+        }
         Ok(())
     }
 
@@ -226,12 +269,13 @@ impl Core {
                 break;
             }
             cursor = next;
-            for change in changes {
-                let Change::Kept(entry, _) = change else { continue };
-                if self.is_purged(purges, &entry) {
-                    rows.remove(&Selection::Entry(entry.id)).await?;
-                }
-            }
+            let kept = changes.iter().filter_map(|change| match change {
+                Change::Kept(entry, _) => Some(entry),
+                Change::Removed(_) => None,
+            });
+            let ids: Vec<_> =
+                kept.filter(|entry| self.is_purged(purges, entry)).map(|entry| entry.id).collect();
+            rows.remove(&ids).await?;
         }
         self.errands.purges.lock().drain(..purges.len());
         Ok(())
@@ -263,7 +307,7 @@ impl Core {
             let changes = changes.into_iter().filter_map(News::of).collect::<Vec<_>>();
             let outdated = self.take_over(changes);
             for id in outdated {
-                rows.remove(&Selection::Entry(id)).await?;
+                rows.remove(&[id]).await?;
             }
         }
         // Where rows have expired meanwhile it ends before.
@@ -287,7 +331,7 @@ impl Core {
                     outdated.push(id);
                 }
                 News::Kept { query, vector, kept, fresh_until, .. } => {
-                    entries.put(*query, &vector, (kept, fresh_until));
+                    entries.put(*query, &vector, (*kept, fresh_until));
                 }
             }
         }
@@ -295,7 +339,22 @@ impl Core {
     }
 
     async fn write_lessons(&self, calibrations: &Calibrations) -> Result<(), StoreError> {
-        let unstored = self.lessons.lock().unstored();
+        // Of nodes that write at once one is first; the others take over what it wrote and try again.
+        for _ in 0..MOST_TRIES {
+            let unstored = self.lessons.lock().unstored();
+            if unstored.is_empty() {
+                break;
+            }
+            self.write_once(calibrations, unstored).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_once(
+        &self,
+        calibrations: &Calibrations,
+        unstored: Vec<Unstored>,
+    ) -> Result<(), StoreError> {
         for lesson in unstored {
             let (domain, version) = (Arc::clone(&lesson.domain), lesson.version);
             if calibrations.replace(&domain, &lesson.calibration, version).await? {
@@ -303,7 +362,7 @@ impl Core {
                 continue;
             }
             let found = match calibrations.find(&domain).await? {
-                Found::Calibration(calibration, version) => Some((calibration, version)),
+                Found::Calibration(calibration, version) => Some((*calibration, version)),
                 Found::Nothing => None,
                 // Labels wait, and those of a newer version stay.
                 Found::Unreadable => continue,
@@ -350,6 +409,7 @@ impl News {
         }
         let traits = Traits::of(&text);
         let query = Box::new(Query { namespace, text: text.into(), traits });
+        let kept = Box::new(kept);
         Some(Self::Kept { id, query, vector, kept, fresh_until: Instant::now() + left })
     }
 }

@@ -33,6 +33,7 @@ const ALL: &[(i64, &str, &str)] = &[
         "what semantic caches learn",
         include_str!("../../migrations/0019_semantic_calibrations.sql"),
     ),
+    (20, "purges of semantic caches", include_str!("../../migrations/0020_semantic_purges.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

@@ -76,7 +76,7 @@ const BESIDE: &[(&str, &str)] = &[
 /// The most code lines a file may have, and how many files may have more than the goal.
 const HARD_LINES: usize = 600;
 const GOAL_LINES: usize = 400;
-const FILES_OVER_GOAL: usize = 7;
+const FILES_OVER_GOAL: usize = 8;
 
 /// Waits on the real clock in tests. A test waits for a state, not for a while: the few here give
 /// something the time to go wrong, or poll a process that cannot tell when it is done.

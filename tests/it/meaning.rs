@@ -107,7 +107,12 @@ struct Learner {
 
 impl Learner {
     fn new() -> Self {
-        let rig = Rig::instant(ROUTES);
+        Self::with("")
+    }
+
+    /// With more in the configuration.
+    fn with(more: &str) -> Self {
+        let rig = Rig::instant(&format!("{ROUTES}{more}"));
         let embedder = Arc::new(Numbers::default());
         let small = Embedder::new("small", TIMEOUT, Arc::clone(&embedder) as Arc<dyn Embeds>);
         rig.gateway.set_embedders(BTreeMap::from([("small".to_owned(), small)]));

@@ -50,13 +50,12 @@ fn local(_: &EmbedderSettings) -> anyhow::Result<Arc<dyn Embeds>> {
     anyhow::bail!("this program was built without the feature `local-embeddings`")
 }
 
-/// Starts what semantic caches need beside requests: a judge, and the store. Without an embedder there
-/// is none.
+/// Starts what semantic caches need beside requests: a judge where there is an embedder, and the store.
 pub(super) fn learn(gateway: &Arc<Gateway>, tasks: &Tasks) {
-    if gateway.snapshot().settings.embedders.is_empty() {
-        return;
+    if !gateway.snapshot().settings.embedders.is_empty() {
+        tasks.spawn(Arc::clone(gateway).learn(own_lane(gateway, tasks)));
     }
-    tasks.spawn(Arc::clone(gateway).learn(own_lane(gateway, tasks)));
+    // Purges and ends concern rows that were written when there was an embedder.
     tasks.spawn(gateway.meanings().clone().upkeep(gateway.journal.store().clone()));
 }
 

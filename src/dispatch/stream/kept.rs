@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{AnswerStream, Live, State};
 use crate::clock::Instant;
 use crate::dialect::StreamSummary;
-use crate::dispatch::cached::Keeping;
+use crate::dispatch::keeping::Keeping;
 use crate::dispatch::{Account, Served};
 
 // === impl AnswerStream ===

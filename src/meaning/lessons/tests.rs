@@ -34,7 +34,11 @@ fn what_is_not_proven_is_compared_and_never_given() {
     for n in 0..400 {
         for similarity in [0.5, 0.95, 1.0] {
             let decision = lessons.decide(&domain, similarity, 0.999, false);
-            assert_eq!(decision, Decision::Compare { is_audit: false }, "after {n}");
+            assert_eq!(
+                decision,
+                Decision::Compare { is_audit: false, may_be_given: false },
+                "after {n}"
+            );
         }
         lessons.learn(&domain, GOOD);
     }
@@ -47,13 +51,13 @@ fn decisions_follow_similarity_chance_and_the_wish_for_shadow() {
     let cases = [
         (0.95, 0.5, false, Give),
         (1.0, AUDITED, false, Give),
-        (0.95, 0.029, false, Compare { is_audit: true }),
-        (0.94, 0.029, false, Compare { is_audit: false }),
+        (0.95, 0.029, false, Compare { is_audit: true, may_be_given: true }),
+        (0.94, 0.029, false, Compare { is_audit: false, may_be_given: false }),
         (0.94, 0.5, false, Leave),
         (f64::NAN, 0.5, false, Leave),
         (0.95, 0.5, true, Leave),
-        (0.95, 0.0, true, Compare { is_audit: true }),
-        (0.94, 0.0, true, Compare { is_audit: false }),
+        (0.95, 0.0, true, Compare { is_audit: true, may_be_given: false }),
+        (0.94, 0.0, true, Compare { is_audit: false, may_be_given: false }),
     ];
     for (similarity, chance, only_shadow, wanted) in cases {
         let decision = lessons.decide(&domain, similarity, chance, only_shadow);
@@ -91,7 +95,7 @@ fn an_alarm_ends_the_giving_is_counted_and_what_was_proven_is_forgotten() {
     lessons.learn(&domain, wrong);
     assert_eq!(lessons.figures()[0].alarms, 1);
     let clean = lessons.decide(&domain, 0.99, 0.5, false);
-    assert_eq!(clean, Decision::Compare { is_audit: false });
+    assert_eq!(clean, Decision::Compare { is_audit: false, may_be_given: false });
 }
 
 #[test]
@@ -108,7 +112,11 @@ fn twenty_audits_without_a_verdict_suspend_and_one_verdict_resumes() {
     }
     assert!(!give(&mut lessons) && lessons.figures()[0].is_suspended);
     let compare = lessons.decide(&domain, 0.99, 0.999, false);
-    assert_eq!(compare, Decision::Compare { is_audit: true }, "every one may be the verdict");
+    assert_eq!(
+        compare,
+        Decision::Compare { is_audit: true, may_be_given: false },
+        "every one may be the verdict"
+    );
     lessons.miss_judge(&domain, true);
     lessons.learn(&domain, Label { is_audit: true, ..GOOD });
     assert!(give(&mut lessons) && !lessons.figures()[0].is_suspended);
@@ -386,7 +394,7 @@ impl World {
         match self.lessons.decide(&self.domain, similarity, chance, false) {
             Decision::Give => return true,
             Decision::Leave => {}
-            Decision::Compare { is_audit } => {
+            Decision::Compare { is_audit, .. } => {
                 let same =
                     self.random.random_bool(self.wrong) == self.random.random_bool(self.lies);
                 self.audits += u64::from(is_audit);

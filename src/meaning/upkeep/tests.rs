@@ -13,6 +13,8 @@ use crate::ids::{RouteName, TeamId};
 use crate::semantic::threshold::Mode;
 use crate::store::places::places;
 
+mod purging;
+
 const ASK: &str = "What is a hash map?";
 
 /// A node, whose turns the test takes.
@@ -123,115 +125,6 @@ async fn a_node_that_starts_later_has_what_others_kept() {
 }
 
 #[tokio::test]
-async fn a_purge_takes_the_rows_that_it_is_about_also_those_that_no_process_holds() {
-    let of = |caller: &str| Owner {
-        team: Some(TeamId::new("t")),
-        route: RouteName::new(if caller == "bob" { "other" } else { "faq" }),
-        prompt: Some("support@1".to_owned()),
-        tags: vec![("env".to_owned(), caller.to_owned())],
-        ..owner(caller)
-    };
-    let some = |text: &str| Some(text.to_owned());
-    let purges = [
-        (Purge { team: some("t"), ..Purge::default() }, 2_usize),
-        (Purge { caller: some("ann"), ..Purge::default() }, 1),
-        (Purge { route: some("other"), ..Purge::default() }, 1),
-        (Purge { tag: Some(("env".to_owned(), "ann".to_owned())), ..Purge::default() }, 1),
-        (Purge { prompt: some("support"), ..Purge::default() }, 2),
-        (Purge { prompt: some("support@2"), ..Purge::default() }, 0),
-        (Purge::default(), 3),
-    ];
-    for place in places() {
-        for (purge, about) in purges.clone() {
-            let mut writer = Node::at(place.again());
-            for owner in [of("ann"), of("bob"), owner("eve")] {
-                writer.keep(owner, ASK, writer.mark()).unwrap();
-            }
-            writer.turn().await.unwrap();
-            assert_eq!(writer.rows().await, 3);
-            let mut purger = Node::at(place.again());
-            assert_eq!(purger.purge(&purge), 0, "it holds nothing");
-            purger.turn().await.unwrap();
-            assert_eq!(purger.rows().await, 3 - about, "{purge:?}");
-            assert_eq!(purger.meanings.fill().entries, 3 - about as u64);
-            writer.turn().await.unwrap();
-            assert_eq!(writer.meanings.fill().entries, 3 - about as u64, "{purge:?}");
-            purger.purge(&Purge::default());
-            purger.turn().await.unwrap();
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_is_kept_after_a_purge_stays() {
-    for place in places() {
-        let mut here = Node::at(place.store.clone());
-        here.keep(owner("ann"), ASK, here.mark()).unwrap();
-        here.turn().await.unwrap();
-        here.purge(&Purge::default());
-        assert!(!here.has("ann", ASK));
-        // The same words and others, before the purge has gone through the store.
-        here.keep(owner("ann"), ASK, here.mark()).unwrap();
-        here.keep(owner("ann"), "What is a set?", here.mark()).unwrap();
-        for _ in 0..3 {
-            here.turn().await.unwrap();
-            assert!(here.has("ann", ASK) && here.has("ann", "What is a set?"));
-            assert_eq!(here.rows().await, 2);
-        }
-        let mut there = Node::at(place.again());
-        there.turn().await.unwrap();
-        assert_eq!(there.meanings.fill().entries, 2);
-    }
-}
-
-#[tokio::test]
-async fn what_was_made_before_a_purge_and_written_after_it_does_not_come_back() {
-    for place in places() {
-        let (mut here, mut there) = (Node::at(place.store.clone()), Node::at(place.again()));
-        // It is on its way to the store while the purge goes through the rows.
-        there.keep(owner("ann"), ASK, there.mark()).unwrap();
-        here.purge(&Purge::default());
-        here.turn().await.unwrap();
-        there.turn().await.unwrap();
-        assert_eq!(there.rows().await, 1);
-        here.turn().await.unwrap();
-        assert!(!here.has("ann", ASK));
-        there.turn().await.unwrap();
-        assert_eq!((there.rows().await, there.meanings.fill().entries), (0, 0));
-    }
-}
-
-#[tokio::test]
-async fn a_purge_while_an_answer_is_kept_leaves_nothing() {
-    for place in places() {
-        let mut here = Node::at(place.store.clone());
-        let mut kept = 0;
-        for round in 0..60_u32 {
-            let since = here.mark();
-            let text = format!("What is number {round}?");
-            let barrier = std::sync::Barrier::new(2);
-            let result = std::thread::scope(|scope| {
-                let purging = scope.spawn(|| {
-                    barrier.wait();
-                    here.purge(&Purge::default())
-                });
-                barrier.wait();
-                let result = here.keep(owner("ann"), &text, since);
-                purging.join().unwrap();
-                result
-            });
-            kept += u32::from(result.is_ok());
-            assert!(!here.has("ann", &text), "round {round}");
-            here.turn().await.unwrap();
-            here.turn().await.unwrap();
-            assert!(!here.has("ann", &text), "round {round}");
-            assert_eq!(here.rows().await, 0, "round {round}");
-        }
-        println!("kept first in {kept} of 60 rounds");
-    }
-}
-
-#[tokio::test]
 async fn nothing_is_given_past_its_time_on_any_node() {
     for place in places() {
         let mut here = Node::at(place.store.clone());
@@ -258,42 +151,14 @@ async fn nothing_is_given_past_its_time_on_any_node() {
 
 /// Takes turns until the store answers.
 async fn recover(node: &mut Node) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
     for _ in 0..50 {
+        ticks.tick().await;
         if node.turn().await.is_ok() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     node.turn().await.unwrap();
-}
-
-#[tokio::test]
-async fn while_the_store_is_away_entries_are_in_memory_purges_wait_and_labels_stay_in_line() {
-    for mut place in places() {
-        let Some(server) = &mut place.server else { continue };
-        let mut here = Node::at(place.store.clone());
-        here.keep(owner("ann"), ASK, here.mark()).unwrap();
-        here.learn("key ann", 5);
-        here.turn().await.unwrap();
-        server.stop();
-        here.keep(owner("ann"), "What is a set?", here.mark()).unwrap();
-        here.keep(owner("bob"), "What is a set?", here.mark()).unwrap();
-        here.learn("key ann", 7);
-        here.turn().await.unwrap_err();
-        assert_eq!(here.meanings.writes(), [("written", 1), ("dropped", 0), ("failed", 2)]);
-        let ann = Purge { caller: Some("ann".to_owned()), ..Purge::default() };
-        assert_eq!(here.purge(&ann), 2);
-        here.turn().await.unwrap_err();
-        assert!(here.has("bob", "What is a set?") && !here.has("ann", ASK));
-        assert_eq!(here.labels(), [12]);
-        server.start_again();
-        recover(&mut here).await;
-        assert_eq!(here.rows().await, 0);
-        assert!(here.has("bob", "What is a set?") && !here.has("ann", ASK));
-        let mut there = Node::at(place.again());
-        there.turn().await.unwrap();
-        assert_eq!((there.labels(), there.meanings.fill().entries), (vec![12], 0));
-    }
 }
 
 #[tokio::test]

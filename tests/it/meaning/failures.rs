@@ -51,7 +51,7 @@ async fn an_embedder_that_is_down_or_slow_fails_no_request_and_soon_costs_nothin
 
 #[tokio::test(start_paused = true)]
 async fn without_a_judge_nothing_is_learnt_and_what_is_given_is_given_no_more() {
-    for trouble in ["[[sim:on=judge,status=500]]", "[[sim:on=judge,say=Perhaps.]]"] {
+    for trouble in ["[[sim:on=judge,status=500]]", "[[sim:on=judge,status=404]]"] {
         let learner = Learner::proven().await;
         let mut given = 0;
         for number in 0..1_200 {
@@ -110,4 +110,43 @@ async fn a_provider_that_is_down_during_an_audit_costs_nobody_the_answer() {
     println!("{audits} of 200 hits were picked for an audit that could not be had");
     assert!(audits > 0 && learner.figures().counts.unjudged >= audits);
     assert!(!learner.figures().is_suspended, "the judge is well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_judge_that_rambles_is_no_proof() {
+    let learner = Learner::new();
+    for number in 0..400 {
+        let got = learner.pair(number, "[[sim:on=judge,say=Perhaps.]]").await;
+        assert_eq!(cache(&got), "miss");
+    }
+    let figures = learner.figures();
+    // What it cannot say of some answers must not be left out: it would be given all the same.
+    assert_eq!(figures.seen.1, figures.labels, "{figures:?}");
+    assert_eq!(figures.labels, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_ask_no_more_does_not_use_the_embedder() {
+    let learner = Learner::with("[limits.default]\nrequests_per_minute = 2\n");
+    let mut statuses = Vec::new();
+    for number in 0..8 {
+        let (first, _) = wordings(number, SAME);
+        statuses.push(learner.rig.ask(&Ask::chat("faq", &first).whole()).await.status.as_u16());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 2, "{statuses:?}");
+    assert_eq!(learner.embedder.embedded.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vector_is_waited_for_no_longer_than_its_caller_has_time() {
+    let learner = Learner::new();
+    learner.embedder.state.store(HANGING, Ordering::Relaxed);
+    let (first, _) = wordings(1, SAME);
+    let started = Instant::now();
+    let ask = Ask::chat("faq", &first).whole().with("x-tidegate-timeout-ms", 200);
+    let got = learner.rig.ask(&ask).await;
+    assert!(started.elapsed() <= Duration::from_millis(250), "{:?}", started.elapsed());
+    // A provider that answers at once is still in time.
+    assert_eq!(cache(&got), "miss");
+    assert_eq!(learner.looked("busy"), 1);
 }
