@@ -9,7 +9,7 @@
 //! The namespace ([`Query`]) is everything but the last words, so nothing passes from one tenant,
 //! route or conversation to another. `semantic` decides: which words say the same, and from which
 //! similarity on a domain's labels prove few enough errors. Here is what that needs: the entries in
-//! this process, what was learnt ([`Lessons`](lessons)), and the store behind both ([`upkeep`]).
+//! this process, what was learnt (`lessons`), and the store behind both (`upkeep`).
 //!
 //! An audited hit is not given: its caller gets the fresh answer, which is compared with the kept
 //! one. So an audit and a label in shadow are the same thing, and an audit costs the caller nothing
