@@ -66,6 +66,8 @@ names! {
     CallerId;
     /// A team of callers.
     TeamId;
+    /// A registered prompt: the name of its folder.
+    PromptId;
     /// One request through the gateway; returned as `x-request-id`.
     RequestId;
     /// One place to send a request: `provider/model`, with `#n` for the n-th credential when a
