@@ -22,6 +22,7 @@ mod embedders;
 mod environment;
 mod limits;
 mod patch;
+mod prompts;
 mod providers;
 mod reference;
 mod routes;
@@ -59,5 +60,6 @@ pub use watch::{Current, ReloadCause, ReloadFailure, ReloadStatus, Reloaded, Wat
 ///
 /// Every problem there is, in the order of files and lines.
 pub fn load(source: &Source, previous: Option<&Snapshot>) -> Result<Arc<Snapshot>, Problems> {
-    check::Config::read(source).map(|config| Arc::new(Snapshot::build(config, previous)))
+    let prompts = previous.map(|previous| &*previous.prompts);
+    check::Config::read(source, prompts).map(|config| Arc::new(Snapshot::build(config, previous)))
 }

@@ -28,6 +28,7 @@ use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::limits::{Limits, Standing};
 use crate::meaning::Meanings;
+use crate::prompt::Prompt;
 use crate::rejection::Rejection;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
@@ -45,6 +46,7 @@ mod meant;
 mod plan;
 mod prefix;
 mod prepare;
+pub mod prompted;
 mod race;
 mod replay;
 mod sequel;
@@ -63,6 +65,7 @@ use keeping::Keeping;
 use limit::Load;
 pub use meant::HeldBack;
 use sequel::Sequel;
+pub use prompted::Prompted;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
 
@@ -98,6 +101,8 @@ pub struct Call {
     pub dialect: Dialect,
     /// The body, and what routing needs of it.
     pub envelope: Envelope,
+    /// The registered prompt that the body was made with.
+    pub prompted: Option<Box<Prompted>>,
     /// The caller's own limit for the whole request.
     pub timeout: Option<Duration>,
     /// How much it matters where not all can be served; never better than the caller may ask for.
@@ -159,6 +164,8 @@ pub struct Served {
     pub overhead: Duration,
     /// Where it was kept, and nobody was asked.
     pub from_cache: Option<FromCache>,
+    /// The registered prompt that was used.
+    pub prompt: Option<Arc<Prompt>>,
     /// Whether it is another request's answer, shared as it comes.
     pub coalesced: bool,
 }
@@ -312,6 +319,11 @@ impl Lane {
 // === impl Call ===
 
 impl Call {
+    /// The body as its caller sent it: before a registered prompt was put in.
+    pub fn sent(&self) -> &Bytes {
+        self.prompted.as_ref().map_or(self.envelope.body(), |prompted| &prompted.sent)
+    }
+
     /// Where what it asks for is answered, if the caller may ask for it.
     fn route(&self) -> Result<Arc<Route>, Rejection> {
         self.snapshot.resolve_for(&self.caller, &self.envelope.model)

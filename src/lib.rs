@@ -28,6 +28,7 @@ pub mod limits;
 pub mod meaning;
 pub mod policy;
 pub mod problems;
+pub mod prompt;
 pub mod quota;
 pub mod rehearse;
 pub mod rejection;

@@ -61,6 +61,14 @@ pub enum Rejection {
         /// Names that are near, nearest first.
         near: Vec<String>,
     },
+    /// No registered prompt has this id, or this version.
+    #[error("{problem}")]
+    UnknownPrompt {
+        /// What is not there, and what is; one sentence for people.
+        problem: String,
+        /// `prompt.id` or `prompt.version`.
+        param: &'static str,
+    },
     /// No such address.
     #[error("there is nothing at `{method} {path}`")]
     UnknownPath {

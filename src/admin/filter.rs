@@ -50,6 +50,7 @@ impl Question {
             "caller" | "key" => filter.caller = text,
             "team" => filter.team = text,
             "route" => filter.route = text,
+            "prompt" => filter.prompt = text,
             "target" => filter.target = text,
             "provider" => filter.provider = text,
             "model" => filter.model = text,

@@ -154,7 +154,7 @@ fn snapshot_with(folder: &Path, more: &str) -> Arc<Snapshot> {
     "#;
     std::fs::write(&file, format!("{text}\n{more}")).unwrap();
     let environment = Environment::fixed([]);
-    config::load(&Source { file: Some(file), providers: None, listen: None, environment }, None)
+    config::load(&Source { file: Some(file), ..config::Source::environment(environment) }, None)
         .unwrap()
 }
 

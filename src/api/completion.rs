@@ -17,12 +17,13 @@ use super::idempotency::{self, Keyed};
 use super::{Edge, body, caller, jobs, panics, reply, streams};
 use crate::callers::Caller;
 use crate::clock::Instant;
-use crate::config::Settings;
+use crate::config::Snapshot;
 use crate::dialect::{Dialect, Envelope};
-use crate::dispatch::{Account, Answer, Call, Refused, Served};
+use crate::dispatch::{Account, Answer, Call, Prompted, Refused, Served, prompted};
 use crate::gateway::{Ask, Opened};
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
+use crate::prompt::Prompts;
 use crate::rejection::Rejection;
 use crate::units::Priority;
 
@@ -78,8 +79,8 @@ async fn serve(
     let mut account = ledger.open(request_id.clone(), &caller, kind, dialect(kind), received);
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
-    let asked = Asked::read(&edge, &caller, &snapshot.settings, (kind, &parts, body), &mut account);
-    let Asked { envelope, wishes, keyed, priority } = match asked.await {
+    let asked = Asked::read(&edge, &caller, &snapshot, (kind, &parts, body), &mut account);
+    let Asked { envelope, prompted, wishes, keyed, priority } = match asked.await {
         Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);
@@ -92,6 +93,7 @@ async fn serve(
         kind,
         dialect: dialect(kind),
         envelope,
+        prompted,
         timeout: wishes.timeout,
         priority,
         midstream: wishes.midstream,
@@ -150,6 +152,7 @@ pub(super) async fn answer(edge: &Edge, call: Box<Call>, account: Account) -> Re
 /// What the caller asks for, checked as far as every target needs it.
 struct Asked {
     envelope: Envelope,
+    prompted: Option<Box<Prompted>>,
     wishes: Wishes,
     keyed: Option<Keyed>,
     priority: Priority,
@@ -160,7 +163,7 @@ impl Asked {
     async fn read(
         edge: &Edge,
         caller: &Caller,
-        settings: &Settings,
+        snapshot: &Snapshot,
         (kind, head, body): (EndpointKind, &Parts, Body),
         account: &mut Account,
     ) -> Result<Self, Rejection> {
@@ -168,6 +171,7 @@ impl Asked {
         let keyed = Keyed::read(&head.headers)?;
         let priority = caller.priority_of(wishes.priority);
         account.on_priority(priority);
+        let settings = &snapshot.settings;
         let ask = Ask::new(&caller.id, account.request_id(), priority, guess_cost(&body));
         let within = wishes.timeout.unwrap_or(Duration::MAX);
         let slot = edge.gateway.admit(&ask, &settings.admission, within).await?;
@@ -175,18 +179,19 @@ impl Asked {
         let server = &settings.server;
         let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
         let body = body::read(body, limit, within).await?;
-        let envelope = read_envelope(kind, body, wishes.resumable)?;
-        Ok(Self { envelope, wishes, keyed, priority })
+        let (envelope, prompted) = read_envelope(kind, body, wishes.resumable, &snapshot.prompts)?;
+        Ok(Self { envelope, prompted, wishes, keyed, priority })
     }
 }
 
-/// Reads the body as far as every target needs it.
+/// Reads the body as far as every target needs it, with the registered prompt in it that it names.
 pub(super) fn read_envelope(
     kind: EndpointKind,
     body: Bytes,
     is_resumable: bool,
-) -> Result<Envelope, Rejection> {
-    let mut envelope = Envelope::read(body)?;
+    prompts: &Prompts,
+) -> Result<(Envelope, Option<Box<Prompted>>), Rejection> {
+    let (mut envelope, prompted) = prompted::read(kind, body, prompts)?;
     envelope.require(match kind {
         EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
         EndpointKind::Completions => "prompt",
@@ -204,7 +209,7 @@ pub(super) fn read_envelope(
                        that streams";
         return Err(Rejection::invalid("x-resumable", problem));
     }
-    Ok(envelope)
+    Ok((envelope, prompted))
 }
 
 /// What a request costs in tokens, as far as its headers tell: its length is what it says.

@@ -167,7 +167,7 @@ pub(super) async fn answer(
 }
 
 fn asked(keyed: &Keyed, head: &Parts, call: &Call) -> Asked {
-    let claim = keyed.claim(&call.caller.id, head, call.envelope.body(), &call.request_id);
+    let claim = keyed.claim(&call.caller.id, head, call.sent(), &call.request_id);
     let (if_running, streams) = (keyed.if_running, call.envelope.stream);
     Asked { claim, if_running, dialect: call.dialect, streams }
 }

@@ -13,8 +13,9 @@ use rand::RngExt;
 use crate::clock::rfc3339;
 use crate::dialect::Dialect;
 use crate::dispatch::Served;
-use crate::ids::RequestId;
+use crate::ids::{RequestId, TargetId};
 use crate::limits::{Level, Standing};
+use crate::prompt::Prompt;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's clients look for the same.
@@ -24,6 +25,8 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const HEDGED: HeaderName = HeaderName::from_static("x-tidegate-hedged");
 const CACHE: HeaderName = HeaderName::from_static("x-tidegate-cache");
 const SIMILARITY: HeaderName = HeaderName::from_static("x-tidegate-cache-similarity");
+const PROMPT: HeaderName = HeaderName::from_static("x-tidegate-prompt");
+const PROMPT_WARNING: HeaderName = HeaderName::from_static("x-tidegate-prompt-warning");
 const DEGRADATION: HeaderName = HeaderName::from_static("x-tidegate-degradation");
 const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 const OVERHEAD_US: HeaderName = HeaderName::from_static("x-tidegate-overhead-us");
@@ -101,6 +104,12 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
     if let Some(standing) = &served.limits {
         insert_limits(headers, standing, served.dialect == Some(Dialect::Anthropic));
     }
+    if let Some(prompt) = &served.prompt {
+        insert(headers, PROMPT, &prompt.name);
+        if let Some(warning) = prompt_warning(prompt, served.by.as_ref()) {
+            insert(headers, PROMPT_WARNING, &warning);
+        }
+    }
     if !served.dropped.0.is_empty() {
         insert(headers, DROPPED, &served.dropped.0.join(", "));
     }
@@ -111,6 +120,25 @@ fn number(number: u64) -> HeaderValue {
     const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     let digit = usize::try_from(number).ok().and_then(|number| DIGITS.get(number));
     digit.map_or_else(|| HeaderValue::from(number), |digit| HeaderValue::from_static(digit))
+}
+
+/// What a caller should know of the prompt that it used.
+fn prompt_warning(prompt: &Prompt, by: Option<&TargetId>) -> Option<String> {
+    let served = by.and_then(|by| by.as_str().split('#').next()?.split_once('/'));
+    let untested = served.filter(|(provider, model)| {
+        prompt.is_tested_with(provider, model) == Some(false)
+    });
+    let untested = untested.map(|(provider, model)| format!("untested for {provider}/{model}"));
+    let deprecated = prompt.deprecated.as_ref().map(|deprecated| {
+        // A header takes one line of plain characters; the rest is in the file.
+        let is_plain = |reason: &&str| reason.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        match Some(deprecated.reason.as_str()).filter(is_plain).filter(|said| !said.is_empty()) {
+            Some(reason) => format!("deprecated since {}: {reason}", deprecated.at),
+            None => format!("deprecated since {}", deprecated.at),
+        }
+    });
+    let warnings: Vec<String> = untested.into_iter().chain(deprecated).collect();
+    (!warnings.is_empty()).then(|| warnings.join("; "))
 }
 
 /// Adds the id of the request.

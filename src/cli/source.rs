@@ -16,6 +16,10 @@ pub struct SourceArgs {
     /// A folder of provider files that replace built-in ones of the same name, or add to them.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_PROVIDERS")]
     pub providers: Option<PathBuf>,
+    /// The folder of registered prompts. Without one: `prompts` beside the configuration file, else
+    /// `prompts` here, where there is one.
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
+    pub prompts: Option<PathBuf>,
 }
 
 // === impl SourceArgs ===
@@ -23,11 +27,17 @@ pub struct SourceArgs {
 impl SourceArgs {
     /// The source that the options name.
     pub fn source(&self, environment: Environment) -> Source {
-        Source {
+        let mut source = Source {
             file: self.config.clone(),
             providers: self.providers.clone(),
+            prompts: self.prompts.clone(),
             listen: None,
             environment,
+        };
+        let here = PathBuf::from("prompts");
+        if source.prompts_folder().is_none() && here.is_dir() {
+            source.prompts = Some(here);
         }
+        source
     }
 }

@@ -15,7 +15,7 @@ use super::client::{AdminArgs, ClientError, encoded};
 )]
 pub struct UsageArgs {
     /// What to add up by, with commas between: caller, team, route, target, provider, model, endpoint,
-    /// outcome, priority, hour, day, month, tag:NAME. Without it there is one sum.
+    /// outcome, priority, prompt, hour, day, month, tag:NAME. Without it there is one sum.
     #[arg(long, value_name = "KEYS", default_value = "")]
     pub group_by: String,
     /// Only requests of which this is so, such as `route=smart` or `tag:team=search`; once for each

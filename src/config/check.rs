@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, placeholder};
 use crate::cluster::{ClusterSettings, RedisUrl};
 use crate::ids::ProviderId;
 use crate::problems::{Document, KeyPath, Problems, nearest};
+use crate::prompt::Prompts;
 use crate::quota::Rule;
 use crate::store::StoreUrl;
 
@@ -35,6 +36,7 @@ pub(super) struct Config {
     pub(super) routes: Vec<RoutePlan>,
     pub(super) limits: Vec<Arc<Rule>>,
     pub(super) defaults: Conduct,
+    pub(super) prompts: Prompts,
     pub(super) notes: Vec<String>,
     pub(super) revision: u64,
 }
@@ -56,9 +58,10 @@ impl Config {
     /// # Errors
     ///
     /// Every problem there is, in the order of files and lines.
-    pub(super) fn read(source: &Source) -> Result<Self, Problems> {
+    pub(super) fn read(source: &Source, previous: Option<&Prompts>) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let Draft { document, settings: file, catalog, mut digest } = source.read(&mut problems);
+        let prompts = source.read_prompts(previous, &mut digest, &mut problems);
         let mut checking = Checking {
             document: &document,
             catalog: &catalog,
@@ -105,6 +108,7 @@ impl Config {
             routes,
             limits: limits.into_iter().map(Arc::new).collect(),
             defaults: file.defaults.conduct(),
+            prompts,
             notes,
             revision: revision(digest),
         })

@@ -22,6 +22,8 @@ pub struct Source {
     /// A folder of provider files that take the place of built-in ones of the same name, or add to
     /// them.
     pub providers: Option<PathBuf>,
+    /// The folder of prompts. None: `prompts` beside the configuration file, if it is there.
+    pub prompts: Option<PathBuf>,
     /// The address to listen on instead of the file's, from the command line.
     pub listen: Option<SocketAddr>,
     /// Environment variables.
@@ -46,7 +48,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 impl Source {
     /// No file and nothing but the environment.
     pub fn environment(environment: Environment) -> Self {
-        Self { file: None, providers: None, listen: None, environment }
+        Self { file: None, providers: None, prompts: None, listen: None, environment }
     }
 
     /// Reads everything there is to read. What is wrong is reported and left out.

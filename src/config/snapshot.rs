@@ -23,6 +23,7 @@ use crate::idempotency::IdempotencySettings;
 use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
 use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
+use crate::prompt::Prompts;
 use crate::quota::Rule;
 use crate::rejection::Rejection;
 
@@ -51,6 +52,8 @@ pub struct Snapshot {
     defaults: Conduct,
     /// What `GET /v1/models` lists, in its order.
     listed: Vec<ListedModel>,
+    /// Registered prompts.
+    pub prompts: Arc<Prompts>,
     /// What an operator should know though it is no problem.
     notes: Vec<String>,
     /// Whether answers of any route are kept.

@@ -347,7 +347,8 @@ impl Watcher {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         });
-        of_file.into_iter().chain(self.source.providers.clone()).collect()
+        let prompts = self.source.prompts_folder();
+        of_file.into_iter().chain(self.source.providers.clone()).chain(prompts).collect()
     }
 }
 

@@ -37,7 +37,7 @@ const MAX_MEMBERS: usize = 256;
 pub struct Envelope {
     body: Bytes,
     members: Vec<Member>,
-    /// The model as the caller names it, never empty.
+    /// The model as the caller names it; empty only where that is left to a registered prompt.
     pub model: String,
     /// Whether the answer shall be streamed.
     pub stream: bool,
@@ -112,6 +112,12 @@ impl Envelope {
     /// Where a top-level member's value is in the body.
     pub fn range(&self, key: &str) -> Option<Range<usize>> {
         Some(self.members.get(self.position(key)?)?.value.clone())
+    }
+
+    /// Whether it asks for a registered prompt: `prompt` is an object. That of legacy completions is a
+    /// text or a list.
+    pub fn names_prompt(&self) -> bool {
+        self.raw("prompt").is_some_and(|prompt| prompt.first() == Some(&b'{'))
     }
 
     /// Demands a member that the endpoint cannot do without, such as `messages`.
@@ -245,11 +251,14 @@ impl Envelope {
 
     /// Takes the members that matter, checking their types.
     fn take(&mut self) -> Result<(), Rejection> {
-        self.require("model")?;
-        self.model = self
-            .text("model")
-            .filter(|model| !model.is_empty())
-            .ok_or_else(|| wrong_type("model", "a string that is not empty"))?;
+        // A registered prompt may bring one.
+        if self.has("model") || !self.names_prompt() {
+            self.require("model")?;
+            self.model = self
+                .text("model")
+                .filter(|model| !model.is_empty())
+                .ok_or_else(|| wrong_type("model", "a string that is not empty"))?;
+        }
         self.stream = match self.raw("stream") {
             None | Some(b"null" | b"false") => false,
             Some(b"true") => true,

@@ -328,7 +328,7 @@ pub(super) fn with_question<T>(
     then(&Question {
         tenant: tenant(call, scope, &user),
         route: &cache.identity,
-        prompt: None,
+        prompt: call.prompted.as_ref().map(|prompted| &*prompted.prompt.name),
         endpoint: call.kind.as_str(),
         dialect: call.dialect,
         headers: &headers,

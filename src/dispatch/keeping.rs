@@ -41,7 +41,7 @@ impl Lane {
             team: call.caller.team.as_ref().map(|team| team.id.clone()),
             caller: call.caller.id.clone(),
             route: asked.route.name.clone(),
-            prompt: None,
+            prompt: call.prompted.as_ref().map(|prompted| prompted.prompt.name.to_string()),
             tags: account.tags().to_vec(),
         };
         let max_answer = asked.settings.max_answer;

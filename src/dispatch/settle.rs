@@ -86,6 +86,7 @@ impl Ledger {
             endpoint: kind,
             dialect,
             model_asked: None,
+            prompt: None,
             priority: None,
             route: None,
             target: None,

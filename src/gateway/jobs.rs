@@ -14,8 +14,7 @@ use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
 use crate::control::jobs::{Ran, Runner};
-use crate::dialect::Envelope;
-use crate::dispatch::{Answer, Call, Lane, Refused, Served};
+use crate::dispatch::{Answer, Call, Lane, Refused, Served, prompted};
 use crate::failure::Midstream;
 use crate::ids::RequestId;
 use crate::jobs::{JobError, JobResult, JobSettings, Particulars, Taken};
@@ -70,10 +69,10 @@ impl JobRunner {
         let admitted = self.gateway.admit(&ask, admission, timeout).await;
         let read = admitted.and_then(|slot| {
             account.on_admitted(slot);
-            Envelope::read(body)
+            prompted::read(kind, body, &snapshot.prompts)
         });
-        let envelope = match read {
-            Ok(envelope) => envelope,
+        let (envelope, prompted) = match read {
+            Ok(read) => read,
             Err(rejection) => {
                 account.reject(&rejection);
                 return Err(refused(rejection));
@@ -85,6 +84,7 @@ impl JobRunner {
             kind,
             dialect: kind.dialect(),
             envelope,
+            prompted,
             timeout: Some(timeout),
             priority: job.priority,
             midstream: Midstream::Terminate,

@@ -89,6 +89,7 @@ impl Own {
             kind,
             dialect,
             envelope,
+            prompted: None,
             timeout: Some(timeout),
             priority: self.priority,
             cache: self.cache,

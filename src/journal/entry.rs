@@ -1,5 +1,6 @@
 //! What the journal keeps of one request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chat::Usage;
@@ -26,6 +27,8 @@ pub struct Entry {
     pub dialect: Dialect,
     /// What the caller sent as `model`, where it could be read.
     pub model_asked: Option<ModelName>,
+    /// The registered prompt that it was made with, `id@version`.
+    pub prompt: Option<Arc<str>>,
     /// How much it matters, once its headers were read.
     pub priority: Option<Priority>,
     /// The route that this name stands for, where it is one.

@@ -33,6 +33,8 @@ pub struct RequestFilter {
     pub outcome: Option<Outcome>,
     /// How much it mattered.
     pub priority: Option<Priority>,
+    /// The registered prompt it was made with: `id`, or `id@version`.
+    pub prompt: Option<String>,
     /// Tags that it has, names and values.
     pub tags: Vec<(String, String)>,
     /// Ended at this millisecond since 1970 or later.
@@ -79,6 +81,7 @@ pub struct StoredRequest {
     pub tags: Option<String>,
     pub reuse: Option<String>,
     pub priority: Option<u64>,
+    pub prompt: Option<String>,
 }
 
 // === impl Journal ===
@@ -146,6 +149,17 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
     if let Some(priority) = filter.priority {
         query.push(" AND priority = ").bind(i64::from(priority.level()));
     }
+    match filter.prompt.as_deref() {
+        None => {}
+        Some(version) if version.contains('@') => {
+            query.push(" AND prompt = ").bind(version.to_owned());
+        }
+        Some(id) => {
+            let start = format!("{id}@");
+            let chars = i64::try_from(start.chars().count()).unwrap_or(i64::MAX);
+            query.push(" AND substr(prompt, 1, CAST(").bind(chars).push(" AS INTEGER)) = ").bind(start);
+        }
+    }
     for (name, value) in &filter.tags {
         push_tag(query.push(" AND "), name, kind);
         query.push(" = ").bind(value.clone());
@@ -202,6 +216,7 @@ impl StoredRequest {
             tags: row.try_get("tags")?,
             reuse: row.try_get("reuse")?,
             priority: priority.map(|level| level.max(0).unsigned_abs()),
+            prompt: row.try_get("prompt")?,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 36] = [
+pub(super) const COLUMNS: [&str; 37] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -46,6 +46,7 @@ pub(super) const COLUMNS: [&str; 36] = [
     "waste_estimated",
     "saved_micro_usd",
     "priority",
+    "prompt",
 ];
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -157,7 +158,8 @@ pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), 
     to.add(int(entry.waste.cost.0))?;
     to.add(i64::from(entry.waste.is_estimated))?;
     to.add(int(entry.saved.0))?;
-    to.add(entry.priority.map(|priority| i64::from(priority.level())))
+    to.add(entry.priority.map(|priority| i64::from(priority.level())))?;
+    to.add(entry.prompt.as_deref())
 }
 
 /// Tags as a JSON object; nothing where there are none.

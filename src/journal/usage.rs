@@ -32,6 +32,8 @@ pub enum UsageKey {
     Outcome,
     /// By how much it mattered, from 0 to 4.
     Priority,
+    /// By registered prompt, `id@version`.
+    Prompt,
     /// By the hour, in UTC, in which it ended.
     Hour,
     /// By the day, in UTC, on which it ended.
@@ -157,7 +159,7 @@ pub(super) fn push_tag(query: &mut Sql, name: &str, kind: Kind) {
 
 impl UsageKey {
     /// The names of all keys that have a fixed one, as [`UsageKey::parse`] reads them.
-    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, priority, hour, day, month, tag:NAME";
+    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, priority, prompt, hour, day, month, tag:NAME";
 
     /// Reads a key's name; `key` is another for `caller`.
     pub fn parse(name: &str) -> Option<Self> {
@@ -171,6 +173,7 @@ impl UsageKey {
             "endpoint" => Self::Endpoint,
             "outcome" => Self::Outcome,
             "priority" => Self::Priority,
+            "prompt" => Self::Prompt,
             "hour" => Self::Hour,
             "day" => Self::Day,
             "month" => Self::Month,
@@ -190,6 +193,7 @@ impl UsageKey {
             Self::Endpoint => "endpoint",
             Self::Outcome => "outcome",
             Self::Priority => "priority",
+            Self::Prompt => "prompt",
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Month => "month",
@@ -210,6 +214,7 @@ impl UsageKey {
             (Self::Endpoint, _) => "endpoint",
             (Self::Outcome, _) => "outcome",
             (Self::Priority, _) => "CAST(priority AS TEXT)",
+            (Self::Prompt, _) => "prompt",
             // Milliseconds of the end over those of an hour or a day.
             (Self::Hour, _) => "CAST((id >> 20) / 3600000 AS TEXT)",
             (Self::Day, _) => "CAST((id >> 20) / 86400000 AS TEXT)",
@@ -244,6 +249,7 @@ impl UsageKey {
             | Self::Endpoint
             | Self::Outcome
             | Self::Priority
+            | Self::Prompt
             | Self::Month
             | Self::Tag(_) => value,
         }

@@ -42,6 +42,7 @@ impl Rejection {
             Self::KeyExpired             => (S::UNAUTHORIZED,          INVALID, "api_key_expired",       L::INFO),
             Self::Forbidden { .. }       => (S::FORBIDDEN,             INVALID, "forbidden",             L::INFO),
             Self::UnknownModel { .. }    => (S::NOT_FOUND,             INVALID, "model_not_found",       L::DEBUG),
+            Self::UnknownPrompt { .. }   => (S::NOT_FOUND,             INVALID, "prompt_not_found",      L::DEBUG),
             Self::UnknownPath { .. }     => (S::NOT_FOUND,             INVALID, "unknown_url",           L::DEBUG),
             Self::TooLarge { .. }        => (S::PAYLOAD_TOO_LARGE,     INVALID, "request_too_large",     L::DEBUG),
             Self::HeadTooLarge { .. }    => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "request_head_too_large", L::DEBUG),
@@ -108,6 +109,7 @@ impl Rejection {
             | Self::KeyExpired
             | Self::Forbidden { .. }
             | Self::UnknownModel { .. }
+            | Self::UnknownPrompt { .. }
             | Self::UnknownPath { .. }
             | Self::UnknownJob { .. }
             | Self::AnswerTooLarge { .. }
@@ -129,6 +131,7 @@ impl Rejection {
             Self::Invalid { param, .. } => param.as_deref(),
             Self::Unsupported { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
+            Self::UnknownPrompt { param, .. } => Some(param),
             Self::Duplicate(_) => Some("Idempotency-Key"),
             Self::AttemptsFailed { failure, .. } => failure.param.as_deref(),
             Self::Unauthorized { .. }

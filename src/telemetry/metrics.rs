@@ -14,6 +14,7 @@ pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
 pub use self::limits::LimitMetrics;
 pub use self::process::ProcessMetrics;
+pub use self::prompts::PromptMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::semantic::SemanticMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
@@ -23,6 +24,7 @@ mod gates;
 mod jobs;
 mod limits;
 mod process;
+mod prompts;
 mod register;
 mod requests;
 mod semantic;
@@ -45,6 +47,8 @@ pub struct Metrics {
     pub cache: CacheMetrics,
     /// Of semantic caches.
     pub semantic: SemanticMetrics,
+    /// Of registered prompts.
+    pub prompts: PromptMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -63,6 +67,7 @@ impl Metrics {
             limits: LimitMetrics::new(&registry),
             cache: CacheMetrics::new(&registry),
             semantic: SemanticMetrics::new(&registry),
+            prompts: PromptMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

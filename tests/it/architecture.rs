@@ -11,7 +11,10 @@ use crate::support::package;
 /// what [`BESIDE`] lists.
 const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
-    &["dialect", "catalog", "tokens", "policy", "quota", "semantic", "vectors", "webhook"],
+    &[
+        "dialect", "catalog", "tokens", "policy", "prompt", "quota", "semantic", "vectors",
+        "webhook",
+    ],
     &[
         "telemetry",
         "config",

@@ -84,7 +84,7 @@ async fn beside_a_gateway_with(
     );
     std::fs::write(&file, text).unwrap();
     let environment = Environment::fixed([]);
-    let source = Source { file: Some(file), providers: None, listen: None, environment };
+    let source = Source { file: Some(file), ..Source::environment(environment) };
     let snapshot = load(&source, None).unwrap();
     let fleet = Arc::new(Fleet::new(Arc::default()));
     // One target of two is out.

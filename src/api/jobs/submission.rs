@@ -256,8 +256,14 @@ impl<'a> Sender<'a> {
             let problem = "`x-resumable: true` is for streams; the answer of a job is kept anyway";
             return Err(Rejection::invalid("x-resumable", problem));
         }
-        let envelope = completion::read_envelope(kind, body, false)?;
+        let (envelope, prompted) =
+            completion::read_envelope(kind, body, false, &snapshot.prompts)?;
         snapshot.resolve(&envelope.model)?;
+        // A job gets the version that is right when it is carried out; here it only has to be one.
+        let envelope = match prompted {
+            None => envelope,
+            Some(prompted) => Envelope::read(prompted.sent)?,
+        };
         let usual = Priority::try_from(USUAL_PRIORITY).unwrap_or(Priority::LOWEST);
         let expires_in = snapshot.settings.jobs.deadline.0;
         Ok(NewJob {

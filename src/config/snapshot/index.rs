@@ -44,7 +44,7 @@ impl Snapshot {
             names.add_model(provider, model, &by_provider, config.defaults);
         }
         names.add_bare(&served);
-        Self {
+        let mut snapshot = Self {
             revision: config.revision,
             settings: config.settings,
             catalog: config.catalog,
@@ -55,8 +55,29 @@ impl Snapshot {
             limits: config.limits,
             defaults: config.defaults,
             listed: names.listed,
+            prompts: Arc::new(config.prompts),
             notes: config.notes,
             has_caches: names.has_caches,
+        };
+        snapshot.note_prompts();
+        snapshot
+    }
+}
+
+impl Snapshot {
+    /// Notes prompts that were written for a model which cannot be asked for.
+    fn note_prompts(&mut self) {
+        let prompts = Arc::clone(&self.prompts);
+        let newest = prompts.iter().filter_map(|(_, versions)| versions.iter().last());
+        for prompt in newest {
+            if let Some(model) = prompt.target_model.as_ref()
+                && self.resolve(model).is_err()
+            {
+                let name = &prompt.name;
+                self.notes.push(format!(
+                    "the prompt {name} was written for {model}, which cannot be asked for here"
+                ));
+            }
         }
     }
 }

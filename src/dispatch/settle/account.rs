@@ -92,6 +92,8 @@ impl Account {
             open.entry.streamed = call.envelope.stream;
             open.is_refused_more = call.wants_more() && !call.is_continued();
             open.entry.tags = tags;
+            open.used = call.prompted.as_ref().map(|used| Arc::clone(&used.prompt));
+            open.entry.prompt = open.used.as_ref().map(|used| Arc::clone(&used.name));
         }
     }
 
@@ -131,6 +133,7 @@ impl Account {
             limits: open.standing.clone(),
             overhead: open.overhead(Instant::now()).saturating_sub(open.held),
             from_cache: None,
+            prompt: open.used.clone(),
             coalesced: false,
         }
     }

@@ -109,6 +109,13 @@ impl Account {
         if let Some(trace) = &mut trace {
             trace.end(now, summary);
         }
+        if let Some(used) = &open.used {
+            let served = entry.provider.as_ref().zip(entry.model_served.as_ref());
+            let tested = served.and_then(|(provider, model)| {
+                used.is_tested_with(provider.as_str(), model.as_str())
+            });
+            self.ledger.metrics().prompts.ended(&used.name, outcome.as_str(), tested);
+        }
         let flowed = first_token.filter(|_| open.flows);
         let closing = Closing {
             ledger: &self.ledger,

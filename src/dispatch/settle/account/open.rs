@@ -17,6 +17,7 @@ use crate::fleet::Slot;
 use crate::journal::{Entry, Outcome};
 use crate::limits::{Reservation, Standing};
 use crate::policy::degrade::Level;
+use crate::prompt::Prompt as RegisteredPrompt;
 use crate::telemetry::TargetMetrics;
 use crate::units::MicroUsd;
 
@@ -30,6 +31,8 @@ pub(in crate::dispatch::settle) struct Open {
     pub(super) first_token: Option<Instant>,
     pub(super) upstream_wait: Duration,
     pub(super) prompt: Bytes,
+    /// The registered prompt.
+    pub(super) used: Option<Arc<RegisteredPrompt>>,
     /// The attempt that the caller pays for if nothing else comes of it.
     pub(super) tried: Option<(Arc<Target>, Arc<TargetMetrics>)>,
     /// The one that this one is raced against.
@@ -81,6 +84,7 @@ impl Open {
             first_token: None,
             upstream_wait: Duration::ZERO,
             prompt: Bytes::new(),
+            used: None,
             tried: None,
             beside: None,
             wasted: Wasted::default(),

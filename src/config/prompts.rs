@@ -1,0 +1,91 @@
+//! Reads the folder of prompts: `<id>/<version>.toml` and `<id>/labels.toml`.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::draft::{Source, read_text};
+use crate::problems::{KeyPath, Problems};
+use crate::prompt::Prompts;
+
+/// More files than a registry of this kind is good for.
+const MAX_FILES: usize = 10_000;
+
+// === impl Source ===
+
+impl Source {
+    /// The folder of prompts: the one that is named, else `prompts` beside the configuration, if it is
+    /// there.
+    pub fn prompts_folder(&self) -> Option<PathBuf> {
+        let beside = || Some(self.file.as_ref()?.parent()?.join("prompts"));
+        self.prompts.clone().or_else(|| beside().filter(|folder| folder.is_dir()))
+    }
+
+    /// Reads all prompts. What is wrong is reported and left out.
+    pub(super) fn read_prompts(
+        &self,
+        previous: Option<&Prompts>,
+        digest: &mut Sha256,
+        problems: &mut Problems,
+    ) -> Prompts {
+        let Some(folder) = self.prompts_folder() else { return Prompts::default() };
+        let mut texts = Vec::new();
+        for path in files(&folder, problems) {
+            match read_text(&path) {
+                Ok(text) => {
+                    digest.update(path.as_os_str().as_encoded_bytes());
+                    digest.update(&text);
+                    texts.push((path, text));
+                }
+                Err(error) => unreadable(&path, &error, problems),
+            }
+        }
+        let texts = texts.iter().map(|(path, text)| (path.as_path(), text.as_str()));
+        Prompts::parse(texts, previous, problems)
+    }
+}
+
+/// All files of prompts, in order.
+fn files(folder: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in entries(folder, problems) {
+        if path.is_dir() {
+            found.extend(entries(&path, problems).into_iter().filter(|path| is_toml(path)));
+        } else if is_toml(&path) {
+            let message = "belongs into a folder that is named like the prompt";
+            problems.add(&path, 0, KeyPath::root(), message);
+        }
+        if found.len() > MAX_FILES {
+            let message = format!("has more than {MAX_FILES} files");
+            problems.add(folder, 0, KeyPath::root(), message);
+            return Vec::new();
+        }
+    }
+    found
+}
+
+/// What is in a folder but for what is hidden, in order.
+fn entries(folder: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            unreadable(folder, &error, problems);
+            return Vec::new();
+        }
+    };
+    let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|name| !is_hidden(name)))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+fn unreadable(path: &Path, error: &std::io::Error, problems: &mut Problems) {
+    problems.add(path, 0, KeyPath::root(), format!("cannot be read: {error}"));
+}
