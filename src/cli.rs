@@ -16,6 +16,7 @@ pub mod explain;
 pub mod keys;
 mod logging;
 pub mod models;
+pub mod prompts;
 pub mod serve;
 pub mod sim;
 mod source;
@@ -43,6 +44,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
     Models(models::ModelsArgs),
+    Prompts(prompts::PromptsArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
     Teams(teams::TeamsArgs),
@@ -65,6 +67,9 @@ pub fn run() -> ExitCode {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Models(args) => models::run(args, &mut out, &mut io::stderr()),
+        Command::Prompts(args) => {
+            prompts::run(args, environment, &mut out, &mut io::stderr().lock())
+        }
         Command::Sim(args) => sim::run(args, environment, &mut out),
         Command::Status(args) => {
             status::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)

@@ -11,7 +11,10 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::problems::Problems;
+use crate::prompt::Prompts;
 
 mod advice;
 mod check;
@@ -53,6 +56,21 @@ pub use settings::{
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
 pub use watch::{Current, ReloadCause, ReloadFailure, ReloadStatus, Reloaded, Watcher, reloading};
+
+/// Reads the prompts of a source and nothing else of it.
+///
+/// # Errors
+///
+/// Every problem there is, in the order of files and lines.
+pub fn load_prompts(source: &Source) -> Result<Prompts, Problems> {
+    let mut problems = Problems::new();
+    let prompts = source.read_prompts(None, &mut Sha256::new(), &mut problems);
+    if problems.is_empty() {
+        return Ok(prompts);
+    }
+    problems.sort();
+    Err(problems)
+}
 
 /// Reads, checks and indexes a configuration. `previous` lends endpoints that did not change.
 ///

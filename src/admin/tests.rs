@@ -166,6 +166,7 @@ fn entry(n: u64) -> Entry {
         caller: CallerId::new("key_web"),
         endpoint: EndpointKind::Messages,
         dialect: Dialect::Anthropic,
+        prompt: Some("help@1.2.0".into()),
         model_asked: Some("smart".into()),
         priority: Some(Priority::default()),
         route: Some("smart".into()),

@@ -42,9 +42,13 @@ pub fn run(args: &CheckArgs, environment: Environment, out: &mut dyn Write) -> i
         Ok(snapshot) => {
             let providers = snapshot.endpoints().filter(|on| !on.id.as_str().contains('#')).count();
             let models = snapshot.models().count();
+            let prompts = match snapshot.prompts.iter().count() {
+                0 => String::new(),
+                some => format!(", {}", count(some, "prompt")),
+            };
             writeln!(
                 out,
-                "no problems; {} on, {} to ask for",
+                "no problems; {} on, {} to ask for{prompts}",
                 count(providers, "provider"),
                 count(models, "model")
             )?;

@@ -125,6 +125,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::KeyExpired
         | Rejection::Forbidden { .. }
         | Rejection::UnknownModel { .. }
+        | Rejection::UnknownPrompt { .. }
         | Rejection::UnknownPath { .. }
         | Rejection::UnknownJob { .. }
         | Rejection::TooManyJobs { .. }

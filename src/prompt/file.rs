@@ -414,6 +414,14 @@ impl Checking<'_> {
                 }
             }
         }
+        if let Some(variables) = variables.filter(|_| is_whole) {
+            for (index, TemplateProblem { line, problem }) in
+                templates.unknown_words(variables.sample())
+            {
+                let at = at.index(index).key("content");
+                self.report(at, format!("line {line} of the template: {problem}"));
+            }
+        }
         let unused = |name: &&String| is_whole && !used.contains(*name);
         for name in variables.map(Variables::known).unwrap_or_default().iter().filter(unused) {
             let at = KeyPath::root().key("variables").key("properties").key(name);

@@ -13,7 +13,7 @@ use crate::ids::PromptId;
 use crate::problems::{Document, KeyPath, Problems, nearest};
 
 /// The label that a request without a version asks for.
-pub const DEFAULT_LABEL: &str = "production";
+const DEFAULT_LABEL: &str = "production";
 /// The file of a prompt that is no version.
 const LABELS: &str = "labels.toml";
 /// Versions that an error lists.

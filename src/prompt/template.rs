@@ -69,6 +69,25 @@ impl Templates {
         Ok(used)
     }
 
+    /// Filters, tests and functions that do not exist, as far as a run with a sample meets them: the
+    /// engine looks them up where it comes by.
+    pub(super) fn unknown_words(&self, sample: Value) -> Vec<(usize, TemplateProblem)> {
+        let context = Filled::from(Serde(sample));
+        let names = self.names.iter().enumerate();
+        let failed = names.filter_map(|(index, name)| {
+            let template = self.environment.get_template(name).ok()?;
+            let error = template.render_captured_to(context.clone(), io::sink()).err()?;
+            let is_word = [
+                ErrorKind::UnknownFilter,
+                ErrorKind::UnknownTest,
+                ErrorKind::UnknownFunction,
+                ErrorKind::UnknownMethod,
+            ];
+            is_word.contains(&error.kind()).then(|| (index, TemplateProblem::of(&error)))
+        });
+        failed.collect()
+    }
+
     /// Fills in all of them.
     pub(super) fn render(&self, variables: Map<String, Value>) -> Result<Vec<String>, RenderError> {
         let context = Filled::from(Serde(variables));

@@ -111,6 +111,25 @@ impl Variables {
         self.known.iter().filter(is_optional).map(String::as_str).collect()
     }
 
+    /// A value for each variable, of its kind where that is plain.
+    pub(super) fn sample(&self) -> Value {
+        let properties = self.schema.get("properties").and_then(Value::as_object);
+        let sample = properties.into_iter().flatten().map(|(name, property)| {
+            let first = || property.get("enum").and_then(|all| all.get(0));
+            let value = property.get("default").or_else(first).cloned().unwrap_or_else(|| {
+                match property.get("type").and_then(Value::as_str) {
+                    Some("integer" | "number") => json!(1),
+                    Some("boolean") => json!(true),
+                    Some("array") => json!([]),
+                    Some("object") => json!({}),
+                    Some(_) | None => json!("word"),
+                }
+            });
+            (name.clone(), value)
+        });
+        Value::Object(sample.collect())
+    }
+
     /// Adds what has a default and checks everything.
     pub(super) fn fill(
         &self,

@@ -38,6 +38,7 @@ fn entry(n: u64) -> Entry {
         caller: CallerId::anonymous(),
         endpoint: EndpointKind::Chat,
         dialect: Dialect::OpenAiChat,
+        prompt: Some("help@1.2.0".into()),
         model_asked: None,
         priority: Some(Priority::default()),
         route: None,

@@ -38,6 +38,7 @@ mod meaning;
 mod outage;
 mod prefix;
 mod process;
+mod prompts;
 mod providers;
 mod resume;
 mod rig;

@@ -107,9 +107,23 @@ impl Rig {
         Self::of(scenario, &format!("{PROVIDERS}\n{routes}"))
     }
 
+    /// The same with files beside the configuration, such as prompts.
+    pub(crate) fn with_files(routes: &str, files: &[(&str, &str)]) -> Self {
+        Self::beside(Scenario::instant(), &format!("{PROVIDERS}\n{routes}"), files)
+    }
+
     /// Over a whole configuration.
     pub(crate) fn of(scenario: Scenario, config: &str) -> Self {
+        Self::beside(scenario, config, &[])
+    }
+
+    fn beside(scenario: Scenario, config: &str, files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
         let file = folder.path().join("tidegate.toml");
         std::fs::write(&file, config).unwrap();
         let keys = Environment::fixed([("KEY_ONE", "sk-one"), ("KEY_TWO", "sk-two")]);
