@@ -64,8 +64,8 @@ pub use flight::Flights;
 use keeping::Keeping;
 use limit::Load;
 pub use meant::HeldBack;
-use sequel::Sequel;
 pub use prompted::Prompted;
+use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
 

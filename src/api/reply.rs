@@ -125,9 +125,8 @@ fn number(number: u64) -> HeaderValue {
 /// What a caller should know of the prompt that it used.
 fn prompt_warning(prompt: &Prompt, by: Option<&TargetId>) -> Option<String> {
     let served = by.and_then(|by| by.as_str().split('#').next()?.split_once('/'));
-    let untested = served.filter(|(provider, model)| {
-        prompt.is_tested_with(provider, model) == Some(false)
-    });
+    let untested =
+        served.filter(|(provider, model)| prompt.is_tested_with(provider, model) == Some(false));
     let untested = untested.map(|(provider, model)| format!("untested for {provider}/{model}"));
     let deprecated = prompt.deprecated.as_ref().map(|deprecated| {
         // A header takes one line of plain characters; the rest is in the file.

@@ -15,19 +15,21 @@ use crate::prompt::{Prompt, Prompts, Wanted};
 
 /// Lists, shows and renders registered prompts: the files of the folder `prompts`.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Examples:\n  tidegate prompts list\n  \
+#[command(after_help = "Examples:\n  tidegate prompts list\n  \
                   tidegate prompts show support-reply ^1\n  \
                   tidegate prompts render support-reply --var company=Acme --var 'message=Where is my order?'\n  \
-                  tidegate prompts render extract-invoice 1.0.0 --variables invoice.json --json"
-)]
+                  tidegate prompts render extract-invoice 1.0.0 --variables invoice.json --json")]
 pub struct PromptsArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: PromptsCommand,
-    /// Where the configuration is.
-    #[command(flatten)]
-    pub source: SourceArgs,
+    /// The configuration file, beside which the folder `prompts` is.
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The folder of registered prompts. Without one: `prompts` beside the configuration file; where
+    /// there is no such file, `prompts` here.
+    #[arg(long, global = true, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
+    pub prompts: Option<PathBuf>,
     /// Answers in JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -43,6 +45,7 @@ pub enum PromptsCommand {
         /// The prompt.
         id: String,
         /// The version, a range such as `^1.2`, or a label. Without it: `production`, else the newest.
+        #[arg(id = "wanted", value_name = "VERSION")]
         version: Option<String>,
     },
     /// Fills in variables and shows the messages, as a model would get them.
@@ -50,6 +53,7 @@ pub enum PromptsCommand {
         /// The prompt.
         id: String,
         /// The version, as for `show`.
+        #[arg(id = "wanted", value_name = "VERSION")]
         version: Option<String>,
         /// A variable. What is JSON and no text is taken as such: `--var sentences=3`.
         #[arg(long = "var", value_name = "NAME=VALUE")]
@@ -72,9 +76,12 @@ pub fn run(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
-    let source = args.source.source(environment);
+    let (config, prompts) = (args.config.clone(), args.prompts.clone());
+    let source = SourceArgs { config, prompts, providers: None }.source(environment);
     if source.prompts_folder().is_none() {
-        bail!("there is no folder `prompts` beside the configuration or here; name one by --prompts");
+        bail!(
+            "there is no folder `prompts` beside the configuration or here; name one by --prompts"
+        );
     }
     let prompts = match load_prompts(&source) {
         Ok(prompts) => prompts,
@@ -118,7 +125,8 @@ pub fn run(
 }
 
 fn list(prompts: &Prompts, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
-    let mut rows = vec![["PROMPT", "VERSION", "LABELS", "TARGET MODEL", "HASH", "ABOUT"].map(str::to_owned)];
+    let mut rows =
+        vec![["PROMPT", "VERSION", "LABELS", "TARGET MODEL", "HASH", "ABOUT"].map(str::to_owned)];
     let mut data = Vec::new();
     for (id, versions) in prompts.iter() {
         for prompt in versions.iter() {
@@ -132,7 +140,9 @@ fn list(prompts: &Prompts, as_json: bool, out: &mut dyn Write) -> io::Result<()>
             }
             let hash: String = prompt.hash.to_string().chars().take(12).collect();
             let about = match &prompt.deprecated {
-                Some(deprecated) => format!("deprecated since {}: {}", deprecated.at, deprecated.reason),
+                Some(deprecated) => {
+                    format!("deprecated since {}: {}", deprecated.at, deprecated.reason)
+                }
                 None => prompt.description.clone(),
             };
             let target = prompt.target_model.clone().unwrap_or_else(|| "-".to_owned());

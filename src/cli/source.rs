@@ -16,8 +16,8 @@ pub struct SourceArgs {
     /// A folder of provider files that replace built-in ones of the same name, or add to them.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_PROVIDERS")]
     pub providers: Option<PathBuf>,
-    /// The folder of registered prompts. Without one: `prompts` beside the configuration file, else
-    /// `prompts` here, where there is one.
+    /// The folder of registered prompts. Without one: `prompts` beside the configuration file; where
+    /// there is no such file, `prompts` here.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
     pub prompts: Option<PathBuf>,
 }
@@ -35,7 +35,7 @@ impl SourceArgs {
             environment,
         };
         let here = PathBuf::from("prompts");
-        if source.prompts_folder().is_none() && here.is_dir() {
+        if source.file.is_none() && source.prompts.is_none() && here.is_dir() {
             source.prompts = Some(here);
         }
         source

@@ -197,7 +197,8 @@ impl Watcher {
     pub async fn run(mut self) {
         // One waiting signal is enough: it says that something changed, not what.
         let (notice, mut notices) = mpsc::channel(1);
-        let _watching = self.watch_folders(notice);
+        let mut watching = self.watch_folders(notice);
+        let mut prompts = self.source.prompts_folder();
         let mut hangups = Hangups::new();
         loop {
             tokio::select! {
@@ -212,6 +213,18 @@ impl Watcher {
                 Some(()) = notices.recv() => {
                     settle(&mut notices).await;
                     self.reload_by(ReloadCause::File);
+                    // It may be made, and made again, while the gateway runs.
+                    let now = self.source.prompts_folder();
+                    if let (Some(folder), Some(watching)) = (&now, &mut watching)
+                        && prompts != now
+                    {
+                        if let Err(error) = watching.watch(folder, RecursiveMode::Recursive) {
+                            tracing::warn!(%error, "prompts are not watched; reload with SIGHUP");
+                        }
+                        // What was written before it was watched.
+                        self.reload_by(ReloadCause::File);
+                    }
+                    prompts = now;
                 }
                 () = hangups.next() => {
                     // What files said until now is read with it.
@@ -319,7 +332,7 @@ impl Watcher {
     /// Watches the folders of all files; without a watcher SIGHUP and the admin API still reload.
     fn watch_folders(&self, notice: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
         let folders = self.folders();
-        if folders.is_empty() {
+        if folders.is_empty() && self.source.prompts_folder().is_none() {
             return None;
         }
         let store = self.started_with.store.url.clone();
@@ -332,6 +345,9 @@ impl Watcher {
         let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
             for folder in &folders {
                 watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            }
+            if let Some(prompts) = self.source.prompts_folder() {
+                watcher.watch(&prompts, RecursiveMode::Recursive)?;
             }
             Ok(watcher)
         });
@@ -347,8 +363,7 @@ impl Watcher {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         });
-        let prompts = self.source.prompts_folder();
-        of_file.into_iter().chain(self.source.providers.clone()).chain(prompts).collect()
+        of_file.into_iter().chain(self.source.providers.clone()).collect()
     }
 }
 

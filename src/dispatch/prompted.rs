@@ -82,7 +82,11 @@ pub fn read(
     }
     match kind {
         EndpointKind::Messages | EndpointKind::CountTokens => {
-            Anthropic { prompt: &prompt, envelope: &envelope }.write(kind, &rendered, &mut splice)?;
+            Anthropic { prompt: &prompt, envelope: &envelope }.write(
+                kind,
+                &rendered,
+                &mut splice,
+            )?;
         }
         EndpointKind::Chat | EndpointKind::Completions | EndpointKind::Embeddings => {
             write_chat(&prompt, &rendered, &envelope, &mut splice);
@@ -128,9 +132,8 @@ fn render(envelope: &Envelope, prompts: &Prompts) -> Result<(Arc<Prompt>, Render
 /// On the wire of chat completions, which is the prompt's own.
 fn write_chat(prompt: &Prompt, rendered: &Rendered, envelope: &Envelope, splice: &mut Splice<'_>) {
     let messages = rendered.messages.iter();
-    let messages = messages.map(|message| {
-        json!({"role": message.role.as_str(), "content": message.text})
-    });
+    let messages =
+        messages.map(|message| json!({"role": message.role.as_str(), "content": message.text}));
     splice.set("messages", before(messages.collect(), envelope.raw("messages")));
     let own_tools = envelope.has("tools");
     if !own_tools && !prompt.tools.is_empty() {

@@ -157,7 +157,11 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
         Some(id) => {
             let start = format!("{id}@");
             let chars = i64::try_from(start.chars().count()).unwrap_or(i64::MAX);
-            query.push(" AND substr(prompt, 1, CAST(").bind(chars).push(" AS INTEGER)) = ").bind(start);
+            query
+                .push(" AND substr(prompt, 1, CAST(")
+                .bind(chars)
+                .push(" AS INTEGER)) = ")
+                .bind(start);
         }
     }
     for (name, value) in &filter.tags {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::template::{MAX_TEMPLATE_BYTES, TemplateProblem, Templates};
 use super::variables::{self, Variables, missing_in};
@@ -168,7 +168,8 @@ pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<
 
 /// The prompt and the version that a path names.
 fn named(file: &Path, problems: &mut Problems) -> (Option<PromptId>, Option<Version>) {
-    let text = |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
     let mut report = |message: String| problems.add(file, 0, KeyPath::root(), message);
     let id = text(file.parent().and_then(Path::file_name)).unwrap_or_default();
     let is_id = id.len() <= MAX_ID_BYTES
@@ -216,10 +217,7 @@ impl Checking<'_> {
         self.format(read.response_format.as_ref(), &root.key("response_format"));
         let variables = self.variables(read.variables.as_ref());
         let templates = self.templates(&read.messages, variables.as_ref());
-        let parameters = match plain(&read.parameters) {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
+        let parameters = plain(&read.parameters).as_object().cloned().unwrap_or_default();
         let tools: Vec<Value> = read.tools.iter().map(plain).collect();
         let response_format = read.response_format.as_ref().map(plain);
         let messages = plain(&read.messages);

@@ -60,7 +60,11 @@ impl Prompts {
                 continue;
             }
             let Some(prompt) = file::parse(path, text, problems) else { continue };
-            by_id.entry(prompt.id.clone()).or_default().versions.insert(prompt.version, prompt.into());
+            by_id
+                .entry(prompt.id.clone())
+                .or_default()
+                .versions
+                .insert(prompt.version, prompt.into());
         }
         let mut prompts = Self { by_id };
         for versions in prompts.by_id.values() {
@@ -102,7 +106,8 @@ impl Prompts {
             return Err(Unfound { problem, param: "prompt.id" });
         };
         versions.find(wanted).ok_or_else(|| {
-            let mut there: Vec<_> = versions.versions.keys().rev().map(Version::to_string).collect();
+            let mut there: Vec<_> =
+                versions.versions.keys().rev().map(Version::to_string).collect();
             there.truncate(MAX_LISTED);
             there.extend(versions.labels.keys().cloned());
             let problem = format!("the prompt `{id}` has no {wanted}; it has {}", quoted(&there));
@@ -130,7 +135,8 @@ impl Prompts {
         let id = path.parent().and_then(Path::file_name).and_then(|id| id.to_str());
         let mut document = Document::parse(path, text, problems);
         // Any table will do: what it may hold is checked here.
-        let read = document.read::<BTreeMap<String, Value>>(&Value::Bool(true), |_, _| None, problems);
+        let read =
+            document.read::<BTreeMap<String, Value>>(&Value::Bool(true), |_, _| None, problems);
         let Some(read) = read else { return };
         let Some(versions) = id.and_then(|id| self.by_id.get_mut(id)) else {
             if !read.is_empty() {
@@ -152,10 +158,13 @@ impl Prompts {
                 }
                 Some(version) => {
                     let there: Vec<_> = versions.versions.keys().map(Version::to_string).collect();
-                    let message = format!("there is no version {version}; there is {}", quoted(&there));
+                    let message =
+                        format!("there is no version {version}; there is {}", quoted(&there));
                     document.report(problems, at, message);
                 }
-                None => document.report(problems, at, "must be a version in quotes such as \"1.2.0\""),
+                None => {
+                    document.report(problems, at, "must be a version in quotes such as \"1.2.0\"")
+                }
             }
         }
     }

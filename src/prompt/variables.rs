@@ -142,23 +142,22 @@ impl Variables {
             }
         }
         let given = Value::Object(given);
-        if self.validator.is_valid(&given) {
-            return match given {
-                Value::Object(filled) => Ok(filled),
-                _ => Ok(Map::new()),
-            };
-        }
-        let mut problems = Vec::new();
-        for error in self.validator.iter_errors(&given) {
-            self.tell(&error, &mut problems);
-            if problems.len() >= MAX_PROBLEMS {
-                break;
+        if !self.validator.is_valid(&given) {
+            let mut problems = Vec::new();
+            for error in self.validator.iter_errors(&given) {
+                self.tell(&error, &mut problems);
+                if problems.len() >= MAX_PROBLEMS {
+                    break;
+                }
             }
+            return Err(problems);
         }
-        Err(problems)
+        let Value::Object(filled) = given else { return Ok(Map::new()) };
+        Ok(filled)
     }
 
     /// Puts an error of the schema into words, under the variable's name.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's, with forty kinds")]
     fn tell(&self, error: &ValidationError<'_>, problems: &mut Vec<VariableProblem>) {
         let path = path_of(error.instance_path().as_str());
         match error.kind() {
@@ -253,13 +252,15 @@ impl fmt::Display for VariableProblem {
 }
 
 /// An error without the caller's own words, which may be long.
+#[expect(clippy::wildcard_enum_match_arm, reason = "another crate's, with forty kinds")]
 fn spoken(error: &ValidationError<'_>) -> String {
     match error.kind() {
         ValidationErrorKind::Type { kind } => {
             let wanted = match kind {
                 TypeKind::Single(one) => article(&one.to_string()),
                 TypeKind::Multiple(several) => {
-                    let names: Vec<_> = several.iter().map(|one| article(&one.to_string())).collect();
+                    let names: Vec<_> =
+                        several.iter().map(|one| article(&one.to_string())).collect();
                     names.join(" or ")
                 }
             };

@@ -60,7 +60,7 @@ fn providers() -> Option<PathBuf> {
 }
 
 fn checked(file: &Path, json: bool) -> (u8, String) {
-    let source = SourceArgs { config: Some(file.to_owned()), providers: providers(), prompts: None };
+    let source = SourceArgs { config: Some(file.into()), providers: providers(), prompts: None };
     let mut out = Vec::new();
     let code = check::run(&check::CheckArgs { source, json }, environment(), &mut out).unwrap();
     let folder = format!("{}/", file.parent().unwrap().display());
@@ -69,7 +69,7 @@ fn checked(file: &Path, json: bool) -> (u8, String) {
 
 fn explained(model: &str, json: bool) -> (u8, String) {
     let config = Some(root().join("tests/golden/config/good.toml"));
-    let source = SourceArgs { config, providers: providers(), prompts: None };
+    let source = SourceArgs { config, providers: providers(), ..SourceArgs::default() };
     let args = explain::ExplainArgs { model: model.to_owned(), source, json, ..Default::default() };
     let mut out = Vec::new();
     let code = explain::run(&args, environment(), &mut out).unwrap();

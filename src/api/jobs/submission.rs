@@ -256,8 +256,7 @@ impl<'a> Sender<'a> {
             let problem = "`x-resumable: true` is for streams; the answer of a job is kept anyway";
             return Err(Rejection::invalid("x-resumable", problem));
         }
-        let (envelope, prompted) =
-            completion::read_envelope(kind, body, false, &snapshot.prompts)?;
+        let (envelope, prompted) = completion::read_envelope(kind, body, false, &snapshot.prompts)?;
         snapshot.resolve(&envelope.model)?;
         // A job gets the version that is right when it is carried out; here it only has to be one.
         let envelope = match prompted {

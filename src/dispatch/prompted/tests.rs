@@ -105,9 +105,7 @@ fn what_the_request_says_holds_and_its_messages_come_after() {
 
 #[test]
 fn on_anthropics_wire_it_is_said_in_its_words() {
-    let blocks = |own: &str| {
-        json!([{"type": "text", "text": "You help Acme."}, {"type": "text", "text": own}])
-    };
+    let blocks = |own: &str| json!([{"type": "text", "text": "You help Acme."}, {"type": "text", "text": own}]);
     let own = json!({"model": "m", "system": "Be kind.", "messages": [{"role": "user", "content": "Go."}]});
     let body = filled(EndpointKind::Messages, FILE, &named(own)).unwrap();
     assert_eq!(
@@ -138,7 +136,8 @@ fn what_anthropics_wire_cannot_say_is_refused() {
     let (status, param, said) = refused(EndpointKind::Messages, &seeded, &named(json!({})));
     assert_eq!((status, param.as_deref()), (400, Some("prompt")));
     assert!(said.contains("`help@1.0.0` sets `seed`"), "{said}");
-    let json = FILE.split("[response_format]").next().unwrap().to_owned() + "[response_format]\ntype = 'json_object'";
+    let json = FILE.split("[response_format]").next().unwrap().to_owned()
+        + "[response_format]\ntype = 'json_object'";
     let (_, _, said) = refused(EndpointKind::Messages, &json, &named(json!({})));
     assert!(said.contains("knows JSON only with a schema"), "{said}");
 }
@@ -151,14 +150,39 @@ fn what_is_wrong_with_a_prompt_names_the_field() {
         (json!({"id": 5}), 400, "prompt", "expected a string"),
         (json!({"id": "help", "vars": {}}), 400, "prompt", "unknown field `vars`"),
         (json!({"id": "help", "variables": []}), 400, "prompt", "`prompt` must be an object"),
-        (json!({"id": "hlp"}), 404, "prompt.id", "the prompt `hlp` does not exist; did you mean `help`?"),
+        (
+            json!({"id": "hlp"}),
+            404,
+            "prompt.id",
+            "the prompt `hlp` does not exist; did you mean `help`?",
+        ),
         (json!({"id": "help", "version": "newest!"}), 400, "prompt.version", "is no version"),
         (json!({"id": "help", "version": "2.0.0"}), 404, "prompt.version", "it has `1.0.0`"),
         (json!({"id": "help", "version": "staging"}), 404, "prompt.version", "no label `staging`"),
-        (json!({"id": "help"}), 400, "prompt.variables.company", "`company` is missing; it is a string"),
-        (json!({"id": "help", "variables": {"company": 1}}), 400, "prompt.variables.company", "must be a string"),
-        (json!({"id": "help", "variables": {"company": "x", "c": 1}}), 400, "prompt.variables.c", "is not a variable"),
-        (json!({"id": "help", "variables": {"company": long}}), 400, "prompt.variables", "more than the 524288"),
+        (
+            json!({"id": "help"}),
+            400,
+            "prompt.variables.company",
+            "`company` is missing; it is a string",
+        ),
+        (
+            json!({"id": "help", "variables": {"company": 1}}),
+            400,
+            "prompt.variables.company",
+            "must be a string",
+        ),
+        (
+            json!({"id": "help", "variables": {"company": "x", "c": 1}}),
+            400,
+            "prompt.variables.c",
+            "is not a variable",
+        ),
+        (
+            json!({"id": "help", "variables": {"company": long}}),
+            400,
+            "prompt.variables",
+            "more than the 524288",
+        ),
     ] {
         let shown: String = prompt.to_string().chars().take(60).collect();
         let found = refused(EndpointKind::Chat, FILE, &json!({ "prompt": prompt }));
@@ -169,7 +193,8 @@ fn what_is_wrong_with_a_prompt_names_the_field() {
     let untargeted = FILE.replace("target_model", "#");
     let (status, param, said) = refused(EndpointKind::Chat, &untargeted, &named(json!({})));
     assert_eq!((status, param.as_deref()), (400, Some("model")), "{said}");
-    let (status, param, _) = refused(EndpointKind::Completions, FILE, &named(json!({"model": "m"})));
+    let (status, param, _) =
+        refused(EndpointKind::Completions, FILE, &named(json!({"model": "m"})));
     assert_eq!((status, param.as_deref()), (400, Some("prompt")));
 }
 
@@ -177,7 +202,8 @@ fn what_is_wrong_with_a_prompt_names_the_field() {
 fn a_request_without_a_prompt_stays_as_it_is() {
     for body in [r#"{"model":"m","messages":[ ]}"#, r#"{"model":"m", "prompt":"words"}"#] {
         let sent = Bytes::from_static(body.as_bytes());
-        let (envelope, prompted) = read(EndpointKind::Chat, sent.clone(), &Prompts::default()).unwrap();
+        let (envelope, prompted) =
+            read(EndpointKind::Chat, sent.clone(), &Prompts::default()).unwrap();
         assert!(prompted.is_none());
         assert_eq!(envelope.body().as_ptr(), sent.as_ptr(), "not even copied");
     }

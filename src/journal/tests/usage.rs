@@ -150,3 +150,36 @@ async fn usage_is_told_apart_by_priority_also_where_there_is_none() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn requests_of_a_prompt_are_found_by_its_id_and_by_its_version() {
+    for place in places() {
+        while_writing(journal_at(&place.store, NOON), async |journal| {
+            let prompts = [Some("help@1.2.0"), Some("help@1.10.0"), Some("help-desk@1.2.0"), None];
+            for (n, prompt) in (0..).zip(prompts) {
+                record(&journal, Entry { prompt: prompt.map(Into::into), ..entry(n) });
+            }
+            journal.flush().await;
+            let of = |prompt: &str| RequestFilter {
+                prompt: Some(prompt.to_owned()),
+                ..RequestFilter::default()
+            };
+            for (asked, count) in
+                [("help", 2), ("help@1.2.0", 1), ("hel", 0), ("help@1", 0), ("", 0)]
+            {
+                let found = journal.requests(&of(asked), None, 10).await.unwrap();
+                assert_eq!(found.len(), count, "{asked}");
+            }
+            let any = RequestFilter::default();
+            assert_eq!(
+                groups(&journal, &any, "prompt").await,
+                "- 1; help-desk@1.2.0 1; help@1.10.0 1; help@1.2.0 1"
+            );
+            assert_eq!(
+                groups(&journal, &of("help"), "prompt").await,
+                "help@1.10.0 1; help@1.2.0 1"
+            );
+        })
+        .await;
+    }
+}
