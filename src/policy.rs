@@ -14,6 +14,7 @@ pub mod prefix;
 pub mod quota;
 pub mod rank;
 pub mod retry;
+pub mod rollout;
 pub mod shed;
 pub mod sketch;
 pub mod turns;

@@ -1,0 +1,256 @@
+//! Rollouts against simulated traffic: how soon regressions are found, and how seldom good candidates
+//! are rolled back. Builds without optimisation run fewer rollouts.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, LogNormal, Normal};
+
+use super::*;
+use crate::units::HumanDuration;
+
+const FULL: bool = !cfg!(debug_assertions);
+const LANGUAGES: [&str; 8] = ["en", "de", "fr", "es", "it", "ja", "zh", "pt"];
+/// The part of the traffic in each language; the second has 15 %.
+const PARTS: [f64; 8] = [0.30, 0.15, 0.13, 0.12, 0.10, 0.08, 0.07, 0.05];
+
+/// What requests are like on one side.
+#[derive(Debug, Clone, Copy)]
+struct World {
+    errors: f64,
+    /// Errors in the second language.
+    errors_there: f64,
+    incomplete: f64,
+    invalid: f64,
+    refusals: f64,
+    first_token: f64,
+    cost: f64,
+    quality: f64,
+}
+
+const USUAL: World = World {
+    errors: 0.01,
+    errors_there: 0.01,
+    incomplete: 0.005,
+    invalid: 0.02,
+    refusals: 0.01,
+    first_token: 500.0,
+    cost: 2_000.0,
+    quality: 0.75,
+};
+
+/// What is measured of a request; the rest is left out to save time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scope {
+    Flags,
+    Everything,
+}
+
+impl World {
+    fn errors(errors: f64) -> Self {
+        Self { errors, errors_there: errors, ..USUAL }
+    }
+
+    fn readings(&self, rng: &mut StdRng, scope: Scope, language: usize) -> Readings {
+        let errors = if language == 1 { self.errors_there } else { self.errors };
+        let has_failed = rng.random_bool(errors);
+        let mut readings = Readings::default()
+            .with_flag(Guardrail::Errors, has_failed)
+            .with_flag(Guardrail::Incomplete, rng.random_bool(self.incomplete))
+            .with_flag(Guardrail::InvalidOutput, rng.random_bool(self.invalid))
+            .with_flag(Guardrail::Refusals, rng.random_bool(self.refusals));
+        if scope == Scope::Everything && !has_failed {
+            let mut near = |middle: f64, spread| {
+                LogNormal::new(middle.ln(), spread).unwrap().sample(&mut *rng)
+            };
+            let tokens = near(300.0, 0.8);
+            readings = readings
+                .with(Guardrail::FirstToken, near(self.first_token, 0.6))
+                .with(Guardrail::Pace, near(20.0, 0.4))
+                .with(Guardrail::Cost, near(self.cost, 0.9))
+                .with(Guardrail::Longer, tokens)
+                .with(Guardrail::Shorter, tokens)
+                .with(Guardrail::Quality, Normal::new(self.quality, 0.2).unwrap().sample(rng));
+        }
+        readings
+    }
+}
+
+/// How a simulated rollout ended.
+#[derive(Debug)]
+struct Ending {
+    phase: Phase,
+    /// The share when it was rolled back, or in the end.
+    share: Share,
+    candidates: u64,
+    last: Option<Decision>,
+}
+
+/// Runs a rollout until it is over or the candidate has answered `limit` requests. One request a
+/// second, each its own unit.
+fn run(seed: u64, plan: Plan, candidate: &World, scope: Scope, limit: u64) -> Ending {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut rollout, _) = Rollout::begin(&format!("r{seed}"), plan, 0).unwrap();
+    let (mut candidates, mut last) = (0, None);
+    let mut share = rollout.share();
+    for now_ms in (0..).step_by(1_000) {
+        if matches!(rollout.phase(), Phase::Done | Phase::RolledBack) || candidates >= limit {
+            break;
+        }
+        share = rollout.share();
+        let unit = rng.random::<u64>().to_le_bytes();
+        let arm = rollout.salt().draw(&unit).arm(share);
+        let mut drawn: f64 = rng.random();
+        let language = PARTS.iter().position(|part| {
+            drawn -= part;
+            drawn < 0.0
+        });
+        let language = language.unwrap_or(0);
+        let world = if arm == Arm::Candidate { candidate } else { &USUAL };
+        let readings = world.readings(&mut rng, scope, language);
+        candidates += u64::from(arm == Arm::Candidate);
+        let has_failed = readings.of(Guardrail::Errors) == Some(1.0);
+        let hard = if has_failed { HardFailure::Failed } else { HardFailure::No };
+        let traits = Traits { language: Some(LANGUAGES[language].into()), ..Traits::default() };
+        let mut actions = rollout.on(Event::Exposed { arm, share, unit: None }, now_ms);
+        let seen = Observation { arm, share, unit: None, hard: Some(hard), readings, traits };
+        actions.extend(rollout.on(Event::Observed(seen), now_ms));
+        actions.extend(rollout.on(Event::Tick, now_ms));
+        for action in actions {
+            if let Action::Record(decision) = action {
+                last = Some(decision);
+            }
+        }
+    }
+    Ending { phase: rollout.phase(), share, candidates, last }
+}
+
+/// One stage at 5 % that does not pass.
+fn at_five_percent() -> Plan {
+    let stage = Stage {
+        share: Share::from_percent(5.0).unwrap(),
+        min_time: HumanDuration::secs(u64::MAX / 10_000),
+        min_requests: 0,
+    };
+    Plan { stages: vec![stage], ..Plan::default() }
+}
+
+/// 5, 25 and 50 % as the requests come; at one request a second the times do not matter.
+fn three_stages() -> Plan {
+    let stage = |percent, min_requests| Stage {
+        share: Share::from_percent(percent).unwrap(),
+        min_time: HumanDuration::secs(60),
+        min_requests,
+    };
+    let stages = vec![stage(5.0, 500), stage(25.0, 1_000), stage(50.0, 2_000)];
+    Plan { stages, longest_hold: HumanDuration::secs(1_000_000), ..Plan::default() }
+}
+
+/// Median and 90th percentile of the requests that the candidate answered until it was rolled back;
+/// one that was not counts as the limit.
+fn detection(runs: u64, candidate: &World, scope: Scope, limit: u64) -> (u64, u64, Ending) {
+    let mut endings: Vec<_> =
+        (0..runs).map(|seed| run(seed, at_five_percent(), candidate, scope, limit)).collect();
+    endings.sort_by_key(|ending| ending.candidates);
+    let at = |part: f64| endings[(part * (endings.len() - 1) as f64).round() as usize].candidates;
+    let (median, p90) = (at(0.5), at(0.9));
+    (median, p90, endings.swap_remove(endings.len() / 2))
+}
+
+#[test]
+fn regressions_are_found_within_the_requests_that_were_promised() {
+    let runs = if FULL { 200 } else { 41 };
+    let mut table = String::new();
+    // The bars of error rates, with a fifth more where few runs make the median uncertain.
+    let leeway = if FULL { 1.0 } else { 1.2 };
+    for (errors, bar) in [(0.5, 8.0), (0.1, 80.0), (0.05, 220.0), (0.03, 800.0)] {
+        let limit = 4_000;
+        let (median, p90, ending) = detection(runs, &World::errors(errors), Scope::Flags, limit);
+        writeln!(table, "errors {errors:<6} median {median:>6} p90 {p90:>6}  {}", said(&ending))
+            .unwrap();
+        assert!(
+            median as f64 <= bar * leeway,
+            "{errors}: median {median}, promised {bar}\n{table}"
+        );
+    }
+    println!("{table}");
+}
+
+#[test]
+fn subtler_regressions_are_found_too() {
+    let runs = if FULL { 100 } else { 11 };
+    let mut table = String::new();
+    let worlds = [
+        ("errors 1 -> 2 %", World::errors(0.02), Scope::Flags, 3_500),
+        ("first token x1.3", World { first_token: 650.0, ..USUAL }, Scope::Everything, 300),
+        ("cost +30 %", World { cost: 2_600.0, ..USUAL }, Scope::Everything, 500),
+        ("JSON validity -3 points", World { invalid: 0.05, ..USUAL }, Scope::Flags, 700),
+        ("refusals +2 points", World { refusals: 0.03, ..USUAL }, Scope::Flags, 900),
+        ("quality -5 points", World { quality: 0.70, ..USUAL }, Scope::Everything, 900),
+    ];
+    for (name, world, scope, bar) in worlds {
+        let (median, p90, ending) = detection(runs, &world, scope, 8_000);
+        writeln!(table, "{name:<24} median {median:>6} p90 {p90:>6}  {}", said(&ending)).unwrap();
+        assert!(median <= bar, "{name}: median {median}, bar {bar}\n{table}");
+    }
+    println!("{table}");
+}
+
+#[test]
+fn a_regression_in_one_of_eight_segments_is_found_before_half_of_the_traffic_has_it() {
+    let runs = if FULL { 200 } else { 15 };
+    let mut table = String::new();
+    for errors_there in [0.5, 0.2, 0.1] {
+        let world = World { errors_there, ..USUAL };
+        let endings: Vec<_> =
+            (0..runs).map(|seed| run(seed, three_stages(), &world, Scope::Flags, 50_000)).collect();
+        let half = Share::from_percent(50.0).unwrap();
+        let before = endings
+            .iter()
+            .filter(|ending| ending.phase == Phase::RolledBack && ending.share < half)
+            .count();
+        let of_segment = |ending: &&Ending| {
+            ending.last.as_ref().is_some_and(|last| matches!(last.cause, Cause::Segment(..)))
+        };
+        let named = endings.iter().filter(of_segment).count();
+        let mut candidates: Vec<_> = endings.iter().map(|ending| ending.candidates).collect();
+        candidates.sort_unstable();
+        let median = candidates[candidates.len() / 2];
+        let shown = endings.iter().find(|ending| of_segment(ending)).map_or_else(String::new, said);
+        writeln!(
+            table,
+            "errors {errors_there} in 15 %: {before} of {runs} before 50 %, {named} by the segment, \
+             median {median}  {shown}"
+        )
+        .unwrap();
+        assert!(before as f64 >= 0.9 * runs as f64, "{table}");
+    }
+    println!("{table}");
+}
+
+#[test]
+fn good_candidates_are_hardly_ever_rolled_back_however_often_one_looks() {
+    let runs = if FULL { 1_000 } else { 60 };
+    let began = Instant::now();
+    let endings: Vec<_> = (0..runs)
+        .map(|seed| run(seed, three_stages(), &USUAL, Scope::Everything, 20_000))
+        .collect();
+    let rolled_back: Vec<_> =
+        endings.iter().filter(|ending| ending.phase == Phase::RolledBack).map(said).collect();
+    let paused = endings.iter().filter(|ending| matches!(ending.phase, Phase::Paused(_))).count();
+    let done = endings.iter().filter(|ending| ending.phase == Phase::Done).count();
+    println!(
+        "A/A: {} of {runs} rolled back, {paused} paused, {done} done; {:?}\n{}",
+        rolled_back.len(),
+        began.elapsed(),
+        rolled_back.join("\n")
+    );
+    assert!(rolled_back.len() as f64 <= 0.01 * runs as f64, "{rolled_back:?}");
+    assert!(done as f64 >= 0.9 * runs as f64, "only {done} of {runs} were finished");
+}
+
+fn said(ending: &Ending) -> String {
+    ending.last.as_ref().map_or_else(String::new, |last| last.sentence.clone())
+}
