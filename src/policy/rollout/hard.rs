@@ -1,13 +1,14 @@
 //! Failures that need no statistics: a candidate that does not work at all.
 //!
-//! Rolled back at once are [`IN_A_ROW`] failures in a row, [`OF_THE_LAST`] failures of the last ten,
-//! and a candidate whose first [`REJECTED_FIRST`] requests the provider all rejected (a wrong key, a
+//! Rolled back at once are [`IN_A_ROW`] units in a row that failed, [`OF_THE_LAST`] of the last ten
+//! units, [`REQUESTS_IN_A_ROW`] requests whosever they are (there may be few units), and a candidate whose first [`REJECTED_FIRST`] requests the provider all rejected (a wrong key, a
 //! parameter that the model does not know). The evidence of the guardrails would take about as long
 //! at a small share but longer at one half.
 //!
 //! This rule has no level, so it is kept to where it cannot be wrong: the control fails at most
-//! [`CONTROL_AT_MOST`] of its own requests, over all and over its last ones (not an outage of both),
-//! and the failures come from three units at least (not one user's doing). At 2 % failures, five of
+//! [`CONTROL_AT_MOST`] of its own requests, over all and over its last ones (not an outage of both);
+//! and of each unit only the last request counts (one user who always fails is not the candidate's
+//! doing). At 2 % failures, five of
 //! ten are `C(10,5) 0.02^5 = 8e-7`; in a rollout of ten thousand requests 0.3 % at most, and at the
 //! usual 1 % it is `2.5e-8`.
 
@@ -29,25 +30,28 @@ pub enum HardFailure {
     Rejected,
 }
 
-/// Failures in a row that are enough.
+/// Units in a row whose failure is enough.
 pub const IN_A_ROW: usize = 5;
-/// Failures of the last ten that are enough.
+/// Failures of the last ten units that are enough.
 pub const OF_THE_LAST: usize = 5;
+/// Failed requests in a row that are enough even if they are all of one unit.
+pub const REQUESTS_IN_A_ROW: u64 = 20;
 /// Rejections of the first requests that are enough.
-pub const REJECTED_FIRST: usize = 3;
+pub const REJECTED_FIRST: u64 = 3;
 /// How much the control may fail for the rule to hold.
 pub const CONTROL_AT_MOST: f64 = 0.02;
 
 const LAST: usize = 10;
-const UNITS: usize = 3;
 /// The weight of the past in the control's recent rate of failures: about its last 50 requests.
 const MEMORY: f64 = 0.98;
 
 /// The candidate's last requests and how the control does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hard {
-    /// The newest last, with the unit.
-    last: VecDeque<(HardFailure, Option<u32>)>,
+    /// The last request of each of the last units, the newest last: whether it failed, and the unit.
+    last: VecDeque<(bool, Option<u32>)>,
+    failed_in_a_row: u64,
+    rejected: u64,
     candidates: u64,
     controls: u64,
     control_failures: u64,
@@ -60,8 +64,15 @@ pub struct Hard {
 impl Hard {
     /// Nothing seen yet.
     pub const fn new() -> Self {
-        let last = VecDeque::new();
-        Self { last, candidates: 0, controls: 0, control_failures: 0, control_lately: 0.0 }
+        Self {
+            last: VecDeque::new(),
+            failed_in_a_row: 0,
+            rejected: 0,
+            candidates: 0,
+            controls: 0,
+            control_failures: 0,
+            control_lately: 0.0,
+        }
     }
 
     /// Counts a request and how hard it failed.
@@ -76,7 +87,10 @@ impl Hard {
             }
             Arm::Candidate => {
                 self.candidates += 1;
-                self.last.push_back((failure, unit));
+                self.rejected += u64::from(failure == HardFailure::Rejected);
+                self.failed_in_a_row = if has_failed { self.failed_in_a_row + 1 } else { 0 };
+                self.last.retain(|(_, earlier)| unit.is_none() || *earlier != unit);
+                self.last.push_back((has_failed, unit));
                 if self.last.len() > LAST {
                     self.last.pop_front();
                 }
@@ -89,21 +103,24 @@ impl Hard {
         if !self.is_control_well() {
             return None;
         }
-        let rejected = self.last.iter().filter(|(failure, _)| *failure == HardFailure::Rejected);
-        if self.candidates as usize == REJECTED_FIRST && rejected.count() == REJECTED_FIRST {
+        if self.candidates == REJECTED_FIRST && self.rejected == REJECTED_FIRST {
             return Some(format!(
                 "the provider rejected the candidate's first {REJECTED_FIRST} requests"
             ));
         }
-        let failed = |(failure, _): &&(HardFailure, Option<u32>)| *failure != HardFailure::No;
-        let in_a_row: Vec<_> = self.last.iter().rev().take_while(failed).collect();
-        if in_a_row.len() >= IN_A_ROW && are_of_several(&in_a_row) {
-            return Some(format!("the candidate failed {} times in a row", in_a_row.len()));
+        let in_a_row = self.last.iter().rev().take_while(|(has_failed, _)| *has_failed).count();
+        if in_a_row >= IN_A_ROW {
+            return Some(format!("the candidate failed {in_a_row} times in a row"));
         }
-        let of_last: Vec<_> = self.last.iter().filter(failed).collect();
-        if of_last.len() >= OF_THE_LAST && are_of_several(&of_last) {
-            let all = self.last.len();
-            return Some(format!("the candidate failed {} of its last {all}", of_last.len()));
+        let failed = self.last.iter().filter(|(has_failed, _)| *has_failed).count();
+        if failed >= OF_THE_LAST {
+            return Some(format!("the candidate failed {failed} of its last {}", self.last.len()));
+        }
+        if self.failed_in_a_row >= REQUESTS_IN_A_ROW {
+            return Some(format!(
+                "the candidate failed {} requests in a row",
+                self.failed_in_a_row
+            ));
         }
         None
     }
@@ -124,15 +141,6 @@ impl Default for Hard {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Whether the failures come from [`UNITS`] units; requests without one are each their own.
-fn are_of_several(failures: &[&(HardFailure, Option<u32>)]) -> bool {
-    let is_first = |at: usize, unit: &Option<u32>| {
-        unit.is_none() || failures.iter().take(at).all(|(_, earlier)| earlier != unit)
-    };
-    let units = failures.iter().enumerate().filter(|(at, (_, unit))| is_first(*at, unit));
-    units.count() >= UNITS
 }
 
 #[cfg(test)]
@@ -172,5 +180,12 @@ mod tests {
     fn neither_one_user_nor_an_outage_of_both_sides_is_the_candidates_doing() {
         assert_eq!(after(&[HardFailure::Failed; 8], 1, Some(9)).reason(), None);
         assert_eq!(after(&[HardFailure::Failed; 8], 50, None).reason(), None);
+    }
+
+    #[test]
+    fn where_there_is_one_unit_only_twenty_requests_in_a_row_are_enough() {
+        assert_eq!(after(&[HardFailure::Failed; 19], 0, Some(9)).reason(), None);
+        let why = after(&[HardFailure::Failed; 20], 0, Some(9)).reason().unwrap();
+        assert_eq!(why, "the candidate failed 20 requests in a row");
     }
 }

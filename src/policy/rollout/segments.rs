@@ -203,7 +203,7 @@ impl Segments {
         let mut sorted: Vec<_> = self.0.iter().collect();
         sorted.sort_by(|a, b| descending(a.evidence, b.evidence));
         let passes = |(at, segment): &(usize, &&Segment)| segment.evidence >= bar(at + 1);
-        let last = sorted.iter().enumerate().filter(passes).last().map(|(at, _)| at + 1);
+        let last = sorted.iter().enumerate().rev().find(passes).map(|(at, _)| at + 1);
         sorted.truncate(last.unwrap_or(0));
         sorted
     }

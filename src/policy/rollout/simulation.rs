@@ -1,6 +1,8 @@
 //! Rollouts against simulated traffic: how soon regressions are found, and how seldom good candidates
 //! are rolled back. Builds without optimisation run fewer rollouts.
 
+#![expect(clippy::print_stdout, reason = "the tables are what one runs it for")]
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -195,8 +195,9 @@ fn a_shadow_stage_compares_pairs_and_rolls_back_before_anybody_sees_an_answer() 
 fn one_bad_user_on_the_candidate_does_not_roll_it_back() {
     let mut rollout = begun();
     feed(&mut rollout, Arm::Control, 5, 495);
-    for _ in 0..200 {
-        let Event::Observed(mut observation) = seen(Arm::Candidate, share(5.0), true) else {
+    for at in 0..400 {
+        let has_failed = at % 8 != 0;
+        let Event::Observed(mut observation) = seen(Arm::Candidate, share(5.0), has_failed) else {
             unreachable!()
         };
         observation.unit = Some(77);
