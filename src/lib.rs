@@ -32,6 +32,7 @@ pub mod prompt;
 pub mod quota;
 pub mod rehearse;
 pub mod rejection;
+pub mod rollout;
 pub mod semantic;
 pub mod sim;
 pub mod store;

@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 5] = [
         "jobs",
         "embed",
         "meaning",
+        "rollout",
     ],
     &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
