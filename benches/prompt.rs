@@ -5,18 +5,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails, panics")]
 #![expect(clippy::print_stdout, reason = "the figures are for people to read")]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Map, Value, json};
 use tidegate::clock::Instant;
-use tidegate::dispatch::prompted;
+use tidegate::dialect::Envelope;
+use tidegate::dispatch::Whose;
+use tidegate::dispatch::prompted::{self, Lookup};
+use tidegate::ids::{CallerId, PromptId};
 use tidegate::journal::EndpointKind;
+use tidegate::policy::rollout::{Salt, Share, UnitKind};
 use tidegate::problems::Problems;
 use tidegate::prompt::{Prompts, Wanted};
+use tidegate::rollout::{Rollouts, Steered, Steering, Subject};
 
 /// As the gateway has it.
 #[global_allocator]
@@ -48,10 +53,35 @@ facts = {{ type = "array", default = [], items = {{ type = "string" }} }}
 "#
     );
     let mut problems = Problems::new();
-    let path = Path::new("prompts/help/1.2.0.toml");
-    let prompts = Prompts::parse([(path, file.as_str())], None, &mut problems);
+    let next = file.replace("plain words", "short words");
+    let files = [
+        ("prompts/help/1.2.0.toml", file.as_str()),
+        ("prompts/help/1.2.1.toml", next.as_str()),
+        ("prompts/help/labels.toml", "production = \"1.2.0\""),
+    ];
+    let files = files.iter().map(|(path, text)| (Path::new(*path), *text));
+    let prompts = Prompts::parse(files, None, &mut problems);
     assert!(problems.is_empty(), "{problems}");
     prompts
+}
+
+/// The newer version at a quarter of the users.
+fn rollouts() -> Rollouts {
+    let id = PromptId::new("help");
+    let version = |text: &str| text.parse().unwrap();
+    let steered = Steered {
+        id: "ro_1".into(),
+        subject: Subject::Prompt { id: id.clone(), from: version("1.2.0"), to: version("1.2.1") },
+        salt: Salt::of("ro_1"),
+        unit: UnitKind::User,
+        share: Share::from_percent(25.0).unwrap(),
+        shadow: None,
+        revision: 1,
+    };
+    let rollouts = Rollouts::new();
+    let prompts = [(id, Arc::new(steered))].into();
+    rollouts.steer(Steering { prompts, ..Steering::default() });
+    rollouts
 }
 
 fn variables() -> Map<String, Value> {
@@ -77,21 +107,40 @@ fn percentiles(name: &str, mut run: impl FnMut()) {
 
 fn prompt(criterion: &mut Criterion) {
     let prompts = prompts();
-    let wanted = Wanted::parse("^1.2").unwrap();
+    let wanted = Wanted::Unsaid;
     let body = json!({
-        "prompt": {"id": "help", "version": "^1.2", "variables": variables()},
+        "prompt": {"id": "help", "variables": variables()},
+        "user": "user-17",
         "messages": [{"role": "user", "content": "And the second one?"}],
     });
     let body = Bytes::from(body.to_string());
+    let without =
+        json!({"model": "smart", "messages": [{"role": "user", "content": "And the second?"}]});
+    let without = Bytes::from(without.to_string());
     let load = std::fs::read_to_string("/proc/loadavg").unwrap();
     println!("load: {}", load.trim());
     let render = || {
         let prompt = prompts.find("help", &wanted).unwrap();
         prompt.render(variables()).unwrap()
     };
-    let whole = || prompted::read(EndpointKind::Chat, body.clone(), &prompts).unwrap();
+    let (idle, rollouts, caller) = (Rollouts::new(), rollouts(), CallerId::anonymous());
+    let whose = Whose { user: None, caller: &caller, request: "req_1" };
+    let read = |rollouts: &Rollouts| {
+        let lookup = Lookup { prompts: &prompts, rollouts, whose };
+        prompted::read(EndpointKind::Chat, body.clone(), lookup).unwrap()
+    };
+    let whole = || read(&idle);
+    let assigned = || read(&rollouts);
+    let plain = || {
+        let lookup = Lookup { prompts: &prompts, rollouts: &rollouts, whose };
+        prompted::read(EndpointKind::Chat, without.clone(), lookup).unwrap()
+    };
+    let envelope = || Envelope::read(without.clone()).unwrap();
     percentiles("find and render", || drop(std::hint::black_box(render())));
     percentiles("read, find, render, put in", || drop(std::hint::black_box(whole())));
+    percentiles("read, find, assign, render, put in", || drop(std::hint::black_box(assigned())));
+    percentiles("read a request without a prompt", || drop(std::hint::black_box(plain())));
+    percentiles("the same before there were prompts", || drop(std::hint::black_box(envelope())));
     criterion.bench_function("find and render", |bencher| bencher.iter(render));
     criterion.bench_function("read, find, render, put in", |bencher| bencher.iter(whole));
 }

@@ -28,8 +28,10 @@ use crate::ids::{RequestId, TargetId};
 use crate::journal::EndpointKind;
 use crate::limits::{Limits, Standing};
 use crate::meaning::Meanings;
+use crate::policy::rollout::Arm;
 use crate::prompt::Prompt;
 use crate::rejection::Rejection;
+use crate::rollout::Rollouts;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
@@ -49,6 +51,7 @@ mod prepare;
 pub mod prompted;
 mod race;
 mod replay;
+pub mod rolled;
 mod sequel;
 mod serve;
 pub mod settle;
@@ -65,6 +68,7 @@ use keeping::Keeping;
 use limit::Load;
 pub use meant::HeldBack;
 pub use prompted::Prompted;
+pub use rolled::{Candidates, RolledRoute, Whose};
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
@@ -84,6 +88,10 @@ pub struct Lane {
     pub meanings: Meanings,
     /// Answers on their way that others may share.
     pub flights: Flights,
+    /// What is rolled out.
+    pub rollouts: Rollouts,
+    /// Routes with a candidate in them.
+    pub candidates: Candidates,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -103,6 +111,8 @@ pub struct Call {
     pub envelope: Envelope,
     /// The registered prompt that the body was made with.
     pub prompted: Option<Box<Prompted>>,
+    /// Its side where its route's model is rolled out; set by [`Lane::complete`].
+    pub rolled: Option<Box<RolledRoute>>,
     /// The caller's own limit for the whole request.
     pub timeout: Option<Duration>,
     /// How much it matters where not all can be served; never better than the caller may ask for.
@@ -166,6 +176,8 @@ pub struct Served {
     pub from_cache: Option<FromCache>,
     /// The registered prompt that was used.
     pub prompt: Option<Arc<Prompt>>,
+    /// The rollout that the request took part in, and its side.
+    pub rollout: Option<(Arc<str>, Arm)>,
     /// Whether it is another request's answer, shared as it comes.
     pub coalesced: bool,
 }
@@ -196,6 +208,9 @@ impl Lane {
         mut call: Box<Call>,
         mut account: Account,
     ) -> Result<Answer, Box<Refused>> {
+        if !self.rollouts.is_idle() {
+            self.roll(&mut call, &mut account);
+        }
         if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
             let counted = self.ledger.count_tokens(call.envelope.body()).await;
             let served = account.complete(&StreamSummary::default());
@@ -326,7 +341,11 @@ impl Call {
 
     /// Where what it asks for is answered, if the caller may ask for it.
     fn route(&self) -> Result<Arc<Route>, Rejection> {
-        self.snapshot.resolve_for(&self.caller, &self.envelope.model)
+        let rolled = self.rolled.as_ref().and_then(|rolled| rolled.route.as_ref());
+        match rolled {
+            Some(candidate) => Ok(Arc::clone(candidate)),
+            None => self.snapshot.resolve_for(&self.caller, &self.envelope.model),
+        }
     }
 
     /// Whether the model exists, and none of those who serve it count tokens.
@@ -357,7 +376,7 @@ impl Call {
         };
         self.wants_more()
             && is_conversation
-            && self.snapshot.resolve(&self.envelope.model).is_ok_and(|route| {
+            && self.route().is_ok_and(|route| {
                 let targets = || route.tiers.iter().flatten();
                 targets().count() > 1 && targets().any(|target| target.native_prefill().is_known())
             })

@@ -116,7 +116,8 @@ impl Fleet {
     /// configuration, and what is known of a target outlives both.
     pub fn group(&self, route: &Arc<Route>) -> Arc<Group> {
         let groups = self.groups.load();
-        let known = groups.get(&route.name);
+        let name = route.rolled_as.as_ref().unwrap_or(&route.name);
+        let known = groups.get(name);
         if let Some(known) = known.filter(|known| known.is_of(route)) {
             return Arc::clone(known);
         }
@@ -136,7 +137,7 @@ impl Fleet {
         if !is_made_up {
             self.groups.rcu(|groups| {
                 let mut groups = HashMap::clone(groups);
-                groups.insert(route.name.clone(), Arc::clone(&group));
+                groups.insert(name.clone(), Arc::clone(&group));
                 groups
             });
         }

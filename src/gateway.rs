@@ -14,7 +14,7 @@ use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
-use crate::dispatch::{Flights, Lane, Ledger};
+use crate::dispatch::{Candidates, Flights, Lane, Ledger};
 use crate::embed::Embedder;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
@@ -23,6 +23,7 @@ use crate::journal::{DropReason, Journal};
 use crate::limits;
 use crate::meaning::Meanings;
 use crate::rejection::Rejection;
+use crate::rollout::Rollouts;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
@@ -65,6 +66,8 @@ pub struct Gateway {
     cache: Cache,
     meanings: Meanings,
     flights: Flights,
+    rollouts: Rollouts,
+    candidates: Candidates,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -92,8 +95,14 @@ impl Gateway {
         (tracer, cluster): (Option<Arc<Tracer>>, Cluster),
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
-        let (ledger, estimator) =
-            Ledger::new(journal.clone(), Arc::clone(&metrics), Arc::clone(&wall), tracer.clone());
+        let rollouts = Rollouts::new();
+        let (ledger, estimator) = Ledger::new(
+            journal.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&wall),
+            tracer.clone(),
+            rollouts.clone(),
+        );
         let cache = Cache::of_cluster(&snapshot.load().settings.cache, Arc::clone(&wall), &cluster);
         if snapshot.load().has_caches {
             cache.open();
@@ -125,6 +134,8 @@ impl Gateway {
             cache,
             meanings,
             flights: Flights::default(),
+            rollouts,
+            candidates: Candidates::default(),
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -136,7 +147,8 @@ impl Gateway {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
         let (meanings, flights) = (self.meanings.clone(), self.flights.clone());
-        Lane { fleet, ledger, limits, cache, meanings, flights, transport }
+        let (rollouts, candidates) = (self.rollouts.clone(), self.candidates.clone());
+        Lane { fleet, ledger, limits, cache, meanings, flights, rollouts, candidates, transport }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call
@@ -245,6 +257,11 @@ impl Gateway {
     /// Answers that are found by what a question means.
     pub fn meanings(&self) -> &Meanings {
         &self.meanings
+    }
+
+    /// What is rolled out.
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
     }
 
     /// Answers on their way that others may share.

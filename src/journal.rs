@@ -29,7 +29,7 @@ mod tests;
 mod usage;
 mod writer;
 
-pub use entry::{EndpointKind, Entry, Outcome, Reuse, Waste};
+pub use entry::{EndpointKind, Entry, Outcome, Part, Reuse, Waste};
 pub use query::{RequestFilter, StoredRequest};
 pub use spent::Spent;
 pub use usage::{UsageKey, UsageSum};

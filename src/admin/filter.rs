@@ -51,6 +51,8 @@ impl Question {
             "team" => filter.team = text,
             "route" => filter.route = text,
             "prompt" => filter.prompt = text,
+            "rollout" => filter.rollout = text,
+            "arm" => filter.arm = Some(requests::arm(value)?.as_str().to_owned()),
             "target" => filter.target = text,
             "provider" => filter.provider = text,
             "model" => filter.model = text,

@@ -12,6 +12,7 @@ use super::usage::WasteView;
 use super::{AdminState, page};
 use crate::clock::rfc3339;
 use crate::journal::{Outcome, StoredRequest};
+use crate::policy::rollout::Arm;
 
 /// A page of requests, newest first.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,8 @@ struct RequestView {
     streamed: bool,
     model: Option<String>,
     prompt: Option<String>,
+    rollout: Option<String>,
+    arm: Option<String>,
     priority: Option<u64>,
     route: Option<String>,
     target: Option<String>,
@@ -93,6 +96,14 @@ pub(super) fn outcome(name: &str) -> Result<Outcome, Problem> {
     })
 }
 
+/// Reads a side's name.
+pub(super) fn arm(name: &str) -> Result<Arm, Problem> {
+    Arm::ALL.into_iter().find(|arm| arm.as_str() == name).ok_or_else(|| {
+        let all = Arm::ALL.map(Arm::as_str).join(", ");
+        Problem::invalid(format!("arm: `{name}` is none of {all}"))
+    })
+}
+
 // === impl RequestView ===
 
 impl RequestView {
@@ -108,6 +119,8 @@ impl RequestView {
             streamed: stored.streamed,
             model: stored.model_asked,
             prompt: stored.prompt,
+            rollout: stored.rollout,
+            arm: stored.arm,
             priority: stored.priority,
             route: stored.route,
             target: stored.target,

@@ -190,6 +190,7 @@ fn entry(n: u64) -> Entry {
         overhead: Duration::from_micros(81),
         tags: vec![("team".to_owned(), "shop".to_owned())],
         reuse: None,
+        part: None,
     }
 }
 

@@ -19,11 +19,11 @@ use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
 use crate::dialect::{Dialect, Envelope};
-use crate::dispatch::{Account, Answer, Call, Prompted, Refused, Served, prompted};
+use crate::dispatch::prompted::{self, Lookup};
+use crate::dispatch::{Account, Answer, Call, Prompted, Refused, Served, Whose};
 use crate::gateway::{Ask, Opened};
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Outcome};
-use crate::prompt::Prompts;
 use crate::rejection::Rejection;
 use crate::units::Priority;
 
@@ -94,6 +94,7 @@ async fn serve(
         dialect: dialect(kind),
         envelope,
         prompted,
+        rolled: None,
         timeout: wishes.timeout,
         priority,
         midstream: wishes.midstream,
@@ -179,7 +180,16 @@ impl Asked {
         let server = &settings.server;
         let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
         let body = body::read(body, limit, within).await?;
-        let (envelope, prompted) = read_envelope(kind, body, wishes.resumable, &snapshot.prompts)?;
+        let lookup = Lookup {
+            prompts: &snapshot.prompts,
+            rollouts: edge.gateway.rollouts(),
+            whose: Whose {
+                user: wishes.sticky.as_deref(),
+                caller: &caller.id,
+                request: account.request_id(),
+            },
+        };
+        let (envelope, prompted) = read_envelope(kind, body, wishes.resumable, lookup)?;
         Ok(Self { envelope, prompted, wishes, keyed, priority })
     }
 }
@@ -189,9 +199,9 @@ pub(super) fn read_envelope(
     kind: EndpointKind,
     body: Bytes,
     is_resumable: bool,
-    prompts: &Prompts,
+    lookup: Lookup<'_>,
 ) -> Result<(Envelope, Option<Box<Prompted>>), Rejection> {
-    let (mut envelope, prompted) = prompted::read(kind, body, prompts)?;
+    let (mut envelope, prompted) = prompted::read(kind, body, lookup)?;
     envelope.require(match kind {
         EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
         EndpointKind::Completions => "prompt",

@@ -27,6 +27,7 @@ const CACHE: HeaderName = HeaderName::from_static("x-tidegate-cache");
 const SIMILARITY: HeaderName = HeaderName::from_static("x-tidegate-cache-similarity");
 const PROMPT: HeaderName = HeaderName::from_static("x-tidegate-prompt");
 const PROMPT_WARNING: HeaderName = HeaderName::from_static("x-tidegate-prompt-warning");
+const ROLLOUT: HeaderName = HeaderName::from_static("x-tidegate-rollout");
 const DEGRADATION: HeaderName = HeaderName::from_static("x-tidegate-degradation");
 const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 const OVERHEAD_US: HeaderName = HeaderName::from_static("x-tidegate-overhead-us");
@@ -109,6 +110,9 @@ pub(super) fn describe(headers: &mut HeaderMap, request_id: &str, served: &Serve
         if let Some(warning) = prompt_warning(prompt, served.by.as_ref()) {
             insert(headers, PROMPT_WARNING, &warning);
         }
+    }
+    if let Some((rollout, arm)) = &served.rollout {
+        insert(headers, ROLLOUT, &format!("{rollout}; variant={}", arm.as_str()));
     }
     if !served.dropped.0.is_empty() {
         insert(headers, DROPPED, &served.dropped.0.join(", "));

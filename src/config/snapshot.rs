@@ -27,6 +27,7 @@ use crate::prompt::Prompts;
 use crate::quota::Rule;
 use crate::rejection::Rejection;
 
+mod candidate;
 mod index;
 
 /// One complete, checked configuration. A request pins one at entry and never looks again.
@@ -104,6 +105,8 @@ pub struct Route {
     pub sticky: bool,
     /// Which answers are kept; `None` where none are.
     pub cache: Option<Arc<RouteCache>>,
+    /// Where it has the candidate of a rollout in it: the name under which its live side is kept.
+    pub rolled_as: Option<RouteName>,
 }
 
 /// One place to send a request: an endpoint and a model.
@@ -325,7 +328,7 @@ impl Route {
         let hedge = defaults.hedge.filter(|_| several);
         let conduct = Conduct { hedge, ..defaults };
         let degrade = DegradeSettings::default();
-        Self { name, tiers, conduct, degrade, sticky: false, cache: None }
+        Self { name, tiers, conduct, degrade, sticky: false, cache: None, rolled_as: None }
     }
 }
 

@@ -36,7 +36,7 @@ impl Lane {
             return Ok(());
         }
         // One that stands for nothing is refused by whoever plans.
-        let Ok(route) = call.snapshot.resolve(&call.envelope.model) else { return Ok(()) };
+        let Ok(route) = call.route() else { return Ok(()) };
         let total = route.conduct.timeouts.total;
         let ask = Ask {
             caller: &call.caller,

@@ -16,10 +16,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::rolled::{Rolled, Whose};
 use crate::dialect::{Envelope, Splice};
 use crate::journal::EndpointKind;
+use crate::policy::rollout::Arm;
 use crate::prompt::{Prompt, Prompts, Rendered, Role, Wanted};
 use crate::rejection::Rejection;
+use crate::rollout::{Rollouts, Subject};
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,19 @@ pub struct Prompted {
     pub prompt: Arc<Prompt>,
     /// The body as the caller sent it.
     pub sent: Bytes,
+    /// The side of the prompt's rollout that the request is on.
+    pub side: Option<Rolled>,
+}
+
+/// Where versions of prompts are looked up, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup<'a> {
+    /// All of them.
+    pub prompts: &'a Prompts,
+    /// What is rolled out.
+    pub rollouts: &'a Rollouts,
+    /// Whose the request is.
+    pub whose: Whose<'a>,
 }
 
 /// What a request says of the prompt it wants.
@@ -55,7 +71,7 @@ const NO_FIELD: &str = "the Messages API has no such field; use the prompt on /v
 pub fn read(
     kind: EndpointKind,
     body: Bytes,
-    prompts: &Prompts,
+    lookup: Lookup<'_>,
 ) -> Result<(Envelope, Option<Box<Prompted>>), Rejection> {
     let envelope = Envelope::read(body)?;
     if !envelope.names_prompt() {
@@ -69,7 +85,7 @@ pub fn read(
             return Err(Rejection::invalid("prompt", problem));
         }
     }
-    let (prompt, rendered) = render(&envelope, prompts)?;
+    let Chosen { prompt, rendered, side } = choose(&envelope, lookup)?;
     let mut splice = Splice::new(&envelope);
     splice.remove("prompt");
     match (&prompt.target_model, envelope.has("model")) {
@@ -94,11 +110,19 @@ pub fn read(
     }
     let filled = Envelope::read(splice.finish())?;
     let sent = envelope.body().clone();
-    Ok((filled, Some(Box::new(Prompted { prompt, sent }))))
+    Ok((filled, Some(Box::new(Prompted { prompt, sent, side }))))
 }
 
-/// The version that is wanted, with its variables filled in.
-fn render(envelope: &Envelope, prompts: &Prompts) -> Result<(Arc<Prompt>, Rendered), Rejection> {
+/// The version that a request gets, with its variables filled in.
+struct Chosen {
+    prompt: Arc<Prompt>,
+    rendered: Rendered,
+    side: Option<Rolled>,
+}
+
+/// Finds the version: the one that is pinned; else, where the one that is found by label or range is
+/// the control of a rollout, that of the request's side; else that one.
+fn choose(envelope: &Envelope, lookup: Lookup<'_>) -> Result<Chosen, Rejection> {
     let raw = envelope.raw("prompt").unwrap_or_default();
     if raw.len() > Prompt::MAX_VARIABLES_BYTES {
         let problem = format!(
@@ -119,14 +143,50 @@ fn render(envelope: &Envelope, prompts: &Prompts) -> Result<(Arc<Prompt>, Render
     let wanted = wanted.map_err(|problem| {
         Rejection::invalid("prompt.version", format!("`prompt.version`: {problem}"))
     })?;
-    let prompt = prompts.find(&id, &wanted).map_err(|unfound| Rejection::UnknownPrompt {
+    let found = lookup.prompts.find(&id, &wanted).map_err(|unfound| Rejection::UnknownPrompt {
         problem: unfound.problem,
         param: unfound.param,
     })?;
+    let rolled = lookup.side(envelope, found, &wanted);
+    let (prompt, side) = match rolled {
+        Some((prompt, side)) => (prompt, Some(side)),
+        None => (Arc::clone(found), None),
+    };
     let rendered = prompt.render(variables.unwrap_or_default()).map_err(|error| {
         Rejection::invalid(error.param(), format!("the prompt `{}`: {error}", prompt.name))
     })?;
-    Ok((Arc::clone(prompt), rendered))
+    Ok(Chosen { prompt, rendered, side })
+}
+
+// === impl Lookup ===
+
+impl Lookup<'_> {
+    /// The request's side of a rollout of this prompt, and that side's version. `None` where the
+    /// version is pinned, or the rollout is not about the version that was found.
+    fn side(
+        self,
+        envelope: &Envelope,
+        found: &Arc<Prompt>,
+        wanted: &Wanted,
+    ) -> Option<(Arc<Prompt>, Rolled)> {
+        if matches!(wanted, Wanted::Exact(_)) || self.rollouts.is_idle() {
+            return None;
+        }
+        let steering = self.rollouts.steering();
+        let steered = steering.prompts.get(&found.id)?;
+        let Subject::Prompt { from, to, .. } = &steered.subject else { return None };
+        if *from != found.version || !wanted.takes(*to) {
+            return None;
+        }
+        // A node that has not heard of the candidate yet serves the control, and says nothing of it.
+        let candidate = self.prompts.version(found.id.as_str(), *to)?;
+        let side = Rolled::draw(steered, self.whose, envelope);
+        let prompt = match side.arm {
+            Arm::Control => found,
+            Arm::Candidate => candidate,
+        };
+        Some((Arc::clone(prompt), side))
+    }
 }
 
 /// On the wire of chat completions, which is the prompt's own.

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::rolled;
 use super::trace::{Finished, Trace};
 use crate::callers::Caller;
 use crate::chat::Usage;
 use crate::clock::{Instant, WallClock};
 use crate::dialect::Dialect;
 use crate::ids::{RequestId, RouteName, TargetId};
-use crate::journal::{EndpointKind, Entry, Journal, Outcome, Reuse, Waste};
+use crate::journal::{EndpointKind, Entry, Journal, Reuse};
+use crate::rollout::Rollouts;
 use crate::telemetry::{Metrics, TargetMetrics, Tracer};
-use crate::units::MicroUsd;
 
 mod account;
 mod ending;
@@ -39,6 +40,7 @@ pub struct Ledger {
     journal: Journal,
     metrics: Arc<Metrics>,
     wall: Arc<dyn WallClock>,
+    rollouts: Rollouts,
     /// `None` where traces are not exported.
     tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
@@ -56,12 +58,14 @@ impl Ledger {
         metrics: Arc<Metrics>,
         wall: Arc<dyn WallClock>,
         tracer: Option<Arc<Tracer>>,
+        rollouts: Rollouts,
     ) -> (Arc<Self>, Estimator) {
         let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
         let ledger = Arc::new(Self {
             journal,
             metrics,
             wall,
+            rollouts,
             tracer,
             estimates,
             waiting: Waiting::default(),
@@ -79,37 +83,8 @@ impl Ledger {
         received: Instant,
     ) -> Account {
         self.journal.accepted();
-        let entry = Entry {
-            request_id,
-            started_at_ms: self.wall.unix_ms(),
-            caller: caller.id.clone(),
-            endpoint: kind,
-            dialect,
-            model_asked: None,
-            prompt: None,
-            priority: None,
-            route: None,
-            target: None,
-            provider: None,
-            model_served: None,
-            streamed: false,
-            outcome: Outcome::ClientGone,
-            failure: None,
-            error_code: None,
-            status: 0,
-            attempts: 0,
-            degradation: 0,
-            usage: Usage::default(),
-            usage_estimated: false,
-            cost: MicroUsd::default(),
-            waste: Waste::default(),
-            saved: MicroUsd::default(),
-            latency: Duration::ZERO,
-            first_token: None,
-            overhead: Duration::ZERO,
-            tags: Vec::new(),
-            reuse: None,
-        };
+        let mut entry = Entry::begin(request_id, caller.id.clone(), kind, dialect);
+        entry.started_at_ms = self.wall.unix_ms();
         Account::new(Arc::clone(self), entry, received)
     }
 
@@ -165,6 +140,9 @@ impl Ledger {
         );
         if let (Some(tracer), Some(trace)) = (&self.tracer, trace.filter(|trace| trace.is_kept())) {
             tracer.record(Box::new(Finished { trace, entry: entry.clone() }));
+        }
+        if let Some(note) = rolled::observation(&entry) {
+            self.rollouts.note(note);
         }
         self.journal.record(entry);
     }

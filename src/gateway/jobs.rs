@@ -14,7 +14,8 @@ use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
 use crate::control::jobs::{Ran, Runner};
-use crate::dispatch::{Answer, Call, Lane, Refused, Served, prompted};
+use crate::dispatch::prompted::{self, Lookup};
+use crate::dispatch::{Answer, Call, Lane, Refused, Served, Whose};
 use crate::failure::Midstream;
 use crate::ids::RequestId;
 use crate::jobs::{JobError, JobResult, JobSettings, Particulars, Taken};
@@ -49,7 +50,6 @@ impl JobRunner {
         left: Duration,
         request_id: &RequestId,
     ) -> Result<(Bytes, Served), Box<Refused>> {
-        let refused = |rejection| Box::new(Refused { rejection, served: Served::default() });
         let job = &taken.job;
         let kind = EndpointKind::at(&job.endpoint).ok_or_else(|| {
             refused(Rejection::Internal { detail: format!("no endpoint {}", job.endpoint) })
@@ -65,11 +65,13 @@ impl JobRunner {
         account.on_priority(job.priority);
         let cost = body.len() as u64 / BYTES_A_TOKEN;
         let ask = Ask::new(&caller.id, request_id.as_str(), job.priority, cost);
-        let admission = &snapshot.settings.admission;
-        let admitted = self.gateway.admit(&ask, admission, timeout).await;
+        let admitted = self.gateway.admit(&ask, &snapshot.settings.admission, timeout).await;
         let read = admitted.and_then(|slot| {
             account.on_admitted(slot);
-            prompted::read(kind, body, &snapshot.prompts)
+            let (user, request) = (sticky.as_deref(), request_id.as_str());
+            let whose = Whose { user, caller: &caller.id, request };
+            let (prompts, rollouts) = (&*snapshot.prompts, self.gateway.rollouts());
+            prompted::read(kind, body, Lookup { prompts, rollouts, whose })
         });
         let (envelope, prompted) = match read {
             Ok(read) => read,
@@ -85,6 +87,7 @@ impl JobRunner {
             dialect: kind.dialect(),
             envelope,
             prompted,
+            rolled: None,
             timeout: Some(timeout),
             priority: job.priority,
             midstream: Midstream::Terminate,
@@ -103,10 +106,7 @@ impl JobRunner {
         match self.lane.complete(Box::new(call), account).await? {
             Answer::Whole(body, served) => Ok((body, served)),
             // The body asks for none, see `api::jobs`.
-            Answer::Stream(_, served) => {
-                let detail = "a job's answer came as a stream".to_owned();
-                Err(Box::new(Refused { rejection: Rejection::Internal { detail }, served }))
-            }
+            Answer::Stream(_, served) => Err(Box::new(Refused { rejection: not_whole(), served })),
         }
     }
 
@@ -225,6 +225,14 @@ pub(super) fn new_request_id() -> RequestId {
     // Writing to a string cannot fail.
     let _ = write!(id, "req_{:032x}", rand::random::<u128>());
     RequestId::new(id)
+}
+
+fn not_whole() -> Rejection {
+    Rejection::Internal { detail: "a job's answer came as a stream".to_owned() }
+}
+
+fn refused(rejection: Rejection) -> Box<Refused> {
+    Box::new(Refused { rejection, served: Served::default() })
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ impl Own {
             dialect,
             envelope,
             prompted: None,
+            rolled: None,
             timeout: Some(timeout),
             priority: self.priority,
             cache: self.cache,

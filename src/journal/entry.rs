@@ -7,6 +7,7 @@ use crate::chat::Usage;
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, ProviderId, RequestId, RouteName, TargetId};
+use crate::policy::rollout::{Arm, Share, Traits};
 use crate::units::{MicroUsd, Priority};
 
 /// One request, written once, when it has ended.
@@ -74,6 +75,28 @@ pub struct Entry {
     /// Where the reply is that of another request: how so. Attempts, tokens and cost are that
     /// one's; who served it is told of an answer from the cache.
     pub reuse: Option<Reuse>,
+    /// Its part in a rollout, if it has one.
+    pub part: Option<Box<Part>>,
+}
+
+/// A request's part in a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The rollout's id.
+    pub rollout: Arc<str>,
+    /// The side that serves it.
+    pub arm: Arm,
+    /// The candidate's share when the side was drawn.
+    pub share: Share,
+    /// What tells its unit from others; `None` where each request is its own.
+    pub unit: Option<u32>,
+    /// Which parts of the traffic it belongs to. Not kept.
+    pub traits: Traits,
+    /// Whether the model or a filter refused. Not kept.
+    pub is_refused: bool,
+    /// Whether what was asked for in a form came in another; `None` where no form was asked for. Not
+    /// kept.
+    pub is_invalid: Option<bool>,
 }
 
 /// How a request got the reply of another.
@@ -145,6 +168,48 @@ impl Entry {
     pub const MAX_MODEL_BYTES: usize = 256;
     /// The most bytes of tags that are kept; they come from the network.
     pub const MAX_TAGS_BYTES: usize = 1_024;
+
+    /// A request of which nothing is known but what was called, and whose key it came with. It counts
+    /// as abandoned until more is.
+    pub fn begin(
+        request_id: RequestId,
+        caller: CallerId,
+        endpoint: EndpointKind,
+        dialect: Dialect,
+    ) -> Self {
+        Self {
+            request_id,
+            started_at_ms: 0,
+            caller,
+            endpoint,
+            dialect,
+            model_asked: None,
+            prompt: None,
+            priority: None,
+            route: None,
+            target: None,
+            provider: None,
+            model_served: None,
+            streamed: false,
+            outcome: Outcome::ClientGone,
+            failure: None,
+            error_code: None,
+            status: 0,
+            attempts: 0,
+            degradation: 0,
+            usage: Usage::default(),
+            usage_estimated: false,
+            cost: MicroUsd::default(),
+            waste: Waste::default(),
+            saved: MicroUsd::default(),
+            latency: Duration::ZERO,
+            first_token: None,
+            overhead: Duration::ZERO,
+            tags: Vec::new(),
+            reuse: None,
+            part: None,
+        }
+    }
 
     /// Cuts what callers choose to a size at which a full queue has a known size. Costs two
     /// comparisons when there is nothing to cut.

@@ -35,6 +35,10 @@ pub struct RequestFilter {
     pub priority: Option<Priority>,
     /// The registered prompt it was made with: `id`, or `id@version`.
     pub prompt: Option<String>,
+    /// The rollout it took part in.
+    pub rollout: Option<String>,
+    /// The side of that: `control` or `candidate`.
+    pub arm: Option<String>,
     /// Tags that it has, names and values.
     pub tags: Vec<(String, String)>,
     /// Ended at this millisecond since 1970 or later.
@@ -82,6 +86,8 @@ pub struct StoredRequest {
     pub reuse: Option<String>,
     pub priority: Option<u64>,
     pub prompt: Option<String>,
+    pub rollout: Option<String>,
+    pub arm: Option<String>,
 }
 
 // === impl Journal ===
@@ -128,6 +134,8 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
         ("target", &filter.target),
         ("provider", &filter.provider),
         ("endpoint", &filter.endpoint),
+        ("rollout", &filter.rollout),
+        ("arm", &filter.arm),
     ];
     for (column, value) in names {
         if let Some(value) = value {
@@ -221,6 +229,8 @@ impl StoredRequest {
             reuse: row.try_get("reuse")?,
             priority: priority.map(|level| level.max(0).unsigned_abs()),
             prompt: row.try_get("prompt")?,
+            rollout: row.try_get("rollout")?,
+            arm: row.try_get("arm")?,
         })
     }
 }

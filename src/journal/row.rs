@@ -9,7 +9,7 @@ use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns in the order in which [`bind`] gives them.
-pub(super) const COLUMNS: [&str; 37] = [
+pub(super) const COLUMNS: [&str; 41] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -47,6 +47,10 @@ pub(super) const COLUMNS: [&str; 37] = [
     "saved_micro_usd",
     "priority",
     "prompt",
+    "rollout",
+    "arm",
+    "share",
+    "unit",
 ];
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -159,7 +163,12 @@ pub(super) fn bind(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), 
     to.add(i64::from(entry.waste.is_estimated))?;
     to.add(int(entry.saved.0))?;
     to.add(entry.priority.map(|priority| i64::from(priority.level())))?;
-    to.add(entry.prompt.as_deref())
+    to.add(entry.prompt.as_deref())?;
+    let part = entry.part.as_deref();
+    to.add(part.map(|part| &*part.rollout))?;
+    to.add(part.map(|part| part.arm.as_str()))?;
+    to.add(part.map(|part| i64::from(u16::from(part.share))))?;
+    to.add(part.and_then(|part| part.unit).map(i64::from))
 }
 
 /// Tags as a JSON object; nothing where there are none.

@@ -9,6 +9,7 @@ use crate::clock::FixedWallClock;
 use crate::dialect::Dialect;
 use crate::failure::FailureKind;
 use crate::ids::{CallerId, ModelName, RequestId};
+use crate::policy::rollout::{Arm, Share, Traits};
 use crate::store::places::places;
 use crate::units::{HumanDuration, MicroUsd, Priority};
 use given::{entry, journal_at, store_in};
@@ -65,6 +66,15 @@ mod given {
             overhead: Duration::from_micros(81),
             tags: Vec::new(),
             reuse: None,
+            part: Some(Box::new(Part {
+                rollout: "ro_1".into(),
+                arm: Arm::Candidate,
+                share: Share::ALL,
+                unit: Some(7),
+                traits: Traits::default(),
+                is_refused: false,
+                is_invalid: None,
+            })),
         }
     }
 }
@@ -114,6 +124,8 @@ fn stored_1() -> StoredRequest {
         endpoint: "chat".to_owned(),
         dialect: "openai-chat".to_owned(),
         prompt: Some("help@1.2.0".to_owned()),
+        rollout: Some("ro_1".to_owned()),
+        arm: Some("candidate".to_owned()),
         model_asked: Some("smart".to_owned()),
         route: Some("smart".to_owned()),
         target: Some("openai/gpt-5".to_owned()),

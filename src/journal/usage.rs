@@ -34,6 +34,10 @@ pub enum UsageKey {
     Priority,
     /// By registered prompt, `id@version`.
     Prompt,
+    /// By rollout.
+    Rollout,
+    /// By the side of a rollout.
+    Arm,
     /// By the hour, in UTC, in which it ended.
     Hour,
     /// By the day, in UTC, on which it ended.
@@ -159,7 +163,7 @@ pub(super) fn push_tag(query: &mut Sql, name: &str, kind: Kind) {
 
 impl UsageKey {
     /// The names of all keys that have a fixed one, as [`UsageKey::parse`] reads them.
-    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, priority, prompt, hour, day, month, tag:NAME";
+    pub const NAMES: &'static str = "caller, team, route, target, provider, model, endpoint, outcome, priority, prompt, rollout, arm, hour, day, month, tag:NAME";
 
     /// Reads a key's name; `key` is another for `caller`.
     pub fn parse(name: &str) -> Option<Self> {
@@ -174,6 +178,8 @@ impl UsageKey {
             "outcome" => Self::Outcome,
             "priority" => Self::Priority,
             "prompt" => Self::Prompt,
+            "rollout" => Self::Rollout,
+            "arm" => Self::Arm,
             "hour" => Self::Hour,
             "day" => Self::Day,
             "month" => Self::Month,
@@ -194,6 +200,8 @@ impl UsageKey {
             Self::Outcome => "outcome",
             Self::Priority => "priority",
             Self::Prompt => "prompt",
+            Self::Rollout => "rollout",
+            Self::Arm => "arm",
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Month => "month",
@@ -215,6 +223,8 @@ impl UsageKey {
             (Self::Outcome, _) => "outcome",
             (Self::Priority, _) => "CAST(priority AS TEXT)",
             (Self::Prompt, _) => "prompt",
+            (Self::Rollout, _) => "rollout",
+            (Self::Arm, _) => "arm",
             // Milliseconds of the end over those of an hour or a day.
             (Self::Hour, _) => "CAST((id >> 20) / 3600000 AS TEXT)",
             (Self::Day, _) => "CAST((id >> 20) / 86400000 AS TEXT)",
@@ -250,6 +260,8 @@ impl UsageKey {
             | Self::Outcome
             | Self::Priority
             | Self::Prompt
+            | Self::Rollout
+            | Self::Arm
             | Self::Month
             | Self::Tag(_) => value,
         }

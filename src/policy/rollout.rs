@@ -65,4 +65,4 @@ pub const MAIN_LEVEL: f64 = 0.8 / ONE_IN;
 pub const SEGMENTS_LEVEL: f64 = 0.2 / ONE_IN;
 
 #[cfg(test)]
-mod simulation;
+mod tests;

@@ -79,6 +79,11 @@ impl Prompts {
         prompts
     }
 
+    /// One version.
+    pub fn version(&self, id: &str, version: Version) -> Option<&Arc<Prompt>> {
+        self.by_id.get(id)?.versions.get(&version)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

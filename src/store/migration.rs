@@ -35,6 +35,7 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0019_semantic_calibrations.sql"),
     ),
     (20, "purges of semantic caches", include_str!("../../migrations/0020_semantic_purges.sql")),
+    (21, "rollout of requests", include_str!("../../migrations/0021_rollout_of_requests.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

@@ -62,6 +62,7 @@ fn entry(n: u64) -> Entry {
         overhead: Duration::ZERO,
         tags: Vec::new(),
         reuse: None,
+        part: None,
     }
 }
 

@@ -29,7 +29,7 @@ async fn requests_are_listed_by_page() {
         "dialect": "anthropic",
         "streamed": true,
         "model": "smart",
-        "prompt": "help@1.2.0", "priority": 2,
+        "prompt": "help@1.2.0", "rollout": null, "arm": null, "priority": 2,
         "route": "smart",
         "target": "openai/gpt-5",
         "provider": "openai",

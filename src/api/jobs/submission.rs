@@ -25,12 +25,15 @@ use super::{LOOK_AGAIN_S, Visit, away};
 use crate::callers::Caller;
 use crate::config::Snapshot;
 use crate::dialect::{Envelope, Splice};
+use crate::dispatch::Whose;
+use crate::dispatch::prompted::Lookup;
 use crate::gateway::Ask;
 use crate::idempotency::Kept;
 use crate::ids::RequestId;
 use crate::jobs::{Accepted, NewJob, NewWebhook, Once, Particulars, SubmitError, Submitted};
 use crate::journal::EndpointKind;
 use crate::rejection::Rejection;
+use crate::rollout::Rollouts;
 use crate::units::{Priority, Spoken};
 use crate::webhook::receiver::Receiver;
 use crate::webhook::signature::SigningSecret;
@@ -256,7 +259,12 @@ impl<'a> Sender<'a> {
             let problem = "`x-resumable: true` is for streams; the answer of a job is kept anyway";
             return Err(Rejection::invalid("x-resumable", problem));
         }
-        let (envelope, prompted) = completion::read_envelope(kind, body, false, &snapshot.prompts)?;
+        let lookup = Lookup {
+            prompts: &snapshot.prompts,
+            rollouts: &Rollouts::new(),
+            whose: Whose { user: None, caller: &caller.id, request: "" },
+        };
+        let (envelope, prompted) = completion::read_envelope(kind, body, false, lookup)?;
         snapshot.resolve(&envelope.model)?;
         // A job gets the version that is right when it is carried out; here it only has to be one.
         let envelope = match prompted {

@@ -107,7 +107,8 @@ impl Names {
         });
         self.has_caches |= cache.is_some();
         let tiers = tiers(&targets, by_provider);
-        let route = Arc::new(Route { name, tiers, conduct, degrade, sticky, cache });
+        let route =
+            Arc::new(Route { name, tiers, conduct, degrade, sticky, cache, rolled_as: None });
         self.list(route.name.as_str(), TIDEGATE, created.unwrap_or(0));
         self.by_name.insert(Arc::from(route.name.as_str()), route);
     }

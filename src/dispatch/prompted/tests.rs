@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::*;
+use crate::ids::{CallerId, PromptId};
+use crate::policy::rollout::{Salt, Share, UnitKind};
 use crate::problems::Problems;
+use crate::rollout::{Steered, Steering};
 
 const FILE: &str = r#"
 target_model = "openai/gpt-5-mini"
@@ -36,9 +39,18 @@ fn prompts(text: &str) -> Prompts {
     prompts
 }
 
+/// For a request of nobody in particular.
+fn lookup<'a>(prompts: &'a Prompts, rollouts: &'a Rollouts, caller: &'a CallerId) -> Lookup<'a> {
+    Lookup { prompts, rollouts, whose: Whose { user: None, caller, request: "req_1" } }
+}
+
 /// The body of a request with the prompt put in.
 fn filled(kind: EndpointKind, text: &str, body: &Value) -> Result<Value, Rejection> {
-    let (envelope, prompted) = read(kind, body.to_string().into(), &prompts(text))?;
+    let (envelope, prompted) = read(
+        kind,
+        body.to_string().into(),
+        lookup(&prompts(text), &Rollouts::new(), &CallerId::anonymous()),
+    )?;
     let prompted = prompted.expect("it names one");
     assert_eq!(*prompted.prompt.name, *"help@1.0.0");
     assert_eq!(serde_json::from_slice::<Value>(&prompted.sent).unwrap(), *body);
@@ -202,11 +214,97 @@ fn what_is_wrong_with_a_prompt_names_the_field() {
 fn a_request_without_a_prompt_stays_as_it_is() {
     for body in [r#"{"model":"m","messages":[ ]}"#, r#"{"model":"m", "prompt":"words"}"#] {
         let sent = Bytes::from_static(body.as_bytes());
-        let (envelope, prompted) =
-            read(EndpointKind::Chat, sent.clone(), &Prompts::default()).unwrap();
+        let (envelope, prompted) = read(
+            EndpointKind::Chat,
+            sent.clone(),
+            lookup(&Prompts::default(), &Rollouts::new(), &CallerId::anonymous()),
+        )
+        .unwrap();
         assert!(prompted.is_none());
         assert_eq!(envelope.body().as_ptr(), sent.as_ptr(), "not even copied");
     }
-    let rejection = read(EndpointKind::Chat, Bytes::from_static(b"{}"), &Prompts::default());
+    let rejection = read(
+        EndpointKind::Chat,
+        Bytes::from_static(b"{}"),
+        lookup(&Prompts::default(), &Rollouts::new(), &CallerId::anonymous()),
+    );
     assert_eq!(rejection.unwrap_err().param(), Some("model"));
+}
+
+/// Two versions, of which the newer one is rolled out to a share of users.
+fn rolled(percent: f64) -> (Prompts, Rollouts) {
+    let text = |words: &str| format!("[[messages]]\nrole = \"system\"\ncontent = \"{words}\"\n");
+    let (old, new, labels) = (text("Be brief."), text("Be short."), "production = \"1.2.0\"\n");
+    let files = [
+        ("prompts/help/1.2.0.toml", old.as_str()),
+        ("prompts/help/1.2.1.toml", new.as_str()),
+        ("prompts/help/labels.toml", labels),
+    ];
+    let mut problems = Problems::new();
+    let files = files.iter().map(|(path, text)| (Path::new(*path), *text));
+    let prompts = Prompts::parse(files, None, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    let (id, version) = (PromptId::new("help"), |text: &str| text.parse().unwrap());
+    let steered = Steered {
+        id: "ro_1".into(),
+        subject: Subject::Prompt { id: id.clone(), from: version("1.2.0"), to: version("1.2.1") },
+        salt: Salt::of("ro_1"),
+        unit: UnitKind::User,
+        share: Share::from_percent(percent).unwrap(),
+        shadow: None,
+        revision: 1,
+    };
+    let rollouts = Rollouts::new();
+    let prompts_of = [(id, Arc::new(steered))].into();
+    rollouts.steer(Steering { prompts: prompts_of, ..Steering::default() });
+    (prompts, rollouts)
+}
+
+/// The version that a user gets.
+fn version_of(
+    user: &str,
+    version: Option<&str>,
+    (prompts, rollouts): &(Prompts, Rollouts),
+) -> String {
+    let mut prompt = json!({"id": "help"});
+    if let Some(version) = version {
+        prompt["version"] = version.into();
+    }
+    let body = json!({"model": "smart", "prompt": prompt, "user": user, "messages": []});
+    let anonymous = CallerId::anonymous();
+    let lookup = lookup(prompts, rollouts, &anonymous);
+    let (_, prompted) = read(EndpointKind::Chat, body.to_string().into(), lookup).unwrap();
+    let prompted = prompted.unwrap();
+    if let Some(side) = &prompted.side {
+        let is_candidate = side.arm == Arm::Candidate;
+        assert_eq!(is_candidate, prompted.prompt.version.to_string() == "1.2.1");
+    }
+    prompted.prompt.version.to_string()
+}
+
+#[test]
+fn a_share_of_users_gets_the_candidate_and_each_the_same_always() {
+    let few = rolled(25.0);
+    let users: Vec<String> = (0..20_000).map(|user| format!("user-{user}")).collect();
+    let candidates = |of: &(Prompts, Rollouts)| -> Vec<bool> {
+        users.iter().map(|user| version_of(user, None, of) == "1.2.1").collect()
+    };
+    let at_25 = candidates(&few);
+    let share = at_25.iter().filter(|is| **is).count() as f64 / 20_000.0;
+    assert!((share - 0.25).abs() < 0.01, "{share}");
+    assert_eq!(at_25, candidates(&few), "the same again");
+    let at_60 = candidates(&rolled(60.0));
+    assert!(at_25.iter().zip(&at_60).all(|(few, more)| !few || *more), "growth takes nobody back");
+    assert!(candidates(&rolled(0.0)).iter().all(|is| !is));
+    assert!(candidates(&rolled(100.0)).iter().all(|is| *is));
+}
+
+#[test]
+fn a_pin_another_label_and_a_range_without_the_candidate_are_not_rolled_out() {
+    let all = rolled(100.0);
+    assert_eq!(version_of("u", Some("1.2.0"), &all), "1.2.0", "pinned");
+    assert_eq!(version_of("u", Some("production"), &all), "1.2.1");
+    assert_eq!(version_of("u", None, &all), "1.2.1");
+    // The range finds the newest by itself, which is not the control.
+    assert_eq!(version_of("u", Some("^1.2"), &rolled(0.0)), "1.2.1");
 }

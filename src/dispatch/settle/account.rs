@@ -10,6 +10,7 @@ use super::ending::Ending;
 use crate::clock::Instant;
 use crate::config::Route;
 use crate::dialect::{StreamBreak, StreamSummary};
+use crate::dispatch::rolled::Watched;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
 use crate::fleet::Slot;
@@ -97,6 +98,13 @@ impl Account {
         }
     }
 
+    /// Notes the request's part in a rollout.
+    pub(in crate::dispatch) fn on_part(&mut self, watched: Box<Watched>) {
+        if let Some(open) = &mut self.open {
+            open.watched = Some(watched);
+        }
+    }
+
     pub(in crate::dispatch) fn on_route(&mut self, route: &Route) {
         if let Some(open) = &mut self.open {
             open.entry.route = Some(route.name.clone());
@@ -134,6 +142,7 @@ impl Account {
             overhead: open.overhead(Instant::now()).saturating_sub(open.held),
             from_cache: None,
             prompt: open.used.clone(),
+            rollout: open.watched.as_ref().map(|watched| watched.side()),
             coalesced: false,
         }
     }

@@ -67,6 +67,21 @@ const STEPS: u16 = 10_000;
 /// How many bits of a draw tell units apart.
 const FINGERPRINT_BITS: u32 = 28;
 
+// === impl Arm ===
+
+impl Arm {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Control, Self::Candidate];
+
+    /// Its name in headers, figures and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Candidate => "candidate",
+        }
+    }
+}
+
 // === impl Share ===
 
 impl Share {

@@ -116,6 +116,9 @@ impl Account {
             });
             self.ledger.metrics().prompts.ended(&used.name, outcome.as_str(), tested);
         }
+        if let Some(watched) = open.watched {
+            entry.part = Some(watched.part(&entry, summary));
+        }
         let flowed = first_token.filter(|_| open.flows);
         let closing = Closing {
             ledger: &self.ledger,

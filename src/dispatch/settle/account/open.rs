@@ -9,6 +9,7 @@ use super::broken::Broken;
 use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{Dropped, StreamSummary};
+use crate::dispatch::rolled::Watched;
 use crate::dispatch::settle::ending::{self, Ending};
 use crate::dispatch::settle::seam::SeamAccount;
 use crate::dispatch::settle::waste::Wasted;
@@ -70,6 +71,8 @@ pub(in crate::dispatch::settle) struct Open {
     pub(super) reservation: Option<Reservation>,
     /// What is left of those.
     pub(super) standing: Option<Box<Standing>>,
+    /// Its part in a rollout.
+    pub(super) watched: Option<Box<Watched>>,
 }
 
 // === impl Open ===
@@ -104,6 +107,7 @@ impl Open {
             is_callers: false,
             reservation: None,
             standing: None,
+            watched: None,
         }
     }
 

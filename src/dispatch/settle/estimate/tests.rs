@@ -7,6 +7,7 @@ use crate::dialect::Dialect;
 use crate::dispatch::Account;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Journal, JournalSettings};
+use crate::rollout::Rollouts;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -17,7 +18,8 @@ fn ledger() -> (Arc<Ledger>, Estimator, Arc<Metrics>) {
     let clock = Arc::new(SystemWallClock);
     let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
     let metrics = Arc::new(Metrics::new());
-    let (ledger, estimator) = Ledger::new(journal, Arc::clone(&metrics), clock, None);
+    let (ledger, estimator) =
+        Ledger::new(journal, Arc::clone(&metrics), clock, None, Rollouts::new());
     (ledger, estimator, metrics)
 }
 

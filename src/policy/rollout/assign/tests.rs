@@ -1,3 +1,5 @@
+//! Who gets which side.
+
 use super::*;
 
 fn users() -> impl Iterator<Item = String> {

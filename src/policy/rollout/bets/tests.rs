@@ -1,3 +1,5 @@
+//! Betting on sides.
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -1,3 +1,5 @@
+//! A rollout from its beginning to its end.
+
 use super::*;
 use crate::policy::rollout::assign::UnitKind;
 use crate::policy::rollout::hard::HardFailure;

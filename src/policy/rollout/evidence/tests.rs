@@ -1,3 +1,5 @@
+//! Reasons as sentences.
+
 use super::*;
 use crate::policy::rollout::segments::Dimension;
 

@@ -1,3 +1,5 @@
+//! Parts of the traffic.
+
 use super::*;
 use crate::policy::rollout::bets;
 

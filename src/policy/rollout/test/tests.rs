@@ -1,3 +1,5 @@
+//! One guardrail.
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
