@@ -31,7 +31,6 @@ use crate::meaning::Meanings;
 use crate::policy::rollout::Arm;
 use crate::prompt::Prompt;
 use crate::rejection::Rejection;
-use crate::rollout::Rollouts;
 use crate::units::{MicroUsd, Priority};
 use crate::upstream::Transport;
 
@@ -55,6 +54,7 @@ pub mod rolled;
 mod sequel;
 mod serve;
 pub mod settle;
+pub mod shadow;
 mod stream;
 mod tap;
 mod trace;
@@ -68,7 +68,7 @@ use keeping::Keeping;
 use limit::Load;
 pub use meant::HeldBack;
 pub use prompted::Prompted;
-pub use rolled::{Candidates, RolledRoute, Whose};
+pub use rolled::{RolledRoute, Rolling, Whose};
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
 pub use stream::AnswerStream;
@@ -89,9 +89,7 @@ pub struct Lane {
     /// Answers on their way that others may share.
     pub flights: Flights,
     /// What is rolled out.
-    pub rollouts: Rollouts,
-    /// Routes with a candidate in them.
-    pub candidates: Candidates,
+    pub rolling: Rolling,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -208,7 +206,7 @@ impl Lane {
         mut call: Box<Call>,
         mut account: Account,
     ) -> Result<Answer, Box<Refused>> {
-        if !self.rollouts.is_idle() {
+        if !self.rolling.rollouts.is_idle() {
             self.roll(&mut call, &mut account);
         }
         if call.kind == EndpointKind::CountTokens && call.nobody_counts() {
@@ -341,8 +339,7 @@ impl Call {
 
     /// Where what it asks for is answered, if the caller may ask for it.
     fn route(&self) -> Result<Arc<Route>, Rejection> {
-        let rolled = self.rolled.as_ref().and_then(|rolled| rolled.route.as_ref());
-        match rolled {
+        match self.rolled.as_ref().and_then(|rolled| rolled.route()) {
             Some(candidate) => Ok(Arc::clone(candidate)),
             None => self.snapshot.resolve_for(&self.caller, &self.envelope.model),
         }

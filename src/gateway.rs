@@ -14,7 +14,7 @@ use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
-use crate::dispatch::{Candidates, Flights, Lane, Ledger};
+use crate::dispatch::{Flights, Lane, Ledger, Rolling};
 use crate::embed::Embedder;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
@@ -34,6 +34,7 @@ mod jobs;
 mod judge;
 mod learning;
 mod own;
+mod shadowing;
 mod streams;
 
 pub use embed::RemoteEmbedder;
@@ -66,8 +67,7 @@ pub struct Gateway {
     cache: Cache,
     meanings: Meanings,
     flights: Flights,
-    rollouts: Rollouts,
-    candidates: Candidates,
+    rolling: Rolling,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -95,13 +95,13 @@ impl Gateway {
         (tracer, cluster): (Option<Arc<Tracer>>, Cluster),
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
-        let rollouts = Rollouts::new();
+        let rolling = Rolling::new();
         let (ledger, estimator) = Ledger::new(
             journal.clone(),
             Arc::clone(&metrics),
             Arc::clone(&wall),
             tracer.clone(),
-            rollouts.clone(),
+            rolling.clone(),
         );
         let cache = Cache::of_cluster(&snapshot.load().settings.cache, Arc::clone(&wall), &cluster);
         if snapshot.load().has_caches {
@@ -134,8 +134,7 @@ impl Gateway {
             cache,
             meanings,
             flights: Flights::default(),
-            rollouts,
-            candidates: Candidates::default(),
+            rolling,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -147,8 +146,8 @@ impl Gateway {
         let (fleet, ledger) = (Arc::clone(&self.fleet), Arc::clone(&self.ledger));
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
         let (meanings, flights) = (self.meanings.clone(), self.flights.clone());
-        let (rollouts, candidates) = (self.rollouts.clone(), self.candidates.clone());
-        Lane { fleet, ledger, limits, cache, meanings, flights, rollouts, candidates, transport }
+        let rolling = self.rolling.clone();
+        Lane { fleet, ledger, limits, cache, meanings, flights, rolling, transport }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call
@@ -261,7 +260,7 @@ impl Gateway {
 
     /// What is rolled out.
     pub fn rollouts(&self) -> &Rollouts {
-        &self.rollouts
+        &self.rolling.rollouts
     }
 
     /// Answers on their way that others may share.

@@ -258,6 +258,7 @@ fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     tasks.spawn(keep_keys(Arc::clone(gateway)));
     tasks.spawn(gateway.cache().clone().upkeep());
     embedders::learn(gateway, tasks);
+    embedders::shadow(gateway, tasks);
     let (minding, reloads) = (Arc::clone(gateway), current.clone());
     tasks.spawn(async move { minding.mind_routes(reloads).await });
 }

@@ -169,13 +169,18 @@ impl Lookup<'_> {
         found: &Arc<Prompt>,
         wanted: &Wanted,
     ) -> Option<(Arc<Prompt>, Rolled)> {
-        if matches!(wanted, Wanted::Exact(_)) || self.rollouts.is_idle() {
+        if self.rollouts.is_idle() {
             return None;
         }
         let steering = self.rollouts.steering();
         let steered = steering.prompts.get(&found.id)?;
         let Subject::Prompt { from, to, .. } = &steered.subject else { return None };
-        if *from != found.version || !wanted.takes(*to) {
+        let may_be_candidate = match wanted {
+            Wanted::Exact(_) => false,
+            Wanted::Within(..) => wanted.takes(*to),
+            Wanted::Label(_) | Wanted::Unsaid => true,
+        };
+        if *from != found.version || !may_be_candidate {
             return None;
         }
         // A node that has not heard of the candidate yet serves the control, and says nothing of it.

@@ -5,22 +5,26 @@
 //! rolled out, this costs one look at an empty table.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 
+use super::shadow::Shadows;
 use super::{Account, Call, Lane};
 use crate::config::{Route, Snapshot};
 use crate::dialect::Envelope;
 use crate::ids::CallerId;
+use crate::journal::Entry;
 use crate::policy::rollout::{Arm, Share, UnitKind};
-use crate::rollout::{Note, Noted, Steered, Steering, Subject};
+use crate::rollout::{Note, Noted, Rollouts, Steered, Steering, Subject};
 
 mod language;
 mod observe;
 #[cfg(test)]
 mod tests;
 
-pub(super) use observe::{Watched, observation};
+pub(super) use observe::Watched;
 
 /// Whose a request is, for the draw.
 #[derive(Debug, Clone, Copy)]
@@ -49,10 +53,22 @@ pub struct Rolled {
 /// A side, and the route that serves it in place of the configured one.
 #[derive(Debug)]
 pub struct RolledRoute {
-    /// The side.
-    pub side: Rolled,
+    side: Rolled,
     /// `None` on the control's side.
-    pub route: Option<Arc<Route>>,
+    route: Option<Arc<Route>>,
+    /// Whether the candidate was found to do harm while the request waited for it.
+    is_left: AtomicBool,
+}
+
+/// All that requests need to take part in rollouts. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Rolling {
+    /// What is rolled out.
+    pub rollouts: Rollouts,
+    /// Requests that wait to be asked again.
+    pub shadows: Shadows,
+    /// Routes with a candidate in them.
+    candidates: Candidates,
 }
 
 /// The most of a name that makes a draw; the rest does not count.
@@ -125,13 +141,63 @@ fn cut(text: &str) -> &str {
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
+// === impl RolledRoute ===
+
+impl RolledRoute {
+    /// The side.
+    pub fn side(&self) -> &Rolled {
+        &self.side
+    }
+
+    /// The route that serves the request; `None` where the configured one does.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref().filter(|_| !self.is_left.load(Ordering::Relaxed))
+    }
+
+    /// Serves the request by the configured route from now on.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+}
+
+// === impl Rolling ===
+
+impl Rolling {
+    /// Nothing is rolled out.
+    #[expect(clippy::new_without_default, reason = "there is a reader to be taken")]
+    pub fn new() -> Self {
+        let (rollouts, shadows) = (Rollouts::new(), Shadows::new());
+        Self { rollouts, shadows, candidates: Candidates::default() }
+    }
+
+    /// Tells the rollout of a request that has ended what it says of its side.
+    pub(super) fn on_ended(&self, entry: &Entry) {
+        let Some(part) = entry.part.as_deref() else { return };
+        let note = match &part.pair {
+            None => observe::observation(entry),
+            Some(pair) => {
+                let readings = observe::comparable(entry);
+                let pair = self.shadows.ended(pair, (part.arm, part.unit), readings);
+                let rollout = Arc::clone(&part.rollout);
+                pair.map(|pair| Note { rollout, noted: Noted::Compared(pair) })
+            }
+        };
+        if let Some(note) = note {
+            self.rollouts.note(note);
+        }
+    }
+}
+
 // === impl Lane ===
 
 impl Lane {
     /// Draws the call's side of a rollout of its route's model, and notes for each rollout it is in
-    /// that it is served by this side.
+    /// that it is served by this side. What the gateway asks for itself is in none.
     pub(super) fn roll(&self, call: &mut Call, account: &mut Account) {
-        let steering = self.rollouts.steering();
+        if call.caller.id == CallerId::gateway() {
+            return;
+        }
+        let steering = self.rolling.rollouts.steering();
         if !steering.routes.is_empty() {
             call.rolled = self.rolled_route(call, &steering).map(Box::new);
         }
@@ -140,35 +206,52 @@ impl Lane {
         for side in of_prompt.into_iter().chain(of_route) {
             let (arm, share, unit) = (side.arm, side.share(), side.unit);
             let rollout = Arc::clone(&side.steered.id);
-            self.rollouts.note(Note { rollout, noted: Noted::Exposed { arm, share, unit } });
+            let exposed = Noted::Exposed { arm, share, unit };
+            self.rolling.rollouts.note(Note { rollout, noted: exposed });
         }
         // A request has one part; that in its prompt's is the more telling.
-        if let Some(side) = of_prompt.or(of_route) {
-            account.on_part(Box::new(Watched::new(side, call)));
-        }
+        let Some(side) = of_prompt.or(of_route) else { return };
+        let pair = side.is_shadowed.then(|| self.rolling.shadows.ask(call, side)).flatten();
+        account.on_part(Box::new(Watched::new(side, call, pair)));
     }
 
+    /// The side of the call in a rollout of its route's model.
     fn rolled_route(&self, call: &Call, steering: &Steering) -> Option<RolledRoute> {
         let configured = call.route().ok()?;
         let steered = steering.routes.get(&configured.name)?;
-        let Subject::Route { from, to, .. } = &steered.subject else { return None };
+        // A configuration that does not have the model any more takes no part.
+        let candidate = self.candidate(&configured, steered, &call.snapshot)?;
         let whose = Whose {
             user: call.sticky.as_deref(),
             caller: &call.caller.id,
             request: call.request_id.as_str(),
         };
-        // A configuration that has no such model any more is not rolled out in.
-        let candidate = self.candidates.of(steered, &call.snapshot, &configured, (from, to))?;
         let side = Rolled::draw(steered, whose, &call.envelope);
         let route = (side.arm == Arm::Candidate).then_some(candidate);
-        Some(RolledRoute { side, route })
+        Some(RolledRoute { side, route, is_left: AtomicBool::new(false) })
+    }
+
+    /// The call on the candidate's side, if a route's model is rolled out.
+    pub(super) fn on_candidate(&self, call: &Call, side: Rolled) -> Option<RolledRoute> {
+        let route = self.candidate(&call.route().ok()?, &side.steered, &call.snapshot)?;
+        Some(RolledRoute { side, route: Some(route), is_left: AtomicBool::new(false) })
+    }
+
+    fn candidate(
+        &self,
+        configured: &Arc<Route>,
+        steered: &Steered,
+        snapshot: &Snapshot,
+    ) -> Option<Arc<Route>> {
+        let Subject::Route { from, to, .. } = &steered.subject else { return None };
+        self.rolling.candidates.of(steered, snapshot, configured, (from, to))
     }
 }
 
 /// Routes with a candidate in the place of its control, made when they are first needed.
 #[derive(Debug, Clone, Default)]
-pub struct Candidates {
-    made: Arc<arc_swap::ArcSwap<Vec<Made>>>,
+struct Candidates {
+    made: Arc<ArcSwap<Vec<Made>>>,
 }
 
 #[derive(Debug, Clone)]

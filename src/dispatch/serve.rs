@@ -46,8 +46,32 @@ enum Then {
 }
 
 impl Lane {
-    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
+    /// Tries targets until one answers; a candidate that is found to do harm before it has answered is
+    /// left for the control.
     pub(super) async fn serve(
+        &self,
+        call: &Call,
+        left: &mut Option<Box<Left>>,
+        account: &mut Account,
+    ) -> Result<Begun, Rejection> {
+        let rolled = call.rolled.as_ref().filter(|rolled| rolled.route().is_some());
+        let Some(rolled) = rolled else {
+            return self.serve_by_plan(call, left, account).await;
+        };
+        let rollout = Arc::clone(&rolled.side().steered.id);
+        // In boxes: few requests are on a candidate's side.
+        tokio::select! {
+            served = Box::pin(self.serve_by_plan(call, left, account)) => return served,
+            () = self.rolling.rollouts.harmed(&rollout) => {}
+        }
+        tracing::info!(request.id = %call.request_id, %rollout, "left the candidate for the control");
+        rolled.leave();
+        account.on_left_candidate();
+        Box::pin(self.serve_by_plan(call, left, account)).await
+    }
+
+    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
+    async fn serve_by_plan(
         &self,
         call: &Call,
         left: &mut Option<Box<Left>>,

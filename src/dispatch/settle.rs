@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::rolled;
+use super::Rolling;
 use super::trace::{Finished, Trace};
 use crate::callers::Caller;
 use crate::chat::Usage;
@@ -18,7 +18,6 @@ use crate::clock::{Instant, WallClock};
 use crate::dialect::Dialect;
 use crate::ids::{RequestId, RouteName, TargetId};
 use crate::journal::{EndpointKind, Entry, Journal, Reuse};
-use crate::rollout::Rollouts;
 use crate::telemetry::{Metrics, TargetMetrics, Tracer};
 
 mod account;
@@ -40,7 +39,7 @@ pub struct Ledger {
     journal: Journal,
     metrics: Arc<Metrics>,
     wall: Arc<dyn WallClock>,
-    rollouts: Rollouts,
+    rolling: Rolling,
     /// `None` where traces are not exported.
     tracer: Option<Arc<Tracer>>,
     /// Bounded; full means the estimate is made by length, see [`MAX_WAITING_ESTIMATES`].
@@ -58,14 +57,14 @@ impl Ledger {
         metrics: Arc<Metrics>,
         wall: Arc<dyn WallClock>,
         tracer: Option<Arc<Tracer>>,
-        rollouts: Rollouts,
+        rolling: Rolling,
     ) -> (Arc<Self>, Estimator) {
         let (estimates, waiting) = mpsc::channel(MAX_WAITING_ESTIMATES);
         let ledger = Arc::new(Self {
             journal,
             metrics,
             wall,
-            rollouts,
+            rolling,
             tracer,
             estimates,
             waiting: Waiting::default(),
@@ -141,9 +140,7 @@ impl Ledger {
         if let (Some(tracer), Some(trace)) = (&self.tracer, trace.filter(|trace| trace.is_kept())) {
             tracer.record(Box::new(Finished { trace, entry: entry.clone() }));
         }
-        if let Some(note) = rolled::observation(&entry) {
-            self.rollouts.note(note);
-        }
+        self.rolling.on_ended(&entry);
         self.journal.record(entry);
     }
 

@@ -92,6 +92,8 @@ pub struct Part {
     pub unit: Option<u32>,
     /// Which parts of the traffic it belongs to. Not kept.
     pub traits: Traits,
+    /// The request that is asked of both sides, where this is one of a pair. Not kept.
+    pub pair: Option<RequestId>,
     /// Whether the model or a filter refused. Not kept.
     pub is_refused: bool,
     /// Whether what was asked for in a form came in another; `None` where no form was asked for. Not

@@ -72,6 +72,7 @@ mod given {
                 share: Share::ALL,
                 unit: Some(7),
                 traits: Traits::default(),
+                pair: None,
                 is_refused: false,
                 is_invalid: None,
             })),

@@ -59,6 +59,11 @@ pub(super) fn learn(gateway: &Arc<Gateway>, tasks: &Tasks) {
     tasks.spawn(gateway.meanings().clone().upkeep(gateway.journal.store().clone()));
 }
 
+/// Starts what asks candidates in the shadow stages of rollouts.
+pub(super) fn shadow(gateway: &Arc<Gateway>, tasks: &Tasks) {
+    tasks.spawn(Arc::clone(gateway).shadow(own_lane(gateway, tasks)));
+}
+
 /// A way to providers for what the gateway asks on its own behalf.
 fn own_lane(gateway: &Gateway, tasks: &Tasks) -> Lane {
     let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));

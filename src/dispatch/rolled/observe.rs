@@ -10,7 +10,7 @@ use crate::chat::FinishReason;
 use crate::dialect::StreamSummary;
 use crate::dispatch::Call;
 use crate::failure::FailureKind;
-use crate::ids::CallerId;
+use crate::ids::{CallerId, RequestId};
 use crate::journal::{Entry, Outcome, Part};
 use crate::policy::rollout::{Arm, Guardrail, HardFailure, Observation, Readings, Traits};
 use crate::rollout::{Note, Noted, Subject};
@@ -23,6 +23,8 @@ pub(in crate::dispatch) struct Watched {
     /// The body as its caller sent it: the same on both sides.
     sent: Bytes,
     shape: Option<Shape>,
+    /// By what both sides are told as a pair, where the candidate is asked, too.
+    pair: Option<RequestId>,
 }
 
 /// The form in which an answer was asked for.
@@ -49,12 +51,13 @@ fn shape_of(call: &Call) -> Option<Shape> {
 // === impl Watched ===
 
 impl Watched {
-    pub(super) fn new(side: &Rolled, call: &Call) -> Self {
+    pub(in crate::dispatch) fn new(side: &Rolled, call: &Call, pair: Option<RequestId>) -> Self {
         Self {
             side: side.clone(),
             caller: call.caller.id.clone(),
             sent: call.sent().clone(),
             shape: shape_of(call),
+            pair,
         }
     }
 
@@ -90,6 +93,7 @@ impl Watched {
             share: self.side.share(),
             unit: self.side.unit,
             traits,
+            pair: self.pair.clone(),
             is_refused: matches!(finish, Some(FinishReason::ContentFilter | FinishReason::Refusal)),
             is_invalid: shape.and_then(|(shape, summary)| shape.is_missed(summary)),
         })
@@ -132,7 +136,7 @@ impl Shape {
 
 /// What the rollout learns of a request; nothing of one that was refused before an attempt, or given
 /// another's answer.
-pub(in crate::dispatch) fn observation(entry: &Entry) -> Option<Note> {
+pub(super) fn observation(entry: &Entry) -> Option<Note> {
     let part = entry.part.as_deref()?;
     if entry.reuse.is_some() {
         return None;
@@ -155,6 +159,16 @@ pub(in crate::dispatch) fn observation(entry: &Entry) -> Option<Note> {
     Some(Note { rollout: Arc::clone(&part.rollout), noted: Noted::Observed(seen) })
 }
 
+/// What can be compared with the other side of a pair.
+pub(super) fn comparable(entry: &Entry) -> Option<Readings> {
+    match entry.outcome {
+        Outcome::Rejected | Outcome::ClientGone => None,
+        Outcome::Complete | Outcome::Spliced | Outcome::Cut | Outcome::Failed => {
+            Some(ended(entry)).filter(|_| entry.reuse.is_none())
+        }
+    }
+}
+
 /// Of a request whose caller left: it took this long at least.
 fn left(entry: &Entry) -> Readings {
     match entry.streamed {
@@ -167,7 +181,7 @@ fn left(entry: &Entry) -> Readings {
 }
 
 /// Of a request that ended, well or not.
-pub(in crate::dispatch) fn ended(entry: &Entry) -> Readings {
+fn ended(entry: &Entry) -> Readings {
     let refused = entry.failure == Some(FailureKind::Policy)
         || entry.part.as_ref().is_some_and(|part| part.is_refused);
     let mut readings = Readings::default()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::observe::observation;
 use super::*;
 use crate::chat::Usage;
 use crate::dialect::Dialect;
@@ -84,6 +85,7 @@ fn entry(change: impl FnOnce(&mut Entry)) -> Entry {
         share: Share::ALL,
         unit: Some(7),
         traits: Traits::default(),
+        pair: None,
         is_refused: false,
         is_invalid: None,
     }));

@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use crate::chat::{Message, Role};
     use crate::clock::{Instant, SystemWallClock};
+    use crate::dispatch::Rolling;
     use crate::journal::{Journal, JournalSettings};
-    use crate::rollout::Rollouts;
     use crate::store::Store;
     use crate::telemetry::Metrics;
 
@@ -129,7 +129,7 @@ mod tests {
         let clock = Arc::new(SystemWallClock);
         let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
         let (ledger, estimator) =
-            Ledger::new(journal, Arc::new(Metrics::new()), clock, None, Rollouts::new());
+            Ledger::new(journal, Arc::new(Metrics::new()), clock, None, Rolling::new());
         let began = Instant::now();
         let (_, guessed) = ledger.reduce(conversation(10), Some(700), 5_000).await.unwrap();
         assert_eq!(began.elapsed(), COUNT_WITHIN, "nobody counts");

@@ -51,6 +51,15 @@ impl Account {
         }
     }
 
+    /// Notes that the attempts under way were given up with the candidate of a rollout.
+    pub(in crate::dispatch) fn on_left_candidate(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let given_up = [open.tried.take(), open.beside.take()];
+        for (target, metrics) in given_up.into_iter().flatten() {
+            open.wasted.add(&target, &metrics, Why::Hedge, None);
+        }
+    }
+
     /// Notes the attempt that lost a race. It was sent the same prompt; what it would have generated
     /// was cut off.
     pub(in crate::dispatch) fn on_superseded(

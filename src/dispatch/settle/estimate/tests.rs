@@ -5,9 +5,9 @@ use crate::callers::Caller;
 use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
 use crate::dispatch::Account;
+use crate::dispatch::Rolling;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Journal, JournalSettings};
-use crate::rollout::Rollouts;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -19,7 +19,7 @@ fn ledger() -> (Arc<Ledger>, Estimator, Arc<Metrics>) {
     let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
     let metrics = Arc::new(Metrics::new());
     let (ledger, estimator) =
-        Ledger::new(journal, Arc::clone(&metrics), clock, None, Rollouts::new());
+        Ledger::new(journal, Arc::clone(&metrics), clock, None, Rolling::new());
     (ledger, estimator, metrics)
 }
 
