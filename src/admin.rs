@@ -24,6 +24,7 @@ use crate::cache::Cache;
 use crate::callers::Callers;
 use crate::clock::WallClock;
 use crate::config::Snapshot;
+use crate::feedback::Feedback;
 use crate::fleet::Fleet;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
@@ -36,6 +37,7 @@ mod audit;
 mod cache;
 mod config;
 mod csv;
+mod feedback;
 mod filter;
 mod keys;
 mod openapi;
@@ -67,6 +69,8 @@ pub struct AdminState {
     pub cache: Cache,
     /// The same that are given to other words, and what was learnt of them.
     pub meanings: Meanings,
+    /// What callers say of answers.
+    pub feedback: Feedback,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -107,6 +111,8 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     let mut add = |method, path, route| routes.push((method, path, route));
     add(M::GET, "/requests", on(M::GET, requests::list));
     add(M::GET, "/usage", on(M::GET, usage::sum));
+    add(M::GET, "/feedback", on(M::GET, feedback::list));
+    add(M::GET, "/feedback/scores", on(M::GET, feedback::scores));
     add(M::GET, "/targets", on(M::GET, targets::list));
     // Ids hold slashes; those that are percent-encoded match as well.
     add(M::GET, "/targets/{*id}", on(M::GET, targets::show));

@@ -19,6 +19,7 @@ mod body;
 mod caller;
 mod completion;
 mod error;
+mod feedback;
 mod headers;
 mod health;
 mod idempotency;
@@ -52,6 +53,7 @@ pub fn router(edge: Edge) -> Router {
         .route("/v1/embeddings", post(completion::of(K::Embeddings)))
         .route("/v1/messages", post(completion::of(K::Messages)))
         .route("/v1/messages/count_tokens", post(tokens::count))
+        .route("/v1/feedback", post(feedback::give))
         .route("/v1/jobs", post(jobs::submit).get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/models", get(models::list))

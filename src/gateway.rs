@@ -16,6 +16,7 @@ use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
 use crate::dispatch::{Flights, Lane, Ledger, Rolling};
 use crate::embed::Embedder;
+use crate::feedback::Feedback;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
 use crate::jobs::Jobs;
@@ -66,6 +67,7 @@ pub struct Gateway {
     jobs: Jobs,
     cache: Cache,
     meanings: Meanings,
+    feedback: Feedback,
     flights: Flights,
     rolling: Rolling,
     /// Set once, where the configuration can be loaded again.
@@ -108,6 +110,9 @@ impl Gateway {
             cache.open();
         }
         let meanings = Meanings::new(&snapshot.load().settings.cache, cache.clone());
+        let retention = snapshot.load().settings.journal.retention.0;
+        let store = journal.store().clone();
+        let feedback = Feedback::new(store, retention, Arc::clone(&wall), Arc::clone(&metrics));
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
@@ -133,6 +138,7 @@ impl Gateway {
             jobs,
             cache,
             meanings,
+            feedback,
             flights: Flights::default(),
             rolling,
             reloads: OnceLock::new(),
@@ -261,6 +267,11 @@ impl Gateway {
     /// What is rolled out.
     pub fn rollouts(&self) -> &Rollouts {
         &self.rolling.rollouts
+    }
+
+    /// What callers say of answers.
+    pub fn feedback(&self) -> &Feedback {
+        &self.feedback
     }
 
     /// Answers on their way that others may share.

@@ -75,6 +75,32 @@ names! {
     TargetId;
 }
 
+// === impl RequestId ===
+
+impl RequestId {
+    /// Hexadecimal digits of the millisecond, and of what follows it.
+    const DIGITS: (usize, usize) = (12, 20);
+
+    /// An id that sorts by the time it was made: `req_`, the millisecond in 12 hexadecimal digits,
+    /// and the lowest 80 bits of `random` in 20.
+    pub fn at(unix_ms: u64, random: u128) -> Self {
+        let (ms, random) = (unix_ms & ((1 << 48) - 1), random & ((1 << 80) - 1));
+        Self::new(format!("req_{ms:012x}{random:020x}"))
+    }
+
+    /// When it was made, in milliseconds since 1970; `None` for what [`RequestId::at`] did not make.
+    pub fn made_at_ms(&self) -> Option<u64> {
+        let digits = self.as_str().strip_prefix("req_")?;
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != Self::DIGITS.0 + Self::DIGITS.1 || !digits.bytes().all(is_hex) {
+            return None;
+        }
+        u64::from_str_radix(digits.get(..Self::DIGITS.0)?, 16).ok()
+    }
+}
+
+// === impl CallerId ===
+
 impl CallerId {
     /// The caller of a gateway that asks for no key.
     pub fn anonymous() -> Self {
@@ -84,5 +110,24 @@ impl CallerId {
     /// The gateway itself, which asks for vectors and verdicts of its own.
     pub fn gateway() -> Self {
         Self::new("gateway")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_requests_sort_by_the_time_they_were_made_and_tell_it() {
+        let now = 1_795_000_000_123;
+        let (first, second) = (RequestId::at(now, u128::MAX), RequestId::at(now + 1, 0));
+        assert!(first < second);
+        assert_eq!(second.as_str(), "req_01a1ee565e7c00000000000000000000");
+        for (id, made_at_ms) in [(first, Some(now)), (second, Some(now + 1))] {
+            assert_eq!((id.as_str().len(), id.made_at_ms()), (36, made_at_ms));
+        }
+        for other in ["", "req_", "req_1", "chatcmpl-1", &format!("req_{}", "g".repeat(32))] {
+            assert_eq!(RequestId::new(other).made_at_ms(), None, "{other}");
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod dialect;
 pub mod dispatch;
 pub mod embed;
 pub mod failure;
+pub mod feedback;
 pub mod fleet;
 pub mod gateway;
 pub mod idempotency;

@@ -166,6 +166,12 @@ pub enum Rejection {
         /// What was asked for, cut short.
         id: String,
     },
+    /// No request of this caller has this id.
+    #[error("you made no request `{id}`, or it is no longer kept")]
+    UnknownRequest {
+        /// What was asked for, cut short.
+        id: String,
+    },
     /// The caller has as many jobs waiting as it may.
     #[error(
         "{limit} of your jobs are waiting already, which is as many as may (`jobs.max_waiting`); \

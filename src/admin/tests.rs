@@ -73,7 +73,10 @@ impl Admin {
         let jobs = Jobs::new(journal.store().clone());
         let cache = Cache::new(&CacheSettings::default(), Arc::clone(&clock));
         let meanings = Meanings::new(&CacheSettings::default(), cache.clone());
+        let (store, forever) = (journal.store().clone(), Duration::ZERO);
+        let feedback = Feedback::new(store, forever, Arc::clone(&clock), Arc::default());
         let state = AdminState {
+            feedback,
             cache,
             meanings,
             journal,
@@ -257,6 +260,10 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/requests?since=friday", "", "400 invalid_request", "since: `friday` is no time"),
         ("GET", "/requests?cursor=x", "", "400 invalid_request", "`next_cursor`"),
         ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, spliced"),
+        ("GET", "/feedback?kind=thumbs", "", "400 invalid_request", "none of score, thumb"),
+        ("GET", "/feedback?since=now", "", "400 invalid_request", "since: `now` is no time"),
+        ("GET", "/feedback?cursor=x", "", "400 invalid_request", "`next_cursor`"),
+        ("GET", "/feedback/scores?limit=3", "", "400 invalid_request", "are for /feedback"),
         ("GET", "/usage?group_by=day,moon", "", "400 invalid_request", "`moon` is none of caller"),
         ("GET", "/usage?group_by=day,day", "", "400 invalid_request", "named twice"),
         ("GET", "/usage?format=xml", "", "400 invalid_request", "neither csv nor json"),

@@ -1,6 +1,5 @@
 //! Answers as replies: bodies, and the headers that say how they came about.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,7 +9,7 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt;
 
-use crate::clock::rfc3339;
+use crate::clock::{SystemWallClock, WallClock, rfc3339};
 use crate::dialect::Dialect;
 use crate::dispatch::Served;
 use crate::ids::{RequestId, TargetId};
@@ -39,10 +38,7 @@ const USUAL_HEADERS: usize = 16;
 
 /// A fresh id, unlike any other.
 pub(super) fn new_request_id() -> RequestId {
-    let mut id = String::with_capacity(36);
-    // Writing to a string cannot fail.
-    let _ = write!(id, "req_{:032x}", rand::rng().random::<u128>());
-    RequestId::new(id)
+    RequestId::at(SystemWallClock.unix_ms(), rand::rng().random())
 }
 
 /// A whole answer.

@@ -257,6 +257,7 @@ fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(gateway)));
     tasks.spawn(gateway.cache().clone().upkeep());
+    tasks.spawn(gateway.feedback().clone().upkeep());
     embedders::learn(gateway, tasks);
     embedders::shadow(gateway, tasks);
     let (minding, reloads) = (Arc::clone(gateway), current.clone());

@@ -128,6 +128,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::UnknownPrompt { .. }
         | Rejection::UnknownPath { .. }
         | Rejection::UnknownJob { .. }
+        | Rejection::UnknownRequest { .. }
         | Rejection::TooManyJobs { .. }
         | Rejection::TooLargeToWait { .. }
         | Rejection::AnswerTooLarge { .. }

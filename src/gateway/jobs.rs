@@ -1,7 +1,6 @@
 //! Running a job as any other request is run: it is admitted, planned, served and settled as if
 //! its caller had waited.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Ask, Gateway};
 use crate::cache::CacheWish;
 use crate::callers::Caller;
-use crate::clock::Instant;
+use crate::clock::{Instant, SystemWallClock, WallClock};
 use crate::config::Snapshot;
 use crate::control::jobs::{Ran, Runner};
 use crate::dispatch::prompted::{self, Lookup};
@@ -221,10 +220,7 @@ fn header_map(headers: &[(String, String)]) -> HeaderMap {
 /// A fresh id, unlike any other: each attempt at a job is a request of its own, and so is what the
 /// gateway asks for itself.
 pub(super) fn new_request_id() -> RequestId {
-    let mut id = String::with_capacity(36);
-    // Writing to a string cannot fail.
-    let _ = write!(id, "req_{:032x}", rand::random::<u128>());
-    RequestId::new(id)
+    RequestId::at(SystemWallClock.unix_ms(), rand::random())
 }
 
 fn not_whole() -> Rejection {

@@ -52,6 +52,7 @@ impl Rejection {
             Self::StreamPast { .. }      => (S::GONE,                  INVALID, "stream_position_gone",  L::DEBUG),
             Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
             Self::UnknownJob { .. }      => (S::NOT_FOUND,             INVALID, "job_not_found",         L::DEBUG),
+            Self::UnknownRequest { .. }  => (S::NOT_FOUND,             INVALID, "request_not_found",     L::DEBUG),
             Self::TooManyJobs { .. }     => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "too_many_jobs", L::DEBUG),
             Self::TooLargeToWait { .. }  => (S::TOO_MANY_REQUESTS,     "rate_limit_error", "waiting_jobs_too_large", L::DEBUG),
             Self::AnswerTooLarge { .. }  => (S::BAD_GATEWAY,           SERVER,  "answer_too_large",      L::WARN),
@@ -112,6 +113,7 @@ impl Rejection {
             | Self::UnknownPrompt { .. }
             | Self::UnknownPath { .. }
             | Self::UnknownJob { .. }
+            | Self::UnknownRequest { .. }
             | Self::AnswerTooLarge { .. }
             | Self::KeyRevoked
             | Self::TooLarge { .. }
@@ -132,6 +134,7 @@ impl Rejection {
             Self::Unsupported { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
             Self::UnknownPrompt { param, .. } => Some(param),
+            Self::UnknownRequest { .. } => Some("request_id"),
             Self::Duplicate(_) => Some("Idempotency-Key"),
             Self::AttemptsFailed { failure, .. } => failure.param.as_deref(),
             Self::Unauthorized { .. }

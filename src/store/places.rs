@@ -31,7 +31,7 @@ impl Place {
         Self { store: Store::new(url.parse().unwrap()), server, _folder: folder }
     }
 
-    fn file() -> Self {
+    pub(crate) fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/data/tidegate.db", folder.path().display());
         Self { store: Store::new(url.parse().unwrap()), server: None, _folder: folder }

@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::cache::CacheMetrics;
+pub use self::feedback::FeedbackMetrics;
 pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
 pub use self::limits::LimitMetrics;
@@ -20,6 +21,7 @@ pub use self::semantic::SemanticMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
 mod cache;
+mod feedback;
 mod gates;
 mod jobs;
 mod limits;
@@ -49,6 +51,8 @@ pub struct Metrics {
     pub semantic: SemanticMetrics,
     /// Of registered prompts.
     pub prompts: PromptMetrics,
+    /// Of feedback.
+    pub feedback: FeedbackMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -68,6 +72,7 @@ impl Metrics {
             cache: CacheMetrics::new(&registry),
             semantic: SemanticMetrics::new(&registry),
             prompts: PromptMetrics::new(&registry),
+            feedback: FeedbackMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

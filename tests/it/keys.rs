@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test may panic")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clap::Parser;
@@ -18,6 +19,7 @@ use tidegate::cli::teams::{self, TeamsArgs};
 use tidegate::clock::SystemWallClock;
 use tidegate::cluster::Cluster;
 use tidegate::config::{Environment, Source, load};
+use tidegate::feedback::Feedback;
 use tidegate::fleet::Fleet;
 use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
@@ -97,6 +99,12 @@ async fn beside_a_gateway_with(
         meanings: Meanings::new(&CacheSettings::default(), cache.clone()),
         cache,
         jobs: Jobs::new(journal.store().clone()),
+        feedback: Feedback::new(
+            journal.store().clone(),
+            Duration::ZERO,
+            clock.clone(),
+            Arc::default(),
+        ),
         fleet,
         snapshot: Arc::new(ArcSwap::new(snapshot)),
         journal,

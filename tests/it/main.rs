@@ -24,6 +24,7 @@ mod degradation;
 mod edge;
 mod embedding;
 mod failover;
+mod feedback;
 mod hedging;
 mod idempotency;
 mod jobs;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::feedback::{Opinion, Thumb};
 use crate::ids::CallerId;
 use crate::jobs::{JobSettings, NewJob, NewWebhook, Particulars};
 use crate::units::Priority;
@@ -53,7 +54,14 @@ async fn the_document_describes_what_replies_hold() {
     let receivers = admin.get("/webhooks").await.body;
     let receiver = receivers["data"][0]["id"].as_str().unwrap();
     let deliveries = admin.get(&format!("/webhooks/{receiver}/deliveries")).await.body;
+    let opinion = Opinion { thumb: Some(Thumb::Up), ..Opinion::default() };
+    let (caller, request) = (CallerId::new("key_web"), RequestId::new("req_1"));
+    admin.state.feedback.give(&caller, &request, &opinion).await.unwrap();
+    let feedback = admin.get("/feedback").await.body;
+    let scores = admin.get("/feedback/scores").await.body;
     for (schema, reply) in [
+        ("Feedback", &feedback["data"][0]),
+        ("FeedbackScore", &scores["data"][0]),
         ("NewKey", &made),
         ("Key", &keys["data"][0]),
         ("Team", &team),
@@ -74,7 +82,8 @@ async fn the_document_describes_what_replies_hold() {
     let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
     let more = [("/targets", &targets), ("/teams", &teams), ("/audit", &audit)];
     let webhooks = [("/webhooks", &receivers), ("/webhooks/{id}/deliveries", &deliveries)];
-    for (path, reply) in lists.into_iter().chain(more).chain(webhooks) {
+    let feedback = [("/feedback", &feedback), ("/feedback/scores", &scores)];
+    for (path, reply) in lists.into_iter().chain(more).chain(webhooks).chain(feedback) {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         same_members(&content["application/json"]["schema"], reply, path);
     }

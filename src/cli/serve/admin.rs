@@ -35,6 +35,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         jobs: gateway.jobs().clone(),
         cache: gateway.cache().clone(),
         meanings: gateway.meanings().clone(),
+        feedback: gateway.feedback().clone(),
         limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),
