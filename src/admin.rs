@@ -40,6 +40,7 @@ mod csv;
 mod feedback;
 mod filter;
 mod keys;
+mod models;
 mod openapi;
 mod page;
 mod problem;
@@ -111,6 +112,7 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     let mut add = |method, path, route| routes.push((method, path, route));
     add(M::GET, "/requests", on(M::GET, requests::list));
     add(M::GET, "/usage", on(M::GET, usage::sum));
+    add(M::GET, "/models", on(M::GET, models::list));
     add(M::GET, "/feedback", on(M::GET, feedback::list));
     add(M::GET, "/feedback/scores", on(M::GET, feedback::scores));
     add(M::GET, "/targets", on(M::GET, targets::list));

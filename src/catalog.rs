@@ -10,12 +10,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Usage;
 use crate::dialect::{Dialect, NativePrefill, Quirks};
 use crate::ids::{ModelName, ProviderId};
-use crate::problems::Problems;
+use crate::problems::{KeyPath, Problems};
 use crate::units::MicroUsd;
 
 mod builtin;
@@ -25,6 +26,7 @@ mod origin;
 pub mod placeholder;
 mod price;
 mod rate;
+mod retirement;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use features::{Feature, Features};
 pub use origin::{BaseUrl, Origin};
 pub use price::{LongPrompt, LongPromptSettings, PriceSettings, Prices, Rates};
 pub use rate::{RateReading, RateWindow, WindowHeaders};
+pub use retirement::{ProposedBy, Retirement};
 
 /// All providers that are known, by id.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +118,11 @@ pub struct Model {
     pub cache_min_tokens: Option<u64>,
     /// What it costs, where known.
     pub prices: Option<Prices>,
+    /// The first day on which it does not answer any more, where its provider has said so.
+    pub retires_on: Option<Date>,
+    /// What its provider says is to be used instead: a model of the same provider, or
+    /// `provider/model`.
+    pub replacement: Option<String>,
     /// Where the facts come from.
     pub source: String,
     /// The day they were read, as `YYYY-MM-DD`.
@@ -149,12 +157,23 @@ impl Catalog {
         files: impl IntoIterator<Item = (&'a Path, &'a str)>,
         problems: &mut Problems,
     ) -> Self {
-        let providers = files
-            .into_iter()
-            .filter_map(|(file, text)| file::parse(file, text, problems))
-            .map(|provider| (provider.id.clone(), Arc::new(provider)))
-            .collect();
-        Self { providers }
+        let read = files.into_iter().filter_map(|(file, text)| file::parse(file, text, problems));
+        let read: Vec<_> = read.collect();
+        let mut catalog = Self::default();
+        for (provider, document) in &read {
+            let known: Vec<_> = read.iter().map(|(provider, _)| provider).collect();
+            let before = problems.len();
+            for (index, model) in provider.models.iter().enumerate() {
+                if let Some(problem) = model.replacement_problem(provider, &known) {
+                    let at = KeyPath::root().key("models").index(index).key("replacement");
+                    document.report(problems, at, problem);
+                }
+            }
+            if problems.len() == before {
+                catalog.providers.insert(provider.id.clone(), Arc::new(provider.clone()));
+            }
+        }
+        catalog
     }
 }
 
@@ -214,6 +233,8 @@ impl Model {
             native_prefill: None,
             cache_min_tokens: None,
             prices: None,
+            retires_on: None,
+            replacement: None,
             source: String::new(),
             as_of: String::new(),
             listed: false,

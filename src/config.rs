@@ -23,6 +23,7 @@ mod credentials;
 mod draft;
 mod embedders;
 mod environment;
+mod inventory;
 mod limits;
 mod patch;
 mod prompts;
@@ -47,6 +48,7 @@ pub use conduct::{
 pub use draft::Source;
 pub use embedders::{EmbedderKind, EmbedderSettings};
 pub use environment::Environment;
+pub use inventory::{PromptUse, Replacement, Retiring, UsedModel, date_of};
 pub use patch::Patch;
 pub use reference::{reference_toml, schema_json};
 pub use secret::Secret;

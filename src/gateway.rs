@@ -326,6 +326,7 @@ impl Gateway {
         for (result, count) in self.meanings.writes() {
             self.metrics.semantic.set_writes(result, count);
         }
+        self.look_up_retirements();
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);
@@ -339,5 +340,18 @@ impl Gateway {
         for (reason, lost) in self.tracer.iter().flat_map(|tracer| tracer.dropped()) {
             self.metrics.process.set_spans_dropped(reason, lost);
         }
+    }
+
+    /// Sets how long models in use will be there.
+    fn look_up_retirements(&self) {
+        let used = self.snapshot().used_models();
+        let now_s = i64::try_from(self.ledger.unix_ms() / 1_000).unwrap_or(i64::MAX);
+        let dated = used.iter().filter_map(|used| {
+            let day = used.model.retires_on?.at(0, 0, 0, 0);
+            let time = jiff::tz::Offset::UTC.to_timestamp(day).ok()?;
+            let left = time.as_second().saturating_sub(now_s);
+            Some((used.provider.as_str(), used.model.name.as_str(), left))
+        });
+        self.metrics.models.set_retirements(dated);
     }
 }

@@ -25,6 +25,7 @@ use crate::units::{MicroUsd, Priority};
 
 mod cache;
 mod keys;
+mod models;
 mod openapi;
 mod requests;
 mod targets;
@@ -260,6 +261,8 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/requests?since=friday", "", "400 invalid_request", "since: `friday` is no time"),
         ("GET", "/requests?cursor=x", "", "400 invalid_request", "`next_cursor`"),
         ("GET", "/requests?outcome=fine", "", "400 invalid_request", "none of complete, spliced"),
+        ("GET", "/models?days=91", "", "400 invalid_request", "not between 0 and 90"),
+        ("GET", "/models?retiring=soon", "", "400 invalid_request", "not `true` or `false`"),
         ("GET", "/feedback?kind=thumbs", "", "400 invalid_request", "none of score, thumb"),
         ("GET", "/feedback?since=now", "", "400 invalid_request", "since: `now` is no time"),
         ("GET", "/feedback?cursor=x", "", "400 invalid_request", "`next_cursor`"),

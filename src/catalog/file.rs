@@ -72,6 +72,16 @@ pub struct ModelSettings {
     #[serde(default)]
     #[schemars(extend("examples" = [{"input": "0.10", "output": "0.30"}]))]
     pub usd_per_million: Option<PriceSettings>,
+    /// The first day on which the model does not answer any more, as `YYYY-MM-DD`. Absent: its provider
+    /// has not said.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["2027-01-31"]))]
+    pub retires_on: Option<String>,
+    /// What to use instead, by its provider's word: another model of the provider, or
+    /// `provider/model`. Absent: the nearest model is proposed.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["llama-4-70b"]))]
+    pub replacement: Option<String>,
     /// Where the facts come from.
     #[serde(default)]
     #[schemars(extend("examples" = ["https://example.com/models"]))]
@@ -99,12 +109,17 @@ static SCHEMA: LazyLock<serde_json::Value> =
 
 /// Reads the text of one provider file. Reports everything that is wrong with it; none where it
 /// cannot be used.
-pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<Provider> {
+/// The document says where its values stand.
+pub(super) fn parse(
+    file: &Path,
+    text: &str,
+    problems: &mut Problems,
+) -> Option<(Provider, Document)> {
     let before = problems.len();
     let mut document = Document::parse(file, text, problems);
     let read: ProviderFile = document.read(&SCHEMA, |_, _| None, problems)?;
     let provider = provider(&read, &document, problems);
-    (problems.len() == before).then_some(provider)
+    (problems.len() == before).then_some((provider, document))
 }
 
 fn provider(read: &ProviderFile, document: &Document, problems: &mut Problems) -> Provider {
@@ -173,6 +188,13 @@ pub fn models(
         if let Some(date) = &model.as_of {
             check_date(date, &at.key("as_of"), document, problems);
         }
+        let retires_on = model.retires_on.as_deref();
+        if let Some(date) = retires_on {
+            check_date(date, &at.key("retires_on"), document, problems);
+        } else if model.replacement.is_some() {
+            let message = "has no effect without `retires_on`; leave it out";
+            document.report(problems, at.key("replacement"), message);
+        }
         for (key, limit) in
             [("context_tokens", model.context_tokens), ("output_tokens", model.output_tokens)]
         {
@@ -200,6 +222,8 @@ pub fn models(
             native_prefill: model.native_prefill,
             cache_min_tokens: model.cache_min_tokens,
             prices,
+            retires_on: retires_on.and_then(|date| date.parse().ok()),
+            replacement: model.replacement.clone(),
             source: model.source.clone().unwrap_or_else(|| fallback.0.to_owned()),
             listed: true,
             is_made_up: false,

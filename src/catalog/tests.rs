@@ -169,3 +169,45 @@ fn features_are_a_set() {
     assert_eq!(format!("{some:?}"), r#"{"tools", "cache"}"#);
     assert_eq!(Features::ALL.iter().count(), Feature::ALL.len());
 }
+
+#[test]
+fn a_replacement_is_one_that_exists() {
+    let models = r#"
+[[models]]
+id = "lab/old"
+retires_on = "2027-01-31"
+replacement = "lab/new"
+[[models]]
+id = "lab/new"
+retires_on = "2028-01-31"
+replacement = "acme/lab/newest"
+[[models]]
+id = "lab/newest"
+"#;
+    let (catalog, problems) = parsed(&format!("{FACTS}{models}"));
+    assert_eq!(problems, "");
+    let old = catalog.providers["acme"].model("lab/old").unwrap();
+    assert_eq!(old.retires_on, Some("2027-01-31".parse().unwrap()));
+    assert_eq!(old.replacement.as_deref(), Some("lab/new"));
+    for (more, problem) in [
+        ("retires_on = '2027-02-30'", "retires_on: \"2027-02-30\" is no date; write it like"),
+        ("replacement = 'lab/new'", "replacement: has no effect without `retires_on`"),
+        (
+            "retires_on = '2027-01-31'\nreplacement = 'lab/nwe'",
+            "replacement: unknown model \"lab/nwe\" (did you mean \"lab/new\"?)",
+        ),
+        (
+            "retires_on = '2027-01-31'\nreplacement = 'acme/lab/newst'",
+            "replacement: unknown model \"acme/lab/newst\" (did you mean \"acme/lab/newest\"?)",
+        ),
+        ("retires_on = '2027-01-31'\nreplacement = ''", "replacement: unknown model \"\""),
+        ("retires_on = '2027-01-31'\nreplacement = 'x'", "replacement: is the model itself"),
+        ("retires_on = '2027-01-31'\nreplacement = 'acme/x'", "replacement: is the model itself"),
+    ] {
+        let text = format!("{FACTS}{models}[[models]]\nid = \"x\"\n{more}\n");
+        let (catalog, problems) = parsed(&text);
+        assert!(catalog.providers.is_empty(), "{more}");
+        assert!(problems.contains(problem), "{more}: {problems}");
+        assert!(problems.starts_with("providers/acme.toml:"), "{problems}");
+    }
+}

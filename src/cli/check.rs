@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use jiff::civil::Date;
 use serde_json::json;
 
 use super::SourceArgs;
-use crate::config::{Environment, Snapshot, load, may_listen};
+use crate::clock::{SystemWallClock, WallClock};
+use crate::config::{Environment, Retiring, Snapshot, date_of, load, may_listen};
 use crate::problems::Problems;
 
 /// Reports every problem of the configuration and the provider files as `file:line: key: problem`.
@@ -28,13 +30,28 @@ pub struct CheckArgs {
 ///
 /// Only where `out` cannot be written to.
 pub fn run(args: &CheckArgs, environment: Environment, out: &mut dyn Write) -> io::Result<u8> {
+    run_on(args, environment, date_of(SystemWallClock.unix_ms()), out)
+}
+
+/// The same as seen from a day, for models that are taken out of service.
+///
+/// # Errors
+///
+/// Only where `out` cannot be written to.
+pub fn run_on(
+    args: &CheckArgs,
+    environment: Environment,
+    today: Date,
+    out: &mut dyn Write,
+) -> io::Result<u8> {
     match load(&args.source.source(environment), None) {
         Ok(snapshot) if args.json => {
             let answer = json!({
                 "ok": true,
                 "revision": snapshot.revision,
                 "problems": [],
-                "notes": notes(&snapshot),
+                "notes": notes(&snapshot, today),
+                "retiring": snapshot.retiring(today).iter().map(retiring_json).collect::<Vec<_>>(),
             });
             writeln!(out, "{answer:#}")?;
             Ok(0)
@@ -52,7 +69,7 @@ pub fn run(args: &CheckArgs, environment: Environment, out: &mut dyn Write) -> i
                 count(providers, "provider"),
                 count(models, "model")
             )?;
-            for note in notes(&snapshot) {
+            for note in notes(&snapshot, today) {
                 writeln!(out, "note: {note}")?;
             }
             Ok(0)
@@ -86,11 +103,31 @@ pub(super) fn problems_json(problems: &Problems) -> serde_json::Value {
 }
 
 /// What is no problem but worth a line, and what would be one at a first start.
-fn notes(snapshot: &Snapshot) -> Vec<String> {
+fn notes(snapshot: &Snapshot, today: Date) -> Vec<String> {
     let server = &snapshot.settings.server;
     let addresses = std::iter::once(server.listen).chain(server.admin_listen);
     let at_start = may_listen(snapshot.settings.auth.mode, addresses, false).err();
-    snapshot.notes().iter().cloned().chain(at_start).collect()
+    let retiring = snapshot.retiring(today);
+    let retiring = retiring.iter().map(Retiring::note);
+    snapshot.notes().iter().cloned().chain(retiring).chain(at_start).collect()
+}
+
+/// A model in use that is gone or goes soon, for programs.
+fn retiring_json(retiring: &Retiring) -> serde_json::Value {
+    let Retiring { used, retirement, replacement } = retiring;
+    let routes = used.routes.iter().map(|(name, _)| name.as_str());
+    let prompts = used.prompts.iter().map(|prompt| &*prompt.name);
+    json!({
+        "model": used.name(),
+        "retires_on": retirement.on.to_string(),
+        "days_left": retirement.days_left,
+        "routes": routes.collect::<Vec<_>>(),
+        "prompts": prompts.collect::<Vec<_>>(),
+        "replacement": replacement.as_ref().map(|it| json!({
+            "model": it.name,
+            "proposed_by": it.by.as_str(),
+        })),
+    })
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -125,7 +125,29 @@ fn named(file: &FileSettings, checking: &mut Checking<'_>) -> BTreeMap<ProviderI
         let endpoints = endpoints(&provider, &base, &credentials, checking);
         enabled.insert(provider.id.clone(), Enabled { provider: Arc::new(provider), endpoints });
     }
+    check_replacements(file, &enabled, checking);
     enabled
+}
+
+/// Reports replacements of models that the file adds which nobody knows.
+fn check_replacements(
+    file: &FileSettings,
+    enabled: &BTreeMap<ProviderId, Enabled>,
+    checking: &mut Checking<'_>,
+) {
+    let catalog = checking.catalog;
+    let own = enabled.values().map(|enabled| &*enabled.provider);
+    let known: Vec<_> = own.chain(catalog.providers.values().map(|known| &**known)).collect();
+    for (id, settings) in &file.providers {
+        let Some(Enabled { provider, .. }) = enabled.get(id.as_str()) else { continue };
+        for (index, model) in settings.models.iter().enumerate() {
+            let model = provider.model(&model.id);
+            if let Some(problem) = model.and_then(|it| it.replacement_problem(provider, &known)) {
+                let at = KeyPath::root().key("providers").key(id).key("models").index(index);
+                checking.report(at.key("replacement"), problem);
+            }
+        }
+    }
 }
 
 /// A built-in provider with what the file says differently.

@@ -14,6 +14,7 @@ pub use self::feedback::FeedbackMetrics;
 pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
 pub use self::limits::LimitMetrics;
+pub use self::models::ModelMetrics;
 pub use self::process::ProcessMetrics;
 pub use self::prompts::PromptMetrics;
 pub use self::requests::RequestMetrics;
@@ -25,6 +26,7 @@ mod feedback;
 mod gates;
 mod jobs;
 mod limits;
+mod models;
 mod process;
 mod prompts;
 mod register;
@@ -53,6 +55,8 @@ pub struct Metrics {
     pub prompts: PromptMetrics,
     /// Of feedback.
     pub feedback: FeedbackMetrics,
+    /// Of models that are taken out of service.
+    pub models: ModelMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -73,6 +77,7 @@ impl Metrics {
             semantic: SemanticMetrics::new(&registry),
             prompts: PromptMetrics::new(&registry),
             feedback: FeedbackMetrics::new(&registry),
+            models: ModelMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

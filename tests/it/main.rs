@@ -42,6 +42,7 @@ mod process;
 mod prompts;
 mod providers;
 mod resume;
+mod retirement;
 mod rig;
 mod scenarios;
 mod scripted;

@@ -59,7 +59,9 @@ async fn the_document_describes_what_replies_hold() {
     admin.state.feedback.give(&caller, &request, &opinion).await.unwrap();
     let feedback = admin.get("/feedback").await.body;
     let scores = admin.get("/feedback/scores").await.body;
+    let models = admin.get("/models").await.body;
     for (schema, reply) in [
+        ("UsedModel", &models["data"][0]),
         ("Feedback", &feedback["data"][0]),
         ("FeedbackScore", &scores["data"][0]),
         ("NewKey", &made),
@@ -82,7 +84,7 @@ async fn the_document_describes_what_replies_hold() {
     let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
     let more = [("/targets", &targets), ("/teams", &teams), ("/audit", &audit)];
     let webhooks = [("/webhooks", &receivers), ("/webhooks/{id}/deliveries", &deliveries)];
-    let feedback = [("/feedback", &feedback), ("/feedback/scores", &scores)];
+    let feedback = [("/feedback", &feedback), ("/feedback/scores", &scores), ("/models", &models)];
     for (path, reply) in lists.into_iter().chain(more).chain(webhooks).chain(feedback) {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
         same_members(&content["application/json"]["schema"], reply, path);
