@@ -31,6 +31,7 @@ use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::meaning::Meanings;
 use crate::problems::Problems;
+use crate::rollout::RolloutLedger;
 
 mod actor;
 mod audit;
@@ -45,6 +46,7 @@ mod openapi;
 mod page;
 mod problem;
 mod requests;
+mod rollouts;
 pub(crate) mod targets;
 mod teams;
 mod terms;
@@ -72,6 +74,8 @@ pub struct AdminState {
     pub meanings: Meanings,
     /// What callers say of answers.
     pub feedback: Feedback,
+    /// Progressive rollouts.
+    pub rollouts: RolloutLedger,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -137,6 +141,11 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::GET, "/webhooks/{id}/deliveries", on(M::GET, webhooks::deliveries));
     let redeliver = "/webhooks/{id}/deliveries/{delivery}/redeliver";
     add(M::POST, redeliver, on(M::POST, webhooks::redeliver));
+    add(M::POST, "/rollouts", on(M::POST, rollouts::create));
+    add(M::GET, "/rollouts", on(M::GET, rollouts::list));
+    add(M::GET, "/rollouts/{id}", on(M::GET, rollouts::show));
+    add(M::PATCH, "/rollouts/{id}", on(M::PATCH, rollouts::set));
+    add(M::POST, "/rollouts/{id}/{verb}", on(M::POST, rollouts::act));
     add(M::GET, "/cache", on(M::GET, cache::show));
     add(M::DELETE, "/cache", on(M::DELETE, cache::purge));
     add(M::GET, "/config", on(M::GET, config::show));

@@ -24,7 +24,7 @@ use crate::journal::{DropReason, Journal};
 use crate::limits;
 use crate::meaning::Meanings;
 use crate::rejection::Rejection;
-use crate::rollout::Rollouts;
+use crate::rollout::{RolloutLedger, Rollouts};
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
@@ -35,6 +35,7 @@ mod jobs;
 mod judge;
 mod learning;
 mod own;
+mod rollouts;
 mod shadowing;
 mod streams;
 
@@ -70,6 +71,7 @@ pub struct Gateway {
     feedback: Feedback,
     flights: Flights,
     rolling: Rolling,
+    rollouts: RolloutLedger,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -97,7 +99,10 @@ impl Gateway {
         (tracer, cluster): (Option<Arc<Tracer>>, Cluster),
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
-        let rolling = Rolling::new();
+        let cache = open_cache(&snapshot.load(), &wall, &cluster);
+        let around = (&cluster, &cache);
+        let rollouts = rollouts::ledger(&snapshot, journal.store(), around, Arc::clone(&wall));
+        let rolling = Rolling::new(rollouts.rollouts().clone());
         let (ledger, estimator) = Ledger::new(
             journal.clone(),
             Arc::clone(&metrics),
@@ -105,10 +110,6 @@ impl Gateway {
             tracer.clone(),
             rolling.clone(),
         );
-        let cache = Cache::of_cluster(&snapshot.load().settings.cache, Arc::clone(&wall), &cluster);
-        if snapshot.load().has_caches {
-            cache.open();
-        }
         let meanings = Meanings::new(&snapshot.load().settings.cache, cache.clone());
         let retention = snapshot.load().settings.journal.retention.0;
         let store = journal.store().clone();
@@ -141,6 +142,7 @@ impl Gateway {
             feedback,
             flights: Flights::default(),
             rolling,
+            rollouts,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -264,11 +266,6 @@ impl Gateway {
         &self.meanings
     }
 
-    /// What is rolled out.
-    pub fn rollouts(&self) -> &Rollouts {
-        &self.rolling.rollouts
-    }
-
     /// What callers say of answers.
     pub fn feedback(&self) -> &Feedback {
         &self.feedback
@@ -277,6 +274,16 @@ impl Gateway {
     /// Answers on their way that others may share.
     pub fn flights(&self) -> &Flights {
         &self.flights
+    }
+
+    /// What requests are steered by, and where they leave notes.
+    pub fn rollouts(&self) -> &Rollouts {
+        self.rollouts.rollouts()
+    }
+
+    /// Rollouts in the store.
+    pub fn rollout_ledger(&self) -> &RolloutLedger {
+        &self.rollouts
     }
 
     /// The same, to be kept.
@@ -327,6 +334,7 @@ impl Gateway {
             self.metrics.semantic.set_writes(result, count);
         }
         self.look_up_retirements();
+        rollouts::look_up_metrics(&self.rollouts, &self.metrics);
         let reloads = self.reload_status().unwrap_or_default();
         self.metrics.process.set_config_reloads("ok", reloads.good_reloads);
         self.metrics.process.set_config_reloads("failed", reloads.failed_reloads);
@@ -354,4 +362,13 @@ impl Gateway {
         });
         self.metrics.models.set_retirements(dated);
     }
+}
+
+/// The cache, at work where a route has one.
+fn open_cache(snapshot: &Snapshot, wall: &Arc<dyn WallClock>, cluster: &Cluster) -> Cache {
+    let cache = Cache::of_cluster(&snapshot.settings.cache, Arc::clone(wall), cluster);
+    if snapshot.has_caches {
+        cache.open();
+    }
+    cache
 }

@@ -2,6 +2,12 @@
 //!
 //! The request path looks at one immutable table ([`Steering`]) and leaves notes in a bounded queue
 //! ([`Rollouts::note`]); it never waits and never asks the store.
+//!
+//! Behind it the [`RolloutLedger`] keeps rollouts in the store and steers by what stands there; each
+//! node's [`Notebook`] writes its notes there, and one node at a time, the [`Leader`], reads them,
+//! feeds them to the state machines of [`policy::rollout`](crate::policy::rollout) and writes what
+//! these decide. Nodes talk to each other through the store alone; what Redis tells is that something
+//! has changed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +17,26 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+mod error;
+mod leader;
+mod lease;
+mod ledger;
 mod note;
+mod notebook;
+mod record;
+mod refresh;
+mod settings;
+mod snapshot;
 mod steering;
 
+pub use error::RolloutError;
+pub use leader::Leader;
+pub use ledger::{Command, FreezeWindow, NewRollout, StoredDecision};
 pub use note::{Note, Noted};
+pub use notebook::Notebook;
+pub use record::{Record, ShadowSettings, Standing, phase_name};
+pub use refresh::{NodeSeen, RolloutLedger, Surroundings};
+pub use settings::{FreezeSettings, RolloutSettings};
 pub use steering::{Shadowing, Steered, Steering, Subject};
 
 /// All rollouts. Clones are the same rollouts.

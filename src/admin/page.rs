@@ -119,6 +119,17 @@ pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> 
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
 }
 
+/// The same, where it may be empty.
+pub(super) async fn optional_body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Problem> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        Problem::invalid(format!("the body cannot be read, or has over 64 KiB: {error}"))
+    })?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    self::body(Body::from(bytes)).await
+}
+
 /// Whether some text of a JSON document holds a NUL. Behind a backslash that is itself behind one,
 /// the same letters are just letters.
 fn holds_nul(json: &[u8]) -> bool {

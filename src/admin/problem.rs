@@ -6,8 +6,10 @@ use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
 
 use crate::callers::KeyError;
+use crate::policy::rollout::Refusal;
 use crate::problems::Problems;
 use crate::rejection::Rejection;
+use crate::rollout::RolloutError;
 use crate::store::StoreError;
 
 /// Why a request was refused. `code` is for programs, `detail` for people.
@@ -90,6 +92,34 @@ impl From<KeyError> for Problem {
             }
             KeyError::Name(_) => Self::invalid(format!("name: {detail}")),
             KeyError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<RolloutError> for Problem {
+    fn from(error: RolloutError) -> Self {
+        let detail = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, code, detail.clone());
+        match error {
+            RolloutError::Unknown { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_rollout", detail)
+            }
+            RolloutError::Changed { .. } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail)
+            }
+            RolloutError::Busy { .. } => conflict("rollout_busy"),
+            RolloutError::Meets { .. } => conflict("rollouts_meet"),
+            RolloutError::Quarantined { .. } => conflict("quarantined"),
+            RolloutError::FreezeWindow { .. } => conflict("frozen"),
+            RolloutError::Refused(refusal) => match refusal {
+                Refusal::Over => conflict("rollout_over"),
+                Refusal::Frozen => conflict("frozen"),
+                Refusal::NotPaused => conflict("not_paused"),
+                Refusal::Paused => conflict("paused"),
+            },
+            RolloutError::Contended => conflict("contended"),
+            RolloutError::Plan(_) => Self::invalid(detail),
+            RolloutError::Store(error) => Self::from(error),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::failure::FailureKind;
 use crate::ids::{CallerId, RequestId};
 use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome, Waste};
 use crate::problems::KeyPath;
+use crate::rollout::{Rollouts, Surroundings};
 use crate::store::Store;
 use crate::units::{MicroUsd, Priority};
 
@@ -28,6 +29,7 @@ mod keys;
 mod models;
 mod openapi;
 mod requests;
+mod rollouts;
 mod targets;
 mod teams;
 
@@ -72,6 +74,14 @@ impl Admin {
             Box::pin(std::future::ready(Err(problems)))
         });
         let jobs = Jobs::new(journal.store().clone());
+        let rollouts = RolloutLedger::new(
+            journal.store().clone(),
+            Rollouts::new(),
+            "here",
+            None,
+            Arc::clone(&clock),
+            Surroundings::none(),
+        );
         let cache = Cache::new(&CacheSettings::default(), Arc::clone(&clock));
         let meanings = Meanings::new(&CacheSettings::default(), cache.clone());
         let (store, forever) = (journal.store().clone(), Duration::ZERO);
@@ -83,6 +93,7 @@ impl Admin {
             journal,
             callers,
             jobs,
+            rollouts,
             limits,
             fleet,
             snapshot,

@@ -41,6 +41,7 @@ mod embedders;
 mod jobs;
 mod limits;
 mod node;
+mod rollouts;
 mod threads;
 
 use threads::start_data_threads;
@@ -140,6 +141,7 @@ async fn supervise(
     }));
     embedders::open(&gateway, tasks)?;
     look_after(&gateway, &current, tasks);
+    let rolling = rollouts::start(&gateway, &current, tasks).await;
     limits::start(&gateway, tasks).await;
     let admin = admin::router(&gateway, &current);
     let separate = server.admin_listen.map(|address| bind(address, false)).transpose()?;
@@ -173,6 +175,7 @@ async fn supervise(
     let _ = gateway.cluster.leave().await;
     join(threads).await;
     until(|| admin_server.as_ref().is_none_or(AbortHandle::is_finished)).await;
+    rolling.stop().await;
     background.stop(&gateway).await;
     Ok(0)
 }
@@ -208,7 +211,9 @@ fn assemble(
         (tracer, cluster.clone()),
     );
     let (fleet, current_too) = (gateway.shared_fleet(), current.clone());
-    tasks.spawn(Neighbours::new(cluster, callers.clone(), fleet, current_too).run());
+    let rollouts = gateway.rollout_ledger().clone();
+    let neighbours = Neighbours::new(cluster, callers.clone(), rollouts, fleet, current_too);
+    tasks.spawn(neighbours.run());
     gateway.watch_reloads(current.clone());
     let (last_call, last_called) = watch::channel(false);
     let (last_export, exported) = watch::channel(false);

@@ -13,6 +13,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 pub enum Fact {
     /// Callers' keys were made, changed or taken away in the store.
     KeysChanged,
+    /// Rollouts were begun, changed or ended in the store.
+    RolloutsChanged,
     /// A node runs another configuration now.
     ConfigRevision {
         /// The node's name.

@@ -81,6 +81,7 @@ impl Config {
             idempotency: file.idempotency.clone(),
             jobs: file.jobs.clone(),
             webhooks: file.webhooks.clone(),
+            rollouts: file.rollouts.clone(),
             embedders: file.embedders.clone(),
         };
         checking.settings(&settings);
@@ -134,6 +135,7 @@ impl Checking<'_> {
         self.section(settings.idempotency.problems(), &root.key("idempotency"));
         self.section(settings.jobs.problems(), &root.key("jobs"));
         self.section(settings.webhooks.problems(), &root.key("webhooks"));
+        self.section(settings.rollouts.problems(), &root.key("rollouts"));
     }
 
     fn server(&mut self, server: &ServerSettings, at: &KeyPath) {

@@ -24,6 +24,7 @@ use crate::dialect::{Dialect, Quirks};
 use crate::idempotency::IdempotencySettings;
 use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
+use crate::rollout::RolloutSettings;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -59,6 +60,8 @@ pub(super) struct FileSettings {
     pub(super) jobs: JobSettings,
     /// Webhooks, which tell callers that their jobs are over.
     pub(super) webhooks: WebhookSettings,
+    /// Progressive rollouts of prompt versions and models. They are begun and led by the admin API.
+    pub(super) rollouts: RolloutSettings,
     /// The providers that are on, by the id of a built-in one or by a name of your own. Without
     /// any, those whose keys are in the environment are on, and the simulated one where there is no
     /// key at all.

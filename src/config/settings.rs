@@ -95,7 +95,8 @@ pub struct StoreSettings {
     #[serde(serialize_with = "without_password")]
     pub url: String,
     /// Where the last good state of keys is kept, hashes only, so that a gateway that starts while
-    /// the store is away knows its callers. Empty: nowhere.
+    /// the store is away knows its callers. What rollouts steer by is kept beside it, in a file with
+    /// `.rollouts` behind the name. Empty: nowhere.
     pub snapshot: PathBuf,
 }
 

@@ -26,6 +26,7 @@ use crate::journal::JournalSettings;
 use crate::prompt::Prompts;
 use crate::quota::Rule;
 use crate::rejection::Rejection;
+use crate::rollout::RolloutSettings;
 
 mod candidate;
 mod index;
@@ -86,6 +87,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// `[webhooks]`.
     pub webhooks: WebhookSettings,
+    /// `[rollouts]`.
+    pub rollouts: RolloutSettings,
     /// `[embedders]`, by name. Takes effect at start only.
     pub embedders: BTreeMap<String, EmbedderSettings>,
 }
@@ -273,6 +276,14 @@ impl Snapshot {
         self.listed.iter().filter_map(|listed| Some((listed, self.by_name.get(&*listed.id)?)))
     }
 
+    /// Whether a route of the configuration has this model, `provider/model`, among its targets.
+    pub fn route_has(&self, route: &str, model: &str) -> bool {
+        let is_route = self.listed.iter().any(|listed| listed.is_route() && listed.id == route);
+        let route = self.by_name.get(route).filter(|_| is_route);
+        let targets = route.iter().flat_map(|route| route.tiers.iter().flatten());
+        targets.into_iter().any(|target| target.name_without_credential() == model)
+    }
+
     /// The targets of all routes. One that is of several comes several times.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.by_name.values().flat_map(|route| route.tiers.iter().flatten())
@@ -343,6 +354,12 @@ impl Target {
             None => TargetId::new(format!("{provider}/{}", model.name)),
         };
         Self { id, endpoint: Arc::clone(endpoint), model: Arc::clone(model), weight, tier }
+    }
+
+    /// `provider/model`, whichever credential it is.
+    pub fn name_without_credential(&self) -> &str {
+        let id = self.id.as_str();
+        id.split_once('#').map_or(id, |(name, _)| name)
     }
 
     /// How it goes on from an answer that was begun.

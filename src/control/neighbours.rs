@@ -10,6 +10,7 @@ use crate::clock::Instant;
 use crate::cluster::{Cluster, Fact, FactReader, Heard};
 use crate::config::Current;
 use crate::fleet::Fleet;
+use crate::rollout::RolloutLedger;
 
 /// The node's ear and mouth.
 #[derive(Debug)]
@@ -19,16 +20,23 @@ pub struct Neighbours {
     fleet: Arc<Fleet>,
     current: Current,
     facts: FactReader,
+    rollouts: RolloutLedger,
 }
 
 // === impl Neighbours ===
 
 impl Neighbours {
     /// Hears everything from now on.
-    pub fn new(cluster: Cluster, callers: Callers, fleet: Arc<Fleet>, current: Current) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        callers: Callers,
+        rollouts: RolloutLedger,
+        fleet: Arc<Fleet>,
+        current: Current,
+    ) -> Self {
         cluster.set_revision(current.snapshot().revision);
         let facts = cluster.facts();
-        Self { cluster, callers, fleet, current, facts }
+        Self { cluster, callers, fleet, current, facts, rollouts }
     }
 
     /// Runs until the watcher of the configuration is gone.
@@ -40,6 +48,7 @@ impl Neighbours {
                     None => return,
                 },
                 () = self.callers.changed_here() => self.cluster.publish(Fact::KeysChanged),
+                () = self.rollouts.changed_here() => self.cluster.publish(Fact::RolloutsChanged),
                 goes_on = self.current.changed() => {
                     self.cluster.set_revision(self.current.snapshot().revision);
                     if !goes_on {
@@ -52,7 +61,12 @@ impl Neighbours {
 
     fn on_heard(&self, heard: Heard) {
         match heard {
-            Heard::Fact(Fact::KeysChanged) | Heard::Missed => self.callers.reload(),
+            Heard::Fact(Fact::KeysChanged) => self.callers.reload(),
+            Heard::Fact(Fact::RolloutsChanged) => self.rollouts.reload(),
+            Heard::Missed => {
+                self.callers.reload();
+                self.rollouts.reload();
+            }
             // The cache has an ear of its own.
             Heard::Fact(Fact::CachePurged { .. }) => {}
             Heard::Fact(Fact::Parked(parked)) => {

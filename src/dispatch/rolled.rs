@@ -163,11 +163,9 @@ impl RolledRoute {
 // === impl Rolling ===
 
 impl Rolling {
-    /// Nothing is rolled out.
-    #[expect(clippy::new_without_default, reason = "there is a reader to be taken")]
-    pub fn new() -> Self {
-        let (rollouts, shadows) = (Rollouts::new(), Shadows::new());
-        Self { rollouts, shadows, candidates: Candidates::default() }
+    /// Takes part in these.
+    pub fn new(rollouts: Rollouts) -> Self {
+        Self { rollouts, shadows: Shadows::new(), candidates: Candidates::default() }
     }
 
     /// Tells the rollout of a request that has ended what it says of its side.

@@ -2,6 +2,7 @@
 //! and the share of one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::{PromptId, RouteName};
@@ -82,6 +83,58 @@ impl Steering {
     /// Whether the candidate of this rollout was found to do harm.
     pub fn is_harmful(&self, rollout: &str) -> bool {
         self.harmful.iter().any(|id| &**id == rollout)
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// From its parts as they are stored and shown: `prompt` or `route`, its name, and both sides.
+    /// `None` where they are none.
+    pub fn of(kind: &str, name: &str, from: &str, to: &str) -> Option<Self> {
+        match kind {
+            "prompt" => {
+                let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+                Some(Self::Prompt { id: PromptId::new(name), from, to })
+            }
+            "route" => {
+                let (from, to) = (from.to_owned(), to.to_owned());
+                Some(Self::Route { name: RouteName::new(name), from, to })
+            }
+            _ => None,
+        }
+    }
+
+    /// `prompt` or `route`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Prompt { .. } => "prompt",
+            Self::Route { .. } => "route",
+        }
+    }
+
+    /// The prompt's id or the route's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Prompt { id, .. } => id.as_str(),
+            Self::Route { name, .. } => name.as_str(),
+        }
+    }
+
+    /// Both sides: the control, then the candidate.
+    pub fn sides(&self) -> (String, String) {
+        match self {
+            Self::Prompt { from, to, .. } => (from.to_string(), to.to_string()),
+            Self::Route { from, to, .. } => (from.clone(), to.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    /// `prompt support 1.2.0 -> 1.3.0`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = self.sides();
+        write!(f, "{} {} {from} -> {to}", self.kind(), self.name())
     }
 }
 

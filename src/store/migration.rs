@@ -29,6 +29,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (13, "priority of requests", include_str!("../../migrations/0013_priority_of_requests.sql")),
     (15, "prompt of requests", include_str!("../../migrations/0015_prompt_of_requests.sql")),
     (17, "feedback", include_str!("../../migrations/0017_feedback.sql")),
+    (16, "rollouts", include_str!("../../migrations/0016_rollouts.sql")),
     (18, "saved", include_str!("../../migrations/0018_saved.sql")),
     (
         19,

@@ -18,6 +18,7 @@ pub use self::models::ModelMetrics;
 pub use self::process::ProcessMetrics;
 pub use self::prompts::PromptMetrics;
 pub use self::requests::RequestMetrics;
+pub use self::rollouts::RolloutMetrics;
 pub use self::semantic::SemanticMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
@@ -31,6 +32,7 @@ mod process;
 mod prompts;
 mod register;
 mod requests;
+mod rollouts;
 mod semantic;
 mod targets;
 
@@ -57,6 +59,8 @@ pub struct Metrics {
     pub feedback: FeedbackMetrics,
     /// Of models that are taken out of service.
     pub models: ModelMetrics,
+    /// Of progressive rollouts.
+    pub rollouts: RolloutMetrics,
     /// Of the process itself.
     pub process: ProcessMetrics,
 }
@@ -78,6 +82,7 @@ impl Metrics {
             prompts: PromptMetrics::new(&registry),
             feedback: FeedbackMetrics::new(&registry),
             models: ModelMetrics::new(&registry),
+            rollouts: RolloutMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
         }

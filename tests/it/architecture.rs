@@ -53,6 +53,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "idempotency"),
     ("config", "jobs"),
     ("config", "journal"),
+    ("config", "rollout"),
     ("config", "store"),
     ("control", "fleet"),
     ("dispatch", "fleet"),
@@ -77,6 +78,8 @@ const BESIDE: &[(&str, &str)] = &[
     ("rehearse", "sim"),
     ("rejection", "failure"),
     ("rejection", "units"),
+    ("rollout", "audit"),
+    ("rollout", "store"),
     ("tokens", "dialect"),
 ];
 

@@ -36,6 +36,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         cache: gateway.cache().clone(),
         meanings: gateway.meanings().clone(),
         feedback: gateway.feedback().clone(),
+        rollouts: gateway.rollout_ledger().clone(),
         limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),

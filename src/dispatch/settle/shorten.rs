@@ -87,6 +87,7 @@ mod tests {
     use crate::chat::{Message, Role};
     use crate::clock::{Instant, SystemWallClock};
     use crate::dispatch::Rolling;
+use crate::rollout::Rollouts;
     use crate::journal::{Journal, JournalSettings};
     use crate::store::Store;
     use crate::telemetry::Metrics;
@@ -129,7 +130,7 @@ mod tests {
         let clock = Arc::new(SystemWallClock);
         let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
         let (ledger, estimator) =
-            Ledger::new(journal, Arc::new(Metrics::new()), clock, None, Rolling::new());
+            Ledger::new(journal, Arc::new(Metrics::new()), clock, None, Rolling::new(Rollouts::new()));
         let began = Instant::now();
         let (_, guessed) = ledger.reduce(conversation(10), Some(700), 5_000).await.unwrap();
         assert_eq!(began.elapsed(), COUNT_WITHIN, "nobody counts");

@@ -272,6 +272,13 @@ impl Rollout {
         self.is_frozen
     }
 
+    /// Whether the candidate answers beside the control and is not served.
+    pub fn is_shadowing(&self) -> bool {
+        self.share == Share::NONE
+            && self.phase != Phase::RolledBack
+            && self.plan.stages.get(self.stage).is_some_and(|stage| stage.share == Share::NONE)
+    }
+
     /// What it knows of both sides.
     pub fn analysis(&self) -> &Analysis {
         &self.analysis
@@ -458,9 +465,6 @@ impl Rollout {
     }
 
     fn steer(&self, is_harm: bool) -> Action {
-        let is_shadow = self.share == Share::NONE
-            && self.phase != Phase::RolledBack
-            && self.plan.stages.get(self.stage).is_some_and(|stage| stage.share == Share::NONE);
-        Action::Steer { share: self.share, is_shadow, is_harm }
+        Action::Steer { share: self.share, is_shadow: self.is_shadowing(), is_harm }
     }
 }

@@ -6,6 +6,7 @@ use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
 use crate::dispatch::Account;
 use crate::dispatch::Rolling;
+use crate::rollout::Rollouts;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Journal, JournalSettings};
 use crate::store::Store;
@@ -19,7 +20,7 @@ fn ledger() -> (Arc<Ledger>, Estimator, Arc<Metrics>) {
     let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
     let metrics = Arc::new(Metrics::new());
     let (ledger, estimator) =
-        Ledger::new(journal, Arc::clone(&metrics), clock, None, Rolling::new());
+        Ledger::new(journal, Arc::clone(&metrics), clock, None, Rolling::new(Rollouts::new()));
     (ledger, estimator, metrics)
 }
 

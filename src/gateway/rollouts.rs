@@ -1,0 +1,79 @@
+//! What rollouts have to know of the configuration and the cache, and their figures as metrics.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::cache::{Cache, Purge};
+use crate::clock::WallClock;
+use crate::cluster::Cluster;
+use crate::config::Snapshot;
+use crate::prompt::Wanted;
+use crate::rollout::{RolloutLedger, Rollouts, Subject, Surroundings};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Rollouts of a gateway; nothing is read yet.
+pub(super) fn ledger(
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    store: &Store,
+    (cluster, cache): (&Cluster, &Cache),
+    clock: Arc<dyn WallClock>,
+) -> RolloutLedger {
+    let (look, cache) = (Arc::clone(snapshot), cache.clone());
+    let around = Surroundings {
+        is_steerable: Box::new(move |subject| is_steerable(&look.load(), subject)),
+        forget: Box::new(move |subject| forget(&cache, subject)),
+    };
+    let file = snapshot_file(&snapshot.load());
+    RolloutLedger::new(store.clone(), Rollouts::new(), cluster.node(), file, clock, around)
+}
+
+/// Beside that of callers.
+fn snapshot_file(snapshot: &Snapshot) -> Option<PathBuf> {
+    let of_callers = &snapshot.settings.store.snapshot;
+    let is_kept = !of_callers.as_os_str().is_empty();
+    is_kept.then(|| of_callers.with_added_extension("rollouts"))
+}
+
+/// Whether there is something to steer: both versions of a prompt are known, or the route still has
+/// the control. Where an operator has put something else in its place, the configuration holds.
+fn is_steerable(snapshot: &Snapshot, subject: &Subject) -> bool {
+    match subject {
+        Subject::Prompt { id, from, to } => {
+            let is_known =
+                |version| snapshot.prompts.find(id.as_str(), &Wanted::Exact(version)).is_ok();
+            is_known(*from) && is_known(*to)
+        }
+        Subject::Route { name, from, .. } => snapshot.route_has(name.as_str(), from),
+    }
+}
+
+/// Gives up what is kept of a candidate's answers, on all nodes.
+fn forget(cache: &Cache, subject: &Subject) {
+    let purge = match subject {
+        Subject::Prompt { id, to, .. } => {
+            Purge { prompt: Some(format!("{id}@{to}")), ..Purge::default() }
+        }
+        Subject::Route { name, .. } => Purge { route: Some(name.to_string()), ..Purge::default() },
+    };
+    let entries = cache.purge(&purge);
+    tracing::info!(%subject, entries, "kept answers of a candidate are given up");
+}
+
+/// Sets the metrics that are counted in the ledger.
+pub(super) fn look_up_metrics(ledger: &RolloutLedger, metrics: &Metrics) {
+    let metrics = &metrics.rollouts;
+    metrics.forget_all();
+    for one in ledger.standing().iter().filter(|one| one.is_live) {
+        let subject = format!("{} {}", one.kind, one.subject);
+        metrics.standing(&one.id, &subject, &one.phase, one.share.percent());
+    }
+    for (id, evidence) in ledger.evidence() {
+        metrics.set_evidence(&id, evidence);
+    }
+    ledger.decided().into_iter().for_each(|(verdict, count)| metrics.set_decisions(verdict, count));
+    metrics.set_counts(ledger.lost_notes(), ledger.fences_failed());
+    metrics.is_leader.set(i64::from(ledger.is_leader()));
+}

@@ -1,0 +1,534 @@
+//! Rollouts in the store: beginning, listing, finding and changing them.
+//!
+//! Every write of a rollout names the version that was read and raises it. Who writes second, an
+//! operator or the leader of the analysis, on this node or another, writes nothing, reads again and
+//! decides again: nothing is decided on what is not so any more, and nothing twice.
+
+use std::collections::BTreeMap;
+
+use rand::distr::{Alphanumeric, SampleString};
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, Row};
+
+use super::error::RolloutError;
+use super::record::{
+    Record, ShadowSettings, Standing, int, json_text, number, phase_name, record_columns,
+    standing_columns,
+};
+use super::{RolloutLedger, Subject};
+use crate::audit::{self, Actor};
+use crate::policy::rollout::{
+    Action, Decision, Event, Phase, Plan, Refusal, Rollout, Share, Verdict,
+};
+use crate::store::{self, StoreError};
+use crate::units::MicroUsd;
+
+/// What counts the changes of rollouts.
+const REVISION: &str = "rollouts";
+/// How often a command is tried that others come before.
+const TRIES: u32 = 8;
+
+/// A rollout to begin.
+#[derive(Debug, Clone)]
+pub struct NewRollout {
+    /// What is rolled out in place of what.
+    pub subject: Subject,
+    /// What the candidate says or is.
+    pub content: String,
+    /// How it is to go.
+    pub plan: Plan,
+    /// What shadow stages may ask.
+    pub shadow: Option<ShadowSettings>,
+    /// Whether quarantine, freezes and rollouts about the same requests are ignored.
+    pub force: bool,
+    /// The rollout that was rolled back and is tried again.
+    pub after: Option<String>,
+}
+
+/// What an operator wants of a rollout.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// What.
+    pub event: Event,
+    /// Only if it still has this revision.
+    pub if_revision: Option<u64>,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+}
+
+/// A decision as the store has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDecision {
+    /// Who decided: `gateway` where the analysis did.
+    pub actor: String,
+    /// What, and all that led to it.
+    pub decision: Decision,
+}
+
+/// A freeze as refusals name it: until when, and why.
+pub type FreezeWindow = (String, String);
+
+// === impl RolloutLedger ===
+
+impl RolloutLedger {
+    /// Begins a rollout. This node steers by it when this returns. `meets` says of another one
+    /// whether it may be about the same requests.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError`] where something stands against it, or the store fails.
+    pub async fn begin(
+        &self,
+        new: NewRollout,
+        freeze: Option<FreezeWindow>,
+        by: &Actor,
+        meets: impl Fn(&Subject) -> bool,
+    ) -> Result<Record, RolloutError> {
+        let now_ms = self.shared.clock.unix_ms();
+        if let Some((until, why)) = freeze.filter(|_| !new.force) {
+            return Err(RolloutError::FreezeWindow { until, why });
+        }
+        let id = new_id();
+        let (rollout, _) = Rollout::begin(&id, new.plan, now_ms)?;
+        let record = Record {
+            id,
+            subject: new.subject,
+            content: new.content,
+            rollout,
+            shadow: new.shadow,
+            spent: MicroUsd(0),
+            is_live: true,
+            is_harm: false,
+            created_by: by.name.clone(),
+            created_at_ms: now_ms,
+            ended_at_ms: None,
+            version: 1,
+            consumed: BTreeMap::new(),
+        };
+        let failed = StoreError::query("begin the rollout");
+        let kind = self.shared.store.kind();
+        let mut connection = self.shared.store.writer().await?;
+        let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
+        // Whoever else begins one waits here.
+        count_change(&mut transaction).await.map_err(&failed)?;
+        self.make_room(&mut transaction, &record, new.force, meets).await?;
+        if !new.force {
+            check_quarantine(&mut transaction, &record.content, now_ms).await?;
+        }
+        insert(&mut transaction, &record).await.map_err(&failed)?;
+        let (from, to) = record.subject.sides();
+        let after = json!({
+            record.subject.kind(): record.subject.name(), "from": from, "to": to,
+            "percent": record.rollout.share().percent(), "force": new.force, "after": new.after,
+        });
+        let event = audit_event("rollout.start", &record.id, None, after);
+        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        self.on_changed(&mut connection).await;
+        Ok(record)
+    }
+
+    /// Does what an operator wants. This node steers by it when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError`] where it cannot be done, or the store fails.
+    pub async fn command(
+        &self,
+        id: &str,
+        command: &Command,
+        freeze: Option<FreezeWindow>,
+        by: &Actor,
+    ) -> Result<Record, RolloutError> {
+        let failed = StoreError::query("change the rollout");
+        let kind = self.shared.store.kind();
+        for _ in 0..TRIES {
+            let now_ms = self.shared.clock.unix_ms();
+            let mut connection = self.shared.store.writer().await?;
+            let mut transaction = store::begin(&mut connection, kind).await.map_err(&failed)?;
+            count_change(&mut transaction).await.map_err(&failed)?;
+            let mut record = read(&mut transaction, id).await?;
+            let before = record.summary();
+            let revision = record.rollout.revision();
+            if command.if_revision.is_some_and(|wanted| wanted != revision) {
+                return Err(RolloutError::Changed { revision });
+            }
+            if !record.is_live {
+                return Err(RolloutError::Refused(Refusal::Over));
+            }
+            refuse_growth(&record, &command.event, freeze.as_ref())?;
+            let actions = record.rollout.on(command.event.clone(), now_ms);
+            if let Some(Action::Refuse(refusal)) = actions.first() {
+                return Err(RolloutError::Refused(*refusal));
+            }
+            let version = record.version;
+            let is_written = write(&mut transaction, &mut record, &actions, &by.name, now_ms).await;
+            if !is_written.map_err(&failed)? {
+                continue;
+            }
+            let mut after = record.summary();
+            if let (Some(reason), Some(members)) = (&command.reason, after.as_object_mut()) {
+                members.insert("reason".to_owned(), Value::from(reason.as_str()));
+            }
+            let event = audit_event(action_name(&command.event), id, Some(before), after);
+            audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
+            transaction.commit().await.map_err(&failed)?;
+            debug_assert!(record.version == version + 1);
+            self.on_written(&record, &actions);
+            self.on_changed(&mut connection).await;
+            return Ok(record);
+        }
+        Err(RolloutError::Contended)
+    }
+
+    /// One rollout, with all of its figures.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError::Unknown`] or [`RolloutError::Store`].
+    pub async fn find(&self, id: &str) -> Result<Record, RolloutError> {
+        let mut reader = self.shared.store.reader().await?;
+        read(&mut reader, id).await
+    }
+
+    /// Rollouts, newest first: those after the one with the id `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError::Unknown`] where `after` is none; [`RolloutError::Store`].
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Standing>, RolloutError> {
+        let failed = StoreError::query("list the rollouts");
+        let mut reader = self.shared.store.reader().await?;
+        let place = match after {
+            None => i64::MAX,
+            Some(id) => int(read(&mut reader, id).await?.created_at_ms),
+        };
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            standing_columns!(),
+            " FROM rollouts WHERE (created_at_ms, id) < ($1, $2)
+             ORDER BY created_at_ms DESC, id DESC LIMIT $3",
+        ))
+        .bind(place)
+        .bind(after.unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(&failed)?;
+        Ok(rows.iter().map(Standing::read).collect::<Result<_, _>>().map_err(failed)?)
+    }
+
+    /// The last decisions of a rollout, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError::Store`].
+    pub async fn decisions(
+        &self,
+        id: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredDecision>, RolloutError> {
+        let failed = StoreError::query("read the decisions");
+        let mut reader = self.shared.store.reader().await?;
+        let rows = sqlx::query(
+            "SELECT actor, decision FROM rollout_decisions WHERE rollout = $1
+             ORDER BY revision DESC LIMIT $2",
+        )
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(&failed)?;
+        let decision = |row: &sqlx::any::AnyRow| {
+            let text: String = row.try_get("decision")?;
+            let decision = super::record::json(&text)?;
+            Ok(StoredDecision { actor: row.try_get("actor")?, decision })
+        };
+        Ok(rows.iter().map(decision).collect::<Result<_, _>>().map_err(failed)?)
+    }
+
+    /// Refuses where another rollout is about the same prompt or route, or about the same requests.
+    /// One that is done and has nothing left to steer gives way.
+    async fn make_room(
+        &self,
+        connection: &mut AnyConnection,
+        new: &Record,
+        force: bool,
+        meets: impl Fn(&Subject) -> bool,
+    ) -> Result<(), RolloutError> {
+        let failed = StoreError::query("begin the rollout");
+        for other in read_standing(connection, u64::MAX).await.map_err(&failed)? {
+            let Some(subject) = other.subject() else { continue };
+            let is_same =
+                (subject.kind(), subject.name()) == (new.subject.kind(), new.subject.name());
+            let is_done = other.phase == phase_name(Phase::Done);
+            if is_same && is_done && !(self.shared.around.is_steerable)(&subject) {
+                settle(connection, &other.id).await.map_err(&failed)?;
+            } else if is_same {
+                let phase = if is_done { "done, and still steering" } else { "not over" };
+                return Err(RolloutError::Busy { id: other.id, subject, phase });
+            } else if !is_done && !force && meets(&subject) {
+                return Err(RolloutError::Meets { id: other.id, subject });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a rollout.
+pub(super) async fn read(connection: &mut AnyConnection, id: &str) -> Result<Record, RolloutError> {
+    let failed = StoreError::query("read the rollout");
+    let select = sqlx::query(concat!("SELECT ", record_columns!(), " FROM rollouts WHERE id = $1"));
+    let row = select.bind(id).fetch_optional(connection).await.map_err(&failed)?;
+    let row = row.ok_or_else(|| RolloutError::Unknown { id: id.to_owned() })?;
+    Ok(Record::read(&row).map_err(failed)?)
+}
+
+/// All that nodes steer by, and what ended at `since_ms` or later.
+pub(super) async fn read_standing(
+    connection: &mut AnyConnection,
+    since_ms: u64,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        standing_columns!(),
+        " FROM rollouts WHERE is_live = 1 OR ended_at_ms >= $1 ORDER BY id",
+    ))
+    .bind(int(since_ms))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(Standing::read).collect()
+}
+
+/// How many changes of rollouts the store has seen.
+pub(super) async fn read_revision(connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    let revision = sqlx::query_scalar("SELECT revision FROM revisions WHERE name = $1");
+    Ok(revision.bind(REVISION).fetch_optional(connection).await?.unwrap_or(0))
+}
+
+/// Tells all nodes, with the transaction, that something about rollouts is different; whoever else
+/// does so waits until the transaction ends.
+pub(super) async fn count_change(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let count = "INSERT INTO revisions (name, revision) VALUES ($1, 1)
+                 ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1";
+    sqlx::query(count).bind(REVISION).execute(connection).await.map(drop)
+}
+
+/// Writes what became of a rollout and the decisions that led there, if it is still as it was read.
+/// Whether it was; if not, the transaction is to be given up.
+pub(super) async fn write(
+    connection: &mut AnyConnection,
+    record: &mut Record,
+    actions: &[Action],
+    actor: &str,
+    now_ms: u64,
+) -> Result<bool, sqlx::Error> {
+    let phase = record.rollout.phase();
+    for action in actions {
+        if let Action::Steer { is_harm, .. } = action {
+            record.is_harm = *is_harm;
+        }
+    }
+    // One that is done steers on until nothing is left to steer.
+    record.is_live &= phase != Phase::RolledBack;
+    let is_over = !record.is_active();
+    let ended_anew = phase == Phase::RolledBack && !actions.is_empty();
+    if is_over && (record.ended_at_ms.is_none() || ended_anew) {
+        record.ended_at_ms = Some(now_ms);
+    }
+    let updated = sqlx::query(
+        "UPDATE rollouts SET phase = $1, share = $2, is_shadow = $3, is_harm = $4, is_live = $5,
+         spent_micro_usd = $6, revision = $7, state = $8, consumed = $9, ended_at_ms = $10,
+         version = $11 WHERE id = $12 AND version = $13",
+    )
+    .bind(phase_name(phase))
+    .bind(i64::from(u16::from(record.rollout.share())))
+    .bind(i64::from(record.rollout.is_shadowing()))
+    .bind(i64::from(record.is_harm))
+    .bind(i64::from(record.is_live))
+    .bind(int(record.spent.0))
+    .bind(int(record.rollout.revision()))
+    .bind(json_text(&record.rollout)?)
+    .bind(json_text(&record.consumed)?)
+    .bind(record.ended_at_ms.map(int))
+    .bind(int(record.version + 1))
+    .bind(&record.id)
+    .bind(int(record.version))
+    .execute(&mut *connection)
+    .await?;
+    if updated.rows_affected() == 0 {
+        return Ok(false);
+    }
+    record.version += 1;
+    for action in actions {
+        match action {
+            Action::Record(decision) => keep(connection, &record.id, decision, actor).await?,
+            Action::Quarantine { until_ms } => quarantine(connection, record, *until_ms).await?,
+            Action::Steer { .. } | Action::Page(_) | Action::ForgetAnswers | Action::Refuse(_) => {}
+        }
+    }
+    Ok(true)
+}
+
+async fn insert(connection: &mut AnyConnection, record: &Record) -> Result<(), sqlx::Error> {
+    let (from, to) = record.subject.sides();
+    let shadow = record.shadow.as_ref().map(json_text).transpose()?;
+    sqlx::query(
+        "INSERT INTO rollouts (id, kind, subject, control, candidate, content, unit, phase, share,
+         is_shadow, is_harm, is_live, shadow, spent_micro_usd, revision, version, state, consumed,
+         created_by, created_at_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 1, $11, 0, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(&record.id)
+    .bind(record.subject.kind())
+    .bind(record.subject.name())
+    .bind(from)
+    .bind(to)
+    .bind(&record.content)
+    .bind(json_text(&record.rollout.plan().unit)?)
+    .bind(phase_name(record.rollout.phase()))
+    .bind(i64::from(u16::from(record.rollout.share())))
+    .bind(i64::from(record.rollout.is_shadowing()))
+    .bind(shadow)
+    .bind(int(record.rollout.revision()))
+    .bind(int(record.version))
+    .bind(json_text(&record.rollout)?)
+    .bind(json_text(&record.consumed)?)
+    .bind(&record.created_by)
+    .bind(int(record.created_at_ms))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn keep(
+    connection: &mut AnyConnection,
+    id: &str,
+    decision: &Decision,
+    actor: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO rollout_decisions (rollout, revision, at_ms, verdict, sentence, actor, decision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(id)
+    .bind(int(decision.revision))
+    .bind(int(decision.at_ms))
+    .bind(decision.verdict.as_str())
+    .bind(&decision.sentence)
+    .bind(actor)
+    .bind(json_text(decision)?)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn quarantine(
+    connection: &mut AnyConnection,
+    record: &Record,
+    until_ms: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO rollout_quarantine (content, rollout, until_ms) VALUES ($1, $2, $3)
+         ON CONFLICT (content) DO UPDATE SET rollout = $2, until_ms = $3",
+    )
+    .bind(&record.content)
+    .bind(&record.id)
+    .bind(int(until_ms))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn check_quarantine(
+    connection: &mut AnyConnection,
+    content: &str,
+    now_ms: u64,
+) -> Result<(), RolloutError> {
+    let failed = StoreError::query("read the quarantine");
+    let select = "SELECT rollout, until_ms FROM rollout_quarantine
+                  WHERE content = $1 AND until_ms > $2";
+    let row = sqlx::query(select).bind(content).bind(int(now_ms)).fetch_optional(connection).await;
+    let Some(row) = row.map_err(&failed)? else { return Ok(()) };
+    let rollout = row.try_get("rollout").map_err(&failed)?;
+    Err(RolloutError::Quarantined { rollout, until_ms: number(&row, "until_ms").map_err(failed)? })
+}
+
+/// Ends the steering of a rollout that is done.
+pub(super) async fn settle(connection: &mut AnyConnection, id: &str) -> Result<(), sqlx::Error> {
+    let settle = "UPDATE rollouts SET is_live = 0, version = version + 1 WHERE id = $1";
+    sqlx::query(settle).bind(id).execute(connection).await.map(drop)
+}
+
+/// Inside a freeze of the configuration nothing may grow.
+fn refuse_growth(
+    record: &Record,
+    event: &Event,
+    freeze: Option<&FreezeWindow>,
+) -> Result<(), RolloutError> {
+    let grows = match event {
+        Event::SetShare(share) => *share > record.rollout.share(),
+        Event::Promote => record.rollout.share() < Share::ALL,
+        Event::Exposed { .. }
+        | Event::Observed(_)
+        | Event::Compared(_)
+        | Event::Tick
+        | Event::Pause
+        | Event::Resume
+        | Event::RollBack(_)
+        | Event::Freeze
+        | Event::Thaw => false,
+    };
+    match freeze {
+        Some((until, why)) if grows => {
+            Err(RolloutError::FreezeWindow { until: until.clone(), why: why.clone() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A change for the audit log.
+pub(super) fn audit_event(
+    action: &'static str,
+    id: &str,
+    before: Option<Value>,
+    after: Value,
+) -> audit::Event {
+    audit::Event { action, resource: format!("rollouts/{id}"), before, after: Some(after) }
+}
+
+fn action_name(event: &Event) -> &'static str {
+    match event {
+        Event::SetShare(_) => "rollout.set",
+        Event::Pause => "rollout.pause",
+        Event::Resume => "rollout.resume",
+        Event::Promote => "rollout.promote",
+        Event::RollBack(_) => "rollout.roll_back",
+        Event::Freeze => "rollout.freeze",
+        Event::Thaw => "rollout.thaw",
+        Event::Exposed { .. } | Event::Observed(_) | Event::Compared(_) | Event::Tick => {
+            "rollout.note"
+        }
+    }
+}
+
+/// How a decision of the analysis is called in the audit log.
+pub(super) fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Promote => "rollout.promote",
+        Verdict::Set => "rollout.set",
+        Verdict::Hold => "rollout.hold",
+        Verdict::Pause => "rollout.pause",
+        Verdict::Resume => "rollout.resume",
+        Verdict::RollBack => "rollout.roll_back",
+        Verdict::Finish => "rollout.finish",
+    }
+}
+
+fn new_id() -> String {
+    format!("ro_{}", Alphanumeric.sample_string(&mut rand::rng(), 12))
+}
