@@ -17,6 +17,7 @@ pub mod keys;
 mod logging;
 pub mod models;
 pub mod prompts;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 mod source;
@@ -45,6 +46,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Models(models::ModelsArgs),
     Prompts(prompts::PromptsArgs),
+    Rollout(rollout::RolloutArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
     Teams(teams::TeamsArgs),
@@ -69,6 +71,9 @@ pub fn run() -> ExitCode {
         Command::Models(args) => models::run(args, &mut out, &mut io::stderr()),
         Command::Prompts(args) => {
             prompts::run(args, environment, &mut out, &mut io::stderr().lock())
+        }
+        Command::Rollout(args) => {
+            rollout::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Sim(args) => sim::run(args, environment, &mut out),
         Command::Status(args) => {

@@ -28,6 +28,8 @@ mod refresh;
 mod settings;
 mod snapshot;
 mod steering;
+#[cfg(test)]
+mod tests;
 
 pub use error::RolloutError;
 pub use leader::Leader;

@@ -25,6 +25,7 @@ use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::limits::Limits;
 use tidegate::meaning::Meanings;
+use tidegate::rollout::{RolloutLedger, Rollouts, Surroundings};
 use tidegate::store::Store;
 use tidegate::units::Priority;
 
@@ -94,7 +95,16 @@ async fn beside_a_gateway_with(
     fleet.adopt(&drained).set_drained(true, None).unwrap();
     let limits = Limits::new(clock.clone(), Arc::default(), Cluster::alone());
     let cache = Cache::new(&CacheSettings::default(), clock.clone());
+    let rollouts = RolloutLedger::new(
+        journal.store().clone(),
+        Rollouts::new(),
+        "here",
+        None,
+        clock.clone(),
+        Surroundings::none(),
+    );
     let state = AdminState {
+        rollouts,
         limits: Arc::new(limits),
         meanings: Meanings::new(&CacheSettings::default(), cache.clone()),
         cache,

@@ -51,6 +51,9 @@ async fn the_document_describes_what_replies_hold() {
     let targets = admin.get("/targets?route=smart").await.body;
     let target = &targets["data"][0];
     tell_of_a_job(&admin.state.jobs).await;
+    let rollout = r#"{"route": "smart", "from": "sim/tide-small", "to": "sim/tide-reasoner"}"#;
+    let rollout = admin.call("POST", "/rollouts", rollout).await.body;
+    let rollouts = admin.get("/rollouts").await.body;
     let receivers = admin.get("/webhooks").await.body;
     let receiver = receivers["data"][0]["id"].as_str().unwrap();
     let deliveries = admin.get(&format!("/webhooks/{receiver}/deliveries")).await.body;
@@ -77,12 +80,15 @@ async fn the_document_describes_what_replies_hold() {
         ("TargetRoute", &targets["route"]),
         ("Receiver", &receivers["data"][0]),
         ("Delivery", &deliveries["data"][0]),
+        ("Rollout", &rollout),
+        ("RolloutSummary", &rollouts["data"][0]),
         ("Problem", &problem),
     ] {
         same_members(&document["components"]["schemas"][schema], reply, schema);
     }
     let lists = [("/keys", &keys), ("/requests", &requests), ("/usage", &usage)];
     let more = [("/targets", &targets), ("/teams", &teams), ("/audit", &audit)];
+    let more = more.into_iter().chain([("/rollouts", &rollouts)]);
     let webhooks = [("/webhooks", &receivers), ("/webhooks/{id}/deliveries", &deliveries)];
     let feedback = [("/feedback", &feedback), ("/feedback/scores", &scores), ("/models", &models)];
     for (path, reply) in lists.into_iter().chain(more).chain(webhooks).chain(feedback) {
