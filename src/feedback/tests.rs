@@ -115,6 +115,7 @@ fn entry(caller: &str, id: &RequestId) -> Entry {
         overhead: Duration::ZERO,
         tags: Vec::new(),
         reuse: None,
+        part: None,
     }
 }
 
