@@ -106,7 +106,8 @@ fn percentiles(name: &str, mut run: impl FnMut()) {
 }
 
 fn prompt(criterion: &mut Criterion) {
-    let prompts = prompts();
+    let prompts = Arc::new(prompts());
+    let known = || Arc::clone(&prompts);
     let wanted = Wanted::Unsaid;
     let body = json!({
         "prompt": {"id": "help", "variables": variables()},
@@ -126,13 +127,13 @@ fn prompt(criterion: &mut Criterion) {
     let (idle, rollouts, caller) = (Rollouts::new(), rollouts(), CallerId::anonymous());
     let whose = Whose { user: None, caller: &caller, request: "req_1" };
     let read = |rollouts: &Rollouts| {
-        let lookup = Lookup { prompts: &prompts, rollouts, whose };
+        let lookup = Lookup { prompts: &known, rollouts, whose };
         prompted::read(EndpointKind::Chat, body.clone(), lookup).unwrap()
     };
     let whole = || read(&idle);
     let assigned = || read(&rollouts);
     let plain = || {
-        let lookup = Lookup { prompts: &prompts, rollouts: &rollouts, whose };
+        let lookup = Lookup { prompts: &known, rollouts: &rollouts, whose };
         prompted::read(EndpointKind::Chat, without.clone(), lookup).unwrap()
     };
     let envelope = || Envelope::read(without.clone()).unwrap();

@@ -31,6 +31,7 @@ use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::meaning::Meanings;
 use crate::problems::Problems;
+use crate::registry::Registry;
 use crate::rollout::RolloutLedger;
 
 mod actor;
@@ -45,6 +46,7 @@ mod models;
 mod openapi;
 mod page;
 mod problem;
+mod prompts;
 mod requests;
 mod rollouts;
 pub(crate) mod targets;
@@ -66,6 +68,8 @@ pub struct AdminState {
     pub callers: Callers,
     /// Jobs, and the webhooks that tell of them.
     pub jobs: Jobs,
+    /// Registered prompts.
+    pub registry: Registry,
     /// How much is used of what keys and teams may use.
     pub limits: Arc<Limits>,
     /// Answers that are kept to be given again.
@@ -151,6 +155,7 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::GET, "/config", on(M::GET, config::show));
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));
+    routes.extend(prompts::routes());
     routes
 }
 

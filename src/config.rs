@@ -50,6 +50,7 @@ pub use embedders::{EmbedderKind, EmbedderSettings};
 pub use environment::Environment;
 pub use inventory::{PromptUse, Replacement, Retiring, UsedModel, date_of};
 pub use patch::Patch;
+pub use prompts::PromptSettings;
 pub use reference::{reference_toml, schema_json};
 pub use secret::Secret;
 pub use settings::{

@@ -23,8 +23,10 @@ use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
 use crate::limits;
 use crate::meaning::Meanings;
+use crate::registry::Registry;
 use crate::rejection::Rejection;
 use crate::rollout::{RolloutLedger, Rollouts};
+use crate::store::Store;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
@@ -66,6 +68,7 @@ pub struct Gateway {
     streams: Streams,
     executions: Executions,
     jobs: Jobs,
+    registry: Registry,
     cache: Cache,
     meanings: Meanings,
     feedback: Feedback,
@@ -114,6 +117,7 @@ impl Gateway {
         let retention = snapshot.load().settings.journal.retention.0;
         let store = journal.store().clone();
         let feedback = Feedback::new(store, retention, Arc::clone(&wall), Arc::clone(&metrics));
+        let registry = registry(&snapshot, journal.store(), &wall);
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());
@@ -137,6 +141,7 @@ impl Gateway {
             streams: Streams::default(),
             executions,
             jobs,
+            registry,
             cache,
             meanings,
             feedback,
@@ -256,6 +261,11 @@ impl Gateway {
         &self.jobs
     }
 
+    /// Registered prompts.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Answers that are kept to be given again.
     pub fn cache(&self) -> &Cache {
         &self.cache
@@ -371,4 +381,15 @@ fn open_cache(snapshot: &Snapshot, wall: &Arc<dyn WallClock>, cluster: &Cluster)
         cache.open();
     }
     cache
+}
+
+/// Registered prompts; nothing is read yet.
+fn registry(
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    store: &Store,
+    wall: &Arc<dyn WallClock>,
+) -> Registry {
+    let kept = snapshot.load().settings.prompts.snapshot.clone();
+    let kept = Some(kept).filter(|path| !path.as_os_str().is_empty());
+    Registry::new(store.clone(), Arc::clone(snapshot), kept, Arc::clone(wall))
 }

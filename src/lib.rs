@@ -31,6 +31,7 @@ pub mod policy;
 pub mod problems;
 pub mod prompt;
 pub mod quota;
+pub mod registry;
 pub mod rehearse;
 pub mod rejection;
 pub mod rollout;

@@ -19,9 +19,12 @@ use crate::ids::PromptId;
 
 mod change;
 mod content;
+mod diff;
 mod file;
+mod pushed;
 mod registry;
 mod template;
+mod untested;
 mod variables;
 mod version;
 
@@ -30,9 +33,11 @@ mod tests;
 
 pub use change::Change;
 pub use content::ContentHash;
+pub use diff::Difference;
 pub use registry::{Prompts, Unfound, Versions};
+pub use untested::Untested;
 pub use variables::VariableProblem;
-pub use version::{Version, Wanted};
+pub use version::{Version, Wanted, is_label};
 
 use template::Templates;
 use variables::Variables;

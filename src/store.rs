@@ -19,6 +19,7 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::{Any, AnyConnection, ConnectOptions, Connection, Executor, Transaction};
 use tokio::sync::Semaphore;
 
+mod file;
 mod migration;
 #[cfg(test)]
 pub(crate) mod places;
@@ -28,6 +29,7 @@ mod sql;
 mod tests;
 mod url;
 
+pub(crate) use file::replace_file;
 pub(crate) use pool::Leased;
 use pool::Pool;
 pub(crate) use sql::Sql;

@@ -35,7 +35,7 @@ pub(super) struct Page<T> {
 const DEFAULT_LIMIT: u32 = 100;
 /// The most on one page.
 pub(super) const MAX_LIMIT: u32 = 1_000;
-/// More than any body of this API holds.
+/// More than any body of this API holds, but for prompts.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
 /// A NUL as addresses hold it, and as JSON does; neither can hold one as it is.
 const NUL_IN_URI: &str = "%00";
@@ -110,8 +110,17 @@ pub(super) fn time_ms(parameter: &str, text: Option<&str>) -> Result<Option<u64>
 
 /// Reads a JSON body.
 pub(super) async fn body<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
-        Problem::invalid(format!("the body cannot be read, or has over 64 KiB: {error}"))
+    body_within(body, MAX_BODY_BYTES).await
+}
+
+/// Reads a JSON body of up to so many bytes.
+pub(super) async fn body_within<T: DeserializeOwned>(
+    body: Body,
+    most: usize,
+) -> Result<T, Problem> {
+    let bytes = axum::body::to_bytes(body, most).await.map_err(|error| {
+        let most = most / 1_024;
+        Problem::invalid(format!("the body cannot be read, or has over {most} KiB: {error}"))
     })?;
     if holds_nul(&bytes) {
         return Err(Problem::invalid("body: no text may hold a NUL (\\u0000)"));

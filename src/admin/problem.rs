@@ -48,7 +48,11 @@ impl Problem {
     /// A configuration that was not taken.
     pub(super) fn from_problems(problems: &Problems) -> Self {
         let detail = "the configuration has problems; the old one stays";
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", detail);
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", detail).listing(problems)
+    }
+
+    /// Adds each of several problems, with its place.
+    pub(super) fn listing(mut self, problems: &Problems) -> Self {
         let list: Vec<_> = problems
             .iter()
             .map(|one| {
@@ -60,8 +64,8 @@ impl Problem {
                 })
             })
             .collect();
-        problem.more.push(("problems", Value::from(list)));
-        problem
+        self.more.push(("problems", Value::from(list)));
+        self
     }
 }
 

@@ -60,7 +60,7 @@ impl Admin {
         entries.into_iter().for_each(|entry| journal.record(entry));
         journal.shut_down();
         writer.run().await;
-        let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
+        let callers = Callers::new(store.clone(), Some(&SecretKey::new(ADMIN)));
         callers.load().await.unwrap();
         let snapshot = Arc::new(ArcSwap::new(snapshot(folder.path())));
         let fleet = Arc::new(Fleet::new(Arc::default()));
@@ -85,9 +85,13 @@ impl Admin {
         let cache = Cache::new(&CacheSettings::default(), Arc::clone(&clock));
         let meanings = Meanings::new(&CacheSettings::default(), cache.clone());
         let (store, forever) = (journal.store().clone(), Duration::ZERO);
+        let registry =
+            Registry::new(store.clone(), Arc::clone(&snapshot), None, Arc::clone(&clock));
+        registry.load().await.unwrap();
         let feedback = Feedback::new(store, forever, Arc::clone(&clock), Arc::default());
         let state = AdminState {
             feedback,
+            registry,
             cache,
             meanings,
             journal,

@@ -181,7 +181,7 @@ impl Asked {
         let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
         let body = body::read(body, limit, within).await?;
         let lookup = Lookup {
-            prompts: &snapshot.prompts,
+            prompts: &|| edge.gateway.registry().prompts(),
             rollouts: edge.gateway.rollouts(),
             whose: Whose {
                 user: wishes.sticky.as_deref(),

@@ -37,6 +37,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
     let journal = gateway.journal.health();
     let callers = gateway.callers.health();
+    let prompts = gateway.registry().health();
     let draining = gateway.is_draining();
     let reloads = gateway.reload_status().unwrap_or_default();
     let problems: Vec<String> = reloads
@@ -53,6 +54,8 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         || journal.dropped > 0
         || callers.behind
         || callers.unaudited > 0
+        || prompts.behind
+        || !prompts.conflicts.is_empty()
         || gateway.limits().sharing().divided_by.is_some()
         || !problems.is_empty()
         || !down.is_empty();
@@ -79,6 +82,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "limits": gateway.limits().sharing(),
         "in_flight": gateway.fleet().in_flight(),
         "callers": callers,
+        "prompts": prompts,
         "journal": journal,
         "cluster": cluster,
     });

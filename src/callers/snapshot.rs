@@ -5,12 +5,13 @@
 //! the new one, and only its owner may read it.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{KeyHash, StoredKey, StoredTeam};
+use crate::store::replace_file;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,23 +61,7 @@ impl SnapshotFile {
 
     /// Takes the place of what was there.
     pub(super) fn write(&self, saved: &Saved) -> io::Result<()> {
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder)?;
-        }
-        let fresh = self.path.with_added_extension(format!("{}.new", std::process::id()));
-        // One that a crash left may be readable by others.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&fresh)?;
-        file.write_all(&serde_json::to_vec(saved)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)
+        replace_file(&self.path, &serde_json::to_vec(saved)?)
     }
 
     /// What was kept of this store; `None` where nothing was.

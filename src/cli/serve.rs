@@ -28,10 +28,11 @@ use crate::config::{
     Current, Environment, ServerSettings, Snapshot, Watcher, load, may_listen, reloading,
 };
 use crate::control::export::Exporter;
-use crate::control::neighbours::Neighbours;
+use crate::control::neighbours::{Changing, Neighbours};
 use crate::control::tasks::Tasks;
 use crate::gateway::Gateway;
 use crate::journal::Journal;
+use crate::registry::Registry;
 use crate::store::{Store, StoreUrl};
 use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
@@ -139,6 +140,9 @@ async fn supervise(
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
+    // What was pushed is there for the first request. A store that is away has said so by now.
+    let _ = gateway.registry().load().await;
+    tasks.spawn(gateway.registry().clone().run());
     embedders::open(&gateway, tasks)?;
     look_after(&gateway, &current, tasks);
     let rolling = rollouts::start(&gateway, &current, tasks).await;
@@ -211,9 +215,12 @@ fn assemble(
         (tracer, cluster.clone()),
     );
     let (fleet, current_too) = (gateway.shared_fleet(), current.clone());
-    let rollouts = gateway.rollout_ledger().clone();
-    let neighbours = Neighbours::new(cluster, callers.clone(), rollouts, fleet, current_too);
-    tasks.spawn(neighbours.run());
+    let changing = Changing {
+        callers: callers.clone(),
+        registry: gateway.registry().clone(),
+        rollouts: gateway.rollout_ledger().clone(),
+    };
+    tasks.spawn(Neighbours::new(cluster, changing, fleet, current_too).run());
     gateway.watch_reloads(current.clone());
     let (last_call, last_called) = watch::channel(false);
     let (last_export, exported) = watch::channel(false);
@@ -257,7 +264,8 @@ fn exporter(gateway: &Arc<Gateway>, otlp: OtlpSettings, traces: Option<Traces>) 
 /// Starts what keeps the parts of a gateway in order beside requests.
 fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     tasks.spawn(gateway.callers.audit().clone().run());
-    tasks.spawn(reload_keys(gateway.callers.clone(), current.clone()));
+    let (callers, registry) = (gateway.callers.clone(), gateway.registry().clone());
+    tasks.spawn(read_again(callers, registry, current.clone()));
     let expiring = Arc::clone(gateway);
     tasks.spawn(async move { expiring.streams().upkeep().await });
     tasks.spawn(keep_keys(Arc::clone(gateway)));
@@ -269,10 +277,11 @@ fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     tasks.spawn(async move { minding.mind_routes(reloads).await });
 }
 
-/// Reads the keys again with every reload of the configuration.
-async fn reload_keys(callers: Callers, mut current: Current) {
+/// Reads keys and prompts again with every reload of the configuration.
+async fn read_again(callers: Callers, registry: Registry, mut current: Current) {
     while current.changed().await {
         callers.reload();
+        registry.reload();
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Fact {
     KeysChanged,
     /// Rollouts were begun, changed or ended in the store.
     RolloutsChanged,
+    /// Prompts were pushed or labelled in the store.
+    PromptsChanged,
     /// A node runs another configuration now.
     ConfigRevision {
         /// The node's name.

@@ -2,11 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::draft::{Source, read_text};
 use crate::problems::{KeyPath, Problems};
-use crate::prompt::Prompts;
+use crate::prompt::{Prompts, Untested};
+
+/// Registered prompts: versions in files, and those that were pushed to a running gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptSettings {
+    /// What becomes of a request whose prompt names the models it was tested with, and the one that
+    /// would answer is not among them: `warn` answers it and says so in a header and a metric,
+    /// `refuse` refuses it before anything is sent.
+    pub untested: Untested,
+    /// Where the last good state of pushed versions and labels is kept, so that a gateway that starts
+    /// while the store is away knows them. Empty: nowhere. Takes effect at the next start.
+    pub snapshot: PathBuf,
+}
+
+impl Default for PromptSettings {
+    fn default() -> Self {
+        Self { untested: Untested::Warn, snapshot: PathBuf::from("data/prompts.snapshot") }
+    }
+}
 
 /// More files than a registry of this kind is good for.
 const MAX_FILES: usize = 10_000;

@@ -12,6 +12,7 @@ use super::conduct::{
 use super::embedders::EmbedderSettings;
 use super::limits::LimitRuleSettings;
 use super::patch::Patch;
+use super::prompts::PromptSettings;
 use super::settings::{
     AdmissionSettings, AuthSettings, DefaultsSettings, KeepAliveSettings, ServerSettings,
     StoreSettings, TelemetrySettings, TimeoutSettings,
@@ -71,6 +72,8 @@ pub(super) struct FileSettings {
     /// What callers may use. All limits that are about a request hold for it at once; what a key has
     /// for itself takes the place of the same in `[limits.default]`.
     pub(super) limits: BTreeMap<String, LimitRuleSettings>,
+    /// Registered prompts: versions in files, and those that were pushed to a running gateway.
+    pub(super) prompts: PromptSettings,
     /// What turns texts into vectors, for caches that know a question in other words. Takes effect at
     /// the next start.
     pub(super) embedders: BTreeMap<String, EmbedderSettings>,

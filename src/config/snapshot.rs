@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::conduct::{Conduct, DegradeSettings};
 use super::embedders::EmbedderSettings;
+use super::prompts::PromptSettings;
 use super::settings::{
     AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
     TelemetrySettings, TimeoutSettings,
@@ -89,6 +90,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// `[rollouts]`.
     pub rollouts: RolloutSettings,
+    /// `[prompts]`. `snapshot` takes effect at start only.
+    pub prompts: PromptSettings,
     /// `[embedders]`, by name. Takes effect at start only.
     pub embedders: BTreeMap<String, EmbedderSettings>,
 }

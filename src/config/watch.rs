@@ -324,6 +324,7 @@ impl Watcher {
                 "cache.max_semantic_memory",
                 started.cache.max_semantic_memory != now.cache.max_semantic_memory,
             ),
+            ("prompts.snapshot", started.prompts.snapshot != now.prompts.snapshot),
             ("embedders", started.embedders != now.embedders),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()

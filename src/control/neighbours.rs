@@ -10,33 +10,38 @@ use crate::clock::Instant;
 use crate::cluster::{Cluster, Fact, FactReader, Heard};
 use crate::config::Current;
 use crate::fleet::Fleet;
+use crate::registry::Registry;
 use crate::rollout::RolloutLedger;
 
 /// The node's ear and mouth.
 #[derive(Debug)]
 pub struct Neighbours {
     cluster: Cluster,
-    callers: Callers,
+    changing: Changing,
     fleet: Arc<Fleet>,
     current: Current,
     facts: FactReader,
-    rollouts: RolloutLedger,
+}
+
+/// What operators change in the store, by way of any node.
+#[derive(Debug)]
+pub struct Changing {
+    /// Callers' keys.
+    pub callers: Callers,
+    /// Prompts.
+    pub registry: Registry,
+    /// Rollouts.
+    pub rollouts: RolloutLedger,
 }
 
 // === impl Neighbours ===
 
 impl Neighbours {
     /// Hears everything from now on.
-    pub fn new(
-        cluster: Cluster,
-        callers: Callers,
-        rollouts: RolloutLedger,
-        fleet: Arc<Fleet>,
-        current: Current,
-    ) -> Self {
+    pub fn new(cluster: Cluster, changing: Changing, fleet: Arc<Fleet>, current: Current) -> Self {
         cluster.set_revision(current.snapshot().revision);
         let facts = cluster.facts();
-        Self { cluster, callers, fleet, current, facts, rollouts }
+        Self { cluster, changing, fleet, current, facts }
     }
 
     /// Runs until the watcher of the configuration is gone.
@@ -47,8 +52,9 @@ impl Neighbours {
                     Some(heard) => self.on_heard(heard),
                     None => return,
                 },
-                () = self.callers.changed_here() => self.cluster.publish(Fact::KeysChanged),
-                () = self.rollouts.changed_here() => self.cluster.publish(Fact::RolloutsChanged),
+                () = self.changing.callers.changed_here() => self.cluster.publish(Fact::KeysChanged),
+                () = self.changing.rollouts.changed_here() => self.cluster.publish(Fact::RolloutsChanged),
+                () = self.changing.registry.changed_here() => self.cluster.publish(Fact::PromptsChanged),
                 goes_on = self.current.changed() => {
                     self.cluster.set_revision(self.current.snapshot().revision);
                     if !goes_on {
@@ -61,11 +67,13 @@ impl Neighbours {
 
     fn on_heard(&self, heard: Heard) {
         match heard {
-            Heard::Fact(Fact::KeysChanged) => self.callers.reload(),
-            Heard::Fact(Fact::RolloutsChanged) => self.rollouts.reload(),
+            Heard::Fact(Fact::KeysChanged) => self.changing.callers.reload(),
+            Heard::Fact(Fact::RolloutsChanged) => self.changing.rollouts.reload(),
+            Heard::Fact(Fact::PromptsChanged) => self.changing.registry.on_news(),
             Heard::Missed => {
-                self.callers.reload();
-                self.rollouts.reload();
+                self.changing.callers.reload();
+                self.changing.rollouts.reload();
+                self.changing.registry.on_news();
             }
             // The cache has an ear of its own.
             Heard::Fact(Fact::CachePurged { .. }) => {}

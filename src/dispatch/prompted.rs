@@ -10,6 +10,7 @@
 //! From here on the request is one that its caller could have written; only [`Prompted`] remembers
 //! what it was.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,10 +40,10 @@ pub struct Prompted {
 }
 
 /// Where versions of prompts are looked up, and for whom.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Lookup<'a> {
-    /// All of them.
-    pub prompts: &'a Prompts,
+    /// All of them; asked for only where a request names a prompt.
+    pub prompts: &'a dyn Fn() -> Arc<Prompts>,
     /// What is rolled out.
     pub rollouts: &'a Rollouts,
     /// Whose the request is.
@@ -63,7 +64,8 @@ struct Reference {
 /// Why a prompt cannot be said on Anthropic's wire.
 const NO_FIELD: &str = "the Messages API has no such field; use the prompt on /v1/chat/completions";
 
-/// Reads the body of a request and, where it names a registered prompt, puts that in.
+/// Reads the body of a request and, where it names a registered prompt, puts that in. Only then
+/// `prompts` is asked.
 ///
 /// # Errors
 ///
@@ -143,11 +145,12 @@ fn choose(envelope: &Envelope, lookup: Lookup<'_>) -> Result<Chosen, Rejection> 
     let wanted = wanted.map_err(|problem| {
         Rejection::invalid("prompt.version", format!("`prompt.version`: {problem}"))
     })?;
-    let found = lookup.prompts.find(&id, &wanted).map_err(|unfound| Rejection::UnknownPrompt {
+    let prompts = (lookup.prompts)();
+    let found = prompts.find(&id, &wanted).map_err(|unfound| Rejection::UnknownPrompt {
         problem: unfound.problem,
         param: unfound.param,
     })?;
-    let rolled = lookup.side(envelope, found, &wanted);
+    let rolled = lookup.side(envelope, (&prompts, found), &wanted);
     let (prompt, side) = match rolled {
         Some((prompt, side)) => (prompt, Some(side)),
         None => (Arc::clone(found), None),
@@ -160,13 +163,19 @@ fn choose(envelope: &Envelope, lookup: Lookup<'_>) -> Result<Chosen, Rejection> 
 
 // === impl Lookup ===
 
+impl fmt::Debug for Lookup<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").field("whose", &self.whose).finish_non_exhaustive()
+    }
+}
+
 impl Lookup<'_> {
     /// The request's side of a rollout of this prompt, and that side's version. `None` where the
     /// version is pinned, or the rollout is not about the version that was found.
     fn side(
         self,
         envelope: &Envelope,
-        found: &Arc<Prompt>,
+        (prompts, found): (&Prompts, &Arc<Prompt>),
         wanted: &Wanted,
     ) -> Option<(Arc<Prompt>, Rolled)> {
         if self.rollouts.is_idle() {
@@ -184,7 +193,7 @@ impl Lookup<'_> {
             return None;
         }
         // A node that has not heard of the candidate yet serves the control, and says nothing of it.
-        let candidate = self.prompts.version(found.id.as_str(), *to)?;
+        let candidate = prompts.version(found.id.as_str(), *to)?;
         let side = Rolled::draw(steered, self.whose, envelope);
         let prompt = match side.arm {
             Arm::Control => found,

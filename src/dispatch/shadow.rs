@@ -172,7 +172,7 @@ impl Lane {
         &self,
         shadowed: Shadowed,
         id: RequestId,
-        (snapshot, prompts): (Arc<Snapshot>, &Prompts),
+        (snapshot, prompts): (Arc<Snapshot>, Arc<Prompts>),
     ) -> Result<(), Rejection> {
         let Shadowed { kind, sent, forwarded, side, pair } = shadowed;
         let caller = Arc::new(Caller::gateway());
@@ -180,11 +180,9 @@ impl Lane {
             Subject::Prompt { to, .. } => {
                 let body = pinned(sent, &to.to_string())?;
                 let whose = Whose { user: None, caller: &caller.id, request: id.as_str() };
-                prompted::read(
-                    kind,
-                    body,
-                    Lookup { prompts, rollouts: &self.rolling.rollouts, whose },
-                )?
+                let prompts = &|| Arc::clone(&prompts);
+                let rollouts = &self.rolling.rollouts;
+                prompted::read(kind, body, Lookup { prompts, rollouts, whose })?
             }
             Subject::Route { .. } => (Envelope::read(sent)?, None),
         };

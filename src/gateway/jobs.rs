@@ -69,7 +69,8 @@ impl JobRunner {
             account.on_admitted(slot);
             let (user, request) = (sticky.as_deref(), request_id.as_str());
             let whose = Whose { user, caller: &caller.id, request };
-            let (prompts, rollouts) = (&*snapshot.prompts, self.gateway.rollouts());
+            let prompts = &|| self.gateway.registry().prompts();
+            let rollouts = self.gateway.rollouts();
             prompted::read(kind, body, Lookup { prompts, rollouts, whose })
         });
         let (envelope, prompted) = match read {

@@ -21,10 +21,9 @@ impl Gateway {
         while let Some(next) = shadowed.recv().await {
             // Nobody closes it.
             let Ok(turn) = Arc::clone(&room).acquire_owned().await else { return };
-            let (snapshot, lane) = (self.snapshot(), lane.clone());
+            let (by, lane) = ((self.snapshot(), self.registry.prompts()), lane.clone());
             tasks.spawn(async move {
-                let prompts = Arc::clone(&snapshot.prompts);
-                if let Err(why) = lane.shadow(next, new_request_id(), (snapshot, &prompts)).await {
+                if let Err(why) = lane.shadow(next, new_request_id(), by).await {
                     tracing::warn!("a candidate cannot be asked in its shadow stage: {why}");
                 }
                 drop(turn);

@@ -98,6 +98,11 @@ impl Document {
         read
     }
 
+    /// A document that was written as JSON: its values have no lines, only keys.
+    pub fn of(file: &Path, root: Value) -> Self {
+        Self { root, ..Self::empty(file) }
+    }
+
     /// The file's name.
     pub fn file(&self) -> &Path {
         &self.file

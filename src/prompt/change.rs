@@ -91,7 +91,7 @@ impl Change {
 
 impl Prompt {
     /// The family of the model it was written for.
-    fn family(&self) -> Option<&str> {
+    pub(super) fn family(&self) -> Option<&str> {
         self.target_model.as_deref().map(family_of)
     }
 }

@@ -19,6 +19,9 @@ const MAX_MESSAGES: usize = 64;
 const MAX_TOOLS: usize = 128;
 /// The longest name of a prompt.
 const MAX_ID_BYTES: usize = 64;
+/// What is wrong with a text that is no time.
+pub(super) const NO_TIME: &str =
+    "must be a day like 2026-11-02 or a time like 2026-11-02T10:00:00Z";
 
 /// One version as it is written.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -159,11 +162,53 @@ struct Checking<'a> {
 pub(super) fn parse(file: &Path, text: &str, problems: &mut Problems) -> Option<Prompt> {
     let before = problems.len();
     let (id, version) = named(file, problems);
-    let mut document = Document::parse(file, text, problems);
-    let read: PromptFile = document.read(&SCHEMA, |_, _| None, problems)?;
-    let checking = Checking { document: &document, problems: &mut *problems };
-    let prompt = checking.prompt(read, id, version);
+    let document = Document::parse(file, text, problems);
+    let prompt = read(document, (id, version), problems);
     prompt.filter(|_| problems.len() == before)
+}
+
+/// Reads one version that was written as JSON, under the same names.
+pub(super) fn parse_json(
+    (id, version): (&PromptId, Version),
+    content: Value,
+    problems: &mut Problems,
+) -> Option<Prompt> {
+    let before = problems.len();
+    let file = Path::new(id.as_str()).join(format!("{version}.json"));
+    let document = Document::of(&file, content);
+    let prompt = read(document, (Some(id.clone()), Some(version)), problems);
+    prompt.filter(|_| problems.len() == before)
+}
+
+fn read(
+    mut document: Document,
+    (id, version): (Option<PromptId>, Option<Version>),
+    problems: &mut Problems,
+) -> Option<Prompt> {
+    let read: PromptFile = document.read(&SCHEMA, |_, _| None, problems)?;
+    Checking { document: &document, problems }.prompt(read, id, version)
+}
+
+/// Whether a text may be the name of a prompt.
+pub(super) fn is_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= MAX_ID_BYTES
+        && text.bytes().next().is_some_and(is_plain)
+        && text.bytes().all(|byte| is_plain(byte) || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Whether a text is a day or a time.
+pub(super) fn is_time(text: &str) -> bool {
+    text.parse::<jiff::civil::Date>().is_ok() && text.len() == "2026-11-02".len()
+        || text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// What is no name of a prompt, in words.
+pub(super) fn no_id(text: &str) -> String {
+    format!(
+        "{text:?} is no name of a prompt: up to {MAX_ID_BYTES} of `a-z`, `0-9`, `-`, `_` and `.`, a \
+         letter or digit first"
+    )
 }
 
 /// The prompt and the version that a path names.
@@ -172,16 +217,9 @@ fn named(file: &Path, problems: &mut Problems) -> (Option<PromptId>, Option<Vers
         |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
     let mut report = |message: String| problems.add(file, 0, KeyPath::root(), message);
     let id = text(file.parent().and_then(Path::file_name)).unwrap_or_default();
-    let is_id = id.len() <= MAX_ID_BYTES
-        && id.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        && id.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
-        });
+    let is_id = is_id(&id);
     if !is_id {
-        report(format!(
-            "{id:?} is no name of a prompt: up to {MAX_ID_BYTES} of `a-z`, `0-9`, `-`, `_` and `.`, \
-             a letter or digit first"
-        ));
+        report(no_id(&id));
     }
     let stem = text(file.file_stem()).unwrap_or_default();
     let version = stem.parse().ok();
@@ -270,11 +308,8 @@ impl Checking<'_> {
     }
 
     fn time(&mut self, text: &str, at: KeyPath) {
-        let is_time = text.parse::<jiff::civil::Date>().is_ok() && text.len() == "2026-11-02".len()
-            || text.parse::<jiff::Timestamp>().is_ok();
-        if !is_time {
-            let message = "must be a day like 2026-11-02 or a time like 2026-11-02T10:00:00Z";
-            self.report(at, message);
+        if !is_time(text) {
+            self.report(at, NO_TIME);
         }
     }
 

@@ -20,13 +20,13 @@ const LABELS: &str = "labels.toml";
 const MAX_LISTED: usize = 8;
 
 /// All prompts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Prompts {
     by_id: BTreeMap<PromptId, Versions>,
 }
 
 /// All versions of a prompt. There is at least one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Versions {
     versions: BTreeMap<Version, Arc<Prompt>>,
     labels: BTreeMap<String, Version>,
@@ -79,11 +79,6 @@ impl Prompts {
         prompts
     }
 
-    /// One version.
-    pub fn version(&self, id: &str, version: Version) -> Option<&Arc<Prompt>> {
-        self.by_id.get(id)?.versions.get(&version)
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
@@ -92,6 +87,43 @@ impl Prompts {
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&PromptId, &Versions)> {
         self.by_id.iter()
+    }
+
+    /// All versions of a prompt.
+    pub fn versions(&self, id: &str) -> Option<&Versions> {
+        self.by_id.get(id)
+    }
+
+    /// This very version, whatever labels say.
+    pub fn version(&self, id: &str, version: Version) -> Option<&Arc<Prompt>> {
+        self.by_id.get(id)?.versions.get(&version)
+    }
+
+    /// Adds a version, in the place of another of the same number.
+    pub fn insert(&mut self, prompt: Arc<Prompt>) {
+        let versions = self.by_id.entry(prompt.id.clone()).or_default();
+        versions.versions.insert(prompt.version, prompt);
+    }
+
+    /// Lets a label stand for a version, or for nothing. A version that is not there gets none.
+    pub fn set_label(&mut self, id: &str, label: &str, version: Option<Version>) {
+        let Some(versions) = self.by_id.get_mut(id) else { return };
+        match version.filter(|version| versions.versions.contains_key(version)) {
+            Some(version) => versions.labels.insert(label.to_owned(), version),
+            None => versions.labels.remove(label),
+        };
+    }
+
+    /// Why a new version may not have its number between those that are there; nothing where it may.
+    pub fn contradiction(&self, new: &Prompt) -> Option<String> {
+        let versions = &self.by_id.get(new.id.as_str())?.versions;
+        let before = versions.range(..new.version).next_back();
+        let after = versions.range(new.version..).find(|(version, _)| **version != new.version);
+        before.and_then(|(_, before)| contradiction(before, new)).or_else(|| {
+            let (_, after) = after?;
+            let problem = contradiction(new, after)?;
+            Some(format!("it would stand before a version that then has a wrong number: {problem}"))
+        })
     }
 
     /// The version that a request gets.
@@ -193,6 +225,11 @@ impl Versions {
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Prompt>> {
         self.versions.values()
+    }
+
+    /// What a label stands for.
+    pub fn label(&self, label: &str) -> Option<Version> {
+        self.labels.get(label).copied()
     }
 
     /// The labels and what they stand for.

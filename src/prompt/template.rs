@@ -135,11 +135,20 @@ impl TemplateProblem {
         let problem = match (kind, error.detail()) {
             (ErrorKind::OutOfFuel, _) => "it takes too many steps; loop over less".to_owned(),
             (_, None) => kind.to_string(),
+            (ErrorKind::SyntaxError, Some(detail)) if names_other_template(detail) => {
+                format!("{detail}: a message is one text; there is no other template to take in")
+            }
             (ErrorKind::SyntaxError, Some(detail)) => detail.to_owned(),
             (_, Some(detail)) => format!("{kind}: {detail}"),
         };
         Self { line: error.line().unwrap_or_default(), problem }
     }
+}
+
+/// Whether an error is about a tag that other engines have for texts in other files.
+fn names_other_template(detail: &str) -> bool {
+    let tag = detail.strip_prefix("unknown statement ");
+    tag.is_some_and(|tag| ["include", "extends", "import", "from", "block"].contains(&tag))
 }
 
 // === impl Bounded ===

@@ -106,7 +106,7 @@ impl fmt::Display for Wanted {
 }
 
 /// Whether a text may be a label: up to 40 of `a-z`, `0-9` and `-`, a letter first.
-pub(super) fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     let of_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     text.len() <= 40
         && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)

@@ -27,6 +27,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (11, "waste", include_str!("../../migrations/0011_waste.sql")),
     (12, "room for jobs", include_str!("../../migrations/0012_room_for_jobs.sql")),
     (13, "priority of requests", include_str!("../../migrations/0013_priority_of_requests.sql")),
+    (14, "prompt registry", include_str!("../../migrations/0014_prompt_registry.sql")),
     (15, "prompt of requests", include_str!("../../migrations/0015_prompt_of_requests.sql")),
     (17, "feedback", include_str!("../../migrations/0017_feedback.sql")),
     (16, "rollouts", include_str!("../../migrations/0016_rollouts.sql")),

@@ -25,6 +25,7 @@ use tidegate::jobs::Jobs;
 use tidegate::journal::{Journal, JournalSettings};
 use tidegate::limits::Limits;
 use tidegate::meaning::Meanings;
+use tidegate::registry::Registry;
 use tidegate::rollout::{RolloutLedger, Rollouts, Surroundings};
 use tidegate::store::Store;
 use tidegate::units::Priority;
@@ -77,7 +78,7 @@ async fn beside_a_gateway_with(
     let clock = Arc::new(SystemWallClock);
     let (journal, _writer) =
         Journal::new(&JournalSettings::default(), store.clone(), clock.clone());
-    let callers = Callers::new(store, Some(&SecretKey::new(ADMIN)));
+    let callers = Callers::new(store.clone(), Some(&SecretKey::new(ADMIN)));
     callers.load().await.unwrap();
     let file = folder.path().join("tidegate.toml");
     let targets =
@@ -103,6 +104,8 @@ async fn beside_a_gateway_with(
         clock.clone(),
         Surroundings::none(),
     );
+    let snapshot = Arc::new(ArcSwap::new(snapshot));
+    let registry = Registry::new(store, snapshot.clone(), None, clock.clone());
     let state = AdminState {
         rollouts,
         limits: Arc::new(limits),
@@ -116,7 +119,8 @@ async fn beside_a_gateway_with(
             Arc::default(),
         ),
         fleet,
-        snapshot: Arc::new(ArcSwap::new(snapshot)),
+        registry,
+        snapshot,
         journal,
         callers: callers.clone(),
         clock,

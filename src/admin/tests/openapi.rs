@@ -27,7 +27,11 @@ async fn the_document_names_every_route_and_no_other() {
 
 fn name(filter: &MethodFilter) -> &'static str {
     let names = [("GET", MethodFilter::GET), ("POST", MethodFilter::POST)];
-    let more = [("PATCH", MethodFilter::PATCH), ("DELETE", MethodFilter::DELETE)];
+    let more = [
+        ("PUT", MethodFilter::PUT),
+        ("PATCH", MethodFilter::PATCH),
+        ("DELETE", MethodFilter::DELETE),
+    ];
     let found = names.into_iter().chain(more).find(|(_, method)| method == filter);
     found.expect("a method of the API").0
 }

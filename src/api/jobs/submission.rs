@@ -260,7 +260,7 @@ impl<'a> Sender<'a> {
             return Err(Rejection::invalid("x-resumable", problem));
         }
         let lookup = Lookup {
-            prompts: &snapshot.prompts,
+            prompts: &|| self.edge.gateway.registry().prompts(),
             rollouts: &Rollouts::new(),
             whose: Whose { user: None, caller: &caller.id, request: "" },
         };

@@ -33,6 +33,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         journal: gateway.journal.clone(),
         callers: gateway.callers.clone(),
         jobs: gateway.jobs().clone(),
+        registry: gateway.registry().clone(),
         cache: gateway.cache().clone(),
         meanings: gateway.meanings().clone(),
         feedback: gateway.feedback().clone(),

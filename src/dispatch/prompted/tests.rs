@@ -40,7 +40,11 @@ fn prompts(text: &str) -> Prompts {
 }
 
 /// For a request of nobody in particular.
-fn lookup<'a>(prompts: &'a Prompts, rollouts: &'a Rollouts, caller: &'a CallerId) -> Lookup<'a> {
+fn lookup<'a>(
+    prompts: &'a dyn Fn() -> Arc<Prompts>,
+    rollouts: &'a Rollouts,
+    caller: &'a CallerId,
+) -> Lookup<'a> {
     Lookup { prompts, rollouts, whose: Whose { user: None, caller, request: "req_1" } }
 }
 
@@ -49,7 +53,7 @@ fn filled(kind: EndpointKind, text: &str, body: &Value) -> Result<Value, Rejecti
     let (envelope, prompted) = read(
         kind,
         body.to_string().into(),
-        lookup(&prompts(text), &Rollouts::new(), &CallerId::anonymous()),
+        lookup(&|| Arc::new(prompts(text)), &Rollouts::new(), &CallerId::anonymous()),
     )?;
     let prompted = prompted.expect("it names one");
     assert_eq!(*prompted.prompt.name, *"help@1.0.0");
@@ -217,7 +221,7 @@ fn a_request_without_a_prompt_stays_as_it_is() {
         let (envelope, prompted) = read(
             EndpointKind::Chat,
             sent.clone(),
-            lookup(&Prompts::default(), &Rollouts::new(), &CallerId::anonymous()),
+            lookup(&Arc::default, &Rollouts::new(), &CallerId::anonymous()),
         )
         .unwrap();
         assert!(prompted.is_none());
@@ -226,13 +230,13 @@ fn a_request_without_a_prompt_stays_as_it_is() {
     let rejection = read(
         EndpointKind::Chat,
         Bytes::from_static(b"{}"),
-        lookup(&Prompts::default(), &Rollouts::new(), &CallerId::anonymous()),
+        lookup(&Arc::default, &Rollouts::new(), &CallerId::anonymous()),
     );
     assert_eq!(rejection.unwrap_err().param(), Some("model"));
 }
 
 /// Two versions, of which the newer one is rolled out to a share of users.
-fn rolled(percent: f64) -> (Prompts, Rollouts) {
+fn rolled(percent: f64) -> (Arc<Prompts>, Rollouts) {
     let text = |words: &str| format!("[[messages]]\nrole = \"system\"\ncontent = \"{words}\"\n");
     let (old, new, labels) = (text("Be brief."), text("Be short."), "production = \"1.2.0\"\n");
     let files = [
@@ -257,14 +261,14 @@ fn rolled(percent: f64) -> (Prompts, Rollouts) {
     let rollouts = Rollouts::new();
     let prompts_of = [(id, Arc::new(steered))].into();
     rollouts.steer(Steering { prompts: prompts_of, ..Steering::default() });
-    (prompts, rollouts)
+    (Arc::new(prompts), rollouts)
 }
 
 /// The version that a user gets.
 fn version_of(
     user: &str,
     version: Option<&str>,
-    (prompts, rollouts): &(Prompts, Rollouts),
+    (prompts, rollouts): &(Arc<Prompts>, Rollouts),
 ) -> String {
     let mut prompt = json!({"id": "help"});
     if let Some(version) = version {
@@ -272,7 +276,8 @@ fn version_of(
     }
     let body = json!({"model": "smart", "prompt": prompt, "user": user, "messages": []});
     let anonymous = CallerId::anonymous();
-    let lookup = lookup(prompts, rollouts, &anonymous);
+    let prompts = || Arc::clone(prompts);
+    let lookup = lookup(&prompts, rollouts, &anonymous);
     let (_, prompted) = read(EndpointKind::Chat, body.to_string().into(), lookup).unwrap();
     let prompted = prompted.unwrap();
     if let Some(side) = &prompted.side {
@@ -286,7 +291,7 @@ fn version_of(
 fn a_share_of_users_gets_the_candidate_and_each_the_same_always() {
     let few = rolled(25.0);
     let users: Vec<String> = (0..20_000).map(|user| format!("user-{user}")).collect();
-    let candidates = |of: &(Prompts, Rollouts)| -> Vec<bool> {
+    let candidates = |of: &(Arc<Prompts>, Rollouts)| -> Vec<bool> {
         users.iter().map(|user| version_of(user, None, of) == "1.2.1").collect()
     };
     let at_25 = candidates(&few);

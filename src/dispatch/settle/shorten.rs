@@ -87,8 +87,8 @@ mod tests {
     use crate::chat::{Message, Role};
     use crate::clock::{Instant, SystemWallClock};
     use crate::dispatch::Rolling;
-use crate::rollout::Rollouts;
     use crate::journal::{Journal, JournalSettings};
+    use crate::rollout::Rollouts;
     use crate::store::Store;
     use crate::telemetry::Metrics;
 
@@ -129,8 +129,13 @@ use crate::rollout::Rollouts;
         let store = Store::new("sqlite:/nowhere/tidegate.db".parse().unwrap());
         let clock = Arc::new(SystemWallClock);
         let (journal, _writer) = Journal::new(&JournalSettings::default(), store, clock.clone());
-        let (ledger, estimator) =
-            Ledger::new(journal, Arc::new(Metrics::new()), clock, None, Rolling::new(Rollouts::new()));
+        let (ledger, estimator) = Ledger::new(
+            journal,
+            Arc::new(Metrics::new()),
+            clock,
+            None,
+            Rolling::new(Rollouts::new()),
+        );
         let began = Instant::now();
         let (_, guessed) = ledger.reduce(conversation(10), Some(700), 5_000).await.unwrap();
         assert_eq!(began.elapsed(), COUNT_WITHIN, "nobody counts");

@@ -6,9 +6,9 @@ use crate::clock::SystemWallClock;
 use crate::dialect::Dialect;
 use crate::dispatch::Account;
 use crate::dispatch::Rolling;
-use crate::rollout::Rollouts;
 use crate::ids::RequestId;
 use crate::journal::{EndpointKind, Journal, JournalSettings};
+use crate::rollout::Rollouts;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
