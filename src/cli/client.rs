@@ -147,8 +147,23 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let body = self.bytes(method, path, body)?;
-        Ok(serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null))
+        self.call_matching(method, path, body, None).map(|(_, answer)| answer)
+    }
+
+    /// The same for something that must still have this etag, where one is given; with the status.
+    ///
+    /// # Errors
+    ///
+    /// As [`AdminClient::call`].
+    pub(super) fn call_matching(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        etag: Option<u64>,
+    ) -> Result<(u16, Value), ClientError> {
+        let (status, body) = self.bytes(method, path, body, etag)?;
+        Ok((status, serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null)))
     }
 
     /// Gets what is no JSON.
@@ -157,7 +172,7 @@ impl AdminClient {
     ///
     /// As [`AdminClient::call`].
     pub(super) fn text(&self, path: &str) -> Result<String, ClientError> {
-        let body = self.bytes("GET", path, None)?;
+        let (_, body) = self.bytes("GET", path, None, None)?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
@@ -166,16 +181,17 @@ impl AdminClient {
         method: &str,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Vec<u8>, ClientError> {
+        etag: Option<u64>,
+    ) -> Result<(u16, Vec<u8>), ClientError> {
         let unreachable =
             |problem: String| ClientError::Unreachable { url: self.url.clone(), problem };
-        let answer = self.exchange(method, path, body).map_err(|error| {
+        let answer = self.exchange(method, path, body, etag).map_err(|error| {
             unreachable(format!("{error}; is the gateway running, and is this its address?"))
         })?;
         let (status, body) = read_answer(&answer)
             .ok_or_else(|| unreachable("the answer is not one of a gateway".to_owned()))?;
         if (200..300).contains(&status) {
-            return Ok(body);
+            return Ok((status, body));
         }
         let json = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
         let detail = match json.get("detail").and_then(Value::as_str) {
@@ -185,7 +201,13 @@ impl AdminClient {
         Err(ClientError::Refused { status, detail })
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Vec<u8>> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        etag: Option<u64>,
+    ) -> io::Result<Vec<u8>> {
         let address =
             self.authority.to_socket_addrs()?.next().ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, "the host has no address")
@@ -194,9 +216,10 @@ impl AdminClient {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let body = body.map(Value::to_string).unwrap_or_default();
+        let if_match = etag.map(|etag| format!("if-match: \"{etag}\"\r\n")).unwrap_or_default();
         let request = format!(
             "{method} {}/admin/v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-             user-agent: tidegate-cli/{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
+             user-agent: tidegate-cli/{}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{if_match}connection: close\r\n\r\n\
              {body}",
             self.base_path,
             self.authority,

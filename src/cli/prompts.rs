@@ -1,24 +1,34 @@
-//! `tidegate prompts`: registered prompts as their files have them, without a gateway.
+//! `tidegate prompts`: registered prompts, as files have them and as a gateway does.
+//!
+//! What can be seen without a gateway is: `list`, `show`, `diff` and `render` read the files of the
+//! folder `prompts` until a gateway is named by `--url` or `TIDEGATE_URL`. What changes something asks a
+//! gateway in any case.
 
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
 
-use super::SourceArgs;
-use super::check::problems_json;
-use super::terms::table;
-use crate::config::{Environment, load_prompts};
-use crate::prompt::{Prompt, Prompts, Wanted};
+use super::client::{AdminArgs, DEFAULT_URL};
+use crate::config::Environment;
 
-/// Lists, shows and renders registered prompts: the files of the folder `prompts`.
+mod files;
+mod gateway;
+mod push;
+mod words;
+
+/// Lists, shows, compares and renders registered prompts: those of the folder `prompts`, or, with
+/// --url or TIDEGATE_URL, those of a running gateway. Pushes versions to it and moves labels.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  tidegate prompts list\n  \
-                  tidegate prompts show support-reply ^1\n  \
                   tidegate prompts render support-reply --var company=Acme --var 'message=Where is my order?'\n  \
-                  tidegate prompts render extract-invoice 1.0.0 --variables invoice.json --json")]
+                  tidegate prompts diff support-reply 1.0.0 1.1.0\n  \
+                  tidegate prompts push prompts/support-reply/1.2.0.toml\n  \
+                  tidegate prompts label support-reply production 1.2.0\n  \
+                  tidegate prompts label support-reply --url http://127.0.0.1:8080\n  \
+                  tidegate prompts deprecate support-reply 1.0.0 --reason 'too curt'\n\n\
+                  Exit codes: 0 good; 1 there is no such prompt, or the gateway refused; 2 wrong use, \
+                  problems with files, or no gateway.")]
 pub struct PromptsArgs {
     /// What to do.
     #[command(subcommand)]
@@ -30,10 +40,27 @@ pub struct PromptsArgs {
     /// there is no such file, `prompts` here.
     #[arg(long, global = true, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
     pub prompts: Option<PathBuf>,
+    /// The gateway that is asked instead of files. What changes something asks
+    /// http://127.0.0.1:8080 where none is given.
+    #[arg(long, global = true, value_name = "URL", env = "TIDEGATE_URL")]
+    pub url: Option<String>,
+    /// The admin key; see what the gateway printed at its first start.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "TIDEGATE_ADMIN_KEY",
+        hide_env_values = true
+    )]
+    pub admin_key: Option<AdminKey>,
     /// Answers in JSON.
     #[arg(long, global = true)]
     pub json: bool,
 }
+
+/// An admin key, which is not shown.
+#[derive(Clone)]
+pub struct AdminKey(String);
 
 /// What can be done with prompts.
 #[derive(Debug, Clone, Subcommand)]
@@ -47,6 +74,15 @@ pub enum PromptsCommand {
         /// The version, a range such as `^1.2`, or a label. Without it: `production`, else the newest.
         #[arg(id = "wanted", value_name = "VERSION")]
         version: Option<String>,
+    },
+    /// Shows what differs between two versions, in words and line by line.
+    Diff {
+        /// The prompt.
+        id: String,
+        /// The version before, as for `show`.
+        from: String,
+        /// The version after, as for `show`.
+        to: String,
     },
     /// Fills in variables and shows the messages, as a model would get them.
     Render {
@@ -62,10 +98,63 @@ pub enum PromptsCommand {
         #[arg(long, value_name = "FILE")]
         variables: Option<PathBuf>,
     },
+    /// Registers versions in a running gateway, lowest first. One that is there already and says the
+    /// same is passed over.
+    Push {
+        /// A file such as `prompts/support-reply/1.2.0.toml`, the folder of a prompt, or a folder of
+        /// such folders. Labels are not pushed.
+        #[arg(required = true, value_name = "FILE_OR_FOLDER")]
+        paths: Vec<PathBuf>,
+    },
+    /// Shows the labels of a prompt, the history of one, or lets one stand for a version.
+    Label(LabelArgs),
+    /// Says of a version that it should not be used any more.
+    Deprecate {
+        /// The prompt.
+        id: String,
+        /// The version, such as `1.0.0`.
+        #[arg(id = "wanted", value_name = "VERSION")]
+        version: String,
+        /// Why; callers see it.
+        #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
+        reason: Option<String>,
+        /// Since when: a day or a time; today where it is not given.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// Takes it back.
+        #[arg(long, conflicts_with_all = ["reason", "at"])]
+        undo: bool,
+    },
 }
 
-/// Runs the command. Exit code 1: there is no such prompt, or its variables are not right; 2: there
-/// are problems with the files.
+/// What becomes of a label.
+#[derive(Debug, Clone, Args)]
+pub struct LabelArgs {
+    /// The prompt.
+    pub id: String,
+    /// The label. Without it: all labels.
+    pub label: Option<String>,
+    /// The version that it stands for from now on, such as `1.2.0`. Without it: its history.
+    #[arg(id = "wanted", value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Lets only those change it from then on who say --force.
+    #[arg(long, requires = "wanted")]
+    pub protect: bool,
+    /// Lets everybody change it again.
+    #[arg(long, requires = "wanted", conflicts_with = "protect")]
+    pub unprotect: bool,
+    /// Changes it although it is protected.
+    #[arg(long)]
+    pub force: bool,
+    /// Changes it only if it still has this etag.
+    #[arg(long, value_name = "ETAG")]
+    pub if_match: Option<u64>,
+    /// Deletes it.
+    #[arg(long, requires = "label", conflicts_with = "wanted")]
+    pub delete: bool,
+}
+
+/// Runs the command. The answer is the exit code.
 ///
 /// # Errors
 ///
@@ -76,182 +165,33 @@ pub fn run(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
-    let (config, prompts) = (args.config.clone(), args.prompts.clone());
-    let source = SourceArgs { config, prompts, providers: None }.source(environment);
-    if source.prompts_folder().is_none() {
-        bail!(
-            "there is no folder `prompts` beside the configuration or here; name one by --prompts"
-        );
-    }
-    let prompts = match load_prompts(&source) {
-        Ok(prompts) => prompts,
-        Err(problems) if args.json => {
-            writeln!(out, "{:#}", problems_json(&problems))?;
-            return Ok(2);
-        }
-        Err(problems) => {
-            writeln!(complaints, "{problems}")?;
-            return Ok(2);
-        }
-    };
-    let (id, version) = match &args.command {
-        PromptsCommand::List => {
-            list(&prompts, args.json, out)?;
-            return Ok(0);
-        }
-        PromptsCommand::Show { id, version } | PromptsCommand::Render { id, version, .. } => {
-            (id, version)
-        }
-    };
-    let wanted = version.as_deref().map_or(Ok(Wanted::Unsaid), Wanted::parse);
-    let found = wanted.and_then(|wanted| prompts.find(id, &wanted).map_err(|none| none.problem));
-    let prompt = match found {
-        Ok(prompt) => prompt,
-        Err(problem) => {
-            writeln!(complaints, "{problem}")?;
-            return Ok(1);
-        }
+    use PromptsCommand as C;
+    let admin = || AdminArgs {
+        url: args.url.clone().unwrap_or_else(|| DEFAULT_URL.to_owned()),
+        admin_key: args.admin_key.as_ref().map(|key| key.0.clone()),
     };
     match &args.command {
-        PromptsCommand::Render { vars, variables, .. } => {
-            let given = given(vars, variables.as_deref())?;
-            render(prompt, given, args.json, (out, complaints))
-        }
-        PromptsCommand::Show { .. } | PromptsCommand::List => {
-            show(prompt, args.json, out)?;
-            Ok(0)
-        }
+        C::Push { paths } => push::run(paths, &admin(), args.json, (out, complaints)),
+        C::Label(_) | C::Deprecate { .. } => gateway::run(args, &admin(), out, complaints),
+        C::List | C::Show { .. } | C::Diff { .. } | C::Render { .. } => match &args.url {
+            Some(_) => gateway::run(args, &admin(), out, complaints),
+            None => files::run(args, environment, out, complaints),
+        },
     }
 }
 
-fn list(prompts: &Prompts, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
-    let mut rows =
-        vec![["PROMPT", "VERSION", "LABELS", "TARGET MODEL", "HASH", "ABOUT"].map(str::to_owned)];
-    let mut data = Vec::new();
-    for (id, versions) in prompts.iter() {
-        for prompt in versions.iter() {
-            let labels = versions.labels().filter(|(_, version)| *version == prompt.version);
-            let labels: Vec<_> = labels.map(|(label, _)| label.to_owned()).collect();
-            if as_json {
-                let mut view = view(prompt);
-                view["labels"] = json!(labels);
-                data.push(view);
-                continue;
-            }
-            let hash: String = prompt.hash.to_string().chars().take(12).collect();
-            let about = match &prompt.deprecated {
-                Some(deprecated) => {
-                    format!("deprecated since {}: {}", deprecated.at, deprecated.reason)
-                }
-                None => prompt.description.clone(),
-            };
-            let target = prompt.target_model.clone().unwrap_or_else(|| "-".to_owned());
-            let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(", ") };
-            rows.push([id.to_string(), prompt.version.to_string(), labels, target, hash, about]);
-        }
-    }
-    match as_json {
-        true => writeln!(out, "{:#}", json!({ "data": data })),
-        false => table(&rows, out),
+// === impl AdminKey ===
+
+impl std::str::FromStr for AdminKey {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
     }
 }
 
-fn show(prompt: &Prompt, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
-    let view = view(prompt);
-    if as_json {
-        return writeln!(out, "{view:#}");
+impl std::fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
     }
-    for (name, value) in view.as_object().into_iter().flatten() {
-        match value {
-            Value::Null => {}
-            Value::String(text) if text.is_empty() => {}
-            Value::String(text) => writeln!(out, "{name}: {text}")?,
-            Value::Array(list) if list.is_empty() || name == "messages" => {}
-            Value::Object(map) if map.is_empty() => {}
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                writeln!(out, "{name}: {value:#}")?;
-            }
-        }
-    }
-    for (role, text) in prompt.messages() {
-        writeln!(out, "\n--- {}\n{}", role.as_str(), text.trim_end())?;
-    }
-    Ok(())
-}
-
-fn render(
-    prompt: &Prompt,
-    given: Map<String, Value>,
-    as_json: bool,
-    (out, complaints): (&mut dyn Write, &mut dyn Write),
-) -> anyhow::Result<u8> {
-    let rendered = match prompt.render(given) {
-        Ok(rendered) => rendered,
-        Err(error) => {
-            writeln!(complaints, "{}: {error}", prompt.name)?;
-            return Ok(1);
-        }
-    };
-    if as_json {
-        let messages = rendered.messages.iter();
-        let messages: Vec<_> = messages
-            .map(|message| json!({"role": message.role.as_str(), "content": message.text}))
-            .collect();
-        writeln!(out, "{:#}", json!({ "prompt": &*prompt.name, "messages": messages }))?;
-        return Ok(0);
-    }
-    writeln!(out, "{}", prompt.name)?;
-    for message in &rendered.messages {
-        writeln!(out, "\n--- {}\n{}", message.role.as_str(), message.text)?;
-    }
-    Ok(0)
-}
-
-/// The variables of a command: those of the file, and then each one that was named.
-fn given(vars: &[String], file: Option<&Path>) -> anyhow::Result<Map<String, Value>> {
-    let mut given = match file {
-        None => Map::new(),
-        Some(path) => {
-            let mut text = String::new();
-            if path == Path::new("-") {
-                io::stdin().read_to_string(&mut text)?;
-            } else {
-                text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-            }
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} is no JSON object", path.display()))?
-        }
-    };
-    for var in vars {
-        let Some((name, value)) = var.split_once('=') else {
-            bail!("--var {var}: write it as NAME=VALUE");
-        };
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        given.insert(name.to_owned(), value);
-    }
-    Ok(given)
-}
-
-fn view(prompt: &Prompt) -> Value {
-    let messages = prompt.messages();
-    let messages: Vec<_> =
-        messages.map(|(role, text)| json!({"role": role.as_str(), "content": text})).collect();
-    json!({
-        "prompt": prompt.id,
-        "version": prompt.version.to_string(),
-        "description": prompt.description,
-        "file": prompt.file.display().to_string(),
-        "hash": prompt.hash.to_string(),
-        "target_model": prompt.target_model,
-        "tested_models": prompt.tested_models,
-        "created_at": prompt.created_at,
-        "deprecated_at": prompt.deprecated.as_ref().map(|deprecated| &deprecated.at),
-        "deprecation_reason": prompt.deprecated.as_ref().map(|deprecated| &deprecated.reason),
-        "parameters": prompt.parameters,
-        "tools": prompt.tools,
-        "response_format": prompt.response_format,
-        "variables": prompt.variables(),
-        "messages": messages,
-    })
 }

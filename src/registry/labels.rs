@@ -5,9 +5,9 @@ use sqlx::{AnyConnection, Row};
 
 use super::Registry;
 use super::error::RegistryError;
-use super::ledger::take_number;
+use super::ledger::{finish, released, take_number};
 use super::records::{LabelRecord, shown};
-use super::row::{LabelRow, int, label_columns};
+use super::row::{LabelRow, count, int, label_columns};
 use crate::audit::{self, Actor, Event};
 use crate::prompt::{Version, is_label};
 use crate::store::StoreError;
@@ -68,52 +68,64 @@ impl Registry {
         by: &Actor,
         now_ms: u64,
     ) -> Result<LabelRecord, RegistryError> {
-        let &LabelChange { prompt, label, wish, .. } = change;
+        let &LabelChange { prompt, label, .. } = change;
         if !is_label(label) {
             let problem = "label: it is up to 40 of `a-z`, `0-9` and `-`, a letter first";
             return Err(RegistryError::Field(problem.to_owned()));
         }
-        let failed = StoreError::query("change the label");
         let mut connection = self.shared.store.writer().await?;
         self.seed(&mut connection).await?;
         let (mut transaction, number) = self.begin_change(&mut connection).await?;
+        let made = self.write_change(&mut transaction, change, number, (by, now_ms)).await;
+        let made = finish(transaction, made).await;
+        released(&mut connection, &made);
+        if let Some(record) = made? {
+            self.on_changed(&mut connection).await;
+            return Ok(record);
+        }
+        let record = self.labels(prompt)?.into_iter().find(|one| one.label == label);
+        record.ok_or_else(|| unknown(prompt, label))
+    }
+
+    /// Writes what may be written; nothing where nothing would be different.
+    async fn write_change(
+        &self,
+        connection: &mut AnyConnection,
+        change: &LabelChange<'_>,
+        number: i64,
+        (by, now_ms): (&Actor, u64),
+    ) -> Result<Option<LabelRecord>, RegistryError> {
+        let &LabelChange { prompt, label, wish, .. } = change;
         let old = self.labels(prompt)?.into_iter().find(|old| old.label == label);
         let (version, protected) = match wish {
             Wish::Set { version, protected } => {
                 self.version(prompt, version)?;
                 (Some(version), protected)
             }
-            Wish::Delete if old.is_none() => {
-                let (id, label) = (shown(prompt), shown(label));
-                return Err(RegistryError::UnknownLabel { id, label });
-            }
+            Wish::Delete if old.is_none() => return Err(unknown(prompt, label)),
             Wish::Delete => (None, Some(false)),
         };
         check(change, old.as_ref())?;
         let was_protected = old.as_ref().is_some_and(|old| old.is_protected);
         let is_protected = protected.unwrap_or(was_protected);
-        match old {
-            Some(old) if (old.version, old.is_protected) == (version, is_protected) => {
-                return Ok(old);
-            }
-            Some(_) | None => {}
+        if old.as_ref().is_some_and(|old| (old.version, old.is_protected) == (version, is_protected))
+        {
+            return Ok(None);
         }
         let is_forced = was_protected && change.force;
         let write = LabelWrite { prompt, label, version, is_protected, is_forced };
-        write_label(&mut transaction, &write, number, by, now_ms).await.map_err(&failed)?;
-        let event = write.event(old.as_ref());
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.on_changed(&mut connection).await;
-        Ok(LabelRecord {
+        let failed = StoreError::query("change the label");
+        write_label(connection, &write, number, by, now_ms).await.map_err(&failed)?;
+        audit::record(connection, by, &write.event(old.as_ref()), now_ms).await.map_err(failed)?;
+        Ok(Some(LabelRecord {
             label: label.to_owned(),
             version,
             is_protected,
             is_forced,
-            changed: super::row::count(number),
+            changed: count(number),
             changed_at_ms: Some(now_ms),
             changed_by: Some(by.name.clone()),
-        })
+        }))
     }
 
     /// What a label stood for, newest first.
@@ -147,11 +159,14 @@ impl Registry {
         let records: Vec<_> =
             rows.iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(failed)?;
         if records.is_empty() {
-            let (id, label) = (shown(prompt), shown(label));
-            return Err(RegistryError::UnknownLabel { id, label });
+            return Err(unknown(prompt, label));
         }
         Ok(records)
     }
+}
+
+fn unknown(prompt: &str, label: &str) -> RegistryError {
+    RegistryError::UnknownLabel { id: shown(prompt), label: shown(label) }
 }
 
 fn row_is_forced(row: &sqlx::any::AnyRow) -> Result<bool, sqlx::Error> {

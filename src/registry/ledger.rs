@@ -10,7 +10,7 @@ use super::row::int;
 use super::{MAX_VERSIONS, Origin, Registry, named};
 use crate::audit::{self, Actor, Event};
 use crate::prompt::{Deprecation, Prompt, Version};
-use crate::store::{self, StoreError};
+use crate::store::{self, Leased, StoreError};
 
 /// What becomes of a version's deprecation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +42,25 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(VersionRecord, bool), RegistryError> {
         let content = checked_content(prompt).map_err(RegistryError::Field)?;
-        let failed = StoreError::query("store the version");
         let mut connection = self.shared.store.writer().await?;
         let (mut transaction, number) = self.begin_change(&mut connection).await?;
+        let made = self.write(&mut transaction, (prompt, &content, number), (by, now_ms)).await;
+        let made = finish(transaction, made).await;
+        released(&mut connection, &made);
+        let is_new = made?.is_some();
+        if is_new {
+            self.on_changed(&mut connection).await;
+        }
+        Ok((self.version(prompt.id.as_str(), prompt.version)?, is_new))
+    }
+
+    /// Writes a version that may be written; nothing where it is there.
+    async fn write(
+        &self,
+        connection: &mut AnyConnection,
+        (prompt, content, number): (&Prompt, &str, i64),
+        (by, now_ms): (&Actor, u64),
+    ) -> Result<Option<()>, RegistryError> {
         let (id, version) = (prompt.id.as_str(), prompt.version);
         let known = self.prompts();
         if let Some(there) = known.version(id, version) {
@@ -52,22 +68,17 @@ impl Registry {
                 let (name, hash) = (named(id, version), there.hash.to_string());
                 return Err(RegistryError::Exists { name, hash });
             }
-            let in_store = self
-                .shared
-                .table
-                .load()
-                .as_deref()
-                .is_some_and(|table| table.version(&prompt.id, version).is_some());
-            if in_store {
-                drop(transaction);
-                return Ok((self.version(id, version)?, false));
+            let table = self.shared.table.load();
+            if table.as_deref().is_some_and(|table| table.version(&prompt.id, version).is_some()) {
+                return Ok(None);
             }
         }
         if let Some(problem) = known.contradiction(prompt) {
             return Err(RegistryError::Number(problem));
         }
-        check_room(&mut transaction, &content).await?;
-        insert(&mut transaction, prompt, &content, (Origin::Push, number), (&by.name, now_ms))
+        check_room(connection, content).await?;
+        let failed = StoreError::query("store the version");
+        insert(connection, prompt, content, (Origin::Push, number), (&by.name, now_ms))
             .await
             .map_err(&failed)?;
         let event = Event {
@@ -76,10 +87,8 @@ impl Registry {
             before: None,
             after: Some(json!({ "hash": prompt.hash.to_string() })),
         };
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.on_changed(&mut connection).await;
-        Ok((self.version(id, version)?, true))
+        audit::record(connection, by, &event, now_ms).await.map_err(failed)?;
+        Ok(Some(()))
     }
 
     /// Says of a version that it should not be used any more, or that it may be again.
@@ -96,10 +105,27 @@ impl Registry {
         by: &Actor,
         now_ms: u64,
     ) -> Result<VersionRecord, RegistryError> {
-        let failed = StoreError::query("change the version");
         let mut connection = self.shared.store.writer().await?;
         self.seed(&mut connection).await?;
         let (mut transaction, number) = self.begin_change(&mut connection).await?;
+        let of = (id, version, number);
+        let made = self.write_deprecation(&mut transaction, of, change, (by, now_ms)).await;
+        let made = finish(transaction, made).await;
+        released(&mut connection, &made);
+        if made?.is_some() {
+            self.on_changed(&mut connection).await;
+        }
+        self.version(id, version)
+    }
+
+    async fn write_deprecation(
+        &self,
+        connection: &mut AnyConnection,
+        (id, version, number): (&str, Version, i64),
+        change: &DeprecationChange,
+        (by, now_ms): (&Actor, u64),
+    ) -> Result<Option<()>, RegistryError> {
+        let failed = StoreError::query("change the version");
         let old = self.version(id, version)?;
         if change.if_changed.is_some_and(|wanted| wanted != old.changed) {
             return Err(RegistryError::Changed {
@@ -109,7 +135,7 @@ impl Registry {
             });
         }
         if change.to == old.deprecated {
-            return Ok(old);
+            return Ok(None);
         }
         let (at, reason) = match &change.to {
             Some(Deprecation { at, reason }) => (Some(at.as_str()), Some(reason.as_str())),
@@ -124,7 +150,7 @@ impl Registry {
         .bind(number)
         .bind(id)
         .bind(version.to_string())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await
         .map_err(&failed)?;
         let shown = |deprecated: Option<&Deprecation>| {
@@ -136,18 +162,17 @@ impl Registry {
             before: shown(old.deprecated.as_ref()),
             after: shown(change.to.as_ref()),
         };
-        audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.on_changed(&mut connection).await;
-        self.version(id, version)
+        audit::record(connection, by, &event, now_ms).await.map_err(failed)?;
+        Ok(Some(()))
     }
 
     /// Begins a change and takes its number. Until it ends nobody else changes prompts, and this node
-    /// knows all that was changed before.
+    /// knows all that was changed before. Ends with [`finish`] and [`released`].
     pub(super) async fn begin_change<'c>(
         &self,
-        connection: &'c mut AnyConnection,
+        connection: &'c mut Leased<'_>,
     ) -> Result<(Transaction<'c, Any>, i64), StoreError> {
+        connection.set_held(true);
         let failed = StoreError::query("begin a change of prompts");
         let kind = self.shared.store.kind();
         let mut transaction = store::begin(connection, kind).await.map_err(&failed)?;
@@ -155,6 +180,28 @@ impl Registry {
         self.read(&mut transaction, Reach::NewsTo(number - 1)).await?;
         Ok((transaction, number))
     }
+}
+
+/// Commits what was made, and takes back what was not.
+///
+/// # Errors
+///
+/// That of `made`, or that the store failed.
+pub(super) async fn finish<T>(
+    transaction: Transaction<'_, Any>,
+    made: Result<Option<T>, RegistryError>,
+) -> Result<Option<T>, RegistryError> {
+    let failed = StoreError::query("end a change of prompts");
+    match &made {
+        Ok(Some(_)) => transaction.commit().await.map_err(failed)?,
+        Ok(None) | Err(_) => transaction.rollback().await.map_err(failed)?,
+    }
+    made
+}
+
+/// Keeps a connection whose change has ended in order.
+pub(super) fn released<T>(connection: &mut Leased<'_>, made: &Result<T, RegistryError>) {
+    connection.set_held(matches!(made, Err(RegistryError::Store(_))));
 }
 
 /// Counts a change of prompts and holds the count until the transaction ends.

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::{Origin, Registry};
 use crate::audit::{self, Actor, Event};
 use crate::prompt::{Prompt, Prompts, Version};
-use crate::store::StoreError;
+use crate::store::{Leased, StoreError};
 
 /// Versions and labels that one transaction writes.
 const AT_A_TIME: usize = 200;
@@ -29,7 +29,7 @@ enum Missing {
 impl Registry {
     /// Puts into the store what only files have: versions, and labels that the store never had. Several
     /// nodes may do so at once.
-    pub(super) async fn seed(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+    pub(super) async fn seed(&self, connection: &mut Leased<'_>) -> Result<(), StoreError> {
         let files = Arc::clone(&self.shared.snapshot.load().prompts);
         let table = self.shared.table.load_full();
         let missing = table.map(|table| missing(&table, &files)).unwrap_or_default();
@@ -45,26 +45,40 @@ impl Registry {
 
     async fn seed_some(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Leased<'_>,
         missing: &[Missing],
     ) -> Result<(), StoreError> {
+        let (mut transaction, number) = self.begin_change(connection).await?;
         let failed = StoreError::query("store the prompts of files");
+        match self.write_missing(&mut transaction, missing, number).await {
+            Ok(true) => transaction.commit().await.map_err(failed)?,
+            Ok(false) => transaction.rollback().await.map_err(failed)?,
+            Err(error) => return Err(failed(error)),
+        }
+        connection.set_held(false);
+        Ok(())
+    }
+
+    /// `false` where other nodes were first.
+    async fn write_missing(
+        &self,
+        connection: &mut AnyConnection,
+        missing: &[Missing],
+        number: i64,
+    ) -> Result<bool, sqlx::Error> {
         let now_ms = self.shared.clock.unix_ms();
         let by = Actor { name: "file".to_owned(), ..Actor::default() };
-        let (mut transaction, number) = self.begin_change(connection).await?;
         let mut seeded: BTreeMap<&str, (Vec<String>, Vec<&str>)> = BTreeMap::new();
         for one in missing {
             match one {
                 Missing::Version(prompt, content) => {
                     let (origin, by) = ((Origin::File, number), (by.name.as_str(), now_ms));
-                    let is_new = insert(&mut transaction, prompt, content, origin, by);
-                    if is_new.await.map_err(&failed)? {
+                    if insert(connection, prompt, content, origin, by).await? {
                         let (versions, _) = seeded.entry(prompt.id.as_str()).or_default();
                         versions.push(prompt.version.to_string());
                     }
                 }
                 Missing::Label { id, label, version } => {
-                    // Another node may have been first.
                     let table = self.shared.table.load();
                     if table.as_deref().is_some_and(|table| table.label(id, label).is_some()) {
                         continue;
@@ -76,8 +90,7 @@ impl Registry {
                         is_protected: false,
                         is_forced: false,
                     };
-                    let written = write_label(&mut transaction, &write, number, &by, now_ms);
-                    written.await.map_err(&failed)?;
+                    write_label(connection, &write, number, &by, now_ms).await?;
                     seeded.entry(id).or_default().1.push(label);
                 }
             }
@@ -89,12 +102,9 @@ impl Registry {
                 before: None,
                 after: Some(json!({ "versions": versions, "labels": labels })),
             };
-            audit::record(&mut transaction, &by, &event, now_ms).await.map_err(&failed)?;
+            audit::record(connection, &by, &event, now_ms).await?;
         }
-        if seeded.is_empty() {
-            return transaction.rollback().await.map_err(failed);
-        }
-        transaction.commit().await.map_err(failed)
+        Ok(!seeded.is_empty())
     }
 }
 

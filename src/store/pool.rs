@@ -30,6 +30,8 @@ pub(crate) struct Leased<'a> {
     /// `None` only while it is dropped.
     connection: Option<AnyConnection>,
     file: Option<FileId>,
+    /// It holds what others wait for.
+    is_held: bool,
     pool: &'a Pool,
     _permit: SemaphorePermit<'a>,
 }
@@ -61,7 +63,8 @@ impl Pool {
             }
         };
         let Idle { connection, file } = idle;
-        Ok(Leased { connection: Some(connection), file, pool: self, _permit: permit })
+        let connection = Some(connection);
+        Ok(Leased { connection, file, is_held: false, pool: self, _permit: permit })
     }
 
     async fn take_working(&self, store: &Store) -> Option<Idle> {
@@ -82,6 +85,15 @@ impl Pool {
 }
 
 // === impl Leased ===
+
+impl Leased<'_> {
+    /// Says whether a transaction holds what others wait for. Where the work is given up before it has
+    /// ended, the connection is closed, which ends the transaction: the driver of PostgreSQL would
+    /// roll it back only with the connection's next use.
+    pub(crate) fn set_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+}
 
 impl Deref for Leased<'_> {
     type Target = AnyConnection;
@@ -107,7 +119,8 @@ impl Drop for Leased<'_> {
     fn drop(&mut self) {
         let file = self.file;
         // One whose transaction is still being rolled back is not worth waiting for.
-        let connection = self.connection.take().filter(|it| !it.is_in_transaction());
+        let is_free = !self.is_held;
+        let connection = self.connection.take().filter(|it| is_free && !it.is_in_transaction());
         self.pool.idle.lock().extend(connection.map(|connection| Idle { connection, file }));
     }
 }
