@@ -27,6 +27,7 @@ mod template;
 mod untested;
 mod variables;
 mod version;
+mod written;
 
 #[cfg(test)]
 mod tests;

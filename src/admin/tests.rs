@@ -28,6 +28,7 @@ mod cache;
 mod keys;
 mod models;
 mod openapi;
+mod prompts;
 mod requests;
 mod rollouts;
 mod targets;

@@ -190,6 +190,9 @@ impl Asked {
             },
         };
         let (envelope, prompted) = read_envelope(kind, body, wishes.resumable, lookup)?;
+        if let Some(prompted) = &prompted {
+            snapshot.check_tested(&prompted.prompt, caller, &envelope.model)?;
+        }
         Ok(Self { envelope, prompted, wishes, keyed, priority })
     }
 }

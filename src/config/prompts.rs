@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::draft::{Source, read_text};
+use super::snapshot::Snapshot;
+use crate::callers::Caller;
 use crate::problems::{KeyPath, Problems};
-use crate::prompt::{Prompts, Untested};
+use crate::prompt::{Prompt, Prompts, Untested};
+use crate::rejection::Rejection;
 
 /// Registered prompts: versions in files, and those that were pushed to a running gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -30,6 +33,36 @@ impl Default for PromptSettings {
 
 /// More files than a registry of this kind is good for.
 const MAX_FILES: usize = 10_000;
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Whether a request with this prompt may be sent where `model` leads, by `prompts.untested`. A
+    /// model that the caller cannot ask for is refused elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Invalid`] that names the model with which the prompt was not tested.
+    pub fn check_tested(
+        &self,
+        prompt: &Prompt,
+        caller: &Caller,
+        model: &str,
+    ) -> Result<(), Rejection> {
+        let policy = self.settings.prompts.untested;
+        if policy == Untested::Warn {
+            return Ok(());
+        }
+        let Ok(route) = self.resolve_for(caller, model) else { return Ok(()) };
+        let targets = route.tiers.iter().flatten();
+        let models =
+            targets.map(|target| (target.endpoint.provider.as_str(), target.model.name.as_str()));
+        match prompt.refusal(policy, models) {
+            Some(problem) => Err(Rejection::invalid("model", problem)),
+            None => Ok(()),
+        }
+    }
+}
 
 // === impl Source ===
 

@@ -14,7 +14,8 @@ use crate::clock::{Instant, SystemWallClock, WallClock};
 use crate::config::Snapshot;
 use crate::control::jobs::{Ran, Runner};
 use crate::dispatch::prompted::{self, Lookup};
-use crate::dispatch::{Answer, Call, Lane, Refused, Served, Whose};
+use crate::dialect::Envelope;
+use crate::dispatch::{Answer, Call, Lane, Prompted, Refused, Served, Whose};
 use crate::failure::Midstream;
 use crate::ids::RequestId;
 use crate::jobs::{JobError, JobResult, JobSettings, Particulars, Taken};
@@ -69,9 +70,7 @@ impl JobRunner {
             account.on_admitted(slot);
             let (user, request) = (sticky.as_deref(), request_id.as_str());
             let whose = Whose { user, caller: &caller.id, request };
-            let prompts = &|| self.gateway.registry().prompts();
-            let rollouts = self.gateway.rollouts();
-            prompted::read(kind, body, Lookup { prompts, rollouts, whose })
+            self.read(kind, body, whose, (&caller, &snapshot))
         });
         let (envelope, prompted) = match read {
             Ok(read) => read,
@@ -108,6 +107,23 @@ impl JobRunner {
             // The body asks for none, see `api::jobs`.
             Answer::Stream(_, served) => Err(Box::new(Refused { rejection: not_whole(), served })),
         }
+    }
+
+    /// The body, with the registered prompt in it that it names.
+    fn read(
+        &self,
+        kind: EndpointKind,
+        body: Bytes,
+        whose: Whose<'_>,
+        (caller, snapshot): (&Caller, &Snapshot),
+    ) -> Result<(Envelope, Option<Box<Prompted>>), Rejection> {
+        let prompts = &|| self.gateway.registry().prompts();
+        let rollouts = self.gateway.rollouts();
+        let read = prompted::read(kind, body, Lookup { prompts, rollouts, whose })?;
+        if let (envelope, Some(prompted)) = &read {
+            snapshot.check_tested(&prompted.prompt, caller, &envelope.model)?;
+        }
+        Ok(read)
     }
 
     /// Whose job it is, as long as its key is valid.

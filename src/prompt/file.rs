@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::template::{MAX_TEMPLATE_BYTES, TemplateProblem, Templates};
 use super::variables::{self, Variables, missing_in};
-use super::{ContentHash, Deprecation, Prompt, Role, Version, quoted};
+use super::written::{
+    FormatKind, FormatSettings, MessageSettings, Parameters, PromptFile, ToolSettings,
+};
+use super::{ContentHash, Deprecation, Prompt, Version, quoted};
 use crate::ids::PromptId;
 use crate::problems::{Document, KeyPath, Problems, nearest};
 
@@ -22,131 +25,6 @@ const MAX_ID_BYTES: usize = 64;
 /// What is wrong with a text that is no time.
 pub(super) const NO_TIME: &str =
     "must be a day like 2026-11-02 or a time like 2026-11-02T10:00:00Z";
-
-/// One version as it is written.
-#[derive(Debug, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct PromptFile {
-    #[serde(default)]
-    description: String,
-    target_model: Option<String>,
-    #[serde(default)]
-    tested_models: Vec<String>,
-    created_at: Option<String>,
-    deprecated_at: Option<String>,
-    deprecation_reason: Option<String>,
-    variables: Option<Value>,
-    messages: Vec<MessageSettings>,
-    #[serde(default)]
-    parameters: Parameters,
-    #[serde(default)]
-    tools: Vec<ToolSettings>,
-    response_format: Option<FormatSettings>,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct MessageSettings {
-    role: Role,
-    content: String,
-}
-
-/// What a request may ask for, under the names of chat completions.
-#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct Parameters {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stop: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_effort: Option<Effort>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_choice: Option<Choice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parallel_tool_calls: Option<bool>,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Effort {
-    None,
-    Minimal,
-    Low,
-    Medium,
-    High,
-    XHigh,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Choice {
-    Auto,
-    None,
-    Required,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ToolSettings {
-    r#type: ToolKind,
-    function: FunctionSettings,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum ToolKind {
-    Function,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct FunctionSettings {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strict: Option<bool>,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct FormatSettings {
-    r#type: FormatKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    json_schema: Option<SchemaSettings>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum FormatKind {
-    Text,
-    JsonObject,
-    JsonSchema,
-}
-
-#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct SchemaSettings {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
-    schema: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strict: Option<bool>,
-}
 
 /// What a file may say; derived once, because there are many files.
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| schemars::schema_for!(PromptFile).to_value());

@@ -1,5 +1,7 @@
 //! What becomes of a request whose prompt was not tested with the model that would answer.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Prompt;
@@ -21,6 +23,11 @@ pub enum Untested {
 // === impl Prompt ===
 
 impl Prompt {
+    /// Models it was tested with; the one it was written for is among them.
+    fn tested_with(&self) -> BTreeSet<&String> {
+        self.tested_models.iter().chain(&self.target_model).collect()
+    }
+
     /// Why a request may not be sent to these models, each a provider and a model of it; nothing where
     /// it may. Each of them may come to answer, so that each has to be tested.
     pub fn refusal<'a>(
@@ -39,7 +46,7 @@ impl Prompt {
                     "the prompt `{}` was not tested with `{provider}/{model}`, and untested models \
                      are refused here; it was tested with {}",
                     self.name,
-                    super::quoted(self.tested_models.iter().chain(&self.target_model))
+                    super::quoted(self.tested_with())
                 ))
             }
         }

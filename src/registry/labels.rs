@@ -108,7 +108,9 @@ impl Registry {
         check(change, old.as_ref())?;
         let was_protected = old.as_ref().is_some_and(|old| old.is_protected);
         let is_protected = protected.unwrap_or(was_protected);
-        if old.as_ref().is_some_and(|old| (old.version, old.is_protected) == (version, is_protected))
+        if old
+            .as_ref()
+            .is_some_and(|old| (old.version, old.is_protected) == (version, is_protected))
         {
             return Ok(None);
         }

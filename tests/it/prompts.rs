@@ -9,6 +9,8 @@ use tidegate::prompt::{Prompts, Wanted};
 use crate::rig::{Ask, Rig};
 use crate::support::{package, run};
 
+mod pushed;
+
 const ROUTES: &str = r#"
 [routes.kept]
 targets = [{ model = "chat/alpha" }]
@@ -112,6 +114,25 @@ async fn a_model_it_was_not_tested_with_is_a_warning_and_is_counted() {
         );
         assert!(metrics.contains(&line), "{line}\n{metrics}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_it_was_not_tested_with_is_refused_where_the_operator_says_so() {
+    let files = files();
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let rig = Rig::with_files(&format!("{ROUTES}\n[prompts]\nuntested = \"refuse\""), &files);
+    for model in ["chat/beta", "crossed"] {
+        let got = rig.ask(&ask(None).having("model", json!(model))).await;
+        assert_eq!(got.status, 400, "{}", got.body);
+        let error = &got.json()["error"];
+        assert_eq!(error["param"], "model");
+        let words = error["message"].as_str().unwrap();
+        assert!(words.starts_with("the prompt `greet@1.0.0` was not tested with `"), "{words}");
+        assert!(words.ends_with("it was tested with `chat/alpha`"), "{words}");
+    }
+    assert_eq!(rig.ask(&ask(None)).await.status, 200);
+    let plain = rig.ask(&Ask::chat("chat/beta", "Hello").whole()).await;
+    assert_eq!(plain.status, 200, "without a prompt there is nothing to test");
 }
 
 #[tokio::test(start_paused = true)]

@@ -269,7 +269,10 @@ impl<'a> Sender<'a> {
         // A job gets the version that is right when it is carried out; here it only has to be one.
         let envelope = match prompted {
             None => envelope,
-            Some(prompted) => Envelope::read(prompted.sent)?,
+            Some(prompted) => {
+                snapshot.check_tested(&prompted.prompt, caller, &envelope.model)?;
+                Envelope::read(prompted.sent)?
+            }
         };
         let usual = Priority::try_from(USUAL_PRIORITY).unwrap_or(Priority::LOWEST);
         let expires_in = snapshot.settings.jobs.deadline.0;

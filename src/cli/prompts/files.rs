@@ -80,9 +80,7 @@ fn look(
                 Err(problem) => Err(problem),
             }
         }
-        C::Push { .. } | C::Label(_) | C::Deprecate { .. } => {
-            Err("this asks a gateway".to_owned())
-        }
+        C::Push { .. } | C::Label(_) | C::Deprecate { .. } => Err("this asks a gateway".to_owned()),
     })
 }
 

@@ -134,7 +134,8 @@ fn compiled(version: &Value) -> anyhow::Result<Prompt> {
 
 fn in_words(command: &PromptsCommand, answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     use PromptsCommand as C;
-    let data = || answer.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let data =
+        || answer.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     match command {
         C::List => words::list(data(), false, out),
         C::Show { .. } | C::Render { .. } => words::show(answer, false, out),

@@ -101,7 +101,9 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Result<Prompts, Problems>> {
         if path.is_dir() {
             for below in entries(&path)? {
                 match below.is_dir() {
-                    true => files.extend(entries(&below)?.into_iter().filter(|one| is_version(one))),
+                    true => {
+                        files.extend(entries(&below)?.into_iter().filter(|one| is_version(one)))
+                    }
                     false if is_version(&below) => files.push(below),
                     false => {}
                 }
@@ -129,8 +131,8 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Result<Prompts, Problems>> {
 }
 
 fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     Ok(paths)
