@@ -80,7 +80,7 @@ pub struct ModelSettings {
     /// What to use instead, by its provider's word: another model of the provider, or
     /// `provider/model`. Absent: the nearest model is proposed.
     #[serde(default)]
-    #[schemars(extend("examples" = ["llama-4-70b"]))]
+    #[schemars(extend("examples" = ["openai/gpt-6-sol"]))]
     pub replacement: Option<String>,
     /// Where the facts come from.
     #[serde(default)]

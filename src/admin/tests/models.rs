@@ -73,3 +73,20 @@ async fn the_list_can_be_of_those_that_go_and_without_counting() {
     assert_eq!(ids, ["own/gone", "own/old"]);
     assert!(models.iter().all(|model| model["requests"].is_null()));
 }
+
+#[tokio::test]
+async fn what_is_no_question_about_models_or_feedback_is_refused_with_the_reason() {
+    let admin = Admin::new().await;
+    for (path, words) in [
+        ("/models?days=91", "not between 0 and 90"),
+        ("/models?retiring=soon", "not `true` or `false`"),
+        ("/feedback?kind=thumbs", "none of score, thumb"),
+        ("/feedback?since=now", "since: `now` is no time"),
+        ("/feedback?cursor=x", "`next_cursor`"),
+        ("/feedback/scores?limit=3", "are for /feedback"),
+    ] {
+        let reply = admin.get(path).await;
+        assert_eq!(reply.problem(), "400 invalid_request", "{path}");
+        assert!(reply.detail().contains(words), "{path}: {}", reply.detail());
+    }
+}
