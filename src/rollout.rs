@@ -25,6 +25,7 @@ mod note;
 mod notebook;
 mod record;
 mod refresh;
+mod rows;
 mod settings;
 mod snapshot;
 mod steering;

@@ -14,8 +14,8 @@
 //! - [`test`](mod@test): one guardrail's evidence, figures and confidence sequence.
 //! - [`segments`]: the same for parts of the traffic; [`ratio`]: whether the split is what it ought
 //!   to be; [`hard`]: failures that need no statistics; [`spoken`]: no unit speaks twice.
-//! - [`analysis`]: all of these together; [`plan`], [`evidence`], [`decide`]: stages, decisions and
-//!   the reasons for them.
+//! - [`analysis`]: all of these together; [`plan`], [`evidence`], [`event`], [`decide`]: stages,
+//!   decisions and the reasons for them.
 //!
 //! # How often it rolls back a good candidate
 //!
@@ -38,6 +38,7 @@ pub mod analysis;
 pub mod assign;
 pub mod bets;
 pub mod decide;
+pub mod event;
 pub mod evidence;
 pub mod guardrails;
 pub mod hard;
@@ -49,7 +50,8 @@ pub mod test;
 
 pub use analysis::Analysis;
 pub use assign::{Arm, Draw, Salt, Share, ShareError, UnitKind};
-pub use decide::{Action, Event, Phase, Refusal, Rollout};
+pub use decide::Rollout;
+pub use event::{Action, Event, PausedBy, Phase, Refusal};
 pub use evidence::{Cause, Decision, Finding, Verdict};
 pub use guardrails::{Guardrail, Guardrails, Margin, Rule};
 pub use hard::HardFailure;

@@ -17,8 +17,9 @@ use sqlx::{AnyConnection, Row};
 use tokio::sync::watch;
 
 use super::lease::Lease;
-use super::ledger::{audit_event, count_change, verdict_name, write};
+use super::ledger::{audit_event, verdict_name};
 use super::record::{Consumed, Record, int, json, number, record_columns};
+use super::rows::{count_change, write};
 use super::{Noted, RolloutLedger, RolloutSettings};
 use crate::audit::{self, Actor};
 use crate::clock::Instant;
@@ -255,6 +256,8 @@ impl Leader {
             if !actions.is_empty() {
                 self.write(id, actions, now).await?;
             }
+            // Others run on this thread, too.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use sqlx::AnyConnection;
 use tokio::sync::{Notify, Semaphore};
 
-use super::ledger::{read_revision, read_standing};
 use super::record::{Record, Standing, int, number};
+use super::rows::{read_revision, read_standing};
 use super::snapshot::{Saved, SnapshotFile};
 use super::{Rollouts, Steering, Subject};
 use crate::clock::{WallClock, rfc3339};
@@ -41,6 +41,8 @@ pub(super) struct LedgerShared {
     snapshot: Option<SnapshotFile>,
     /// Why the store cannot be read at the moment.
     trouble: ArcSwapOption<String>,
+    /// One steers at a time, so that what was made of an older table never stays.
+    steering: Mutex<()>,
     /// One reading at a time, so that an older table never replaces a newer one.
     changing: Semaphore,
     reload: Notify,
@@ -120,6 +122,7 @@ impl RolloutLedger {
                 table: ArcSwapOption::empty(),
                 snapshot: snapshot.map(SnapshotFile::new),
                 trouble: ArcSwapOption::empty(),
+                steering: Mutex::default(),
                 changing: Semaphore::new(1),
                 reload: Notify::new(),
                 unsaved: Notify::new(),
@@ -206,6 +209,7 @@ impl RolloutLedger {
 
     /// Steers by what is known. For a configuration that has changed.
     pub fn steer(&self) {
+        let _one = self.shared.steering.lock();
         let Some(table) = self.shared.table.load_full() else { return };
         let now_ms = self.shared.clock.unix_ms();
         let mut steering = Steering::default();

@@ -6,7 +6,7 @@ use crate::support::{ADMIN_KEY, EVERY_SIM, PATIENCE, Program, run};
 
 #[test]
 fn help_of_each_command_has_an_example() {
-    for command in ["serve", "check", "explain", "keys", "sim", "usage"] {
+    for command in ["serve", "check", "explain", "keys", "rollout", "sim", "usage"] {
         let output = run([command, "--help"]);
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{command}: {help}");

@@ -44,6 +44,7 @@ mod providers;
 mod resume;
 mod retirement;
 mod rig;
+mod rollout;
 mod scenarios;
 mod scripted;
 mod sdk;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::clock::rfc3339;
-use crate::policy::rollout::decide::PausedBy;
-use crate::policy::rollout::{Finding, Phase, Plan, Share, Stage, UnitKind};
+use crate::policy::rollout::{Finding, PausedBy, Phase, Plan, Share, Stage, UnitKind};
 use crate::rollout::{
     FreezeWindow, NodeSeen, Record, Standing, Steered, StoredDecision, Subject, phase_name,
 };

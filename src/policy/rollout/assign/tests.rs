@@ -1,4 +1,4 @@
-//! Who gets which side.
+//! Tests of who is on which side.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Betting on sides.
+//! Tests of bets.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

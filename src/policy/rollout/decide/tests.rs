@@ -1,10 +1,10 @@
-//! A rollout from its beginning to its end.
+//! Tests of stages and decisions.
 
 use super::*;
-use crate::policy::rollout::assign::UnitKind;
+use crate::policy::rollout::assign::{Arm, UnitKind};
 use crate::policy::rollout::hard::HardFailure;
 use crate::policy::rollout::segments::Traits;
-use crate::policy::rollout::test::Readings;
+use crate::policy::rollout::test::{Observation, Pair, Readings};
 use crate::units::HumanDuration;
 
 const MINUTE_MS: u64 = 60_000;

@@ -1,4 +1,4 @@
-//! Reasons as sentences.
+//! Tests of decisions in words.
 
 use super::*;
 use crate::policy::rollout::segments::Dimension;

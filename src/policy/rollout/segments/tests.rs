@@ -1,4 +1,4 @@
-//! Parts of the traffic.
+//! Tests of parts of the traffic.
 
 use super::*;
 use crate::policy::rollout::bets;

@@ -1,4 +1,4 @@
-//! One guardrail.
+//! Tests of one guardrail.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

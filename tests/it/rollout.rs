@@ -1,0 +1,276 @@
+//! Rollouts with the real program: led over HTTP and from a terminal, seen by other nodes, and led on
+//! where the node that leads the analysis is killed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate::clock::{Instant, SystemWallClock};
+use tidegate::policy::rollout::{
+    Arm, Guardrail, HardFailure, Observation, Readings, Share, Traits,
+};
+use tidegate::rollout::{Note, Notebook, Noted, RolloutLedger, Rollouts, Surroundings};
+use tidegate::store::Store;
+
+use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program};
+use crate::servers::postgres::PostgresServer;
+use crate::servers::redis::Redis;
+use crate::support::tidegate;
+
+/// A route of the simulator, and where it is kept.
+fn config(store: &str, cluster: &str) -> String {
+    format!(
+        r#"
+        [store]
+        url = "{store}"
+        {cluster}
+        [providers.sim]
+        [routes.smart]
+        targets = [{{ model = "sim/tide-small" }}]
+        "#
+    )
+}
+
+fn start(percent: f64, more: &str) -> String {
+    format!(
+        r#"{{"route": "smart", "from": "sim/tide-small", "to": "sim/tide-large",
+             "percent": {percent}{more}}}"#
+    )
+}
+
+async fn admin(node: &Program, method: &str, path: &str, body: &str) -> Answer {
+    node.send(format!(
+        "{method} /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+    .await
+}
+
+async fn begin(node: &Program, body: &str) -> String {
+    let answer = admin(node, "POST", "/rollouts", body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// What a node gives the candidate. It steers by its own table, not by the store.
+async fn served(node: &Program) -> f64 {
+    node.metric("tidegate_rollout_percent").await
+}
+
+/// Sets a share at one node. How long it takes until another one serves it.
+async fn spread(from: &Program, to: &Program, id: &str, percent: f64) -> Duration {
+    let body = json!({ "percent": percent }).to_string();
+    let said = Instant::now();
+    assert_eq!(admin(from, "PATCH", &format!("/rollouts/{id}"), &body).await.status, 200);
+    assert_eq!(served(from).await, percent, "at once where it was said");
+    while served(to).await != percent {
+        assert!(said.elapsed() < PATIENCE, "it never comes");
+    }
+    said.elapsed()
+}
+
+#[tokio::test]
+async fn an_operator_leads_a_rollout_from_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}/tidegate.db", folder.path().display());
+    let gate = Program::serve(&config(&store, ""));
+    let said = |words: &[&str]| {
+        let url = format!("http://{}", gate.address);
+        let arguments = ["rollout", "--url", &url, "--admin-key", ADMIN_KEY];
+        let output = tidegate().args(arguments).args(words).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = said(&["list"]);
+    assert_eq!((code, text.starts_with("no rollouts; ")), (0, true), "{text}");
+    let sides = ["--route", "smart", "--from", "sim/tide-small", "--to", "sim/tide-large"];
+    let (code, text) = said(&[&["start", "--percent", "1"], &sides[..]].concat());
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("sim/tide-large serves 1 %, sim/tide-small the rest"), "{text}");
+    assert!(text.contains("never at 0 requests in the last hour"), "{text}");
+    let id = text.split(' ').next().unwrap().to_owned();
+    assert_eq!(served(&gate).await, 1.0);
+
+    for (words, code, expected) in [
+        (vec!["set", &id, "25"], 0, "serves 25 %"),
+        (vec!["set", &id, "101"], 1, "from 0 to 100 in steps of 0.01, not 101"),
+        (vec!["pause", &id, "--reason", "lunch"], 0, "paused by an operator"),
+        (vec!["pause", &id], 1, "paused already"),
+        (vec!["resume", &id], 0, "serves 25 %"),
+        (vec!["promote", &id], 0, "serves 50 %"),
+        (vec!["show", &id], 0, "promoted by hand after 0 requests of the candidate"),
+        (vec!["list"], 0, "route smart"),
+        (vec!["show", "../keys"], 2, "is no id of a rollout"),
+        (vec!["show", "ro_x"], 1, "no rollout has the id `ro_x`"),
+        (vec!["start", "--stage", "5"], 2, "write it like 5,500,15m"),
+        (vec!["rollback", &id, "--reason", "too curt"], 0, "sim/tide-small serves everybody"),
+        (vec!["rollback", &id], 1, "the rollout is over"),
+        (vec!["show", &id, "--json"], 0, "rolled back by hand: too curt"),
+    ] {
+        let (got, text) = said(&words);
+        assert_eq!(got, code, "{words:?}: {text}");
+        assert!(text.contains(expected), "{words:?}: {text}");
+    }
+    assert_eq!(served(&gate).await, 0.0);
+    assert_eq!(gate.metric("tidegate_rollout_decisions_total{verdict=\"roll_back\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_share_survives_the_program_and_what_was_rolled_back_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&format!("sqlite:{}/tidegate.db", folder.path().display()), "");
+    let gate = Program::serve(&config);
+    let id = begin(&gate, &start(25.0, "")).await;
+    let gate = Program::serve_in(gate.kill(), &config, None);
+    assert_eq!(served(&gate).await, 25.0);
+    let path = format!("/rollouts/{id}/rollback");
+    assert_eq!(admin(&gate, "POST", &path, "").await.status, 200);
+    let gate = Program::serve_in(gate.kill(), &config, None);
+    assert_eq!(served(&gate).await, 0.0);
+}
+
+#[tokio::test]
+async fn other_nodes_of_a_store_follow_within_a_second_without_redis() {
+    let Some(server) = PostgresServer::start() else { return };
+    let config = config(&server.url(), "");
+    let (a, b) = (Program::serve(&config), Program::serve(&config));
+    let id = begin(&a, &start(1.0, "")).await;
+    let mut slowest = Duration::ZERO;
+    for percent in [25.0, 2.0, 60.0, 25.01, 0.5] {
+        slowest = slowest.max(spread(&a, &b, &id, percent).await);
+    }
+    println!("without Redis: {slowest:?} at most");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let rolled_back = admin(&b, "POST", &format!("/rollouts/{id}/rollback"), "").await;
+    assert_eq!(rolled_back.status, 200);
+    let said = Instant::now();
+    while served(&a).await > 0.0 {
+        assert!(said.elapsed() < Duration::from_secs(1), "it still serves the candidate");
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_a_cluster_follow_at_once() {
+    let Some(redis) = Redis::start() else { return };
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}/shared.db", folder.path().display());
+    let config = config(&store, &format!("[cluster]\nurl = \"{}\"", redis.url()));
+    let (a, b) = (Program::serve(&config), Program::serve(&config));
+    for node in [&a, &b] {
+        node.until("/health", |health| health["cluster"]["nodes"] == 2).await;
+    }
+    let id = begin(&a, &start(1.0, "")).await;
+    let mut slowest = Duration::ZERO;
+    for percent in [25.0, 2.0, 60.0, 25.01, 0.5] {
+        slowest = slowest.max(spread(&a, &b, &id, percent).await);
+    }
+    println!("with Redis: {slowest:?} at most");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+}
+
+/// A node of the test's own that only notes.
+struct Noter {
+    rollouts: Rollouts,
+    notebook: Notebook,
+    id: Arc<str>,
+}
+
+impl Noter {
+    fn of(store: &str, id: &str) -> Self {
+        let store = Store::new(store.parse().unwrap());
+        let (rollouts, clock) = (Rollouts::new(), Arc::new(SystemWallClock));
+        let ledger =
+            RolloutLedger::new(store, rollouts.clone(), "noter", None, clock, Surroundings::none());
+        Self { rollouts, notebook: Notebook::new(ledger), id: Arc::from(id) }
+    }
+
+    /// So many requests of each side.
+    async fn note(&mut self, candidates: u32, controls: u32, does_candidate_fail: bool) {
+        let share = Share::from_percent(5.0).unwrap();
+        let arms = std::iter::repeat_n(Arm::Control, controls as usize)
+            .chain(std::iter::repeat_n(Arm::Candidate, candidates as usize));
+        for arm in arms {
+            let has_failed = arm == Arm::Candidate && does_candidate_fail;
+            let hard = Some(if has_failed { HardFailure::Failed } else { HardFailure::No });
+            let readings = Readings::default().with_flag(Guardrail::Errors, has_failed);
+            let traits = Traits::default();
+            let seen = Observation { arm, share, unit: None, hard, readings, traits };
+            for noted in [Noted::Exposed { arm, share, unit: None }, Noted::Observed(seen)] {
+                self.rollouts.note(Note { rollout: Arc::clone(&self.id), noted });
+            }
+        }
+        self.notebook.flush().await.unwrap();
+    }
+}
+
+/// Which of the nodes leads.
+async fn leader(nodes: &[Program]) -> Option<usize> {
+    for (at, node) in nodes.iter().enumerate() {
+        if node.metric("tidegate_rollout_is_leader").await > 0.0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+async fn until_led(nodes: &[Program]) -> usize {
+    let began = Instant::now();
+    loop {
+        if let Some(at) = leader(nodes).await {
+            return at;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody leads");
+    }
+}
+
+fn counts(rollout: &Value) -> (u64, u64) {
+    let of = |side: &str| rollout["sample_ratio"][side].as_u64().unwrap();
+    (of("candidates"), of("controls"))
+}
+
+#[tokio::test]
+async fn where_the_leader_is_killed_nothing_is_lost_and_the_next_one_rolls_back_once() {
+    let Some(server) = PostgresServer::start() else { return };
+    let config = config(&server.url(), "");
+    let mut nodes: Vec<_> = (0..3).map(|_| Program::serve(&config)).collect();
+    let stage = r#", "stages": [{"percent": 5, "min_time": "1h"}, {"percent": 50}]"#;
+    let id = begin(&nodes[0], &start(5.0, stage)).await;
+    let path = format!("/admin/v1/rollouts/{id}");
+    let mut noter = Noter::of(&server.url(), &id);
+
+    // What comes before, while and after the leader is killed is counted, and once.
+    let at = until_led(&nodes).await;
+    for _ in 0..10 {
+        noter.note(5, 95, false).await;
+    }
+    let killed = nodes.swap_remove(at);
+    drop(killed.kill());
+    for _ in 0..10 {
+        noter.note(5, 95, false).await;
+    }
+    let next = until_led(&nodes).await;
+    nodes[next].until(&path, |rollout| counts(rollout) == (100, 1_900)).await;
+
+    // The same where the candidate turns bad.
+    noter.note(0, 95, false).await;
+    let bad = Instant::now();
+    noter.note(5, 0, true).await;
+    let killed = nodes.swap_remove(next);
+    drop(killed.kill());
+    let last = &nodes[0];
+    let rolled_back = last.until(&path, |rollout| rollout["phase"] == "rolled_back").await;
+    println!("rolled back {:?} after the first failure, its leader killed", bad.elapsed());
+    let sentence = rolled_back["decisions"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("candidate fail"), "{sentence}");
+    let verdicts: Vec<_> =
+        rolled_back["decisions"].as_array().unwrap().iter().map(|one| &one["verdict"]).collect();
+    assert_eq!(verdicts, ["roll_back"]);
+    let audit = last.get_json("/admin/v1/audit?action=rollout.roll_back").await;
+    assert_eq!(audit["data"].as_array().unwrap().len(), 1, "{audit}");
+    let began = Instant::now();
+    while served(last).await > 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+}
