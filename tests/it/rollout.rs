@@ -274,3 +274,95 @@ async fn where_the_leader_is_killed_nothing_is_lost_and_the_next_one_rolls_back_
         assert!(began.elapsed() < Duration::from_secs(1));
     }
 }
+
+/// Asks the route as a user, and says who answered; the status where nobody did.
+async fn served_by(node: &Program, user: &str) -> String {
+    let message = json!({ "role": "user", "content": "[[sim:ttft=0ms,gap=0ms,tokens=1]]" });
+    let body = json!({ "model": "smart", "user": user, "messages": [message] }).to_string();
+    let answer = node.post("/v1/chat/completions", body).await;
+    match answer.status {
+        200 => answer.header("x-tidegate-served-by").to_owned(),
+        status => status.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn users_keep_to_their_side_on_all_nodes_and_growth_moves_nobody_back() {
+    const USERS: usize = 200;
+    let Some(server) = PostgresServer::start() else { return };
+    let config = config(&server.url(), "");
+    let nodes: Vec<_> = (0..3).map(|_| Program::serve(&config)).collect();
+    let id = begin(&nodes[0], &start(10.0, "")).await;
+    let mut before = vec![false; USERS];
+    for percent in [10.0, 25.0, 60.0] {
+        let body = json!({ "percent": percent }).to_string();
+        let path = format!("/rollouts/{id}");
+        assert_eq!(admin(&nodes[1], "PATCH", &path, &body).await.status, 200);
+        for node in &nodes {
+            while served(node).await != percent {}
+        }
+        let mut now = Vec::new();
+        for user in 0..USERS {
+            let user = format!("user-{user}");
+            let first = served_by(&nodes[0], &user).await;
+            for node in &nodes[1..] {
+                assert_eq!(served_by(node, &user).await, first, "{user} at {percent} %");
+            }
+            now.push(first == "sim/tide-large");
+        }
+        let stays = before.iter().zip(&now).all(|(before, now)| *now || !*before);
+        assert!(stays, "somebody was moved back at {percent} %");
+        let share = 100.0 * now.iter().filter(|is_candidate| **is_candidate).count() as f64;
+        // Three and a half deviations of a draw of 200.
+        assert!((share / USERS as f64 - percent).abs() < 12.5, "{share} of {percent}");
+        before = now;
+    }
+    assert_eq!(admin(&nodes[2], "POST", &format!("/rollouts/{id}/rollback"), "").await.status, 200);
+    let said = Instant::now();
+    for node in &nodes {
+        while served(node).await > 0.0 {
+            assert!(said.elapsed() < Duration::from_secs(1), "the candidate is still served");
+        }
+        for user in 0..20 {
+            assert_eq!(served_by(node, &format!("user-{user}")).await, "sim/tide-small");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_candidate_that_cannot_be_reached_is_rolled_back_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}/tidegate.db", folder.path().display());
+    // Nothing listens there.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let broken = format!(
+        r#"
+        [providers.broken]
+        dialect = "openai-chat"
+        base_url = "http://{gone}/v1"
+        credentials = [{{ none = true }}]
+        models = [{{ id = "gone" }}]
+        "#
+    );
+    let gate = Program::serve(&config(&store, &broken));
+    let body = start(20.0, "").replace("sim/tide-large", "broken/gone");
+    let id = begin(&gate, &body).await;
+    let began = Instant::now();
+    let (mut asked, mut failed) = (0, 0);
+    while served(&gate).await > 0.0 {
+        asked += 1;
+        failed += u32::from(served_by(&gate, &format!("user-{asked}")).await != "sim/tide-small");
+        assert!(began.elapsed() < PATIENCE, "{failed} of {asked} failed, and it goes on");
+    }
+    println!("rolled back after {:?}: {failed} of {asked} requests failed", began.elapsed());
+    assert_eq!(served_by(&gate, "user-1").await, "sim/tide-small");
+    let view = gate.get_json(&format!("/admin/v1/rollouts/{id}")).await;
+    assert_eq!(
+        (&view["phase"], &view["decisions"][0]["by"]),
+        (&json!("rolled_back"), &json!("gateway"))
+    );
+    assert!(
+        view["decisions"][0]["sentence"].as_str().unwrap().contains("candidate fail"),
+        "{view}"
+    );
+}
