@@ -103,7 +103,8 @@ impl Gateway {
     ) -> (Arc<Self>, Estimator) {
         let metrics = Arc::new(Metrics::new());
         let cache = open_cache(&snapshot.load(), &wall, &cluster);
-        let around = (&cluster, &cache);
+        let registry = registry(&snapshot, journal.store(), &wall);
+        let around = (&cluster, &cache, &registry);
         let rollouts = rollouts::ledger(&snapshot, journal.store(), around, Arc::clone(&wall));
         let rolling = Rolling::new(rollouts.rollouts().clone());
         let (ledger, estimator) = Ledger::new(
@@ -117,7 +118,6 @@ impl Gateway {
         let retention = snapshot.load().settings.journal.retention.0;
         let store = journal.store().clone();
         let feedback = Feedback::new(store, retention, Arc::clone(&wall), Arc::clone(&metrics));
-        let registry = registry(&snapshot, journal.store(), &wall);
         let limits = limits::Limits::new(wall, Arc::clone(&metrics), cluster.clone());
         let fleet = Arc::new(Fleet::new(Arc::clone(&metrics)));
         fleet.share(cluster.clone());

@@ -38,7 +38,7 @@ pub use ledger::{Command, FreezeWindow, NewRollout, StoredDecision};
 pub use note::{Note, Noted};
 pub use notebook::Notebook;
 pub use record::{Record, ShadowSettings, Standing, phase_name};
-pub use refresh::{NodeSeen, RolloutLedger, Surroundings};
+pub use refresh::{Finish, Finishing, NodeSeen, RolloutLedger, Surroundings};
 pub use settings::{FreezeSettings, RolloutSettings};
 pub use steering::{Shadowing, Steered, Steering, Subject};
 

@@ -141,7 +141,7 @@ pub(super) async fn act(
 
 /// Registered prompts as they are now.
 fn prompts(state: &AdminState) -> Arc<Prompts> {
-    Arc::clone(&state.snapshot.load().prompts)
+    state.registry.prompts()
 }
 
 /// The freeze of the configuration that holds now.

@@ -68,7 +68,11 @@ impl Neighbours {
     fn on_heard(&self, heard: Heard) {
         match heard {
             Heard::Fact(Fact::KeysChanged) => self.changing.callers.reload(),
-            Heard::Fact(Fact::RolloutsChanged) => self.changing.rollouts.reload(),
+            Heard::Fact(Fact::RolloutsChanged) => {
+                self.changing.rollouts.reload();
+                // One that is finished moves labels.
+                self.changing.registry.on_news();
+            }
             Heard::Fact(Fact::PromptsChanged) => self.changing.registry.on_news(),
             Heard::Missed => {
                 self.changing.callers.reload();

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use sqlx::AnyConnection;
 
+use crate::audit::Actor;
 use crate::cache::{Cache, Purge};
 use crate::clock::WallClock;
 use crate::cluster::Cluster;
 use crate::config::Snapshot;
-use crate::prompt::Wanted;
+use crate::prompt::{Prompts, Wanted};
+use crate::registry::{Registry, move_labels};
 use crate::rollout::{RolloutLedger, Rollouts, Subject, Surroundings};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -18,13 +21,20 @@ use crate::telemetry::Metrics;
 pub(super) fn ledger(
     snapshot: &Arc<ArcSwap<Snapshot>>,
     store: &Store,
-    (cluster, cache): (&Cluster, &Cache),
+    (cluster, cache, registry): (&Cluster, &Cache, &Registry),
     clock: Arc<dyn WallClock>,
 ) -> RolloutLedger {
     let (look, cache) = (Arc::clone(snapshot), cache.clone());
+    let (prompts, changed) = (registry.clone(), registry.clone());
     let around = Surroundings {
-        is_steerable: Box::new(move |subject| is_steerable(&look.load(), subject)),
+        is_steerable: Box::new(move |subject| {
+            is_steerable(&look.load(), &prompts.prompts(), subject)
+        }),
         forget: Box::new(move |subject| forget(&cache, subject)),
+        finish: Box::new(|connection, subject, by, now_ms| {
+            Box::pin(finish(connection, subject, by, now_ms))
+        }),
+        finished: Box::new(move || changed.on_news()),
     };
     let file = snapshot_file(&snapshot.load());
     RolloutLedger::new(store.clone(), Rollouts::new(), cluster.node(), file, clock, around)
@@ -39,15 +49,27 @@ fn snapshot_file(snapshot: &Snapshot) -> Option<PathBuf> {
 
 /// Whether there is something to steer: both versions of a prompt are known, or the route still has
 /// the control. Where an operator has put something else in its place, the configuration holds.
-fn is_steerable(snapshot: &Snapshot, subject: &Subject) -> bool {
+fn is_steerable(snapshot: &Snapshot, prompts: &Prompts, subject: &Subject) -> bool {
     match subject {
         Subject::Prompt { id, from, to } => {
-            let is_known =
-                |version| snapshot.prompts.find(id.as_str(), &Wanted::Exact(version)).is_ok();
+            let is_known = |version| prompts.find(id.as_str(), &Wanted::Exact(version)).is_ok();
             is_known(*from) && is_known(*to)
         }
         Subject::Route { name, from, .. } => snapshot.route_has(name.as_str(), from),
     }
+}
+
+/// Lets all labels that stand for the control stand for the candidate.
+async fn finish(
+    connection: &mut AnyConnection,
+    subject: &Subject,
+    by: &Actor,
+    now_ms: u64,
+) -> Result<(), sqlx::Error> {
+    let Subject::Prompt { id, from, to } = subject else { return Ok(()) };
+    let labels = move_labels(connection, id.as_str(), (*from, *to), by, now_ms).await?;
+    tracing::info!(%subject, ?labels, "labels stand for the candidate");
+    Ok(())
 }
 
 /// Gives up what is kept of a candidate's answers, on all nodes.

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use super::lease::Lease;
 use super::ledger::{audit_event, verdict_name};
 use super::record::{Consumed, Record, int, json, number, record_columns};
-use super::rows::{count_change, write};
-use super::{Noted, RolloutLedger, RolloutSettings};
+use super::rows::{count_change, settle, write};
+use super::{Noted, RolloutLedger, RolloutSettings, Standing};
 use crate::audit::{self, Actor};
 use crate::clock::Instant;
 use crate::policy::rollout::{Action, Event, Guardrail};
@@ -57,6 +57,8 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 /// How often notes are looked for that nobody will read.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long a rollout of a prompt that is done steers on: nodes hear of labels far sooner.
+const SETTLE_AFTER_MS: u64 = 60_000;
 /// Rows of one node that are read at a time.
 const MOST_ROWS: i64 = 50;
 /// For how long it is remembered how far the notes of a node are read that notes nothing more: far
@@ -323,6 +325,29 @@ impl Leader {
         Ok(())
     }
 
+    /// Ends the steering of prompts whose rollout is done, once all nodes know where labels stand.
+    async fn settle(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let shared = &self.ledger.shared;
+        let before_ms = shared.clock.unix_ms().saturating_sub(SETTLE_AFTER_MS);
+        let is_due = |one: &Standing| {
+            let is_done = one.is_live && one.kind == "prompt" && one.phase == "done";
+            is_done && one.ended_at_ms.is_some_and(|ended_ms| ended_ms < before_ms)
+        };
+        let standing = self.ledger.standing();
+        let due: Vec<_> = standing.iter().filter(|one| is_due(one)).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = store::begin(connection, shared.store.kind()).await?;
+        count_change(&mut transaction).await?;
+        for one in due {
+            settle(&mut transaction, &one.id).await?;
+        }
+        transaction.commit().await?;
+        self.ledger.on_changed(connection).await;
+        Ok(())
+    }
+
     /// Takes notes away that nobody will read, and words of nodes about what is long over.
     async fn sweep(
         &mut self,
@@ -342,7 +367,7 @@ impl Leader {
         ] {
             sqlx::query(sweep).execute(&mut *connection).await?;
         }
-        Ok(())
+        self.settle(connection).await
     }
 }
 
@@ -376,6 +401,7 @@ async fn written(
     if !write(&mut transaction, &mut led.record, actions, &gateway.name, now_ms).await? {
         return Ok(Fence::OtherWrite);
     }
+    ledger.finish(&mut transaction, &led.record, actions, &gateway).await?;
     let id = &led.record.id;
     for (node, consumed) in &led.record.consumed {
         let delete = "DELETE FROM rollout_notes WHERE rollout = $1 AND node = $2 AND seq <= $3";

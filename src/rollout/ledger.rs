@@ -149,7 +149,7 @@ impl RolloutLedger {
             if command.if_revision.is_some_and(|wanted| wanted != revision) {
                 return Err(RolloutError::Changed { revision });
             }
-            if !record.is_live {
+            if !record.is_open() {
                 return Err(RolloutError::Refused(Refusal::Over));
             }
             refuse_growth(&record, &command.event, freeze.as_ref())?;
@@ -162,6 +162,7 @@ impl RolloutLedger {
             if !is_written.map_err(&failed)? {
                 continue;
             }
+            self.finish(&mut transaction, &record, &actions, by).await.map_err(&failed)?;
             let mut after = record.summary();
             if let (Some(reason), Some(members)) = (&command.reason, after.as_object_mut()) {
                 members.insert("reason".to_owned(), Value::from(reason.as_str()));
@@ -262,7 +263,8 @@ impl RolloutLedger {
             let is_same =
                 (subject.kind(), subject.name()) == (new.subject.kind(), new.subject.name());
             let is_done = other.phase == phase_name(Phase::Done);
-            if is_same && is_done && !(self.shared.around.is_steerable)(&subject) {
+            let is_settled = other.kind == "prompt" || !(self.shared.around.is_steerable)(&subject);
+            if is_same && is_done && is_settled {
                 settle(connection, &other.id).await.map_err(&failed)?;
             } else if is_same {
                 let phase = if is_done { "done, and still steering" } else { "not over" };

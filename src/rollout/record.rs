@@ -149,6 +149,16 @@ impl Record {
         })
     }
 
+    /// Whether it is about a prompt.
+    pub(super) fn is_of_prompt(&self) -> bool {
+        matches!(self.subject, Subject::Prompt { .. })
+    }
+
+    /// Whether it can still be changed. One of a prompt that is done has given its labels away.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_live && (self.is_active() || !self.is_of_prompt())
+    }
+
     /// Whether it goes on: it is neither done nor rolled back.
     pub fn is_active(&self) -> bool {
         matches!(self.rollout.phase(), Phase::Running | Phase::Paused(_))

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +18,9 @@ use super::record::{Record, Standing, int, number};
 use super::rows::{read_revision, read_standing};
 use super::snapshot::{Saved, SnapshotFile};
 use super::{Rollouts, Steering, Subject};
+use crate::audit::Actor;
 use crate::clock::{WallClock, rfc3339};
-use crate::policy::rollout::Action;
+use crate::policy::rollout::{Action, Verdict};
 use crate::store::{Kind, Store, StoreError};
 
 /// Rollouts in the store, and what this node steers by. Clones are the same ledger.
@@ -66,7 +68,22 @@ pub struct Surroundings {
     pub is_steerable: Box<dyn Fn(&Subject) -> bool + Send + Sync>,
     /// Gives up what is kept of the candidate's answers.
     pub forget: Box<dyn Fn(&Subject) + Send + Sync>,
+    /// Gives the candidate the control's labels, in the transaction that finishes its rollout.
+    pub finish: Finish,
+    /// Hears, after that, that labels were moved.
+    pub finished: Box<dyn Fn() + Send + Sync>,
 }
+
+/// Does something with a rollout that is finished, in the transaction on this connection; by whom,
+/// and when in Unix milliseconds.
+pub type Finish = Box<
+    dyn for<'c> Fn(&'c mut AnyConnection, &'c Subject, &'c Actor, u64) -> Finishing<'c>
+        + Send
+        + Sync,
+>;
+
+/// What is being done.
+pub type Finishing<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
 
 /// What is known of all rollouts.
 struct Table {
@@ -408,8 +425,27 @@ impl RolloutLedger {
         }
     }
 
+    /// Gives the candidate of a prompt the control's labels, where these actions finish its rollout.
+    /// With the transaction that writes them.
+    pub(super) async fn finish(
+        &self,
+        connection: &mut AnyConnection,
+        record: &Record,
+        actions: &[Action],
+        by: &Actor,
+    ) -> Result<(), sqlx::Error> {
+        if is_finish(actions) && record.is_of_prompt() {
+            let now_ms = self.shared.clock.unix_ms();
+            (self.shared.around.finish)(connection, &record.subject, by, now_ms).await?;
+        }
+        Ok(())
+    }
+
     /// Says what was decided, once it is written.
     pub(super) fn on_written(&self, record: &Record, actions: &[Action]) {
+        if is_finish(actions) {
+            (self.shared.around.finished)();
+        }
         for action in actions {
             match action {
                 Action::Record(decision) => {
@@ -477,7 +513,12 @@ impl fmt::Debug for RolloutLedger {
 impl Surroundings {
     /// Nothing to ask: everything can be steered, and nothing is kept.
     pub fn none() -> Self {
-        Self { is_steerable: Box::new(|_| true), forget: Box::new(|_| ()) }
+        Self {
+            is_steerable: Box::new(|_| true),
+            forget: Box::new(|_| ()),
+            finish: Box::new(|_, _, _, _| Box::pin(std::future::ready(Ok(())))),
+            finished: Box::new(|| ()),
+        }
     }
 }
 
@@ -485,6 +526,17 @@ impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings").finish_non_exhaustive()
     }
+}
+
+fn is_finish(actions: &[Action]) -> bool {
+    actions.iter().any(|action| match action {
+        Action::Record(decision) => decision.verdict == Verdict::Finish,
+        Action::Steer { .. }
+        | Action::Page(_)
+        | Action::ForgetAnswers
+        | Action::Quarantine { .. }
+        | Action::Refuse(_) => false,
+    })
 }
 
 fn timed_out() -> sqlx::Error {

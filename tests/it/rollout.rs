@@ -366,3 +366,44 @@ async fn a_candidate_that_cannot_be_reached_is_rolled_back_by_itself() {
         "{view}"
     );
 }
+
+#[tokio::test]
+async fn a_prompt_that_is_done_has_the_labels_of_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts/greet");
+    std::fs::create_dir_all(&prompts).unwrap();
+    let text = |word: &str| {
+        format!(
+            "target_model = \"smart\"\n[[messages]]\nrole = \"user\"\ncontent = \"{word} [[sim:tokens=1]]\"\n"
+        )
+    };
+    std::fs::write(prompts.join("1.0.0.toml"), text("Hello")).unwrap();
+    std::fs::write(prompts.join("1.0.1.toml"), text("Good day")).unwrap();
+    std::fs::write(prompts.join("labels.toml"), "production = '1.0.0'\nstaging = '1.0.1'\n")
+        .unwrap();
+    let gate = Program::serve_in(folder, &config("sqlite:data/tidegate.db", ""), None);
+    let prompt = async |version: Option<&str>| {
+        let mut body = json!({ "prompt": { "id": "greet" }, "user": "ada" });
+        if let Some(version) = version {
+            body["prompt"]["version"] = version.into();
+        }
+        let answer = gate.post("/v1/chat/completions", body.to_string()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.header("x-tidegate-prompt").to_owned()
+    };
+    assert_eq!(prompt(None).await, "greet@1.0.0");
+    let body = r#"{"prompt": "greet", "from": "1.0.0", "to": "1.0.1", "stages": [{"percent": 50}, {"percent": 100}]}"#;
+    let id = begin(&gate, body).await;
+    let promote = format!("/rollouts/{id}/promote");
+    assert_eq!(admin(&gate, "POST", &promote, "").await.json()["percent"], 100.0);
+    assert_eq!(prompt(None).await, "greet@1.0.1");
+    assert_eq!(prompt(Some("1.0.0")).await, "greet@1.0.0", "who names a version gets it");
+    assert_eq!(admin(&gate, "POST", &promote, "").await.json()["phase"], "done");
+    let labels =
+        gate.until("/admin/v1/prompts/greet", |prompt| prompt.to_string().contains("1.0.1")).await;
+    assert!(labels.to_string().contains("production"), "{labels}");
+    assert_eq!(prompt(None).await, "greet@1.0.1");
+    assert_eq!(prompt(Some("production")).await, "greet@1.0.1");
+    let audit = gate.get_json("/admin/v1/audit").await.to_string();
+    assert!(audit.contains("rollout.promote") && audit.contains("label"), "{audit}");
+}

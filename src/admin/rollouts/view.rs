@@ -279,8 +279,7 @@ fn says(record: &Record, is_steering: bool) -> String {
                  then the rollout stands in for that"
             ),
             Subject::Prompt { id, .. } => format!(
-                "{to} serves everybody in the place of {from}; labels of {id} that stand for {from} \
-                 may be moved to it"
+                "{to} serves everybody; the labels of {id} that stood for {from} stand for it"
             ),
         },
         Phase::Done => format!("{to} has taken the place of {from}"),

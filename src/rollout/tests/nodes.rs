@@ -164,7 +164,7 @@ async fn a_rollout_that_is_done_steers_until_the_configuration_has_no_control() 
         let look = Arc::clone(&is_there);
         let around = Surroundings {
             is_steerable: Box::new(move |_| look.load(Ordering::Relaxed) == 1),
-            forget: Box::new(|_| ()),
+            ..Surroundings::none()
         };
         let rollouts = Rollouts::new();
         let ledger = RolloutLedger::new(place.again(), rollouts, "a", None, clock.clone(), around);
@@ -181,5 +181,59 @@ async fn a_rollout_that_is_done_steers_until_the_configuration_has_no_control() 
         a.ledger.begin(new_rollout(plan(&[1.0], 1)), None, &by(), |_| false).await.unwrap();
         let over = a.command(&record.id, Event::RollBack("late".to_owned())).await;
         assert!(matches!(over, Err(RolloutError::Refused(_))), "{over:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_done_gives_its_labels_away_once_and_ends_a_minute_later() {
+    for place in places() {
+        let clock = Arc::new(Hands(AtomicU64::new(NOW)));
+        let (moved, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (move_one, tell_one) = (Arc::clone(&moved), Arc::clone(&told));
+        let around = Surroundings {
+            finish: Box::new(move |connection, subject, by, _| {
+                move_one.fetch_add(1, Ordering::Relaxed);
+                let said = format!("{subject} by {}", by.name);
+                Box::pin(async move {
+                    let insert = "INSERT INTO settings (name, value) VALUES ($1, $2)";
+                    let insert = sqlx::query(insert).bind("moved").bind(said.into_bytes());
+                    insert.execute(connection).await.map(drop)
+                })
+            }),
+            finished: Box::new(move || {
+                tell_one.fetch_add(1, Ordering::Relaxed);
+            }),
+            ..Surroundings::none()
+        };
+        let wall: Arc<dyn WallClock> = Arc::<Hands>::clone(&clock);
+        let ledger = RolloutLedger::new(place.again(), Rollouts::new(), "a", None, wall, around);
+        let mut a = Node { notebook: Notebook::new(ledger.clone()), ledger, clock };
+        let mut new = new_rollout(plan(&[5.0, 100.0], 1));
+        new.subject = Subject::of("prompt", "help", "1.0.0", "1.1.0").unwrap();
+        let record = a.ledger.begin(new, None, &by(), |_| false).await.unwrap();
+        let mut led = Led::by(&a);
+        led.after(0.0).await;
+        a.note(&record.id, &traffic(3, 200, 0.0, 0.0)).await;
+        for seconds in [61, 122] {
+            a.clock.0.store(NOW + seconds * 1_000, Ordering::Relaxed);
+            a.note(&record.id, &traffic(4, 200, 0.0, 0.0)).await;
+            led.after(1.1).await.after(1.1).await;
+        }
+        let done = a.ledger.find(&record.id).await.unwrap();
+        assert_eq!((done.rollout.phase(), done.is_live), (Phase::Done, true));
+        assert_eq!(a.count("settings WHERE name = 'moved'").await, 1);
+        let counts = || (moved.load(Ordering::Relaxed), told.load(Ordering::Relaxed));
+        assert_eq!(counts(), (1, 1));
+        let share = || {
+            let steering = a.ledger.rollouts().steering();
+            steering.prompts.values().next().map(|steered| steered.share.percent())
+        };
+        assert_eq!(share(), Some(100.0), "until all nodes know the labels");
+        let over = a.command(&record.id, Event::RollBack("late".to_owned())).await;
+        assert!(matches!(over, Err(RolloutError::Refused(_))), "{over:?}");
+        a.clock.0.store(NOW + 200_000, Ordering::Relaxed);
+        led.after(11.0).await;
+        assert_eq!(share(), None);
+        assert_eq!(counts(), (1, 1));
     }
 }
