@@ -93,8 +93,16 @@ struct Shared {
 struct Merged {
     files: Arc<Prompts>,
     prompts: Arc<Prompts>,
-    /// What files say that does not hold.
+    told: Told,
+}
+
+/// What operators are told of files that say something else than the store.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// What is wrong.
     conflicts: Vec<String>,
+    /// What is as it should be, and may surprise.
+    notes: Vec<String>,
 }
 
 /// A version as the store has it.
@@ -168,16 +176,24 @@ impl Registry {
         let _one = self.shared.merging.lock();
         let files = Arc::clone(&self.shared.snapshot.load().prompts);
         let table = self.shared.table.load_full();
-        let (prompts, conflicts) = match &table {
+        let (prompts, told) = match &table {
             Some(table) => table.merge(&files),
-            None => (Arc::clone(&files), Vec::new()),
+            None => (Arc::clone(&files), Told::default()),
         };
-        if conflicts != self.shared.merged.load().conflicts {
-            for problem in &conflicts {
+        let before = self.shared.merged.load();
+        if told.conflicts != before.told.conflicts {
+            for problem in &told.conflicts {
                 tracing::error!(problem, "a file of a prompt does not hold");
             }
         }
-        let merged = Merged { files, prompts: Arc::clone(&prompts), conflicts };
+        // Said with the files that say it, and not with every label that is moved.
+        if !Arc::ptr_eq(&files, &before.files) {
+            for note in &told.notes {
+                tracing::info!("{note}");
+            }
+        }
+        drop(before);
+        let merged = Merged { files, prompts: Arc::clone(&prompts), told };
         self.shared.merged.store(Arc::new(merged));
         prompts
     }

@@ -30,6 +30,8 @@ pub struct RegistryHealth {
     /// What files say that does not hold, because the store says otherwise, and versions that cannot
     /// be read.
     pub conflicts: Vec<String>,
+    /// Labels that were moved since their files set them. That is as it should be.
+    pub notes: Vec<String>,
 }
 
 /// Where pushed versions and labels were read.
@@ -130,7 +132,7 @@ impl Registry {
             let wait = match self.shared.store.kind() {
                 _ if is_away => pause,
                 Kind::Postgres => POLL,
-                // Nobody else changes it.
+                // Who shares a file shares news, too.
                 Kind::Sqlite => Duration::MAX,
             };
             let next = tokio::select! {
@@ -155,9 +157,10 @@ impl Registry {
             .as_deref()
             .map_or((RegistrySource::Files, 0), |table| (table.source, table.read_at_ms));
         let last_error = self.shared.trouble.load().as_deref().cloned();
-        let conflicts = self.shared.merged.load().conflicts.clone();
+        let merged = self.shared.merged.load();
+        let (conflicts, notes) = (merged.told.conflicts.clone(), merged.told.notes.clone());
         let behind = last_error.is_some();
-        RegistryHealth { versions, source, read_at_ms, behind, last_error, conflicts }
+        RegistryHealth { versions, source, read_at_ms, behind, last_error, conflicts, notes }
     }
 
     fn is_behind(&self) -> bool {
@@ -167,9 +170,7 @@ impl Registry {
     /// Asks a store that others change whether they did, on a connection of its own: operators who
     /// keep all the others busy must not make it look away.
     async fn poll(&self, poller: &mut Option<AnyConnection>) -> Result<(), StoreError> {
-        if self.shared.store.kind() == Kind::Sqlite {
-            return Ok(());
-        }
+        let kind = self.shared.store.kind();
         let looked = async {
             let mut connection = match poller.take() {
                 Some(connection) => connection,
@@ -187,7 +188,8 @@ impl Registry {
             Err(_) => Err(StoreError::query("ask for changes of prompts")(timed_out())),
         };
         self.on_read(looked.as_ref().err());
-        *poller = Some(looked?);
+        // A file may be another one by the next time.
+        *poller = looked.map(Some)?.filter(|_| kind == Kind::Postgres);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::refresh::RegistrySource;
 use super::row::{LabelRow, VersionRow};
-use super::{Origin, StoredVersion, named};
+use super::{Origin, StoredVersion, Told, named};
 use crate::ids::PromptId;
 use crate::prompt::{ContentHash, Deprecation, Prompt, Prompts, Version};
 
@@ -24,8 +24,8 @@ pub(super) struct Table {
     pub(super) unreadable: BTreeMap<String, String>,
 }
 
-/// Problems that are told; more are not.
-const MAX_CONFLICTS: usize = 20;
+/// Problems and notes that are told; more are not.
+const MAX_TOLD: usize = 20;
 
 // === impl Table ===
 
@@ -69,8 +69,8 @@ impl Table {
         self.labels.get(&(id.to_owned(), label.to_owned()))
     }
 
-    /// What requests see, and what files say that does not hold.
-    pub(super) fn merge(&self, files: &Prompts) -> (Arc<Prompts>, Vec<String>) {
+    /// What requests see, and what is to be told of files that say something else.
+    pub(super) fn merge(&self, files: &Prompts) -> (Arc<Prompts>, Told) {
         let mut prompts = files.clone();
         let mut conflicts = Vec::new();
         for ((id, version), stored) in &self.versions {
@@ -93,17 +93,29 @@ impl Table {
             }
             prompts.insert(Arc::clone(&stored.prompt));
         }
+        let mut notes = Vec::new();
         for row in self.labels.values() {
             let version = row.version.as_deref().and_then(|version| version.parse().ok());
             prompts.set_label(&row.prompt, &row.label, version);
+            let of_file =
+                files.versions(&row.prompt).and_then(|versions| versions.label(&row.label));
+            if let Some(of_file) = of_file.filter(|of_file| Some(*of_file) != version) {
+                let stands_for = row.version.as_deref().unwrap_or("nothing");
+                notes.push(format!(
+                    "the label `{}` of `{}` stands for {stands_for}; its file says {of_file}, which \
+                     is where it began: `tidegate prompts label` moves it",
+                    row.label, row.prompt
+                ));
+            }
         }
         conflicts.extend(
             self.unreadable
                 .iter()
                 .map(|(name, problem)| format!("{name} cannot be used: {problem}")),
         );
-        conflicts.truncate(MAX_CONFLICTS);
-        (Arc::new(prompts), conflicts)
+        conflicts.truncate(MAX_TOLD);
+        notes.truncate(MAX_TOLD);
+        (Arc::new(prompts), Told { conflicts, notes })
     }
 }
 

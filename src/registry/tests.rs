@@ -199,6 +199,9 @@ async fn files_seed_the_store_and_the_store_wins() {
         let conflicts = late.registry.health().conflicts;
         assert_eq!(conflicts.len(), 1, "{conflicts:?}");
         assert!(conflicts[0].contains("greet@1.1.0 is registered and says something else"));
+        let notes = late.registry.health().notes;
+        let note = "the label `production` of `greet` stands for 1.1.0; its file says 1.2.0";
+        assert!(notes.len() == 1 && notes[0].starts_with(note), "{notes:?}");
 
         // A label that was deleted does not come back with a file.
         late.change("staging", Wish::Delete, None, false).await.unwrap();

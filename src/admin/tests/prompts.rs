@@ -80,7 +80,7 @@ async fn what_is_no_version_is_refused_with_the_place() {
             "tools",
             json!([{"type": "function", "function": {"name": "look"}}]),
             "422 wrong_version_number",
-            "1.0.2 follows 1.0.1, but `tools` changed, which is a MINOR change: number it 1.1.0 or higher",
+            "`tools` and the wording and `parameters` changed, which is a MINOR change: number it 1.1.0 or higher",
         ),
     ] {
         let mut pushed = version("1.0.2");

@@ -124,34 +124,39 @@ async fn nodes_of_one_database_see_a_push_within_a_second() {
     let (one, other) = (Program::serve(&config), Program::serve(&config));
     two_versions(&one).await;
     until_served(&other, "greet@1.0.0").await;
-    let mut slowest = Duration::ZERO;
-    for number in ["1.1.0", "1.0.0", "1.1.0", "1.0.0", "1.1.0"] {
-        assert_eq!(set_label(&one, number).await.status, 200);
-        slowest = slowest.max(until_served(&other, &format!("greet@{number}")).await);
-    }
-    println!("without Redis: {slowest:?} at most");
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}; half of that, on a quiet machine");
-}
-
-#[tokio::test]
-async fn nodes_that_share_a_redis_see_a_push_at_once() {
-    let (Some(server), Some(redis)) = (PostgresServer::start(), Redis::start()) else { return };
-    let config = config(&server.url(), &format!("[cluster]\nurl = \"{}\"\n", redis.url()));
-    let (one, other) = (Program::serve(&config), Program::serve(&config));
-    for node in [&one, &other] {
-        node.until("/health", |health| health["cluster"]["nodes"] == 2).await;
-    }
-    two_versions(&one).await;
-    until_served(&other, "greet@1.0.0").await;
     let mut took = Vec::new();
-    for number in ["1.1.0", "1.0.0", "1.1.0", "1.0.0", "1.1.0", "1.0.0", "1.1.0"] {
+    for number in ["1.1.0", "1.0.0", "1.1.0", "1.0.0", "1.1.0"] {
         assert_eq!(set_label(&one, number).await.status, 200);
         took.push(until_served(&other, &format!("greet@{number}")).await);
     }
     took.sort_unstable();
+    println!("without Redis: {took:?}");
+    // Twice a second is looked; the rest is for a machine that does other things, too.
+    assert!(took[took.len() / 2] < Duration::from_secs(2), "{took:?}");
+}
+
+/// A file is not asked for news, so that only those of Redis can bring them.
+#[tokio::test]
+async fn nodes_that_share_a_redis_tell_each_other_of_a_push() {
+    let Some(redis) = Redis::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}/tidegate.db", folder.path().display());
+    let config = config(&store, &format!("[cluster]\nurl = \"{}\"\n", redis.url()));
+    let (one, other) = (Program::serve(&config), Program::serve(&config));
+    for node in [&one, &other] {
+        node.until("/health", |health| {
+            health["cluster"]["state"] == "connected" && health["cluster"]["nodes"] == 2
+        })
+        .await;
+    }
+    two_versions(&one).await;
+    until_served(&other, "greet@1.0.0").await;
+    let mut took = Vec::new();
+    for number in ["1.1.0", "1.0.0", "1.1.0", "1.0.0", "1.1.0"] {
+        assert_eq!(set_label(&one, number).await.status, 200);
+        took.push(until_served(&other, &format!("greet@{number}")).await);
+    }
     println!("with Redis: {took:?}");
-    // Looking twice a second alone would take a quarter of a second on average.
-    assert!(took[took.len() / 2] < Duration::from_millis(200), "{took:?}");
 }
 
 #[tokio::test]
