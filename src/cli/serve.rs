@@ -140,9 +140,7 @@ async fn supervise(
         // The store was not there at the start; now it is.
         let _ = announce(made, &mut io::stderr());
     }));
-    // What was pushed is there for the first request. A store that is away has said so by now.
-    let _ = gateway.registry().load().await;
-    tasks.spawn(gateway.registry().clone().run());
+    read_prompts(&gateway, tasks).await;
     embedders::open(&gateway, tasks)?;
     look_after(&gateway, &current, tasks);
     let rolling = rollouts::start(&gateway, &current, tasks).await;
@@ -161,12 +159,8 @@ async fn supervise(
         None => None,
         Some(listener) => {
             let server = admin_server(&gateway, server, TcpListener::from_std(listener)?, admin);
-            Some(tasks.spawn(until_drained(
-                server,
-                closing.clone(),
-                settings.server.drain_timeout.0,
-                || 0,
-            )))
+            let within = settings.server.drain_timeout.0;
+            Some(tasks.spawn(until_drained(server, closing.clone(), within, || 0)))
         }
     };
     greet(&snapshot, address, serving, out)?;
@@ -275,6 +269,13 @@ fn look_after(gateway: &Arc<Gateway>, current: &Current, tasks: &Tasks) {
     embedders::shadow(gateway, tasks);
     let (minding, reloads) = (Arc::clone(gateway), current.clone());
     tasks.spawn(async move { minding.mind_routes(reloads).await });
+}
+
+/// Reads what was pushed, so that it is there for the first request, and keeps it right.
+async fn read_prompts(gateway: &Gateway, tasks: &Tasks) {
+    // Where the store is away, the loop says so, and reads it later.
+    let _ = gateway.registry().load().await;
+    tasks.spawn(gateway.registry().clone().run());
 }
 
 /// Reads keys and prompts again with every reload of the configuration.

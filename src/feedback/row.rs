@@ -14,6 +14,10 @@ pub struct Variant {
     pub rollout: String,
     /// Which of its arms.
     pub arm: String,
+    /// The candidate's share when the arm was drawn, in hundredths of a percent.
+    pub share: u16,
+    /// What tells its unit from others; `None` where each request is its own.
+    pub unit: Option<u32>,
 }
 
 /// Whose word about which request.
@@ -57,7 +61,8 @@ pub(super) struct Joined {
 }
 
 /// The columns of `requests AS r` that [`About::read`] reads. Those of [`variant`] belong here, too.
-const OF_REQUEST: &str = "r.caller AS owner, r.route, r.prompt, r.provider, r.model_served";
+const OF_REQUEST: &str = "r.caller AS owner, r.route, r.prompt, r.provider, r.model_served, \
+                          r.rollout, r.arm, r.share, r.unit";
 /// Bits of a place below the millisecond.
 const PLACE_BITS: u32 = 20;
 /// Words that are joined at a time.
@@ -75,9 +80,14 @@ pub(super) fn at_ms(place: i64) -> u64 {
 }
 
 /// The part that a request took in a rollout, by columns of its row in the journal.
-fn variant(_row: &AnyRow) -> Result<Option<Variant>, sqlx::Error> {
-    // The journal does not know yet.
-    Ok(None)
+fn variant(row: &AnyRow) -> Result<Option<Variant>, sqlx::Error> {
+    let (rollout, arm) = (row.try_get("rollout")?, row.try_get("arm")?);
+    let (Some(rollout), Some(arm)) = (rollout, arm) else { return Ok(None) };
+    let share: Option<i64> = row.try_get("share")?;
+    let unit: Option<i64> = row.try_get("unit")?;
+    let share = share.and_then(|share| u16::try_from(share).ok()).unwrap_or_default();
+    let unit = unit.and_then(|unit| u32::try_from(unit).ok());
+    Ok(Some(Variant { rollout, arm, share, unit }))
 }
 
 /// Looks a request up in the journal.

@@ -182,7 +182,8 @@ async fn files_seed_the_store_and_the_store_wins() {
         ];
         let (one, two) = (Node::new(&place.store, &files), Node::new(&place.again(), &files));
         let (a, b) = tokio::join!(one.registry.load(), two.registry.load());
-        (a.unwrap(), b.unwrap());
+        a.unwrap();
+        b.unwrap();
         assert_eq!(done(&place.store).await, ["file prompt.seed prompts/greet"]);
         let bare = Node::loaded(&place.again(), &[]).await;
         assert_eq!(bare.gets("production"), "1.0.0 Hello", "a node without files has them, too");

@@ -65,7 +65,7 @@ impl RolloutSettings {
 
 impl FreezeSettings {
     fn begin_ms(&self) -> Option<u64> {
-        moment(&self.from, |day| Some(day))
+        moment(&self.from, Some)
     }
 
     /// The end of the last day.

@@ -29,6 +29,7 @@ pub(super) async fn start(gateway: &Arc<Gateway>, current: &Current, tasks: &Tas
     let _ = tokio::time::timeout(READ_WITHIN, ledger.load()).await;
     let (close, closing) = watch::channel(false);
     tasks.spawn(ledger.clone().run());
+    tasks.spawn(Arc::clone(gateway).rate_rollouts());
     tasks.spawn(steer_anew(ledger.clone(), current.clone()));
     let notebook = Notebook::new(ledger.clone()).run(closing.clone());
     let look = Arc::clone(gateway);

@@ -196,44 +196,77 @@ async fn a_node_that_starts_while_its_database_is_away_serves_what_was_pushed() 
     assert_eq!(push(&gate, "1.2.0", "Hi").await.status, 201);
 }
 
-#[tokio::test]
-async fn the_command_line_pushes_labels_and_compares() {
-    let gate = Program::serve("[providers.sim]\n");
-    let folder = tempfile::tempdir().unwrap();
-    let prompts = folder.path().join("prompts/greet");
-    std::fs::create_dir_all(&prompts).unwrap();
-    let text = |words: &str| {
-        format!(
-            "target_model = 'sim/tide-small'\n[[messages]]\nrole = 'user'\ncontent = '{words} {{{{ name }}}}'\n[variables.properties]\nname = {{ type = 'string' }}\n"
-        )
-    };
-    for (number, words) in [("1.0.0", "Hello"), ("1.1.0", "Good day")] {
-        std::fs::write(prompts.join(format!("{number}.toml")), text(words)).unwrap();
+/// A gateway, and prompts in files beside it.
+struct Terminal {
+    gate: Program,
+    folder: tempfile::TempDir,
+}
+
+// === impl Terminal ===
+
+impl Terminal {
+    fn new() -> Self {
+        let terminal = Self {
+            gate: Program::serve("[providers.sim]\n"),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir_all(terminal.folder.path().join("greet")).unwrap();
+        terminal.write("1.0.0", "Hello");
+        terminal.write("1.1.0", "Good day");
+        terminal
     }
-    let url = format!("http://{}", gate.address);
-    let call = async |words: &str| {
+
+    fn write(&self, number: &str, words: &str) {
+        let text = format!(
+            "target_model = 'sim/tide-small'\n[[messages]]\nrole = 'user'\n\
+             content = '{words} {{{{ name }}}}'\n\
+             [variables.properties]\nname = {{ type = 'string' }}\n"
+        );
+        let file = self.folder.path().join(format!("greet/{number}.toml"));
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// The exit code and all that is said; `DIR` is the folder of prompts.
+    async fn call(&self, words: &str) -> (i32, String) {
+        let url = format!("http://{}", self.gate.address);
+        let folder = self.folder.path().to_str().unwrap();
         let words: Vec<String> = ["prompts", "--url", &url, "--admin-key", ADMIN_KEY]
             .into_iter()
             .chain(words.split(' '))
-            .map(|word| word.replace("DIR", prompts.parent().unwrap().to_str().unwrap()))
+            .map(|word| word.replace("DIR", folder))
             .collect();
         let output = tokio::task::spawn_blocking(move || run(words)).await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
-    };
-    let (code, said) = call("push DIR").await;
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_pushes_files_and_folders() {
+    let terminal = Terminal::new();
+    let (code, said) = terminal.call("push DIR").await;
     assert_eq!(code, 0, "{said}");
     let lines: Vec<_> = said.lines().map(|line| line.split(" (").next().unwrap()).collect();
     assert_eq!(lines, ["greet@1.0.0 is registered", "greet@1.1.0 is registered"]);
-    let (code, said) = call("push DIR/greet/1.1.0.toml").await;
+    let (code, said) = terminal.call("push DIR/greet/1.1.0.toml").await;
     assert_eq!(code, 0, "{said}");
     assert!(said.starts_with("greet@1.1.0 was registered before"), "{said}");
-    std::fs::write(prompts.join("1.1.0.toml"), text("Good evening")).unwrap();
-    let (code, said) = call("push DIR/greet --json").await;
+    terminal.write("1.1.0", "Good evening");
+    let (code, said) = terminal.call("push DIR/greet --json").await;
     assert_eq!(code, 1, "{said}");
     let answer: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(answer["data"][0]["is_new"], false);
     assert!(answer["error"].as_str().unwrap().contains("says something else"), "{answer}");
+    terminal.write("1.1.0", "Good {{ evening");
+    let (code, said) = terminal.call("push DIR").await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("greet/1.1.0.toml:"), "{said}");
+}
+
+#[tokio::test]
+async fn the_command_line_labels_compares_and_deprecates() {
+    let terminal = Terminal::new();
+    assert_eq!(terminal.call("push DIR").await.0, 0);
     for (line, code, words) in [
         ("label greet production 1.0.0 --protect", 0, "production of greet stands for 1.0.0"),
         ("label greet production 1.1.0", 1, "is protected"),
@@ -253,12 +286,12 @@ async fn the_command_line_pushes_labels_and_compares() {
         ("deprecate greet 1.1.0 --undo", 0, "greet@1.1.0 is no longer deprecated"),
         ("label greet Production 1.0.0", 1, "a letter first"),
     ] {
-        let (ended, said) = call(line).await;
+        let (ended, said) = terminal.call(line).await;
         assert_eq!(ended, code, "{line}: {said}");
         assert!(said.contains(words), "{line}: {said}");
     }
-    let folder = prompts.parent().unwrap().to_str().unwrap();
+    let folder = terminal.folder.path().to_str().unwrap();
     let offline = run(["prompts", "diff", "greet", "1.0.0", "1.1.0", "--prompts", folder]);
     let said = String::from_utf8(offline.stdout).unwrap();
-    assert!(said.contains("-  Hello {{ name }}\n+  Good evening {{ name }}"), "{said}");
+    assert!(said.contains("-  Hello {{ name }}\n+  Good day {{ name }}"), "{said}");
 }
