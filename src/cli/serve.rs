@@ -118,9 +118,8 @@ async fn supervise(
     let snapshot = current.snapshot();
     let settings = &snapshot.settings;
     let store = Store::new(settings.store.url.parse::<StoreUrl>()?);
-    let snapshot_of_callers = Some(settings.store.snapshot.clone());
-    let snapshot_of_callers = snapshot_of_callers.filter(|path| !path.as_os_str().is_empty());
-    let callers = Callers::keeping(store.clone(), admin_key.as_ref(), snapshot_of_callers);
+    let kept = Some(settings.store.snapshot.clone()).filter(|path| !path.as_os_str().is_empty());
+    let callers = Callers::keeping(store.clone(), admin_key.as_ref(), kept);
     let audit = callers.audit().clone();
     tasks.spawn(watcher.telling(move |reloaded| admin::note_reload(&audit, reloaded)).run());
     if let Ok(Some(made)) = callers.load().await {
