@@ -291,6 +291,11 @@ impl Gateway {
         self.rollouts.rollouts()
     }
 
+    /// Tells rollouts how callers rate answers, for ever.
+    pub async fn rate_rollouts(self: Arc<Self>) {
+        rollouts::hear(self.feedback.clone(), self.rolling.rollouts.clone()).await;
+    }
+
     /// Rollouts in the store.
     pub fn rollout_ledger(&self) -> &RolloutLedger {
         &self.rollouts

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sqlx::AnyConnection;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::audit::Actor;
 use crate::cache::{Cache, Purge};
 use crate::clock::WallClock;
 use crate::cluster::Cluster;
 use crate::config::Snapshot;
+use crate::feedback::{Feedback, Rated};
+use crate::policy::rollout::{Arm, Guardrail, Observation, Readings, Share, Traits};
 use crate::prompt::{Prompts, Wanted};
 use crate::registry::{Registry, move_labels};
-use crate::rollout::{RolloutLedger, Rollouts, Subject, Surroundings};
+use crate::rollout::{Note, Noted, RolloutLedger, Rollouts, Subject, Surroundings};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -82,6 +85,39 @@ fn forget(cache: &Cache, subject: &Subject) {
     };
     let entries = cache.purge(&purge);
     tracing::info!(%subject, entries, "kept answers of a candidate are given up");
+}
+
+/// Tells rollouts how callers rate answers, for ever. A rating that is changed counts once.
+pub(super) async fn hear(feedback: Feedback, rollouts: Rollouts) {
+    let mut ratings = feedback.hear();
+    loop {
+        match ratings.recv().await {
+            Ok(rated) => {
+                if let Some(note) = quality(&rated) {
+                    rollouts.note(note);
+                }
+            }
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "ratings came faster than rollouts could note them");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// What a rating says of the side that answered.
+fn quality(rated: &Rated) -> Option<Note> {
+    let variant = rated.variant.as_ref().filter(|_| rated.is_first)?;
+    let arm = Arm::ALL.into_iter().find(|arm| arm.as_str() == variant.arm)?;
+    let seen = Observation {
+        arm,
+        share: Share::try_from(variant.share).ok()?,
+        unit: variant.unit,
+        hard: None,
+        readings: Readings::default().with(Guardrail::Quality, rated.score),
+        traits: Traits::default(),
+    };
+    Some(Note { rollout: variant.rollout.as_str().into(), noted: Noted::Observed(seen) })
 }
 
 /// Sets the metrics that are counted in the ledger.

@@ -69,6 +69,14 @@ async fn beside_a_gateway(work: impl AsyncFnOnce(String, Callers)) {
     beside_a_gateway_with(&url, folder, work).await;
 }
 
+/// Two providers of one route.
+const CONFIG: &str = r#"
+    [providers.sim]
+    [providers.sim-anthropic]
+    [routes.smart]
+    targets = [{ model = "sim/tide-small", weight = 3 }, { model = "sim-anthropic/tide-large" }]
+"#;
+
 async fn beside_a_gateway_with(
     url: &str,
     folder: TempDir,
@@ -76,17 +84,12 @@ async fn beside_a_gateway_with(
 ) {
     let store = Store::new(url.parse().unwrap());
     let clock = Arc::new(SystemWallClock);
-    let (journal, _writer) =
-        Journal::new(&JournalSettings::default(), store.clone(), clock.clone());
+    let settings = JournalSettings::default();
+    let (journal, _writer) = Journal::new(&settings, store.clone(), clock.clone());
     let callers = Callers::new(store.clone(), Some(&SecretKey::new(ADMIN)));
     callers.load().await.unwrap();
     let file = folder.path().join("tidegate.toml");
-    let targets =
-        r#"{ model = "sim/tide-small", weight = 3 }, { model = "sim-anthropic/tide-large" }"#;
-    let text = format!(
-        "[providers.sim]\n[providers.sim-anthropic]\n[routes.smart]\ntargets = [{targets}]"
-    );
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, CONFIG).unwrap();
     let environment = Environment::fixed([]);
     let source = Source { file: Some(file), ..Source::environment(environment) };
     let snapshot = load(&source, None).unwrap();
