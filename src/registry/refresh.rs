@@ -117,7 +117,7 @@ impl Registry {
             match read {
                 Ok(()) => {
                     pause = RETRY.0;
-                    self.save(&mut saved);
+                    self.save(&mut saved).await;
                 }
                 Err(error) => {
                     // Said once, not with every try.
@@ -233,9 +233,10 @@ impl Registry {
         }
     }
 
-    /// Writes the snapshot where it is not what the table says.
-    pub(super) fn save(&self, saved: &mut Option<i64>) {
-        let Some(file) = &self.shared.kept else { return };
+    /// Writes the snapshot where it is not what the table says. A disk that is slow holds up nobody
+    /// else on this thread.
+    pub(super) async fn save(&self, saved: &mut Option<i64>) {
+        let Some(file) = self.shared.kept.clone() else { return };
         let table = self.shared.table.load_full();
         let Some(table) = table.filter(|table| *saved != Some(table.revision)) else { return };
         if table.source != RegistrySource::Store {
@@ -248,10 +249,12 @@ impl Registry {
             versions: table.versions.values().map(|stored| stored.row()).collect(),
             labels: table.labels.values().cloned().collect(),
         };
-        match file.write(&content) {
+        let path = file.path().to_owned();
+        let written = tokio::task::spawn_blocking(move || file.write(&content)).await;
+        match written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             Ok(()) => *saved = Some(table.revision),
             Err(error) => {
-                let path = file.path().display();
+                let path = path.display();
                 tracing::error!(%error, %path, "the snapshot of prompts cannot be written");
             }
         }

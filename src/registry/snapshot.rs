@@ -23,7 +23,7 @@ pub(super) struct Saved {
 }
 
 /// Where it is kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SnapshotFile {
     path: PathBuf,
 }
