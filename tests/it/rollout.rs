@@ -399,9 +399,12 @@ async fn a_prompt_that_is_done_has_the_labels_of_the_one_before() {
     assert_eq!(prompt(None).await, "greet@1.0.1");
     assert_eq!(prompt(Some("1.0.0")).await, "greet@1.0.0", "who names a version gets it");
     assert_eq!(admin(&gate, "POST", &promote, "").await.json()["phase"], "done");
-    let labels =
-        gate.until("/admin/v1/prompts/greet", |prompt| prompt.to_string().contains("1.0.1")).await;
-    assert!(labels.to_string().contains("production"), "{labels}");
+    gate.until("/admin/v1/prompts/greet/labels", |labels| {
+        let labels = labels["data"].as_array().unwrap();
+        let production = labels.iter().find(|label| label["label"] == "production");
+        production.is_some_and(|label| label["version"] == "1.0.1")
+    })
+    .await;
     assert_eq!(prompt(None).await, "greet@1.0.1");
     assert_eq!(prompt(Some("production")).await, "greet@1.0.1");
     let audit = gate.get_json("/admin/v1/audit").await.to_string();
