@@ -292,7 +292,9 @@ async fn users_keep_to_their_side_on_all_nodes_and_growth_moves_nobody_back() {
     let Some(server) = PostgresServer::start() else { return };
     let config = config(&server.url(), "");
     let nodes: Vec<_> = (0..3).map(|_| Program::serve(&config)).collect();
-    let id = begin(&nodes[0], &start(10.0, "")).await;
+    // The candidate costs more, and would be rolled back for it.
+    let errors = r#", "guardrails": [{"guardrail": "errors"}]"#;
+    let id = begin(&nodes[0], &start(10.0, errors)).await;
     let mut before = vec![false; USERS];
     for percent in [10.0, 25.0, 60.0] {
         let body = json!({ "percent": percent }).to_string();
