@@ -18,6 +18,8 @@ use crate::servers::postgres::PostgresServer;
 use crate::servers::redis::Redis;
 use crate::support::tidegate;
 
+mod operators;
+
 /// A route of the simulator, and where it is kept.
 fn config(store: &str, cluster: &str) -> String {
     format!(
