@@ -17,7 +17,8 @@ pub mod keys;
 mod logging;
 pub mod models;
 pub mod prompts;
-pub mod rollout;
+pub mod requests;
+mod rollout;
 pub mod serve;
 pub mod sim;
 mod source;
@@ -46,6 +47,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Models(models::ModelsArgs),
     Prompts(prompts::PromptsArgs),
+    Requests(requests::RequestsArgs),
     Rollout(rollout::RolloutArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
@@ -71,6 +73,9 @@ pub fn run() -> ExitCode {
         Command::Models(args) => models::run(args, &mut out, &mut io::stderr()),
         Command::Prompts(args) => {
             prompts::run(args, environment, &mut out, &mut io::stderr().lock())
+        }
+        Command::Requests(args) => {
+            requests::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Rollout(args) => {
             rollout::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)

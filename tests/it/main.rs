@@ -23,6 +23,7 @@ mod crash;
 mod degradation;
 mod edge;
 mod embedding;
+mod export;
 mod failover;
 mod feedback;
 mod hedging;
