@@ -18,7 +18,7 @@ mod logging;
 pub mod models;
 pub mod prompts;
 pub mod requests;
-mod rollout;
+pub mod rollout;
 pub mod serve;
 pub mod sim;
 mod source;

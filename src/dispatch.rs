@@ -234,6 +234,9 @@ impl Lane {
             }
             self.count_miss(asked);
         }
+        if !self.rolling.rollouts.is_idle() {
+            self.roll_shadow(&call, &mut account);
+        }
         match asked {
             // In a box: it is larger than what most calls need.
             Some(asked) if asked.may_be_shared() => {

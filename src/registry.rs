@@ -31,6 +31,7 @@ mod labels;
 mod ledger;
 mod records;
 mod refresh;
+mod rolled;
 mod row;
 mod seed;
 mod snapshot;

@@ -28,6 +28,7 @@ mod record;
 mod refresh;
 mod rows;
 mod settings;
+mod settle;
 mod snapshot;
 mod steering;
 #[cfg(test)]

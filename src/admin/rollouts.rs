@@ -62,6 +62,10 @@ pub(super) async fn create(
         None => None,
     };
     let snapshot = state.snapshot.load_full();
+    if body.is_of_prompt() {
+        // A version that was pushed to another node a moment ago. A store that is away says so below.
+        let _ = state.registry.load().await;
+    }
     let prompts = prompts(&state);
     let (subject, content) = check_subject(&body.side(earlier.as_ref())?, &snapshot, &prompts)?;
     let new = body.new_rollout(subject.clone(), content)?;

@@ -117,6 +117,11 @@ impl Plan {
         })
     }
 
+    /// Takes off the time that went on before there was a plan.
+    pub(super) fn count_time_since(&mut self, began: Instant) {
+        self.deadline = self.deadline.min(began + self.budget);
+    }
+
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
     }

@@ -15,9 +15,10 @@ use super::{Account, Call, Lane};
 use crate::config::{Route, Snapshot};
 use crate::dialect::Envelope;
 use crate::ids::CallerId;
-use crate::journal::Entry;
+use crate::journal::{EndpointKind, Entry, Part};
 use crate::policy::rollout::{Arm, Share, UnitKind};
 use crate::rollout::{Note, Noted, Rollouts, Steered, Steering, Subject};
+use crate::units::MicroUsd;
 
 mod language;
 mod observe;
@@ -58,6 +59,8 @@ pub struct RolledRoute {
     route: Option<Arc<Route>>,
     /// Whether the candidate was found to do harm while the request waited for it.
     is_left: AtomicBool,
+    /// Whether nobody waits for it.
+    is_shadow: bool,
 }
 
 /// All that requests need to take part in rollouts. Clones share it.
@@ -154,6 +157,11 @@ impl RolledRoute {
         self.route.as_ref().filter(|_| !self.is_left.load(Ordering::Relaxed))
     }
 
+    /// Whether it may be left for the control: a caller waits.
+    pub(super) fn may_be_left(&self) -> bool {
+        self.route().is_some() && !self.is_shadow
+    }
+
     /// Serves the request by the configured route from now on.
     pub(super) fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
@@ -170,11 +178,23 @@ impl Rolling {
 
     /// Tells the rollout of a request that has ended what it says of its side.
     pub(super) fn on_ended(&self, entry: &Entry) {
-        let Some(part) = entry.part.as_deref() else { return };
+        let mut part = entry.part.as_deref();
+        while let Some(one) = part {
+            self.on_part_ended(entry, one);
+            part = one.beside.as_deref();
+        }
+    }
+
+    fn on_part_ended(&self, entry: &Entry, part: &Part) {
+        let is_shadow = part.pair.is_some() && part.arm == Arm::Candidate;
+        if is_shadow && entry.cost > MicroUsd::default() {
+            let rollout = Arc::clone(&part.rollout);
+            self.rollouts.note(Note { rollout, noted: Noted::Spent(entry.cost) });
+        }
         let note = match &part.pair {
-            None => observe::observation(entry),
+            None => observe::observation(entry, part),
             Some(pair) => {
-                let readings = observe::comparable(entry);
+                let readings = observe::comparable(entry, part);
                 let pair = self.shadows.ended(pair, (part.arm, part.unit), readings);
                 let rollout = Arc::clone(&part.rollout);
                 pair.map(|pair| Note { rollout, noted: Noted::Compared(pair) })
@@ -192,7 +212,8 @@ impl Lane {
     /// Draws the call's side of a rollout of its route's model, and notes for each rollout it is in
     /// that it is served by this side. What the gateway asks for itself is in none.
     pub(super) fn roll(&self, call: &mut Call, account: &mut Account) {
-        if call.caller.id == CallerId::gateway() {
+        // To count tokens asks nothing of a side.
+        if call.caller.id == CallerId::gateway() || call.kind == EndpointKind::CountTokens {
             return;
         }
         let steering = self.rolling.rollouts.steering();
@@ -207,10 +228,22 @@ impl Lane {
             let exposed = Noted::Exposed { arm, share, unit };
             self.rolling.rollouts.note(Note { rollout, noted: exposed });
         }
-        // A request has one part; that in its prompt's is the more telling.
-        let Some(side) = of_prompt.or(of_route) else { return };
-        let pair = side.is_shadowed.then(|| self.rolling.shadows.ask(call, side)).flatten();
-        account.on_part(Box::new(Watched::new(side, call, pair)));
+        let beside = of_prompt.and(of_route).map(|side| Box::new(Watched::new(side, call, None)));
+        if let Some(side) = of_prompt.or(of_route) {
+            account.on_part(Box::new(Watched::new(side, call, None).with(beside)));
+        }
+    }
+
+    /// Has the candidate asked as well, where the call's side is in its shadow and no answer was kept.
+    pub(super) fn roll_shadow(&self, call: &Call, account: &mut Account) {
+        let of_prompt = call.prompted.as_ref().and_then(|prompted| prompted.side.as_ref());
+        let side = of_prompt.or(call.rolled.as_ref().map(|rolled| &rolled.side));
+        if let Some(side) = side.filter(|side| side.is_shadowed)
+            && call.caller.id != CallerId::gateway()
+            && let Some(pair) = self.rolling.shadows.ask(call, side)
+        {
+            account.on_pair(pair);
+        }
     }
 
     /// The side of the call in a rollout of its route's model.
@@ -226,13 +259,14 @@ impl Lane {
         };
         let side = Rolled::draw(steered, whose, &call.envelope);
         let route = (side.arm == Arm::Candidate).then_some(candidate);
-        Some(RolledRoute { side, route, is_left: AtomicBool::new(false) })
+        Some(RolledRoute { side, route, is_left: AtomicBool::new(false), is_shadow: false })
     }
 
     /// The call on the candidate's side, if a route's model is rolled out.
     pub(super) fn on_candidate(&self, call: &Call, side: Rolled) -> Option<RolledRoute> {
         let route = self.candidate(&call.route().ok()?, &side.steered, &call.snapshot)?;
-        Some(RolledRoute { side, route: Some(route), is_left: AtomicBool::new(false) })
+        let is_left = AtomicBool::new(false);
+        Some(RolledRoute { side, route: Some(route), is_left, is_shadow: true })
     }
 
     fn candidate(

@@ -54,30 +54,34 @@ impl Lane {
         left: &mut Option<Box<Left>>,
         account: &mut Account,
     ) -> Result<Begun, Rejection> {
-        let rolled = call.rolled.as_ref().filter(|rolled| rolled.route().is_some());
+        let rolled = call.rolled.as_ref().filter(|rolled| rolled.may_be_left());
+        let began = Instant::now();
         let Some(rolled) = rolled else {
-            return self.serve_by_plan(call, left, account).await;
+            return self.serve_by_plan(call, left, account, began).await;
         };
         let rollout = Arc::clone(&rolled.side().steered.id);
         // In boxes: few requests are on a candidate's side.
         tokio::select! {
-            served = Box::pin(self.serve_by_plan(call, left, account)) => return served,
+            served = Box::pin(self.serve_by_plan(call, left, account, began)) => return served,
             () = self.rolling.rollouts.harmed(&rollout) => {}
         }
         tracing::info!(request.id = %call.request_id, %rollout, "left the candidate for the control");
         rolled.leave();
         account.on_left_candidate();
-        Box::pin(self.serve_by_plan(call, left, account)).await
+        Box::pin(self.serve_by_plan(call, left, account, began)).await
     }
 
-    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
+    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`. The
+    /// time runs since it `began`.
     async fn serve_by_plan(
         &self,
         call: &Call,
         left: &mut Option<Box<Left>>,
         account: &mut Account,
+        began: Instant,
     ) -> Result<Begun, Rejection> {
         let mut plan = Plan::new(call, &self.fleet, Instant::now())?;
+        plan.count_time_since(began);
         account.on_route(plan.route());
         account.on_upstream_wait(plan.wait_for_burst().await);
         let mut scribe = Scribe::new(call, plan.is_collected(), plan.take_hints());

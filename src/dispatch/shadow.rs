@@ -55,8 +55,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Shadowed {
     kind: EndpointKind,
-    /// As its caller sent it.
-    sent: Bytes,
+    /// As its caller sent it; where a route's model is rolled out, with the prompt in it that it names.
+    body: Bytes,
     forwarded: HeaderMap,
     side: Rolled,
     /// The caller's request.
@@ -73,6 +73,8 @@ struct Halves {
 
 /// Requests that may wait to be asked again.
 const MOST_WAITING: usize = 64;
+/// A larger request is not asked again: so many of them may wait.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Pairs of which one side is awaited.
 const MOST_HALVES: usize = 1_024;
 
@@ -102,9 +104,16 @@ impl Shadows {
     /// where too many wait.
     pub(super) fn ask(&self, call: &Call, side: &Rolled) -> Option<RequestId> {
         let pair = call.request_id.clone();
+        let body = match side.steered.subject {
+            Subject::Prompt { .. } => call.sent().clone(),
+            Subject::Route { .. } => call.envelope.body().clone(),
+        };
+        if body.len() > MAX_BODY_BYTES {
+            return None;
+        }
         let shadowed = Shadowed {
             kind: call.kind,
-            sent: call.sent().clone(),
+            body,
             forwarded: call.forwarded.clone(),
             side: Rolled { arm: Arm::Candidate, ..side.clone() },
             pair: pair.clone(),
@@ -174,17 +183,20 @@ impl Lane {
         id: RequestId,
         (snapshot, prompts): (Arc<Snapshot>, Arc<Prompts>),
     ) -> Result<(), Rejection> {
-        let Shadowed { kind, sent, forwarded, side, pair } = shadowed;
+        let Shadowed { kind, body, forwarded, side, pair } = shadowed;
+        if !self.may_shadow(&side) {
+            return Ok(());
+        }
         let caller = Arc::new(Caller::gateway());
         let (envelope, prompted) = match &side.steered.subject {
             Subject::Prompt { to, .. } => {
-                let body = pinned(sent, &to.to_string())?;
+                let body = pinned(body, &to.to_string())?;
                 let whose = Whose { user: None, caller: &caller.id, request: id.as_str() };
                 let prompts = &|| Arc::clone(&prompts);
                 let rollouts = &self.rolling.rollouts;
                 prompted::read(kind, body, Lookup { prompts, rollouts, whose })?
             }
-            Subject::Route { .. } => (Envelope::read(sent)?, None),
+            Subject::Route { .. } => (Envelope::read(body)?, None),
         };
         let ledger = &self.ledger;
         let mut account = ledger.open(id.clone(), &caller, kind, kind.dialect(), Instant::now());
@@ -219,6 +231,14 @@ impl Lane {
             while let Some(Ok(_)) = stream.frame().await {}
         }
         Ok(())
+    }
+
+    /// Whether the rollout is still in its shadow, with money left.
+    fn may_shadow(&self, side: &Rolled) -> bool {
+        let steering = self.rolling.rollouts.steering();
+        let now = steering.prompts.values().chain(steering.routes.values());
+        let shadow = now.filter(|now| now.id == side.steered.id).find_map(|now| now.shadow);
+        shadow.is_some_and(|shadow| shadow.left.0 > 0)
     }
 }
 

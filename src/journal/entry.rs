@@ -94,6 +94,8 @@ pub struct Part {
     pub traits: Traits,
     /// The request that is asked of both sides, where this is one of a pair. Not kept.
     pub pair: Option<RequestId>,
+    /// Its part in the rollout of its route's model, where this is that of its prompt. Not kept.
+    pub beside: Option<Box<Self>>,
     /// Whether the model or a filter refused. Not kept.
     pub is_refused: bool,
     /// Whether what was asked for in a form came in another; `None` where no form was asked for. Not

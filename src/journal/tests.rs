@@ -73,6 +73,7 @@ mod given {
                 unit: Some(7),
                 traits: Traits::default(),
                 pair: None,
+                beside: None,
                 is_refused: false,
                 is_invalid: None,
             })),

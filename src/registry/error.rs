@@ -62,6 +62,17 @@ pub enum RegistryError {
         /// A version, or `nothing`.
         stands_for: String,
     },
+    /// Requests that find the label's version take part in a rollout.
+    #[error(
+        "the label `{label}` stands for the control of the rollout {rollout}: to move it would take all \
+         requests out of that; roll it back or promote it, or send {{\"force\": true}}"
+    )]
+    RollingOut {
+        /// The label.
+        label: String,
+        /// The rollout.
+        rollout: String,
+    },
     /// The label is protected.
     #[error(
         "the label `{label}` is protected; to change it all the same send {{\"force\": true}}, which \

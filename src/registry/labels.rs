@@ -7,6 +7,7 @@ use super::Registry;
 use super::error::RegistryError;
 use super::ledger::{finish, released, take_number};
 use super::records::{LabelRecord, shown};
+use super::rolled;
 use super::row::{LabelRow, count, int, label_columns};
 use crate::audit::{self, Actor, Event};
 use crate::prompt::{Version, is_label};
@@ -114,6 +115,8 @@ impl Registry {
         {
             return Ok(None);
         }
+        let moved = (old.as_ref().and_then(|old| old.version), version);
+        rolled::check(connection, (prompt, label), moved, change.force).await?;
         let is_forced = was_protected && change.force;
         let write = LabelWrite { prompt, label, version, is_protected, is_forced };
         let failed = StoreError::query("change the label");

@@ -23,9 +23,8 @@ use super::rows::{count_change, settle, write};
 use super::{Noted, RolloutLedger, RolloutSettings, Standing};
 use crate::audit::{self, Actor};
 use crate::clock::Instant;
-use crate::policy::rollout::{Action, Event, Guardrail};
+use crate::policy::rollout::{Action, Event};
 use crate::store::{self, StoreError};
-use crate::units::MicroUsd;
 
 /// What leads, as soon as nobody else does.
 #[derive(Debug)]
@@ -427,13 +426,10 @@ async fn written(
 impl Led {
     /// Feeds one note.
     fn take(&mut self, noted: Noted, now_ms: u64) -> Vec<Action> {
-        if let (Noted::Compared(pair), true) = (&noted, self.record.shadow.is_some()) {
-            let cost = pair.candidate.of(Guardrail::Cost).unwrap_or(0.0);
-            // From 0 to a billion dollars, so the cast loses nothing but the fraction.
-            let cost = MicroUsd(cost.clamp(0.0, 1e15) as u64);
-            self.record.spent = self.record.spent + cost;
+        if let Noted::Spent(cost) = &noted {
+            self.record.spent = self.record.spent + *cost;
             self.is_spent |= cost.0 > 0;
         }
-        self.record.rollout.on(noted.into(), now_ms)
+        noted.event().map(|event| self.record.rollout.on(event, now_ms)).unwrap_or_default()
     }
 }

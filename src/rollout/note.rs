@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::rollout::{Arm, Event, Observation, Pair, Share};
+use crate::units::MicroUsd;
 
 /// One thing that is known of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,16 +33,20 @@ pub enum Noted {
     Observed(Observation),
     /// How it went on both sides.
     Compared(Pair),
+    /// What the candidate's answer cost in a shadow stage, whatever came of it.
+    Spent(MicroUsd),
 }
 
 // === impl Noted ===
 
-impl From<Noted> for Event {
-    fn from(noted: Noted) -> Self {
-        match noted {
-            Noted::Exposed { arm, share, unit } => Self::Exposed { arm, share, unit },
-            Noted::Observed(observation) => Self::Observed(observation),
-            Noted::Compared(pair) => Self::Compared(pair),
+impl Noted {
+    /// What it is for the analysis; nothing where it is money alone.
+    pub(super) fn event(self) -> Option<Event> {
+        match self {
+            Self::Exposed { arm, share, unit } => Some(Event::Exposed { arm, share, unit }),
+            Self::Observed(observation) => Some(Event::Observed(observation)),
+            Self::Compared(pair) => Some(Event::Compared(pair)),
+            Self::Spent(_) => None,
         }
     }
 }

@@ -124,7 +124,7 @@ async fn a_locked_database_costs_no_request() {
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn a_full_disk_costs_entries_and_no_request() {
-    let limit = "trap '' XFSZ; ulimit -S -f 1500";
+    let limit = "trap '' XFSZ; ulimit -S -f 3000";
     let gate = Program::serve_in(tempfile::tempdir().unwrap(), CONFIG, Some(limit));
     let full = serve_until(&gate, |health| health["journal"]["degraded"] == true).await;
     assert_eq!(full["status"], "degraded", "{full}");

@@ -19,6 +19,7 @@ use crate::servers::redis::Redis;
 use crate::support::tidegate;
 
 mod operators;
+mod sides;
 
 /// A route of the simulator, and where it is kept.
 fn config(store: &str, cluster: &str) -> String {

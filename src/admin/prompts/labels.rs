@@ -74,6 +74,8 @@ pub(super) async fn set(
     let if_changed = page::if_match(&headers)?;
     let change = LabelChange { prompt: &prompt, label: &label, wish, if_changed, force };
     let record = state.registry.set_label(&change, &actor, state.clock.unix_ms()).await?;
+    // One that is done gives way to a label.
+    state.rollouts.reload();
     Ok(page::versioned(StatusCode::OK, &LabelView::of(&record), record.changed))
 }
 

@@ -29,6 +29,7 @@ impl From<RegistryError> for Problem {
                 Self::new(S::PRECONDITION_FAILED, "changed_meanwhile", detail)
             }
             RegistryError::Protected { .. } => Self::new(S::CONFLICT, "label_protected", detail),
+            RegistryError::RollingOut { .. } => Self::new(S::CONFLICT, "rolling_out", detail),
             RegistryError::Field(_) => Self::invalid(detail),
             RegistryError::Store(error) => Self::from(error),
         }

@@ -91,6 +91,11 @@ impl Default for ShadowBody {
 // === impl NewBody ===
 
 impl NewBody {
+    /// Whether it is about a prompt, or may be.
+    pub(super) fn is_of_prompt(&self) -> bool {
+        self.route.is_none()
+    }
+
     /// What is rolled out. What the body does not say is as in the rollout that is tried again.
     pub(super) fn side(&self, earlier: Option<&Record>) -> Result<Side, Problem> {
         if let Some(record) = earlier.filter(|record| record.is_live) {

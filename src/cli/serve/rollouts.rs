@@ -41,6 +41,9 @@ pub(super) async fn start(gateway: &Arc<Gateway>, current: &Current, tasks: &Tas
 /// What can be steered is different with each configuration.
 async fn steer_anew(ledger: RolloutLedger, mut current: Current) {
     while current.changed().await {
+        if let Err(error) = ledger.settle_gone().await {
+            tracing::warn!(error = %error.chain(), "rollouts that are done are not ended yet");
+        }
         ledger.steer();
     }
 }

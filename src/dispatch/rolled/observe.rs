@@ -25,6 +25,8 @@ pub(in crate::dispatch) struct Watched {
     shape: Option<Shape>,
     /// By what both sides are told as a pair, where the candidate is asked, too.
     pair: Option<RequestId>,
+    /// Its part in the rollout of its route's model, where it has one in that of its prompt.
+    beside: Option<Box<Self>>,
 }
 
 /// The form in which an answer was asked for.
@@ -58,7 +60,19 @@ impl Watched {
             sent: call.sent().clone(),
             shape: shape_of(call),
             pair,
+            beside: None,
         }
+    }
+
+    /// With its part in another rollout.
+    pub(super) fn with(mut self, beside: Option<Box<Self>>) -> Self {
+        self.beside = beside;
+        self
+    }
+
+    /// Notes that the candidate is asked as well.
+    pub(in crate::dispatch) fn shadow(&mut self, pair: RequestId) {
+        self.pair = Some(pair);
     }
 
     /// The rollout and the request's side.
@@ -94,6 +108,7 @@ impl Watched {
             unit: self.side.unit,
             traits,
             pair: self.pair.clone(),
+            beside: self.beside.as_ref().map(|beside| beside.part(entry, summary)),
             is_refused: matches!(finish, Some(FinishReason::ContentFilter | FinishReason::Refusal)),
             is_invalid: shape.and_then(|(shape, summary)| shape.is_missed(summary)),
         })
@@ -136,8 +151,7 @@ impl Shape {
 
 /// What the rollout learns of a request; nothing of one that was refused before an attempt, or given
 /// another's answer.
-pub(super) fn observation(entry: &Entry) -> Option<Note> {
-    let part = entry.part.as_deref()?;
+pub(super) fn observation(entry: &Entry, part: &Part) -> Option<Note> {
     if entry.reuse.is_some() {
         return None;
     }
@@ -145,7 +159,7 @@ pub(super) fn observation(entry: &Entry) -> Option<Note> {
         Outcome::Rejected => return None,
         Outcome::ClientGone => (left(entry), None),
         Outcome::Complete | Outcome::Spliced | Outcome::Cut | Outcome::Failed => {
-            (ended(entry), Some(hard(entry)))
+            (ended(entry, part), Some(hard(entry)))
         }
     };
     let seen = Observation {
@@ -160,30 +174,33 @@ pub(super) fn observation(entry: &Entry) -> Option<Note> {
 }
 
 /// What can be compared with the other side of a pair.
-pub(super) fn comparable(entry: &Entry) -> Option<Readings> {
+pub(super) fn comparable(entry: &Entry, part: &Part) -> Option<Readings> {
     match entry.outcome {
         Outcome::Rejected | Outcome::ClientGone => None,
         Outcome::Complete | Outcome::Spliced | Outcome::Cut | Outcome::Failed => {
-            Some(ended(entry)).filter(|_| entry.reuse.is_none())
+            Some(ended(entry, part)).filter(|_| entry.reuse.is_none())
         }
     }
 }
 
-/// Of a request whose caller left: it took this long at least.
+/// Of a request whose caller left: it took this long at least, and before the first token it is as if
+/// there had been no answer. What has callers leave has them leave on both sides.
 fn left(entry: &Entry) -> Readings {
-    match entry.streamed {
-        true => {
-            let first_token = entry.first_token.unwrap_or(entry.latency);
-            Readings::default().with(Guardrail::FirstToken, first_token.as_secs_f64() * 1e3)
+    let waited_ms = entry.first_token.unwrap_or(entry.latency).as_secs_f64() * 1e3;
+    let readings = Readings::default();
+    match (entry.streamed, entry.first_token) {
+        (true, Some(_)) => readings.with(Guardrail::FirstToken, waited_ms),
+        (true, None) => {
+            readings.with(Guardrail::FirstToken, waited_ms).with_flag(Guardrail::Incomplete, true)
         }
-        false => Readings::default(),
+        // One that comes whole has no first token; whoever leaves has nothing of it.
+        (false, _) => readings.with_flag(Guardrail::Incomplete, true),
     }
 }
 
 /// Of a request that ended, well or not.
-fn ended(entry: &Entry) -> Readings {
-    let refused = entry.failure == Some(FailureKind::Policy)
-        || entry.part.as_ref().is_some_and(|part| part.is_refused);
+fn ended(entry: &Entry, part: &Part) -> Readings {
+    let refused = entry.failure == Some(FailureKind::Policy) || part.is_refused;
     let mut readings = Readings::default()
         .with_flag(Guardrail::Errors, has_failed(entry))
         .with_flag(Guardrail::Refusals, refused);
@@ -192,7 +209,7 @@ fn ended(entry: &Entry) -> Readings {
     }
     let is_whole = entry.outcome == Outcome::Complete;
     readings = readings.with_flag(Guardrail::Incomplete, !is_whole);
-    if let Some(is_invalid) = entry.part.as_ref().and_then(|part| part.is_invalid) {
+    if let Some(is_invalid) = part.is_invalid {
         readings = readings.with_flag(Guardrail::InvalidOutput, is_invalid);
     }
     let first_token = entry.first_token.filter(|_| entry.streamed);

@@ -86,6 +86,7 @@ fn entry(change: impl FnOnce(&mut Entry)) -> Entry {
         unit: Some(7),
         traits: Traits::default(),
         pair: None,
+        beside: None,
         is_refused: false,
         is_invalid: None,
     }));
@@ -100,9 +101,12 @@ fn entry(change: impl FnOnce(&mut Entry)) -> Entry {
 }
 
 fn seen(change: impl FnOnce(&mut Entry)) -> Option<Observation> {
-    match observation(&entry(change))?.noted {
+    let entry = entry(change);
+    match observation(&entry, entry.part.as_ref()?)?.noted {
         Noted::Observed(seen) => Some(seen),
-        other @ (Noted::Exposed { .. } | Noted::Compared(_)) => panic!("{other:?}"),
+        other @ (Noted::Exposed { .. } | Noted::Compared(_) | Noted::Spent(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -154,4 +158,11 @@ fn what_says_nothing_of_a_side_is_not_observed() {
     assert_eq!(left.hard, None);
     assert_eq!(left.readings.of(Guardrail::FirstToken), Some(1_100.0), "that long at least");
     assert_eq!(left.readings.of(Guardrail::Errors), None);
+    assert_eq!(left.readings.of(Guardrail::Incomplete), Some(1.0));
+    let whole = seen(|entry| {
+        (entry.outcome, entry.first_token, entry.streamed) = (Outcome::ClientGone, None, false);
+    });
+    assert_eq!(whole.unwrap().readings.of(Guardrail::Incomplete), Some(1.0));
+    let amid = seen(|entry| entry.outcome = Outcome::ClientGone).unwrap();
+    assert_eq!(amid.readings.of(Guardrail::Incomplete), None, "who has read enough");
 }

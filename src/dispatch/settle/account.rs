@@ -14,7 +14,7 @@ use crate::dispatch::rolled::Watched;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
 use crate::fleet::Slot;
-use crate::ids::{ModelName, ProviderId};
+use crate::ids::{ModelName, ProviderId, RequestId};
 use crate::journal::Entry;
 use crate::rejection::Rejection;
 use crate::units::Priority;
@@ -102,6 +102,13 @@ impl Account {
     pub(in crate::dispatch) fn on_part(&mut self, watched: Box<Watched>) {
         if let Some(open) = &mut self.open {
             open.watched = Some(watched);
+        }
+    }
+
+    /// Notes that its rollout's candidate is asked the same.
+    pub(in crate::dispatch) fn on_pair(&mut self, pair: RequestId) {
+        if let Some(watched) = self.open.as_mut().and_then(|open| open.watched.as_mut()) {
+            watched.shadow(pair);
         }
     }
 

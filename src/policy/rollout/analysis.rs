@@ -26,6 +26,9 @@ pub struct Analysis {
     hard: Hard,
     /// Requests of the candidate in this stage.
     requests: u64,
+    /// Those of the control.
+    #[serde(default)]
+    controls: u64,
 }
 
 /// What the evidence says is wrong.
@@ -56,6 +59,7 @@ impl Analysis {
             ratio: SampleRatio::new(),
             hard: Hard::new(),
             requests: 0,
+            controls: 0,
         }
     }
 
@@ -72,6 +76,7 @@ impl Analysis {
         if let Some(failure) = seen.hard {
             self.hard.record(seen.arm, failure, seen.unit);
             self.requests += u64::from(seen.arm == Arm::Candidate);
+            self.controls += u64::from(seen.arm == Arm::Control);
         }
         let (arm, part) = (seen.arm, seen.share.part());
         let is_drawn = part > 0.0 && part < 1.0;
@@ -93,6 +98,7 @@ impl Analysis {
     /// Takes a request into account that both sides answered.
     pub fn compare(&mut self, pair: &Pair) {
         self.requests += 1;
+        self.controls += 1;
         let failure = |readings: &Readings| {
             let has_failed = readings.of(Guardrail::Errors).is_some_and(|reading| reading > 0.0);
             if has_failed { HardFailure::Failed } else { HardFailure::No }
@@ -111,13 +117,18 @@ impl Analysis {
 
     /// A stage begins.
     pub fn begin_stage(&mut self) {
-        self.requests = 0;
+        (self.requests, self.controls) = (0, 0);
         self.tests.iter_mut().for_each(Test::begin_stage);
     }
 
     /// Requests of the candidate in this stage.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Requests of the control in this stage.
+    pub fn controls(&self) -> u64 {
+        self.controls
     }
 
     /// The check of the split.
@@ -158,12 +169,15 @@ impl Analysis {
         found
     }
 
-    /// Guardrails that speak against the next stage: there is some evidence of harm, and the
-    /// confidence sequence does not exclude harm beyond the margin.
+    /// Guardrails that speak against the next stage: there is some evidence of harm, or any and as much
+    /// harm as the margin, and the confidence sequence does not exclude that.
     pub(crate) fn unclear(&self) -> Vec<Finding> {
         let is_unclear = |test: &Test| {
             let high = test.interval().map_or(f64::INFINITY, |interval| interval.high);
-            test.evidence() >= UNCLEAR && high >= self.margin(test.guardrail())
+            let margin = self.margin(test.guardrail());
+            let effect = test.tally().effect(test.guardrail());
+            let is_bad = test.evidence() > 1.0 && effect.is_some_and(|effect| effect >= margin);
+            (test.evidence() >= UNCLEAR || is_bad) && high >= margin
         };
         self.weighted()
             .filter(|(test, _)| is_unclear(test))

@@ -16,6 +16,7 @@
 //!   last that serves no more.
 //! - **Freezing** stops all growth, by itself or by hand, and nothing else: a frozen rollout still
 //!   shrinks, pauses and rolls back.
+//!   Setting it to nothing also pauses.
 //! - A **pause** stops growth. Harm rolls back all the same, unless the split is off: then no figure
 //!   is to be trusted, and only failures that need no statistics roll back.
 //! - Evidence of **less harm than the margin** pauses once; who resumes has accepted it.
@@ -54,6 +55,9 @@ pub struct Rollout {
     accepted: Vec<Guardrail>,
     analysis: Analysis,
 }
+
+/// Requests of the control that a stage needs at least, where it asks for as many of the candidate.
+const LEAST_CONTROLS: u64 = 20;
 
 // === impl Rollout ===
 
@@ -228,21 +232,39 @@ impl Rollout {
             return Vec::new();
         }
         let unclear = self.analysis.unclear();
-        let Some(first) = unclear.first() else {
-            return self.next_stage(Cause::GatesPassed, "the stage passed", now_ms);
+        let doubt = match (self.uncompared(), unclear.first()) {
+            (Some(sentence), _) => (Cause::Undecided, sentence),
+            (None, Some(first)) => (Cause::Guardrail(first.guardrail), first.to_string()),
+            (None, None) => {
+                return self.next_stage(Cause::GatesPassed, "the stage passed", now_ms);
+            }
         };
+        let (cause, why) = doubt;
         let longest_ms = self.plan.longest_hold.0.as_millis();
         if u128::from(passed_ms) >= longest_ms.max(u128::from(stage.min_ms())) {
-            let sentence = format!("undecided for too long: {first}");
+            let sentence = format!("undecided for too long: {why}");
             return self.pause(PausedBy::Undecided, sentence, now_ms);
         }
         if self.is_holding {
             return Vec::new();
         }
         self.is_holding = true;
-        let (guardrail, sentence) = (first.guardrail, format!("not clear yet: {first}"));
-        let cause = Cause::Guardrail(guardrail);
+        let sentence = format!("not clear yet: {why}");
         vec![Action::Record(self.decide(Verdict::Hold, cause, unclear, sentence, now_ms))]
+    }
+
+    /// Why nothing can be said of this stage: a candidate that has nothing beside it cannot be worse.
+    fn uncompared(&self) -> Option<String> {
+        let (_, stage) = self.stage();
+        let least = u64::from(self.analysis.requests() > 0);
+        let needed = stage.map_or(0, |stage| stage.min_requests.min(LEAST_CONTROLS)).max(least);
+        let controls = self.analysis.controls();
+        (self.share < Share::ALL && controls < needed).then(|| {
+            format!(
+                "the control has answered {controls} requests in this stage, and it takes {needed} \
+                 to compare; are there other units than the candidate's?"
+            )
+        })
     }
 
     fn next_stage(&mut self, cause: Cause, why: &str, now_ms: u64) -> Vec<Action> {
@@ -278,6 +300,10 @@ impl Rollout {
         let last = self.plan.stages.iter().rposition(|stage| stage.share <= share);
         self.stage = last.unwrap_or(0);
         self.begin_stage(now_ms);
+        if share == Share::NONE {
+            // Who takes everything back does not want it to grow again by itself.
+            self.phase = Phase::Paused(PausedBy::Operator);
+        }
         let decided = self.decide(Verdict::Set, Cause::Operator, Vec::new(), sentence, now_ms);
         vec![self.steer(false), Action::Record(decided)]
     }

@@ -1,7 +1,7 @@
 //! Failures that need no statistics: a candidate that does not work at all.
 //!
 //! Rolled back at once are [`IN_A_ROW`] units in a row that failed, [`OF_THE_LAST`] of the last ten
-//! units, [`REQUESTS_IN_A_ROW`] requests whosever they are (there may be few units), and a candidate whose first [`REJECTED_FIRST`] requests the provider all rejected (a wrong key, a
+//! units, [`REQUESTS_IN_A_ROW`] requests whosever they are (there may be few units), and a candidate all of whose first requests, of [`REJECTED_FIRST`] units, the provider rejected while it served as many of the control (a wrong key, a
 //! parameter that the model does not know). The evidence of the guardrails would take about as long
 //! at a small share but longer at one half.
 //!
@@ -36,7 +36,7 @@ pub const IN_A_ROW: usize = 5;
 pub const OF_THE_LAST: usize = 5;
 /// Failed requests in a row that are enough even if they are all of one unit.
 pub const REQUESTS_IN_A_ROW: u64 = 20;
-/// Rejections of the first requests that are enough.
+/// Units whose rejected first requests are enough, and requests of the control that were not.
 pub const REJECTED_FIRST: u64 = 3;
 /// How much the control may fail for the rule to hold.
 pub const CONTROL_AT_MOST: f64 = 0.02;
@@ -52,6 +52,9 @@ pub struct Hard {
     last: VecDeque<(bool, Option<u32>)>,
     failed_in_a_row: u64,
     rejected: u64,
+    /// The units of which those were, the first three.
+    #[serde(default)]
+    rejected_of: Vec<Option<u32>>,
     candidates: u64,
     controls: u64,
     control_failures: u64,
@@ -68,6 +71,7 @@ impl Hard {
             last: VecDeque::new(),
             failed_in_a_row: 0,
             rejected: 0,
+            rejected_of: Vec::new(),
             candidates: 0,
             controls: 0,
             control_failures: 0,
@@ -87,7 +91,13 @@ impl Hard {
             }
             Arm::Candidate => {
                 self.candidates += 1;
-                self.rejected += u64::from(failure == HardFailure::Rejected);
+                if failure == HardFailure::Rejected {
+                    self.rejected += 1;
+                    let is_known = unit.is_some() && self.rejected_of.contains(&unit);
+                    if !is_known && self.rejected_units() < REJECTED_FIRST {
+                        self.rejected_of.push(unit);
+                    }
+                }
                 self.failed_in_a_row = if has_failed { self.failed_in_a_row + 1 } else { 0 };
                 self.last.retain(|(_, earlier)| unit.is_none() || *earlier != unit);
                 self.last.push_back((has_failed, unit));
@@ -103,9 +113,12 @@ impl Hard {
         if !self.is_control_well() {
             return None;
         }
-        if self.candidates == REJECTED_FIRST && self.rejected == REJECTED_FIRST {
+        let well = self.controls - self.control_failures;
+        let is_all = self.rejected == self.candidates;
+        if is_all && self.rejected_units() >= REJECTED_FIRST && well >= REJECTED_FIRST {
             return Some(format!(
-                "the provider rejected the candidate's first {REJECTED_FIRST} requests"
+                "the provider rejected the candidate's first {} requests",
+                self.rejected
             ));
         }
         let in_a_row = self.last.iter().rev().take_while(|(has_failed, _)| *has_failed).count();
@@ -128,6 +141,10 @@ impl Hard {
     /// The control's requests and how many of them failed.
     pub fn control(&self) -> (u64, u64) {
         (self.controls, self.control_failures)
+    }
+
+    fn rejected_units(&self) -> u64 {
+        self.rejected_of.len() as u64
     }
 
     fn is_control_well(&self) -> bool {
@@ -174,6 +191,12 @@ mod tests {
         use HardFailure::{No, Rejected};
         assert!(after(&[Rejected; 3], 0, None).reason().unwrap().contains("first 3"));
         assert_eq!(after(&[No, Rejected, Rejected, Rejected], 0, None).reason(), None);
+        assert_eq!(after(&[Rejected; 4], 0, Some(9)).reason(), None, "one user's own fault");
+        let mut alone = Hard::new();
+        (0..3).for_each(|_| alone.record(Arm::Candidate, Rejected, None));
+        assert_eq!(alone.reason(), None, "nothing to compare with");
+        (0..3).for_each(|_| alone.record(Arm::Control, No, None));
+        assert!(alone.reason().unwrap().contains("first 3"));
     }
 
     #[test]

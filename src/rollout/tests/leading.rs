@@ -268,6 +268,9 @@ async fn what_a_shadow_costs_is_taken_from_what_it_may_cost() {
             a.ledger
                 .rollouts()
                 .note(Note { rollout: (*record.id).into(), noted: Noted::Compared(pair) });
+            // What came of it does not matter to the money.
+            let noted = Noted::Spent(MicroUsd(150));
+            a.ledger.rollouts().note(Note { rollout: (*record.id).into(), noted });
         }
         let mut a = a;
         a.notebook.flush().await.unwrap();

@@ -178,6 +178,10 @@ async fn a_rollout_that_is_done_steers_until_the_configuration_has_no_control() 
         is_there.store(0, Ordering::Relaxed);
         a.ledger.steer();
         assert_eq!(a.share(), None);
+        a.ledger.settle_gone().await.unwrap();
+        is_there.store(1, Ordering::Relaxed);
+        a.ledger.steer();
+        assert_eq!(a.share(), None, "a control that comes back is meant");
         a.ledger.begin(new_rollout(plan(&[1.0], 1)), None, &by(), |_| false).await.unwrap();
         let over = a.command(&record.id, Event::RollBack("late".to_owned())).await;
         assert!(matches!(over, Err(RolloutError::Refused(_))), "{over:?}");

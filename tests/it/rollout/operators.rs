@@ -108,8 +108,10 @@ async fn push(node: &Program, version: &str, more: Value) {
 
 /// Takes a rollout of everything back on one node. How long a user still gets the candidate on any.
 async fn taken_back(nodes: &[Program], by: usize) -> Duration {
-    let body =
-        json!({"prompt": "support", "from": "1.2.0", "to": "1.3.0", "percent": 99, "force": true});
+    let body = json!({
+        "prompt": "support", "from": "1.2.0", "to": "1.3.0", "percent": 99, "force": true,
+        "guardrails": [{"guardrail": "errors"}],
+    });
     let id = begin(&nodes[by], &body.to_string()).await;
     all_serve(nodes, 99.0).await;
     let mut lines = Vec::new();
@@ -143,7 +145,11 @@ async fn the_operators_path_on_three_nodes() {
     assert_eq!(label.await.status, 200);
     push(&nodes[1], "1.3.0", json!([{"role": "user", "content": "Be brief."}])).await;
 
-    let start = json!({"prompt": "support", "from": "1.2.0", "to": "1.3.0", "percent": 1});
+    // The longer prompt is dearer, which would take it back.
+    let start = json!({
+        "prompt": "support", "from": "1.2.0", "to": "1.3.0", "percent": 1,
+        "guardrails": [{"guardrail": "errors"}],
+    });
     let id = begin(&nodes[2], &start.to_string()).await;
     all_serve(&nodes, 1.0).await;
     let few = sides(&nodes, USERS / 10).await;

@@ -54,6 +54,8 @@ impl Account {
     /// Notes that the attempts under way were given up with the candidate of a rollout.
     pub(in crate::dispatch) fn on_left_candidate(&mut self) {
         let Some(open) = &mut self.open else { return };
+        // The control answers now: nothing of it is the candidate's.
+        open.watched = None;
         let given_up = [open.tried.take(), open.beside.take()];
         for (target, metrics) in given_up.into_iter().flatten() {
             open.wasted.add(&target, &metrics, Why::Hedge, None);

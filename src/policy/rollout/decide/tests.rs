@@ -69,6 +69,10 @@ fn stages_pass_with_time_and_requests_until_it_is_done() {
     assert_eq!(verdicts(&actions), [Verdict::Promote]);
     assert_eq!(actions[0], Action::Steer { share: share(50.0), is_shadow: false, is_harm: false });
     feed(&mut rollout, Arm::Candidate, 0, 10);
+    assert_eq!(verdicts(&rollout.on(Event::Tick, 2 * MINUTE_MS)), [Verdict::Hold]);
+    feed(&mut rollout, Arm::Control, 0, 9);
+    assert!(rollout.on(Event::Tick, 2 * MINUTE_MS).is_empty(), "nothing to compare with");
+    feed(&mut rollout, Arm::Control, 0, 1);
     assert_eq!(verdicts(&rollout.on(Event::Tick, 2 * MINUTE_MS)), [Verdict::Finish]);
     assert_eq!((rollout.phase(), rollout.share()), (Phase::Done, Share::ALL));
     assert_eq!(rollout.on(Event::Pause, 0), [Action::Refuse(Refusal::Over)]);
@@ -137,6 +141,19 @@ fn the_share_can_be_set_at_any_time_and_stages_go_on_from_there() {
     assert_eq!(verdicts(&rollout.on(Event::Tick, 2 * MINUTE_MS)), [Verdict::Promote]);
     assert_eq!(rollout.share(), share(60.0));
     assert_eq!(rollout.on(Event::Resume, 0), [Action::Refuse(Refusal::NotPaused)]);
+    assert_eq!(verdicts(&rollout.on(Event::SetShare(Share::NONE), 0)), [Verdict::Set]);
+    assert_eq!(rollout.phase(), Phase::Paused(PausedBy::Operator));
+    assert!(rollout.on(Event::Tick, 9 * MINUTE_MS).is_empty(), "it does not grow again by itself");
+}
+
+#[test]
+fn a_candidate_without_a_control_beside_it_does_not_pass() {
+    let mut rollout = begun();
+    feed(&mut rollout, Arm::Candidate, 0, 500);
+    let actions = rollout.on(Event::Tick, MINUTE_MS);
+    assert_eq!(verdicts(&actions), [Verdict::Hold]);
+    let Action::Record(held) = &actions[0] else { panic!("{actions:?}") };
+    assert!(held.sentence.contains("it takes 10 to compare"), "{}", held.sentence);
 }
 
 #[test]
