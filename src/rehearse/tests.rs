@@ -173,8 +173,10 @@ figure = "upstream_requests"
     let again = rehearse(text).expect("it runs");
     assert_eq!(once.requests, again.requests);
     assert_eq!(once.lines.len(), again.lines.len());
+    // Decisions are equal. Times were seen to differ by 1 or 2 ms, in some builds always; the cause is
+    // not known, and two runs should not differ at all.
+    assert!((once.seconds - again.seconds).abs() < 0.005, "{once:?} and {again:?}");
     for (one, other) in once.lines.iter().zip(&again.lines) {
-        // Timers tick in whole milliseconds from when the runtime began, within one of which that was.
         let tolerance = if one.name == "ttft_p99" { 0.002 } else { 0.0 };
         let apart = (one.value.expect("a value") - other.value.expect("a value")).abs();
         assert_eq!(one.name, other.name);
