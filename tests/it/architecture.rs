@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 5] = [
     &["ids", "units", "clock", "chat", "failure", "rejection", "problems"],
     &[
         "dialect", "catalog", "tokens", "policy", "prompt", "quota", "semantic", "vectors",
-        "webhook",
+        "webhook", "compat",
     ],
     &[
         "telemetry",
@@ -32,6 +32,7 @@ const LAYERS: [&[&str]; 5] = [
         "feedback",
         "meaning",
         "rollout",
+        "runs",
     ],
     &["fleet", "limits", "dispatch", "control", "gateway"],
     &["api", "admin", "cli", "sim", "rehearse"],
@@ -48,6 +49,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("cli", "api"),
     ("cli", "rehearse"),
     ("cli", "sim"),
+    ("compat", "prompt"),
     ("config", "cache"),
     ("config", "callers"),
     ("config", "cluster"),
@@ -84,6 +86,8 @@ const BESIDE: &[(&str, &str)] = &[
     ("rejection", "units"),
     ("rollout", "audit"),
     ("rollout", "store"),
+    ("runs", "audit"),
+    ("runs", "store"),
     ("tokens", "dialect"),
 ];
 
