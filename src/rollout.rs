@@ -41,7 +41,7 @@ pub use nodes::NodeSeen;
 pub use note::{Note, Noted};
 pub use notebook::Notebook;
 pub use record::{Record, ShadowSettings, Standing, phase_name};
-pub use refresh::{Finish, Finishing, RolloutLedger, Surroundings};
+pub use refresh::{Bounding, Finish, Finishing, RolloutLedger, Surroundings};
 pub use settings::{FreezeSettings, RolloutSettings};
 pub use steering::{Shadowing, Steered, Steering, Subject};
 

@@ -115,9 +115,11 @@ impl From<RolloutError> for Problem {
             RolloutError::Meets { .. } => conflict("rollouts_meet"),
             RolloutError::Quarantined { .. } => conflict("quarantined"),
             RolloutError::FreezeWindow { .. } => conflict("frozen"),
+            RolloutError::Incompatible { .. } => conflict("incompatible"),
             RolloutError::Refused(refusal) => match refusal {
                 Refusal::Over => conflict("rollout_over"),
                 Refusal::Frozen => conflict("frozen"),
+                Refusal::Bounded => conflict("incompatible"),
                 Refusal::NotPaused => conflict("not_paused"),
                 Refusal::Paused => conflict("paused"),
             },

@@ -38,6 +38,7 @@ pub(super) fn ledger(
             Box::pin(finish(connection, subject, by, now_ms))
         }),
         finished: Box::new(move || changed.on_news()),
+        bound: Box::new(|_| Box::pin(std::future::ready(Ok(crate::policy::rollout::Bound::NONE)))),
     };
     let file = snapshot_file(&snapshot.load());
     RolloutLedger::new(store.clone(), Rollouts::new(), cluster.node(), file, clock, around)

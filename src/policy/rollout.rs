@@ -14,7 +14,7 @@
 //! - [`test`](mod@test): one guardrail's evidence, figures and confidence sequence.
 //! - [`segments`]: the same for parts of the traffic; [`ratio`]: whether the split is what it ought
 //!   to be; [`hard`]: failures that need no statistics; [`spoken`]: no unit speaks twice.
-//! - [`analysis`]: all of these together; [`plan`], [`evidence`], [`event`], [`decide`]: stages,
+//! - [`analysis`]: all of these together; [`plan`], [`bound`], [`evidence`], [`event`], [`decide`]: stages,
 //!   decisions and the reasons for them.
 //!
 //! # How often it rolls back a good candidate
@@ -37,6 +37,7 @@
 pub mod analysis;
 pub mod assign;
 pub mod bets;
+pub mod bound;
 pub mod decide;
 pub mod event;
 pub mod evidence;
@@ -50,6 +51,7 @@ pub mod test;
 
 pub use analysis::Analysis;
 pub use assign::{Arm, Draw, Salt, Share, ShareError, UnitKind};
+pub use bound::Bound;
 pub use decide::Rollout;
 pub use event::{Action, Event, PausedBy, Phase, Refusal};
 pub use evidence::{Cause, Decision, Finding, Verdict};

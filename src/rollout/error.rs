@@ -64,6 +64,12 @@ pub enum RolloutError {
         /// The reason that is written.
         why: String,
     },
+    /// What is known of the candidate's compatibility does not allow so much.
+    #[error("{why}, or say \"force\": true when you begin it")]
+    Incompatible {
+        /// What is known, and what to do.
+        why: String,
+    },
     /// The state machine refuses.
     #[error("{0}")]
     Refused(#[from] Refusal),

@@ -277,6 +277,7 @@ impl Leader {
             let now_ms = self.ledger.shared.clock.unix_ms();
             let mut actions = Vec::new();
             if ticks && !is_frozen {
+                led.bound(&self.ledger, now_ms).await;
                 actions = led.record.rollout.on(Event::Tick, now_ms);
             }
             let is_due = led.is_changed && is_over(Some(led.written), WRITE_EVERY);
@@ -424,6 +425,23 @@ async fn written(
 // === impl Led ===
 
 impl Led {
+    /// Learns how far the candidate may grow by now. A leader that cannot learn it leaves it where it
+    /// is.
+    async fn bound(&mut self, ledger: &RolloutLedger, now_ms: u64) {
+        let rollout = &self.record.rollout;
+        match ledger.bound(&self.record.subject, rollout.plan()).await {
+            Ok(bound) if bound != *rollout.bound() => {
+                self.is_changed = true;
+                self.record.rollout.on(Event::Bounded(bound), now_ms);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let rollout = &self.record.id;
+                tracing::debug!(rollout, error = %error.chain(), "a rollout's bound is not known");
+            }
+        }
+    }
+
     /// Feeds one note.
     fn take(&mut self, noted: Noted, now_ms: u64) -> Vec<Action> {
         if let Noted::Spent(cost) = &noted {

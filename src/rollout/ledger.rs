@@ -16,7 +16,7 @@ use super::rows::{check_quarantine, count_change, insert, read, read_standing, s
 use super::{RolloutLedger, Subject};
 use crate::audit::{self, Actor};
 use crate::policy::rollout::{
-    Action, Decision, Event, Phase, Plan, Refusal, Rollout, Share, Verdict,
+    Action, Bound, Decision, Event, Phase, Plan, Refusal, Rollout, Share, Verdict,
 };
 use crate::store::{self, StoreError};
 use crate::units::MicroUsd;
@@ -85,7 +85,13 @@ impl RolloutLedger {
             return Err(RolloutError::FreezeWindow { until, why });
         }
         let id = new_id();
-        let (rollout, _) = Rollout::begin(&id, new.plan, now_ms)?;
+        let plan = Plan { ungated: new.force, ..new.plan };
+        let bound = self.bound(&new.subject, &plan).await?;
+        let (mut rollout, _) = Rollout::begin(&id, plan, now_ms)?;
+        if bound.forbids(rollout.share()) {
+            return Err(RolloutError::Incompatible { why: bound.why });
+        }
+        rollout.on(Event::Bounded(bound), now_ms);
         let record = Record {
             id,
             subject: new.subject,
@@ -138,6 +144,7 @@ impl RolloutLedger {
     ) -> Result<Record, RolloutError> {
         let failed = StoreError::query("change the rollout");
         let kind = self.shared.store.kind();
+        let bound = self.bound_of(id, &command.event).await?;
         for _ in 0..TRIES {
             let now_ms = self.shared.clock.unix_ms();
             let mut connection = self.shared.store.writer().await?;
@@ -153,9 +160,12 @@ impl RolloutLedger {
                 return Err(RolloutError::Refused(Refusal::Over));
             }
             refuse_growth(&record, &command.event, freeze.as_ref())?;
+            if let Some(bound) = &bound {
+                record.rollout.on(Event::Bounded(bound.clone()), now_ms);
+            }
             let actions = record.rollout.on(command.event.clone(), now_ms);
             if let Some(Action::Refuse(refusal)) = actions.first() {
-                return Err(RolloutError::Refused(*refusal));
+                return Err(refused(*refusal, record.rollout.bound()));
             }
             let version = record.version;
             let is_written = write(&mut transaction, &mut record, &actions, &by.name, now_ms).await;
@@ -176,6 +186,23 @@ impl RolloutLedger {
             return Ok(record);
         }
         Err(RolloutError::Contended)
+    }
+
+    /// How far a candidate may grow by what is known of its compatibility.
+    pub(super) async fn bound(&self, subject: &Subject, plan: &Plan) -> Result<Bound, StoreError> {
+        if plan.ungated {
+            return Ok(Bound::NONE);
+        }
+        (self.shared.around.bound)(subject).await
+    }
+
+    /// The same for a rollout that exists, where an event may make it grow.
+    async fn bound_of(&self, id: &str, event: &Event) -> Result<Option<Bound>, RolloutError> {
+        if !matches!(event, Event::SetShare(_) | Event::Promote) {
+            return Ok(None);
+        }
+        let record = self.find(id).await?;
+        Ok(Some(self.bound(&record.subject, record.rollout.plan()).await?))
     }
 
     /// One rollout, with all of its figures.
@@ -290,6 +317,7 @@ fn refuse_growth(
         | Event::Observed(_)
         | Event::Compared(_)
         | Event::Tick
+        | Event::Bounded(_)
         | Event::Pause
         | Event::Resume
         | Event::RollBack(_)
@@ -301,6 +329,15 @@ fn refuse_growth(
             Err(RolloutError::FreezeWindow { until: until.clone(), why: why.clone() })
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+fn refused(refusal: Refusal, bound: &Bound) -> RolloutError {
+    match refusal {
+        Refusal::Bounded => RolloutError::Incompatible { why: bound.why.clone() },
+        Refusal::Over | Refusal::Frozen | Refusal::NotPaused | Refusal::Paused => {
+            RolloutError::Refused(refusal)
+        }
     }
 }
 
@@ -323,9 +360,11 @@ fn action_name(event: &Event) -> &'static str {
         Event::RollBack(_) => "rollout.roll_back",
         Event::Freeze => "rollout.freeze",
         Event::Thaw => "rollout.thaw",
-        Event::Exposed { .. } | Event::Observed(_) | Event::Compared(_) | Event::Tick => {
-            "rollout.note"
-        }
+        Event::Exposed { .. }
+        | Event::Observed(_)
+        | Event::Compared(_)
+        | Event::Bounded(_)
+        | Event::Tick => "rollout.note",
     }
 }
 

@@ -20,7 +20,7 @@ use super::snapshot::{Saved, SnapshotFile};
 use super::{Rollouts, Steering, Subject};
 use crate::audit::Actor;
 use crate::clock::{WallClock, rfc3339};
-use crate::policy::rollout::{Action, Verdict};
+use crate::policy::rollout::{Action, Bound, Verdict};
 use crate::store::{Kind, Store, StoreError};
 
 /// Rollouts in the store, and what this node steers by. Clones are the same ledger.
@@ -72,7 +72,16 @@ pub struct Surroundings {
     pub finish: Finish,
     /// Hears, after that, that labels were moved.
     pub finished: Box<dyn Fn() + Send + Sync>,
+    /// How far a candidate may grow by what is known of its compatibility.
+    pub bound: Bounding,
 }
+
+/// Asks how far a candidate may grow. An error means that the store cannot say.
+pub type Bounding = Box<
+    dyn Fn(&Subject) -> Pin<Box<dyn Future<Output = Result<Bound, StoreError>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// Does something with a rollout that is finished, in the transaction on this connection; by whom,
 /// and when in Unix milliseconds.
@@ -463,6 +472,7 @@ impl Surroundings {
             forget: Box::new(|_| ()),
             finish: Box::new(|_, _, _, _| Box::pin(std::future::ready(Ok(())))),
             finished: Box::new(|| ()),
+            bound: Box::new(|_| Box::pin(std::future::ready(Ok(Bound::NONE)))),
         }
     }
 }

@@ -17,6 +17,7 @@
 //! - **Freezing** stops all growth, by itself or by hand, and nothing else: a frozen rollout still
 //!   shrinks, pauses and rolls back.
 //!   Setting it to nothing also pauses.
+//! - A **bound** stops growth beyond it likewise; without one the rollout goes on where it was.
 //! - A **pause** stops growth. Harm rolls back all the same, unless the split is off: then no figure
 //!   is to be trusted, and only failures that need no statistics roll back.
 //! - Evidence of **less harm than the margin** pauses once; who resumes has accepted it.
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::{Alarm, Analysis};
 use super::assign::{Salt, Share};
+use super::bound::Bound;
 use super::event::{Action, Event, PausedBy, Phase, Refusal};
 use super::evidence::{Cause, Decision, Finding, Verdict};
 use super::guardrails::Guardrail;
@@ -49,6 +51,9 @@ pub struct Rollout {
     since_ms: u64,
     revision: u64,
     is_frozen: bool,
+    /// How far it may grow by what is known beside its figures.
+    #[serde(default)]
+    bound: Bound,
     /// Whether it was said that this stage is undecided.
     is_holding: bool,
     /// Guardrails whose lesser harm somebody has accepted.
@@ -74,6 +79,7 @@ impl Rollout {
             since_ms: now_ms,
             revision: 1,
             is_frozen: false,
+            bound: Bound::NONE,
             is_holding: false,
             accepted: Vec::new(),
             analysis: Analysis::new(plan.guardrails.clone()),
@@ -101,6 +107,10 @@ impl Rollout {
             }
             Event::Tick if is_over => Vec::new(),
             Event::Tick => self.pass_stage(now_ms),
+            Event::Bounded(bound) => {
+                self.bound = bound;
+                Vec::new()
+            }
             Event::RollBack(why) if self.phase != Phase::RolledBack => {
                 let sentence = format!("rolled back by hand: {why}");
                 self.roll_back(Cause::Operator, Vec::new(), sentence, now_ms)
@@ -121,6 +131,7 @@ impl Rollout {
             Event::Pause => self.pause(PausedBy::Operator, "paused by hand".to_owned(), now_ms),
             Event::Resume => self.resume(now_ms),
             Event::Promote if self.is_frozen => vec![Action::Refuse(Refusal::Frozen)],
+            Event::Promote if self.waits_for_bound() => vec![Action::Refuse(Refusal::Bounded)],
             Event::Promote => {
                 self.phase = Phase::Running;
                 self.next_stage(Cause::Operator, "promoted by hand", now_ms)
@@ -168,6 +179,11 @@ impl Rollout {
     /// Whether growth is stopped.
     pub fn is_frozen(&self) -> bool {
         self.is_frozen
+    }
+
+    /// How far it may grow by what is known beside its figures.
+    pub fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     /// Whether the candidate answers beside the control and is not served.
@@ -235,6 +251,9 @@ impl Rollout {
         let doubt = match (self.uncompared(), unclear.first()) {
             (Some(sentence), _) => (Cause::Undecided, sentence),
             (None, Some(first)) => (Cause::Guardrail(first.guardrail), first.to_string()),
+            (None, None) if self.waits_for_bound() => {
+                (Cause::Compatibility, self.bound.why.clone())
+            }
             (None, None) => {
                 return self.next_stage(Cause::GatesPassed, "the stage passed", now_ms);
             }
@@ -251,6 +270,12 @@ impl Rollout {
         self.is_holding = true;
         let sentence = format!("not clear yet: {why}");
         vec![Action::Record(self.decide(Verdict::Hold, cause, unclear, sentence, now_ms))]
+    }
+
+    /// Whether the next stage is beyond what the candidate may serve.
+    fn waits_for_bound(&self) -> bool {
+        let next = self.plan.stages.iter().find(|stage| stage.share > self.share);
+        next.is_some_and(|stage| self.bound.forbids(stage.share))
     }
 
     /// Why nothing can be said of this stage: a candidate that has nothing beside it cannot be worse.
@@ -294,6 +319,9 @@ impl Rollout {
     fn set_share(&mut self, share: Share, now_ms: u64) -> Vec<Action> {
         if self.is_frozen && share > self.share {
             return vec![Action::Refuse(Refusal::Frozen)];
+        }
+        if share > self.share && self.bound.forbids(share) {
+            return vec![Action::Refuse(Refusal::Bounded)];
         }
         let sentence = format!("set by hand from {} to {share}", self.share);
         self.share = share;

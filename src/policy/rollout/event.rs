@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::assign::{Arm, Share};
+use super::bound::Bound;
 use super::evidence::Decision;
 use super::guardrails::Guardrail;
 use super::test::{Observation, Pair};
@@ -53,6 +54,8 @@ pub enum Event {
     Compared(Pair),
     /// Time has passed. At least every few seconds: stages pass at ticks.
     Tick,
+    /// How far it may grow is known anew.
+    Bounded(Bound),
     /// An operator sets the share.
     SetShare(Share),
     /// An operator pauses.
@@ -105,6 +108,9 @@ pub enum Refusal {
     /// Growth is not allowed now.
     #[error("the rollout is frozen: its share may shrink but not grow")]
     Frozen,
+    /// The candidate may not serve so much.
+    #[error("the candidate may not serve so much yet")]
+    Bounded,
     /// There is nothing to resume.
     #[error("the rollout is not paused")]
     NotPaused,

@@ -49,6 +49,8 @@ pub enum Cause {
     SampleRatio,
     /// The stage stayed undecided for too long.
     Undecided,
+    /// What may be served without a verdict of compatibility is served.
+    Compatibility,
     /// Somebody asked for it.
     Operator,
 }

@@ -20,6 +20,8 @@ pub struct Plan {
     pub longest_hold: HumanDuration,
     /// How long a candidate that was rolled back may not be rolled out again.
     pub quarantine: HumanDuration,
+    /// Whether it grows without a verdict of compatibility.
+    pub ungated: bool,
 }
 
 /// One step.
@@ -129,6 +131,7 @@ impl Default for Plan {
             guardrails: Guardrails::default(),
             longest_hold: HumanDuration::secs(24 * 60 * MINUTE),
             quarantine: HumanDuration::secs(24 * 60 * MINUTE),
+            ungated: false,
         }
     }
 }

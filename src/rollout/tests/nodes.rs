@@ -1,6 +1,7 @@
 //! Tests of what nodes know: of each other's changes, and of rollouts while the store is away.
 
 use super::*;
+use crate::policy::rollout::Bound;
 
 #[tokio::test]
 async fn a_node_that_only_polls_knows_a_change_within_a_second() {
@@ -239,5 +240,45 @@ async fn a_prompt_that_is_done_gives_its_labels_away_once_and_ends_a_minute_late
         led.after(11.0).await;
         assert_eq!(share(), None);
         assert_eq!(counts(), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_to_be_compatible_begins_and_grows_by_force_alone() {
+    for place in places() {
+        let clock = Arc::new(Hands(AtomicU64::new(NOW)));
+        let most = Arc::new(AtomicU64::new(500));
+        let look = Arc::clone(&most);
+        let around = Surroundings {
+            bound: Box::new(move |_| {
+                let most = Share::try_from(look.load(Ordering::Relaxed) as u16).unwrap();
+                let bound = Bound { most, why: "run the suite".to_owned() };
+                Box::pin(std::future::ready(Ok(bound)))
+            }),
+            ..Surroundings::none()
+        };
+        let wall: Arc<dyn WallClock> = Arc::<Hands>::clone(&clock);
+        let ledger = RolloutLedger::new(place.again(), Rollouts::new(), "a", None, wall, around);
+        let refused = |result: Result<_, RolloutError>| match result {
+            Err(RolloutError::Incompatible { why }) => assert_eq!(why, "run the suite"),
+            other => panic!("{other:?}"),
+        };
+        let large = new_rollout(plan(&[20.0, 100.0], 1));
+        refused(ledger.begin(large.clone(), None, &by(), |_| false).await);
+        let small = new_rollout(plan(&[5.0, 100.0], 1));
+        let record = ledger.begin(small, None, &by(), |_| false).await.unwrap();
+        let promote = Command { event: Event::Promote, if_revision: None, reason: None };
+        refused(ledger.command(&record.id, &promote, None, &by()).await);
+        most.store(10_000, Ordering::Relaxed);
+        let grown = ledger.command(&record.id, &promote, None, &by()).await.unwrap();
+        assert_eq!(grown.rollout.share(), Share::ALL);
+        let end = Command { event: Event::RollBack("over".to_owned()), ..promote.clone() };
+        ledger.command(&record.id, &end, None, &by()).await.unwrap();
+        // Nothing is known again; who says so grows all the same.
+        most.store(0, Ordering::Relaxed);
+        let forced = NewRollout { force: true, ..large };
+        let record = ledger.begin(forced, None, &by(), |_| false).await.unwrap();
+        let grown = ledger.command(&record.id, &promote, None, &by()).await.unwrap();
+        assert_eq!(grown.rollout.share(), Share::ALL);
     }
 }

@@ -252,3 +252,43 @@ fn an_undecided_stage_holds_and_then_asks() {
     assert_eq!(verdicts(&actions), [Verdict::Pause]);
     assert!(matches!(&actions[0], Action::Page(why) if why.starts_with("undecided for too long")));
 }
+
+#[test]
+fn beyond_its_bound_a_rollout_grows_neither_by_itself_nor_by_hand() {
+    let mut rollout = begun();
+    let bound = Bound { most: share(5.0), why: "there is no verdict".to_owned() };
+    assert!(rollout.on(Event::Bounded(bound), 0).is_empty());
+    feed(&mut rollout, Arm::Control, 0, 190);
+    feed(&mut rollout, Arm::Candidate, 0, 10);
+    let actions = rollout.on(Event::Tick, MINUTE_MS);
+    let [Action::Record(decision)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((decision.verdict, &decision.cause), (Verdict::Hold, &Cause::Compatibility));
+    assert!(decision.sentence.contains("there is no verdict"), "{}", decision.sentence);
+    assert!(rollout.on(Event::Tick, MINUTE_MS + 1).is_empty(), "it is said once");
+    for event in [Event::Promote, Event::SetShare(share(6.0))] {
+        assert_eq!(rollout.on(event, 0), [Action::Refuse(Refusal::Bounded)]);
+    }
+    assert_eq!(verdicts(&rollout.on(Event::SetShare(share(4.0)), MINUTE_MS)), [Verdict::Set]);
+    rollout.on(Event::SetShare(share(5.0)), MINUTE_MS);
+    let stored = serde_json::to_string(&rollout).unwrap();
+    let mut rollout: Rollout = serde_json::from_str(&stored).unwrap();
+    assert_eq!(rollout.bound().most, share(5.0), "it is stored");
+    rollout.on(Event::Bounded(Bound::NONE), MINUTE_MS);
+    feed(&mut rollout, Arm::Control, 0, 190);
+    feed(&mut rollout, Arm::Candidate, 0, 10);
+    let actions = rollout.on(Event::Tick, 3 * MINUTE_MS);
+    assert_eq!(verdicts(&actions), [Verdict::Promote], "{actions:?}");
+}
+
+#[test]
+fn a_shadow_stage_needs_no_bound_and_a_bound_takes_nothing_back() {
+    let stages = vec![stage(0.0, 1), stage(5.0, 1), stage(50.0, 1)];
+    let mut rollout = Rollout::begin("r", plan(stages), 0).unwrap().0;
+    let none = Bound { most: Share::NONE, why: "incompatible".to_owned() };
+    rollout.on(Event::Bounded(none.clone()), 0);
+    assert!(rollout.is_shadowing());
+    rollout.on(Event::Bounded(Bound::NONE), 0);
+    rollout.on(Event::SetShare(share(5.0)), 0);
+    rollout.on(Event::Bounded(none), 0);
+    assert_eq!(rollout.share(), share(5.0));
+}
