@@ -82,6 +82,7 @@ impl Config {
             jobs: file.jobs.clone(),
             webhooks: file.webhooks.clone(),
             rollouts: file.rollouts.clone(),
+            compat: file.compat.clone(),
             prompts: file.prompts.clone(),
             embedders: file.embedders.clone(),
         };

@@ -26,6 +26,7 @@ use crate::idempotency::IdempotencySettings;
 use crate::jobs::{JobSettings, WebhookSettings};
 use crate::journal::JournalSettings;
 use crate::rollout::RolloutSettings;
+use crate::runs::CompatSettings;
 
 /// Tidegate's configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -63,6 +64,9 @@ pub(super) struct FileSettings {
     pub(super) webhooks: WebhookSettings,
     /// Progressive rollouts of prompt versions and models. They are begun and led by the admin API.
     pub(super) rollouts: RolloutSettings,
+    /// Compatibility runs: suites of cases that are asked a prompt or a model that may take another
+    /// one's place. Their verdicts are what rollouts need to grow.
+    pub(super) compat: CompatSettings,
     /// The providers that are on, by the id of a built-in one or by a name of your own. Without
     /// any, those whose keys are in the environment are on, and the simulated one where there is no
     /// key at all.

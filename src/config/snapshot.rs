@@ -28,6 +28,7 @@ use crate::prompt::Prompts;
 use crate::quota::Rule;
 use crate::rejection::Rejection;
 use crate::rollout::RolloutSettings;
+use crate::runs::CompatSettings;
 
 mod candidate;
 mod index;
@@ -64,7 +65,7 @@ pub struct Snapshot {
 }
 
 /// The sections that hold for the whole process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Settings {
     /// `[server]`. Addresses and `worker_threads` take effect at start only.
     pub server: ServerSettings,
@@ -90,6 +91,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// `[rollouts]`.
     pub rollouts: RolloutSettings,
+    /// `[compat]`.
+    pub compat: CompatSettings,
     /// `[prompts]`. `snapshot` takes effect at start only.
     pub prompts: PromptSettings,
     /// `[embedders]`, by name. Takes effect at start only.

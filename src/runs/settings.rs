@@ -64,8 +64,8 @@ pub struct JudgeSettings {
 pub struct GateSettings {
     /// Which rollouts need a verdict.
     pub require: GateRequirement,
-    /// What a candidate may serve without a verdict, in percent: its canary.
-    pub canary_percent: f64,
+    /// What a candidate may serve without a verdict: its canary.
+    pub canary: Ratio,
     /// How old a verdict may be.
     pub max_age: HumanDuration,
 }
@@ -125,7 +125,7 @@ impl Default for GateSettings {
     fn default() -> Self {
         Self {
             require: GateRequirement::WithCases,
-            canary_percent: 5.0,
+            canary: Ratio::percent(5),
             max_age: HumanDuration::secs(14 * 24 * 3_600),
         }
     }

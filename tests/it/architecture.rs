@@ -57,6 +57,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("config", "jobs"),
     ("config", "journal"),
     ("config", "rollout"),
+    ("config", "runs"),
     ("config", "store"),
     ("control", "fleet"),
     ("dispatch", "fleet"),
