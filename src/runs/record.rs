@@ -1,5 +1,7 @@
 //! Rows of runs, in the words of the program.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -127,8 +129,31 @@ pub struct SuiteRow {
     pub prompt: Option<String>,
     /// What it says, as one number.
     pub hash: String,
-    /// Its text, in promptfoo's YAML or the same as JSON, with what it refers to put in.
+    /// Its files, as a JSON array of pairs: a path for people, and a text in promptfoo's YAML with what
+    /// it refers to put in.
     pub text: String,
     /// When it was pushed, in Unix milliseconds; 0 for one of files.
     pub created_ms: u64,
+}
+
+// === impl SuiteRow ===
+
+impl SuiteRow {
+    /// A suite of these files.
+    pub fn of_files(
+        id: String,
+        prompt: Option<String>,
+        hash: String,
+        files: &[(PathBuf, String)],
+        created_ms: u64,
+    ) -> Self {
+        let pairs: Vec<_> = files.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
+        let text = serde_json::to_string(&pairs).unwrap_or_default();
+        Self { id, prompt, hash, text, created_ms }
+    }
+
+    /// Its files, as they are parsed. None where the row was not written by us.
+    pub fn files(&self) -> Vec<(PathBuf, String)> {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
 }
