@@ -26,11 +26,13 @@ use crate::meaning::Meanings;
 use crate::registry::Registry;
 use crate::rejection::Rejection;
 use crate::rollout::{RolloutLedger, Rollouts};
+use crate::runs::Runs;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Tracer};
 use crate::upstream::Transport;
 
 mod caching;
+mod compat;
 mod embed;
 mod idempotency;
 mod jobs;
@@ -75,6 +77,7 @@ pub struct Gateway {
     flights: Flights,
     rolling: Rolling,
     rollouts: RolloutLedger,
+    runs: Runs,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -104,6 +107,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let cache = open_cache(&snapshot.load(), &wall, &cluster);
         let registry = registry(&snapshot, journal.store(), &wall);
+        let runs = compat::runs(&snapshot, journal.store(), &wall);
         let around = (&cluster, &cache, &registry);
         let rollouts = rollouts::ledger(&snapshot, journal.store(), around, Arc::clone(&wall));
         let rolling = Rolling::new(rollouts.rollouts().clone());
@@ -148,6 +152,7 @@ impl Gateway {
             flights: Flights::default(),
             rolling,
             rollouts,
+            runs,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -299,6 +304,11 @@ impl Gateway {
     /// Rollouts in the store.
     pub fn rollout_ledger(&self) -> &RolloutLedger {
         &self.rollouts
+    }
+
+    /// Runs of compatibility suites.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// The same, to be kept.

@@ -19,7 +19,6 @@ use tokio::sync::{Notify, watch};
 
 mod error;
 mod leader;
-mod lease;
 mod ledger;
 mod nodes;
 mod note;

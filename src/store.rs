@@ -20,6 +20,7 @@ use sqlx::{Any, AnyConnection, ConnectOptions, Connection, Executor, Transaction
 use tokio::sync::Semaphore;
 
 mod file;
+pub(crate) mod lease;
 mod migration;
 #[cfg(test)]
 pub(crate) mod places;

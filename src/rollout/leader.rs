@@ -16,7 +16,6 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Row};
 use tokio::sync::watch;
 
-use super::lease::Lease;
 use super::ledger::{audit_event, verdict_name};
 use super::record::{Consumed, Record, int, json, number, record_columns};
 use super::rows::{count_change, settle, write};
@@ -24,6 +23,7 @@ use super::{Noted, RolloutLedger, RolloutSettings, Standing};
 use crate::audit::{self, Actor};
 use crate::clock::Instant;
 use crate::policy::rollout::{Action, Event};
+use crate::store::lease::Lease;
 use crate::store::{self, StoreError};
 
 /// What leads, as soon as nobody else does.
@@ -48,6 +48,8 @@ struct Led {
     is_spent: bool,
 }
 
+/// The row of whoever leads.
+const LEASE: &str = "rollouts";
 /// How often notes are read.
 const READ_EVERY: Duration = Duration::from_millis(150);
 /// How often machines are told that time passes.
@@ -69,7 +71,7 @@ const REMEMBER_MS: u64 = 3_600_000;
 impl Leader {
     /// Of this ledger's node. There must be no other one of it.
     pub fn new(ledger: RolloutLedger) -> Self {
-        let lease = Lease::new(ledger.shared.node.clone());
+        let lease = Lease::new(LEASE, ledger.shared.node.clone());
         Self { ledger, lease, led: BTreeMap::new(), ticked: None, swept: None }
     }
 

@@ -1,7 +1,11 @@
 //! `[compat]`: when suites are run, how much that may take, and what hangs on the verdicts.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
+use crate::prompt::Wanted;
 use crate::units::{HumanDuration, Ratio, UsdAmount};
 
 /// Compatibility runs of prompts and models.
@@ -121,12 +125,103 @@ impl Default for CompatSettings {
     }
 }
 
+impl CompatSettings {
+    /// What the types cannot rule out: the key, and what it must be.
+    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let minute = Duration::from_secs(60);
+        let is_cron = |text: &String| Schedule::parse(text).is_ok();
+        let canary = self.gate.canary_percent;
+        let names = |names: &[String]| names.iter().all(|name| !name.trim().is_empty());
+        let checks = [
+            (
+                self.schedule.as_ref().is_none_or(is_cron),
+                "schedule",
+                "must be a cron expression of five fields such as `0 3 * * *`, for times in UTC",
+            ),
+            ((1..=1_000).contains(&self.concurrency), "concurrency", "must be 1 to 1000"),
+            (
+                self.requests_per_minute.is_none_or(|rate| rate > 0),
+                "requests_per_minute",
+                "must be at least 1; leave it out for as many as `share` allows",
+            ),
+            (self.share.get() > 0.0, "share", "must be more than 0%"),
+            (self.max_cost.0.0 > 0, "max_cost", "must be more than 0"),
+            (self.max_time.0 >= minute, "max_time", "must be at least 1m"),
+            ((1..=100).contains(&self.samples), "samples", "must be 1 to 100"),
+            (
+                (self.samples..=100).contains(&self.max_samples),
+                "max_samples",
+                "must be from `samples` to 100",
+            ),
+            (
+                self.margin.get() > 0.0 && self.margin.get() < 1.0,
+                "margin",
+                "must be more than 0% and less than 100%",
+            ),
+            (self.keep.0 >= minute, "keep", "must be at least 1m"),
+            (self.judge.models.len() <= 16, "judge", "may name 16 models"),
+            (names(&self.judge.models), "judge", "names a model without a name"),
+            ((0.0..=100.0).contains(&canary), "gate", "`canary_percent` must be 0 to 100"),
+            (self.gate.max_age.0 >= minute, "gate", "`max_age` must be at least 1m"),
+            (self.matrix.len() <= 1_000, "matrix", "may have 1000 entries"),
+            (
+                self.matrix.iter().all(|entry| !entry.prompt.is_empty() && names(&entry.models)),
+                "matrix",
+                "each entry must name a prompt, and its models by their names",
+            ),
+            (
+                self.matrix.iter().flat_map(|entry| &entry.versions).all(|text| {
+                    matches!(Wanted::parse(text), Ok(Wanted::Exact(_) | Wanted::Within(..)))
+                }),
+                "matrix",
+                "`versions` must be versions such as `1.2.0` or ranges such as `^1.2`",
+            ),
+        ];
+        checks.into_iter().filter(|(holds, ..)| !holds).map(|(_, key, what)| (key, what)).collect()
+    }
+}
+
 impl Default for GateSettings {
     fn default() -> Self {
         Self {
             require: GateRequirement::WithCases,
             canary: Ratio::percent(5),
             max_age: HumanDuration::secs(14 * 24 * 3_600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_by_nobody_is_right() {
+        assert_eq!(CompatSettings::default().problems(), []);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_by_its_key() {
+        let wrong: [(&str, fn(&mut CompatSettings)); 9] = [
+            ("schedule", |settings| settings.schedule = Some("nightly".to_owned())),
+            ("schedule", |settings| settings.schedule = Some("0 3 * * * Asia/Tokyo".to_owned())),
+            ("concurrency", |settings| settings.concurrency = 0),
+            ("requests_per_minute", |settings| settings.requests_per_minute = Some(0)),
+            ("share", |settings| settings.share = Ratio::percent(0)),
+            ("max_samples", |settings| settings.max_samples = settings.samples - 1),
+            ("margin", |settings| settings.margin = Ratio::percent(0)),
+            ("gate", |settings| settings.gate.canary_percent = 101.0),
+            ("matrix", |settings| {
+                let prompt = "greeting".to_owned();
+                let versions = vec!["newest".to_owned()];
+                settings.matrix.push(MatrixSettings { prompt, versions, models: Vec::new() });
+            }),
+        ];
+        for (key, spoil) in wrong {
+            let mut settings = CompatSettings::default();
+            spoil(&mut settings);
+            let keys: Vec<_> = settings.problems().into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, [key]);
         }
     }
 }
