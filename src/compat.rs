@@ -6,10 +6,13 @@
 //! module reads and judges; it asks nobody. What needs another model to be known is an [`Ask`], which
 //! whoever runs the suite answers with a [`Reply`].
 
+pub mod agreement;
 mod answer;
 mod ask;
 mod case;
+pub mod report;
 mod side;
+pub mod verdict;
 
 pub use answer::{Answer, Call, Check, Grade};
 pub use ask::{Ask, AskKey, Preference, Reply};

@@ -1,0 +1,292 @@
+//! What a run has found, as data: what the terminal, scripts, CI systems and people read.
+//!
+//! A [`Report`] is JSON with stable names. It is drawn up by a [`Draft`], case by case, so that a run
+//! of any size needs little memory: all cases keep their counts, and the most telling ones their
+//! answers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::agreement::Agreement;
+use super::verdict::{Judgement, Measure, Plan, Terms, Verdict};
+use super::{Answer, Call, Category, Check, Depth, Grade, Preference, Side};
+
+mod draft;
+mod numbers;
+mod summary;
+
+pub use draft::{CaseAnswers, Draft, Graded};
+pub use summary::Style;
+
+#[cfg(test)]
+mod tests;
+
+/// What the format of the JSON is called. Names are added without changing it.
+pub const FORMAT: u32 = 1;
+
+/// What a run has found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// What was run.
+    pub run: RunFacts,
+    /// What it was held to.
+    pub terms: Terms,
+    /// What was announced before it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// The verdict, and all that led to it.
+    pub judgement: Judgement,
+    /// Who judged what no rule can, if anybody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeFacts>,
+    /// All cases, the most telling first.
+    pub cases: Vec<CaseReport>,
+    /// Earlier runs of the same suite and candidate and this one, the oldest first.
+    #[serde(default)]
+    pub trend: Vec<Night>,
+    /// How lengths, costs and times are spread.
+    #[serde(default)]
+    pub distributions: Vec<Distribution>,
+}
+
+/// What was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// Its id.
+    pub id: String,
+    /// Why it was made: `asked`, `nightly`, `drift`.
+    pub kind: String,
+    /// The suite's id.
+    pub suite: String,
+    /// What the suite was, as one number.
+    pub suite_hash: String,
+    /// What the suite says it is; empty if it says nothing.
+    #[serde(default)]
+    pub description: String,
+    /// What is there today.
+    pub baseline: Side,
+    /// What may take its place.
+    pub candidate: Side,
+    /// How many cases were asked.
+    pub depth: Depth,
+    /// The seed of whatever was drawn.
+    pub seed: u64,
+    /// When it began, in Unix milliseconds.
+    pub started_ms: u64,
+    /// When it ended; `None` if it goes on.
+    pub ended_ms: Option<u64>,
+    /// What all answers cost that were asked for, in millionths of a dollar.
+    pub cost_micro_usd: u64,
+    /// What judges cost besides.
+    pub judging_micro_usd: u64,
+    /// Why it ended before it was done, if it did: money, time, somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_early: Option<String>,
+}
+
+/// Who judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeFacts {
+    /// `provider/model`.
+    pub model: String,
+    /// The version of what it is asked with.
+    pub protocol: String,
+    /// How it agrees with people, where it was held against their labels.
+    #[serde(default)]
+    pub agreement: Agreement,
+    /// Whether what it says counts: it is calibrated, or trusted all the same.
+    pub counts: bool,
+    /// How often it was asked, both orders being one.
+    pub asked: u64,
+    /// How often it said otherwise when it was asked the other way round.
+    pub disagreed: u64,
+}
+
+/// A case and how both sides did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseReport {
+    /// The case.
+    pub id: String,
+    /// What it is, in words; empty if nobody says.
+    #[serde(default)]
+    pub description: String,
+    /// What it is there for.
+    pub category: Category,
+    /// Whether the candidate may not newly fail it.
+    pub is_critical: bool,
+    /// What became of it.
+    pub standing: Standing,
+    /// How the baseline did.
+    pub baseline: Tally,
+    /// How the candidate did.
+    pub candidate: Tally,
+    /// Why the candidate's answers fail: the checks that do, each once, with a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Check>,
+    /// The answers, of the most telling cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+}
+
+/// What became of a case. The order is that of reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The baseline mostly passes it, the candidate mostly does not.
+    NewlyFailing,
+    /// The candidate passes it less often, but mostly.
+    Worse,
+    /// The candidate mostly passes it, the baseline mostly does not.
+    NewlyPassing,
+    /// The candidate passes it more often.
+    Better,
+    /// The baseline passes it only now and then; it does not count.
+    Quarantined,
+    /// There is no pair of answers.
+    Unanswered,
+    /// Both mostly fail it, alike.
+    StillFailing,
+    /// Both mostly pass it, alike.
+    StillPassing,
+}
+
+/// How one side did in one case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Answers that pass.
+    pub passed: u32,
+    /// Answers that were judged.
+    pub answered: u32,
+    /// Answers that were asked for.
+    pub asked: u32,
+    /// Answers that an earlier run has asked for.
+    pub reused: u32,
+    /// The mean score, 0 to 1.
+    pub score: f64,
+    /// Tokens of an answer, on average.
+    pub output_tokens: f64,
+    /// Cost of an answer, on average, in millionths of a dollar.
+    pub cost_micro_usd: f64,
+    /// The time that 95 % of answers take at most, in milliseconds.
+    pub p95_latency_ms: u64,
+}
+
+/// A case's question and answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The variables.
+    pub vars: Map<String, Value>,
+    /// What was asked, as it was rendered; cut where it is long.
+    pub question: String,
+    /// Pairs of answers, the most telling first.
+    pub pairs: Vec<ShownPair>,
+    /// Pairs that there are besides.
+    pub more: u32,
+}
+
+/// Two answers to the same question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShownPair {
+    /// Which of the case's pairs, from 0.
+    pub sample: u32,
+    /// The baseline's answer.
+    pub baseline: ShownAnswer,
+    /// The candidate's.
+    pub candidate: ShownAnswer,
+    /// Which of them a judge likes better, if it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Preference>,
+}
+
+/// An answer with what was found of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShownAnswer {
+    /// The text; cut where it is long.
+    pub text: String,
+    /// Characters that were cut.
+    pub cut: u64,
+    /// Calls of tools.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether it passes; `None` where nobody could say.
+    pub passed: Option<bool>,
+    /// What each assertion says.
+    pub checks: Vec<Check>,
+    /// Why it ended.
+    pub finish_reason: String,
+    /// Who answered: `provider/model`.
+    pub served_by: String,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// What it cost, in millionths of a dollar.
+    pub cost_micro_usd: u64,
+    /// From the request to the last byte, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// A run of the same suite and candidate, in a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Night {
+    /// The run.
+    pub run: String,
+    /// When it began, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The part of the baseline's answers that passed.
+    pub baseline: f64,
+    /// The part of the candidate's.
+    pub candidate: f64,
+    /// What was said of it.
+    pub verdict: Verdict,
+}
+
+/// How many answers have which length, cost or time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// What of.
+    pub measure: Measure,
+    /// Where the bins begin and end: one more than there are bins, growing.
+    pub edges: Vec<f64>,
+    /// The baseline's answers in each bin.
+    pub baseline: Vec<u64>,
+    /// The candidate's.
+    pub candidate: Vec<u64>,
+}
+
+// === impl JudgeFacts ===
+
+impl JudgeFacts {
+    /// Who judged, and how far to trust it.
+    pub fn in_words(&self) -> String {
+        let trust = match (self.agreement.is_calibrated(), self.agreement.kappa()) {
+            (true, Some(kappa)) => format!(
+                "calibrated on {} labels, kappa {:.2} ({:.2} to {:.2})",
+                self.agreement.labels(),
+                kappa.value,
+                kappa.low,
+                kappa.high
+            ),
+            (false, Some(kappa)) => format!(
+                "not calibrated: {} labels, kappa {:.2}",
+                self.agreement.labels(),
+                kappa.value
+            ),
+            (_, None) => "not calibrated: no labels by people".to_owned(),
+        };
+        let swayed = self.disagreed as f64 / self.asked.max(1) as f64;
+        format!(
+            "Judge {} (protocol {}), {trust}; asked {} times, said otherwise in the other order in \
+             {} of them",
+            self.model,
+            self.protocol,
+            numbers::grouped(self.asked),
+            numbers::percent(swayed)
+        )
+    }
+}

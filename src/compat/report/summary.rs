@@ -1,0 +1,371 @@
+//! A report on a terminal: the verdict first, then why, then what to do.
+
+use std::fmt::Write as _;
+
+use super::numbers::{self, counted};
+use super::{CaseReport, Report, Standing};
+use crate::compat::verdict::{Criterion, Outcome, Verdict};
+
+/// Cases of a kind that are listed.
+const LISTED: usize = 12;
+/// The narrowest page that anything is laid out for.
+const NARROW: usize = 60;
+
+/// How a summary is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether the terminal shows colours, and whoever reads it wants them.
+    pub color: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+/// What a piece of text is, which decides its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Good,
+    Bad,
+    Open,
+    Heading,
+    Quiet,
+}
+
+struct Page {
+    style: Style,
+    text: String,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The report as a page of a terminal. It ends with a line break.
+    pub fn summary(&self, style: Style) -> String {
+        let style = Style { width: style.width.max(NARROW), ..style };
+        let mut page = Page { style, text: String::new() };
+        page.verdict(self);
+        page.criteria(&self.judgement.criteria);
+        page.cases("Newly failing", self, &[Standing::NewlyFailing]);
+        page.cases("Passing less often", self, &[Standing::Worse]);
+        page.cases("Newly passing", self, &[Standing::NewlyPassing]);
+        page.cases("Flaky with the baseline, not counted", self, &[Standing::Quarantined]);
+        page.facts(self);
+        page.next(self);
+        page.text
+    }
+
+    /// What to do now, in sentences.
+    pub fn next_steps(&self) -> Vec<String> {
+        let judgement = &self.judgement;
+        let mut steps = Vec::new();
+        if !judgement.confirm.is_empty() {
+            steps.push(format!(
+                "Ask {} once more before they count: {}.",
+                counted(judgement.confirm.len(), "critical case"),
+                judgement.confirm.join(", ")
+            ));
+        }
+        match (judgement.verdict, judgement.next_samples, judgement.samples_needed) {
+            (Verdict::Compatible, _, _) => {
+                steps.push("The candidate may be rolled out past its canary.".to_owned());
+            }
+            (Verdict::Incompatible, _, _) => steps.push(
+                "Read the newly failing cases, change the prompt, and run the suite again. The \
+                 rollout stays at its canary."
+                    .to_owned(),
+            ),
+            (Verdict::Inconclusive, Some(samples), _) => steps.push(format!(
+                "Run it on: the next look needs {samples} answers of each side to each case."
+            )),
+            (Verdict::Inconclusive, None, Some(needed)) => steps.push(format!(
+                "About {} more pairs would tell: add cases, allow more samples, or widen the \
+                 margin.",
+                numbers::grouped(needed)
+            )),
+            (Verdict::Inconclusive, None, None) => steps.push(
+                "Look at what is unclear above; more answers alone may not settle it.".to_owned(),
+            ),
+        }
+        if let Some(judge) = self.judge.as_ref().filter(|judge| !judge.agreement.is_calibrated()) {
+            let counts = if judge.counts { "counts" } else { "does not count" };
+            steps.push(format!(
+                "The judge is not calibrated, and {counts}: label answers and run `tidegate compat \
+                 calibrate`."
+            ));
+        }
+        if !judgement.quarantined.is_empty() {
+            steps.push("Make the flaky cases say what they mean, or drop them.".to_owned());
+        }
+        steps
+    }
+
+    /// The verdict in one sentence.
+    pub fn headline(&self) -> String {
+        let says = match self.judgement.verdict {
+            Verdict::Compatible => "is as good as",
+            Verdict::Incompatible => "is worse than",
+            Verdict::Inconclusive => "is not proven to be as good as",
+        };
+        format!("{} {says} {}", self.run.candidate, self.run.baseline)
+    }
+
+    pub(super) fn with_standing(&self, of: &[Standing]) -> Vec<&CaseReport> {
+        self.cases.iter().filter(|case| of.contains(&case.standing)).collect()
+    }
+}
+
+// === impl CaseReport ===
+
+impl CaseReport {
+    /// Why it fails, in a line; empty if it does not.
+    pub(super) fn why(&self) -> String {
+        self.failures
+            .first()
+            .map(|check| format!("{}: {}", check.kind, check.reason))
+            .unwrap_or_default()
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn verdict(&mut self, report: &Report) {
+        let judgement = &report.judgement;
+        let tone = match judgement.verdict {
+            Verdict::Compatible => Tone::Good,
+            Verdict::Incompatible => Tone::Bad,
+            Verdict::Inconclusive => Tone::Open,
+        };
+        let verdict = judgement.verdict.as_str().to_uppercase();
+        let verdict = self.painted(&verdict, tone);
+        let why = judgement.reasons.first().cloned().unwrap_or_default();
+        self.line(&format!("{verdict}  {}", report.headline()));
+        self.wrapped(&why, "  ");
+        for reason in judgement.reasons.iter().skip(1) {
+            self.wrapped(reason, "  ");
+        }
+        self.line("");
+    }
+
+    /// A table. On a narrow page the interval takes the place of what is needed.
+    fn criteria(&mut self, criteria: &[Criterion]) {
+        let is_wide = self.style.width >= 110;
+        let mut rows = vec![
+            vec!["", "baseline", "candidate", "difference", "interval", "needs", ""]
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        ];
+        rows.extend(criteria.iter().map(cells));
+        if !is_wide {
+            rows.iter_mut().for_each(|row| {
+                row.remove(5);
+            });
+        }
+        let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len))
+            .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| columns(cell)).max())
+            .map(Option::unwrap_or_default)
+            .collect();
+        for (number, row) in rows.iter().enumerate() {
+            let mut line = String::from(" ");
+            let last = row.len().saturating_sub(1);
+            for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let room = " ".repeat(width.saturating_sub(columns(cell)));
+                let tone = match number.checked_sub(1).and_then(|number| criteria.get(number)) {
+                    None => Some(Tone::Quiet),
+                    Some(criterion) if at == last => Some(tone(criterion)),
+                    Some(_) => None,
+                };
+                let cell = tone.map_or_else(|| cell.clone(), |tone| self.painted(cell, tone));
+                // Words are on the left, figures on the right.
+                let _ = if at == 0 || at == last {
+                    write!(line, " {cell}{room}")
+                } else {
+                    write!(line, "  {room}{cell} ")
+                };
+            }
+            self.line(line.trim_end());
+        }
+        self.line("");
+    }
+
+    fn cases(&mut self, title: &str, report: &Report, of: &[Standing]) {
+        let cases = report.with_standing(of);
+        if cases.is_empty() {
+            return;
+        }
+        let heading = self.painted(title, Tone::Heading);
+        self.line(&format!("{heading} ({})", cases.len()));
+        let listed = cases.iter().take(LISTED);
+        let width = listed.clone().map(|case| columns(&case.id)).max().unwrap_or(0);
+        let width = width.min(self.style.width / 3);
+        for case in listed {
+            let mark = if case.is_critical { "!" } else { " " };
+            let id = fitted(&case.id, width);
+            let counts = format!(
+                "{}/{} -> {}/{}",
+                case.baseline.passed,
+                case.baseline.answered,
+                case.candidate.passed,
+                case.candidate.answered
+            );
+            let room = self.style.width.saturating_sub(width + columns(&counts) + 8);
+            let why = case.why();
+            let why = if why.is_empty() { case.description.clone() } else { why };
+            let why = self.painted(&shortened(&why, room), Tone::Quiet);
+            self.line(format!("  {mark} {id}  {counts}  {why}").trim_end());
+        }
+        if cases.len() > LISTED {
+            self.line(&format!("    and {} more", cases.len() - LISTED));
+        }
+        self.line("");
+    }
+
+    fn facts(&mut self, report: &Report) {
+        let (run, judgement) = (&report.run, &report.judgement);
+        let reused: u32 =
+            report.cases.iter().map(|case| case.baseline.reused + case.candidate.reused).sum();
+        let mut facts = vec![
+            format!("run {} of {} UTC", run.id, numbers::moment(run.started_ms)),
+            format!("suite {}", run.suite),
+            format!(
+                "{} x {}",
+                counted(report.cases.len(), "case"),
+                counted(judgement.samples as usize, "pair")
+            ),
+            format!("look {} of {}", judgement.look.0, judgement.look.1),
+            format!("seed {}", run.seed),
+        ];
+        if let Some(ended) = run.ended_ms {
+            facts.push(numbers::time(ended.saturating_sub(run.started_ms) as f64));
+        }
+        facts.push(numbers::dollars(run.cost_micro_usd as f64));
+        if run.judging_micro_usd > 0 {
+            facts.push(format!("judges {}", numbers::dollars(run.judging_micro_usd as f64)));
+        }
+        if reused > 0 {
+            facts.push(format!("{} answers reused", numbers::grouped(u64::from(reused))));
+        }
+        if judgement.unanswered > 0 {
+            facts.push(format!("{} pairs unanswered", numbers::grouped(judgement.unanswered)));
+        }
+        self.wrapped(&facts.join(", "), "");
+        if let Some(why) = &run.ended_early {
+            self.wrapped(&format!("It ended early: {why}."), "");
+        }
+        if let Some(judge) = &report.judge {
+            self.wrapped(&judge.in_words(), "");
+        }
+        self.line("");
+    }
+
+    fn next(&mut self, report: &Report) {
+        let heading = self.painted("Next", Tone::Heading);
+        self.line(&heading);
+        for step in report.next_steps() {
+            self.wrapped(&step, "  ");
+        }
+    }
+
+    fn painted(&self, text: &str, tone: Tone) -> String {
+        if !self.style.color || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => "1;32",
+            Tone::Bad => "1;31",
+            Tone::Open => "1;33",
+            Tone::Heading => "1",
+            Tone::Quiet => "2",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// Words in lines that are no longer than the page; those after the first are further in.
+    fn wrapped(&mut self, text: &str, margin: &str) {
+        let text = printable(text);
+        let mut line = margin.to_owned();
+        let mut is_empty = true;
+        for word in text.split_whitespace() {
+            if !is_empty && columns(&line) + 1 + columns(word) > self.style.width {
+                self.line(&line);
+                line = format!("{margin}  ");
+                is_empty = true;
+            }
+            if !is_empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            is_empty = false;
+        }
+        if !is_empty {
+            self.line(&line);
+        }
+    }
+}
+
+fn tone(criterion: &Criterion) -> Tone {
+    match (criterion.gates, criterion.outcome) {
+        (false, _) => Tone::Quiet,
+        (true, Outcome::Holds) => Tone::Good,
+        (true, Outcome::Fails) => Tone::Bad,
+        (true, Outcome::Unclear) => Tone::Open,
+    }
+}
+
+/// What a criterion says, in a word or two.
+pub(super) fn outcome(criterion: &Criterion) -> &'static str {
+    match (criterion.outcome, criterion.gates) {
+        (Outcome::Holds, true) => "holds",
+        (Outcome::Fails, true) => "FAILS",
+        (Outcome::Unclear, true) => "unclear",
+        (Outcome::Holds, false) => "holds (told only)",
+        (Outcome::Fails, false) => "worse (told only)",
+        (Outcome::Unclear, false) => "unclear (told only)",
+    }
+}
+
+fn cells(criterion: &Criterion) -> Vec<String> {
+    let measure = criterion.measure;
+    vec![
+        numbers::name(measure).to_owned(),
+        numbers::value(measure, criterion.baseline, criterion.pairs),
+        numbers::value(measure, criterion.candidate, criterion.pairs),
+        numbers::difference(measure, criterion.difference),
+        numbers::interval(criterion),
+        numbers::needs(criterion),
+        outcome(criterion).to_owned(),
+    ]
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// In so many columns: filled up, or cut.
+fn fitted(text: &str, width: usize) -> String {
+    let text = shortened(text, width);
+    let room = " ".repeat(width.saturating_sub(columns(&text)));
+    text + &room
+}
+
+/// On one line of at most so many columns.
+fn shortened(text: &str, width: usize) -> String {
+    let text = printable(text);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if columns(&text) <= width {
+        return text;
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// Without what a terminal would obey: a model may have said it.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}

@@ -1,0 +1,444 @@
+//! Whether a candidate is as good as the baseline, from their answers to the same cases.
+//!
+//! A run asks both sides the same cases, several times each; answer `i` of the one and answer `i` of
+//! the other are a pair. [`judge`] looks at the pairs and says one of three things:
+//!
+//! - **compatible**: every criterion that gates shows that the candidate is not worse by more than
+//!   its margin. Each is tested at the full error, since all must hold at once (an
+//!   intersection-union test: Berger, Technometrics 24, 1982).
+//! - **incompatible**: one criterion shows that it is worse. The error is divided among the criteria
+//!   (see [`Terms::error`]), so that a candidate that is no different is called incompatible in at
+//!   most 5 % of the runs, over all criteria and all looks together.
+//! - **inconclusive**: neither, and how many more pairs it would take.
+//!
+//! What is judged is the suite's own cases, not cases like them: a candidate that fails what no case
+//! asks is not found. Between cases of one suite answers vary all the same, and bounds count that
+//! variation, which makes them a little wide where few cases are broken for good.
+//!
+//! | criterion | compatible | incompatible |
+//! |---|---|---|
+//! | pass rate | lower bound of the difference above `-margin` | difference significantly below 0, and at most `-margin` |
+//! | critical cases | none is newly failed | one is newly failed, and again when asked once more |
+//! | preference of the judge | lower bound of wins less losses above -5 points | upper bound below it |
+//! | length, cost, latency | upper bound of the ratio below +15 % | lower bound above it |
+//!
+//! The pass rate's "incompatible" asks for a difference below *zero* whose estimate is beyond the
+//! margin. To prove that the difference itself is beyond the margin takes 1,546 pairs for a loss of 5
+//! points (10 % of pairs differ, power 80 %) where this takes 247: nightly runs would never say no.
+//! The price is that a candidate that is 2 points worse may be called incompatible, never one that is
+//! no worse.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Category, Preference};
+
+mod critical;
+mod looks;
+mod normal;
+mod plan;
+mod rates;
+mod ratios;
+mod terms;
+mod words;
+
+use critical::Critical;
+use looks::Bounds;
+pub use plan::{Plan, PlannedLook, plan};
+use rates::Pairs;
+pub use terms::{Bearing, Terms};
+
+#[cfg(test)]
+mod tests;
+
+/// A case with what both sides answered to it. Answer `i` of both is a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairedCase {
+    /// The case.
+    pub id: String,
+    /// What it is there for.
+    pub category: Category,
+    /// Whether the candidate may not fail it where the baseline passes it.
+    pub is_critical: bool,
+    /// The baseline's answers.
+    pub baseline: Vec<Sample>,
+    /// The candidate's.
+    pub candidate: Vec<Sample>,
+    /// Which of a pair's answers a judge likes better, for those pairs of which it was asked.
+    pub preferences: Vec<Preference>,
+}
+
+/// An answer, as far as it is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sample {
+    /// Whether it passes the case. `None`: there is no answer, or nobody could judge it; the pair is
+    /// left out, and counted as unanswered.
+    pub passed: Option<bool>,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// What it cost, in millionths of a dollar.
+    pub cost_micro_usd: u64,
+    /// From the request to the last byte, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// One evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// How many pairs each case has by now: one of [`Terms::ladder`]. What a case has beyond them
+    /// was asked to confirm a critical failure, and counts for nothing else.
+    pub samples: u32,
+    /// Whether more can be asked: there is money and time left.
+    pub can_ask_more: bool,
+}
+
+/// What is said of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is as good as the baseline, within the margins.
+    Compatible,
+    /// It is worse.
+    Incompatible,
+    /// Nothing is proven.
+    Inconclusive,
+}
+
+/// A verdict and all that led to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, the weightiest first: sentences for people.
+    pub reasons: Vec<String>,
+    /// What was compared, each with its bounds.
+    pub criteria: Vec<Criterion>,
+    /// Critical cases that the candidate newly fails. Both sides are to be asked them once more,
+    /// then judged again: until then they decide nothing.
+    pub confirm: Vec<String>,
+    /// Cases that the baseline itself passes only now and then. They do not count.
+    pub quarantined: Vec<String>,
+    /// Cases that the baseline mostly passes and the candidate mostly does not, critical ones first.
+    pub newly_failing: Vec<String>,
+    /// Cases the other way round.
+    pub newly_passing: Vec<String>,
+    /// Which look it is, from 1, and of how many.
+    pub look: (u32, u32),
+    /// Pairs of each case that this look has seen.
+    pub samples: u32,
+    /// Pairs that count, of all cases.
+    pub pairs: u64,
+    /// Pairs that were left out because a side has no answer, or none that could be judged.
+    pub unanswered: u64,
+    /// How many pairs of each case the next look needs; `None` where there is no use in another.
+    pub next_samples: Option<u32>,
+    /// How many pairs beyond those there are it would take to tell, about; where that is known.
+    pub samples_needed: Option<u64>,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The part of answers that pass. Differences are parts: -0.03 are three points.
+    PassRate,
+    /// How many critical cases are passed. Differences are cases.
+    Critical,
+    /// Wins less losses before the judge, from -1 to 1.
+    Preference,
+    /// Tokens of answers. Differences are relative: 0.15 is 15 % more.
+    Length,
+    /// Cost of answers, in millionths of a dollar. Differences are relative.
+    Cost,
+    /// Milliseconds to the last byte. Differences are relative.
+    Latency,
+}
+
+/// What one measure says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Criterion {
+    /// What was compared.
+    pub measure: Measure,
+    /// The baseline's: a rate, or the geometric mean.
+    pub baseline: f64,
+    /// The candidate's.
+    pub candidate: f64,
+    /// The difference, in the unit of the measure.
+    pub difference: f64,
+    /// The lower bound of the difference; one-sided.
+    pub low: f64,
+    /// The upper bound.
+    pub high: f64,
+    /// How far the difference may be on the bad side: `-0.03` of rates, `0.15` of ratios.
+    pub limit: f64,
+    /// Whether the verdict hangs on it.
+    pub gates: bool,
+    /// What it says.
+    pub outcome: Outcome,
+    /// Of ratios: whether both sides are the same within the limit, either way (two one-sided
+    /// tests).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equivalence: Option<Equivalence>,
+    /// Pairs it is known from.
+    pub pairs: u64,
+}
+
+/// What a criterion says of the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is not worse by more than the limit.
+    Holds,
+    /// It is worse.
+    Fails,
+    /// Neither is proven.
+    Unclear,
+}
+
+/// What two one-sided tests say of a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Equivalence {
+    /// Both bounds are within the limit.
+    Equivalent,
+    /// The interval is beyond the limit, on one side.
+    Different,
+    /// Neither is proven.
+    Unclear,
+}
+
+/// Judges the pairs that there are at a look. What is called first the cases' pass rates comes
+/// first; ask what [`Judgement::confirm`] names, then for [`Judgement::next_samples`], and judge
+/// again.
+///
+/// The same pairs have the same judgement, in whatever order the cases are.
+pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
+    let ladder = terms.ladder();
+    let number = ladder.iter().filter(|samples| **samples < look.samples).count();
+    let number = number.min(ladder.len().saturating_sub(1));
+    let holds = Bounds::new(&ladder, terms.error).at(number);
+    let fails = |share: f64| Bounds::new(&ladder, terms.error * share).at(number);
+
+    let quarantined: Vec<&PairedCase> =
+        cases.iter().filter(|case| case.is_flaky(look.samples)).collect();
+    let counted: Vec<&PairedCase> =
+        cases.iter().filter(|case| !case.is_flaky(look.samples)).collect();
+    let all = Pairs::of(cases, look.samples);
+    let pairs = Pairs::of(counted.iter().copied(), look.samples);
+
+    let critical = Critical::of(cases, terms, look);
+    let mut criteria = Vec::new();
+    criteria.extend(rate(&pairs, &all, terms, (holds, fails(terms::PASS_RATE))));
+    criteria.extend(critical.criterion());
+    let bounds = (holds, fails(terms::OTHERS));
+    criteria.extend(ratios::preference(&counted, terms, bounds));
+    criteria.extend(ratios::all(&counted, terms, look.samples, bounds));
+
+    let unanswered = cases.iter().map(|case| case.unanswered(look.samples)).sum();
+    let (newly_failing, newly_passing) = turned(cases, look.samples);
+    let mut judgement = Judgement {
+        verdict: Verdict::Inconclusive,
+        reasons: Vec::new(),
+        criteria,
+        confirm: Vec::new(),
+        quarantined: quarantined.iter().map(|case| case.id.clone()).collect(),
+        newly_failing,
+        newly_passing,
+        look: (number as u32 + 1, ladder.len() as u32),
+        samples: look.samples,
+        pairs: pairs.count,
+        unanswered,
+        next_samples: None,
+        samples_needed: None,
+    };
+    judgement.decide(&critical, terms, look);
+    judgement.say_what_is_missing(&pairs, terms, (look, holds), ladder.get(number + 1).copied());
+    judgement.reasons = words::reasons(&judgement, &critical, terms);
+    judgement
+}
+
+/// The pass rate. What quarantine leaves decides whether it holds; that it fails must be true with
+/// the quarantined cases too, since those were chosen by the baseline's luck and the rest is a little
+/// too good for it.
+fn rate(
+    pairs: &Pairs,
+    all: &Pairs,
+    terms: &Terms,
+    (holds, fails): (f64, f64),
+) -> Option<Criterion> {
+    if pairs.count == 0 {
+        return None;
+    }
+    let (low, high) = pairs.bounds(holds);
+    let level = 1.0 - normal::below(fails);
+    let is_worse =
+        |pairs: &Pairs| pairs.difference() <= -terms.margin && pairs.chance_if_equal() <= level;
+    let outcome = if is_worse(pairs) && is_worse(all) {
+        Outcome::Fails
+    } else if low > -terms.margin {
+        Outcome::Holds
+    } else {
+        Outcome::Unclear
+    };
+    let count = pairs.count as f64;
+    Some(Criterion {
+        measure: Measure::PassRate,
+        baseline: pairs.baseline as f64 / count,
+        candidate: pairs.candidate as f64 / count,
+        difference: pairs.difference(),
+        low,
+        high,
+        limit: -terms.margin,
+        gates: true,
+        outcome,
+        equivalence: None,
+        pairs: pairs.count,
+    })
+}
+
+/// Cases that turned: the baseline mostly passes them and the candidate does not, and the other way
+/// round. Critical ones first, then by id.
+fn turned(cases: &[PairedCase], samples: u32) -> (Vec<String>, Vec<String>) {
+    let mut sorted: Vec<&PairedCase> = cases.iter().collect();
+    sorted.sort_by(|a, b| (!a.is_critical, &a.id).cmp(&(!b.is_critical, &b.id)));
+    let turned = |wanted: (bool, bool)| {
+        let mostly = |case: &&&PairedCase| {
+            let (baseline, candidate, pairs) = case.passed(samples);
+            pairs > 0 && (2 * baseline > pairs, 2 * candidate > pairs) == wanted
+        };
+        sorted.iter().filter(mostly).map(|case| case.id.clone()).collect()
+    };
+    (turned((true, false)), turned((false, true)))
+}
+
+// === impl Judgement ===
+
+impl Judgement {
+    /// What a measure says, where there is anything to compare.
+    pub fn criterion(&self, measure: Measure) -> Option<&Criterion> {
+        self.criteria.iter().find(|criterion| criterion.measure == measure)
+    }
+
+    /// Whether so many pairs are without an answer that the rest may not be like them.
+    fn is_full_of_holes(&self, terms: &Terms) -> bool {
+        let seen = self.pairs + self.unanswered;
+        self.unanswered as f64 > terms.max_unanswered * seen as f64
+    }
+
+    fn decide(&mut self, critical: &Critical, terms: &Terms, look: Look) {
+        let gating = || self.criteria.iter().filter(|criterion| criterion.gates);
+        let fails = gating().any(|criterion| criterion.outcome == Outcome::Fails);
+        let holds = gating().all(|criterion| criterion.outcome == Outcome::Holds);
+        let is_counted = self.criterion(Measure::PassRate).is_some();
+        self.verdict = if fails && !self.is_full_of_holes(terms) {
+            Verdict::Incompatible
+        } else if is_counted && holds && !self.is_full_of_holes(terms) {
+            Verdict::Compatible
+        } else {
+            Verdict::Inconclusive
+        };
+        if self.verdict == Verdict::Inconclusive && look.can_ask_more {
+            self.confirm.clone_from(&critical.to_confirm);
+        }
+    }
+
+    fn say_what_is_missing(
+        &mut self,
+        pairs: &Pairs,
+        terms: &Terms,
+        (look, z): (Look, f64),
+        next: Option<u32>,
+    ) {
+        if self.verdict != Verdict::Inconclusive || pairs.count == 0 {
+            return;
+        }
+        let is_open = self
+            .criterion(Measure::PassRate)
+            .is_some_and(|criterion| criterion.outcome == Outcome::Unclear);
+        let needed = is_open.then(|| plan::further(pairs, terms, z));
+        self.samples_needed = needed;
+        let hopeless = needed.is_some_and(|needed| {
+            let there = pairs.count + needed;
+            let possible =
+                pairs.count / u64::from(look.samples.max(1)) * u64::from(terms.max_samples);
+            there > plan::HOPELESS * possible
+        });
+        if look.can_ask_more && self.confirm.is_empty() && !hopeless {
+            self.next_samples = next;
+        }
+    }
+}
+
+// === impl PairedCase ===
+
+impl PairedCase {
+    /// The first `samples` pairs, of those that both sides have an answer to: whether the baseline
+    /// passes, and the candidate.
+    fn answered(&self, samples: u32) -> impl Iterator<Item = (bool, bool)> + '_ {
+        let samples = usize::try_from(samples).unwrap_or(usize::MAX);
+        self.baseline
+            .iter()
+            .zip(&self.candidate)
+            .take(samples)
+            .filter_map(|(baseline, candidate)| Some((baseline.passed?, candidate.passed?)))
+    }
+
+    /// How many pairs the baseline passes, how many the candidate, and how many there are.
+    fn passed(&self, samples: u32) -> (u32, u32, u32) {
+        self.answered(samples).fold((0, 0, 0), |(baseline, candidate, pairs), (one, other)| {
+            (baseline + u32::from(one), candidate + u32::from(other), pairs + 1)
+        })
+    }
+
+    /// Pairs that were asked and lack an answer.
+    fn unanswered(&self, samples: u32) -> u64 {
+        let asked = self.baseline.len().max(self.candidate.len());
+        let asked = u64::try_from(asked).unwrap_or(u64::MAX).min(u64::from(samples));
+        asked.saturating_sub(u64::from(self.passed(samples).2))
+    }
+
+    /// Whether the baseline passes it only now and then: with at least six answers, of which so many
+    /// pass that the true rate is between 20 % and 80 % (Wilson's interval, 10 % on either side).
+    /// Three answers tell nothing: two of three are as likely at 90 % as at 40 %.
+    ///
+    /// Critical cases always count.
+    fn is_flaky(&self, samples: u32) -> bool {
+        const FLAKY: std::ops::Range<f64> = 0.2..0.8;
+        const FEWEST: usize = 6;
+        let samples = usize::try_from(samples).unwrap_or(usize::MAX);
+        let answers: Vec<bool> =
+            self.baseline.iter().take(samples).filter_map(|sample| sample.passed).collect();
+        if self.is_critical || answers.len() < FEWEST {
+            return false;
+        }
+        let count = answers.len() as f64;
+        let rate = answers.iter().filter(|passed| **passed).count() as f64 / count;
+        let z = normal::exceeded(0.1);
+        let centre = rate + z * z / (2.0 * count);
+        let half = z * (rate * (1.0 - rate) / count + z * z / (4.0 * count * count)).sqrt();
+        let whole = 1.0 + z * z / count;
+        FLAKY.contains(&((centre - half) / whole)) && FLAKY.contains(&((centre + half) / whole))
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Compatible => "compatible",
+            Self::Incompatible => "incompatible",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// What a command ends with: 0, 1 or 2.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Compatible => 0,
+            Self::Incompatible => 1,
+            Self::Inconclusive => 2,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How many pairs it takes, before a run and in the middle of one.
+
+use serde::{Deserialize, Serialize};
+
+use super::looks::Bounds;
+use super::rates::Pairs;
+use super::{Terms, normal, terms};
+
+/// Where so many times as many pairs are needed as the last look can have, no other look is made.
+pub(super) const HOPELESS: u64 = 4;
+/// The part of pairs that differ, where nobody knows: what prompts on today's models show.
+const USUAL_DISCORDANCE: f64 = 0.1;
+/// Less is not believed of any suite.
+const LEAST_DISCORDANCE: f64 = 0.01;
+
+/// What a run will be able to tell, known before it begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Cases that will be asked.
+    pub cases: u64,
+    /// The part of pairs in which one side alone passes, as it is expected.
+    pub discordance: f64,
+    /// Pairs it takes by the last look to call a candidate compatible that is no different, with the
+    /// terms' power.
+    pub pairs_for_margin: u64,
+    /// Pairs it takes by the last look to find the regression of the terms, with their power.
+    pub pairs_for_regression: u64,
+    /// What each look will be able to tell.
+    pub looks: Vec<PlannedLook>,
+}
+
+/// What a look will be able to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PlannedLook {
+    /// Pairs of each case.
+    pub samples: u32,
+    /// Pairs of all.
+    pub pairs: u64,
+    /// The chance to have called a candidate compatible by then that is no different.
+    pub compatible: f64,
+    /// The chance to have called a candidate incompatible by then that is worse by the regression.
+    pub regression: f64,
+}
+
+/// What a run over so many cases will be able to tell, where `discordance` of the pairs differ: what
+/// an earlier run of the suite has seen, or `None` for 10 %.
+pub fn plan(cases: u64, discordance: Option<f64>, terms: &Terms) -> Plan {
+    let discordance = discordance.unwrap_or(USUAL_DISCORDANCE).clamp(LEAST_DISCORDANCE, 1.0);
+    let ladder = terms.ladder();
+    let holds = Bounds::new(&ladder, terms.error);
+    let fails = Bounds::new(&ladder, terms.error * terms::PASS_RATE);
+    let last = ladder.last().copied().unwrap_or(1);
+    let pairs = cases.saturating_mul(u64::from(last)) as f64;
+    let drift = |distance: f64| distance * (pairs / discordance).sqrt();
+    let compatible = holds.power(drift(terms.margin));
+    let regression = fails.power(drift(terms.regression));
+    let looks = ladder.iter().zip(compatible.iter().zip(&regression));
+    Plan {
+        cases,
+        discordance,
+        pairs_for_margin: size(holds.drift_for(terms.power), discordance, terms.margin),
+        pairs_for_regression: size(fails.drift_for(terms.power), discordance, terms.regression),
+        looks: looks
+            .map(|(samples, (compatible, regression))| PlannedLook {
+                samples: *samples,
+                pairs: cases.saturating_mul(u64::from(*samples)),
+                compatible: *compatible,
+                regression: *regression,
+            })
+            .collect(),
+    }
+}
+
+/// Pairs for a statistic to have the mean `drift`, where so many pairs differ and the difference is
+/// this far from what is to be ruled out (Connor, Biometrics 43, 1987).
+fn size(drift: f64, discordance: f64, distance: f64) -> u64 {
+    (drift * drift * discordance / (distance * distance)).ceil() as u64
+}
+
+/// About how many pairs beyond those there are it takes to rule out a loss of the margin at the
+/// bound `z`: with the discordance and the design effect that are seen, for the difference that is
+/// seen, but none that is nearer to the margin than half of it.
+pub(super) fn further(pairs: &Pairs, terms: &Terms, z: f64) -> u64 {
+    let difference = pairs.difference().clamp(-terms.margin / 2.0, 0.0);
+    let drift = z + normal::exceeded(1.0 - terms.power);
+    let discordance = pairs.discordance().max(LEAST_DISCORDANCE) * pairs.design_effect();
+    size(drift, discordance, terms.margin + difference).saturating_sub(pairs.count).max(1)
+}
