@@ -9,9 +9,12 @@
 pub mod agreement;
 mod answer;
 mod ask;
+pub mod assertion;
 mod case;
+pub mod judge;
 pub mod report;
 mod side;
+pub mod suite;
 pub mod verdict;
 
 pub use answer::{Answer, Call, Check, Grade};

@@ -42,6 +42,7 @@ pub use version::{Version, Wanted, is_label};
 
 use template::Templates;
 use variables::Variables;
+pub(crate) use variables::compile as compile_schema;
 
 /// One version of a prompt, checked and compiled.
 #[derive(Debug)]

@@ -217,7 +217,7 @@ impl Variables {
 /// # Errors
 ///
 /// Why it is none.
-pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
+pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .offline()
         .should_validate_formats(true)

@@ -50,6 +50,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("cli", "rehearse"),
     ("cli", "sim"),
     ("compat", "prompt"),
+    ("compat", "tokens"),
     ("config", "cache"),
     ("config", "callers"),
     ("config", "cluster"),
