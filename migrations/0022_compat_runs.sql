@@ -1,5 +1,5 @@
--- Runs of compatibility suites. `baseline` and `candidate` are sides (JSON), `candidate_prompt` and
--- `candidate_model` what is looked up of the latter, `candidate_hash` all of it as one number.
+-- Runs of compatibility suites. `baseline` and `candidate` are sides (JSON), `..._prompt`
+-- and `candidate_model` what is looked up of them, `candidate_hash` all of it as one number.
 -- `text` names what in `compat_texts` the run keeps to. `worked_ms` is how long it has
 -- asked, on all nodes one after another. `seed` holds the 64 bits of a number without a sign.
 CREATE TABLE compat_runs (
@@ -10,6 +10,7 @@ CREATE TABLE compat_runs (
     text               TEXT NOT NULL,
     baseline           TEXT NOT NULL,
     candidate          TEXT NOT NULL,
+    baseline_prompt    TEXT NOT NULL,
     candidate_prompt   TEXT NOT NULL,
     candidate_model    TEXT NOT NULL,
     candidate_hash     TEXT NOT NULL,

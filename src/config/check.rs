@@ -138,6 +138,7 @@ impl Checking<'_> {
         self.section(settings.jobs.problems(), &root.key("jobs"));
         self.section(settings.webhooks.problems(), &root.key("webhooks"));
         self.section(settings.rollouts.problems(), &root.key("rollouts"));
+        self.section(settings.compat.problems(), &root.key("compat"));
     }
 
     fn server(&mut self, server: &ServerSettings, at: &KeyPath) {

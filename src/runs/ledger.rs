@@ -168,20 +168,26 @@ impl Runs {
         Ok(record)
     }
 
-    /// The newest run with a verdict of this candidate, on this model where one is named. What was
-    /// only held against itself, at night, is none.
+    /// The newest run with a verdict of this candidate, against this baseline and on this model where
+    /// these are named. What was only held against itself, at night, is none.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn newest_verdict(
         &self,
+        baseline: Option<&SidePrompt>,
         candidate: &SidePrompt,
         model: Option<&str>,
     ) -> Result<Option<RunRecord>, StoreError> {
-        let prompt = json_text(candidate).map_err(StoreError::query("read verdicts"))?;
+        let failed = StoreError::query("read verdicts");
+        let prompt = json_text(candidate).map_err(&failed)?;
         let mut query = select(" WHERE verdict IS NOT NULL AND kind <> 'drift'");
         query.push(" AND candidate_prompt = ").bind(prompt);
+        if let Some(baseline) = baseline {
+            let prompt = json_text(baseline).map_err(&failed)?;
+            query.push(" AND baseline_prompt = ").bind(prompt);
+        }
         if let Some(model) = model {
             query.push(" AND candidate_model = ").bind(model.to_owned());
         }
@@ -302,7 +308,7 @@ pub(super) async fn insert(
     sqlx::query(keep).bind(text_hash(text)).bind(text).execute(&mut *connection).await?;
     let mut insert = Sql::new(
         "INSERT INTO compat_runs (id, kind, suite, suite_hash, text, baseline, candidate, \
-         candidate_prompt, candidate_model, candidate_hash, depth, samples, seed, \
+         baseline_prompt, candidate_prompt, candidate_model, candidate_hash, depth, samples, seed, \
          max_cost_micro_usd, state, created_by, created_ms, worked_ms, samples_done, \
          samples_planned, cost_micro_usd) VALUES (",
     );
@@ -314,6 +320,7 @@ pub(super) async fn insert(
         text_hash(text),
         json_text(&run.baseline)?,
         json_text(&run.candidate)?,
+        json_text(&run.baseline.prompt)?,
         json_text(&run.candidate.prompt)?,
         run.candidate.model.clone(),
         run.candidate.hash(),

@@ -147,7 +147,8 @@ impl SuiteRow {
         files: &[(PathBuf, String)],
         created_ms: u64,
     ) -> Self {
-        let pairs: Vec<_> = files.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
+        let pairs: Vec<_> =
+            files.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
         let text = serde_json::to_string(&pairs).unwrap_or_default();
         Self { id, prompt, hash, text, created_ms }
     }

@@ -130,7 +130,6 @@ impl CompatSettings {
     pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let minute = Duration::from_secs(60);
         let is_cron = |text: &String| Schedule::parse(text).is_ok();
-        let canary = self.gate.canary_percent;
         let names = |names: &[String]| names.iter().all(|name| !name.trim().is_empty());
         let checks = [
             (
@@ -161,7 +160,6 @@ impl CompatSettings {
             (self.keep.0 >= minute, "keep", "must be at least 1m"),
             (self.judge.models.len() <= 16, "judge", "may name 16 models"),
             (names(&self.judge.models), "judge", "names a model without a name"),
-            ((0.0..=100.0).contains(&canary), "gate", "`canary_percent` must be 0 to 100"),
             (self.gate.max_age.0 >= minute, "gate", "`max_age` must be at least 1m"),
             (self.matrix.len() <= 1_000, "matrix", "may have 1000 entries"),
             (
@@ -210,7 +208,7 @@ mod tests {
             ("share", |settings| settings.share = Ratio::percent(0)),
             ("max_samples", |settings| settings.max_samples = settings.samples - 1),
             ("margin", |settings| settings.margin = Ratio::percent(0)),
-            ("gate", |settings| settings.gate.canary_percent = 101.0),
+            ("gate", |settings| settings.gate.max_age = HumanDuration::secs(1)),
             ("matrix", |settings| {
                 let prompt = "greeting".to_owned();
                 let versions = vec!["newest".to_owned()];

@@ -1,7 +1,7 @@
 //! Suites: those of files, and those that were pushed.
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::ledger::audit_event;
 use super::row::{SUITE, int};
@@ -63,29 +63,28 @@ impl Runs {
                 .await
                 .map_err(&failed)?;
         let now_ms = self.now_ms();
-        sqlx::query(
-            "INSERT INTO compat_suites (id, prompt, hash, text, created_ms, created_by)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET
-             prompt = excluded.prompt, hash = excluded.hash, text = excluded.text,
-             created_ms = excluded.created_ms, created_by = excluded.created_by",
-        )
-        .bind(&new.id)
-        .bind(new.prompt.as_deref())
-        .bind(&new.hash)
-        .bind(&new.text)
-        .bind(int(now_ms))
-        .bind(&by.name)
-        .execute(&mut *transaction)
-        .await
-        .map_err(&failed)?;
-        let after = json!({"hash": new.hash, "prompt": new.prompt, "bytes": new.text.len()});
+        let NewSuite { id, prompt, hash, text } = new;
+        let row = SuiteRow { id, prompt, hash, text, created_ms: now_ms };
+        upsert(&mut transaction, &row, &by.name).await.map_err(&failed)?;
+        let after = json!({"hash": row.hash, "prompt": row.prompt, "bytes": row.text.len()});
         let mut event =
-            audit_event("compat.suite.push", format!("compat/suites/{}", new.id), after);
+            audit_event("compat.suite.push", format!("compat/suites/{}", row.id), after);
         event.before = before.map(|hash| json!({"hash": hash}));
         audit::record(&mut transaction, by, &event, now_ms).await.map_err(&failed)?;
         transaction.commit().await.map_err(failed)?;
-        let NewSuite { id, prompt, hash, text } = new;
-        Ok(SuiteRow { id, prompt, hash, text, created_ms: now_ms })
+        Ok(row)
+    }
+
+    /// Puts a suite of files into the store, so that nodes without the files have it. Nobody has
+    /// changed anything, so the audit log says nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_suite(&self, suite: &SuiteRow) -> Result<(), StoreError> {
+        let failed = StoreError::query("store a compatibility suite of files");
+        let mut writer = self.shared.store.writer().await?;
+        upsert(&mut writer, suite, "file").await.map_err(failed)
     }
 
     /// The suite of this id, of files or pushed.
@@ -143,6 +142,28 @@ impl Runs {
     fn of_files(&self) -> Vec<SuiteRow> {
         (self.shared.around.suites)()
     }
+}
+
+async fn upsert(
+    connection: &mut AnyConnection,
+    suite: &SuiteRow,
+    by: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO compat_suites (id, prompt, hash, text, created_ms, created_by)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET
+         prompt = excluded.prompt, hash = excluded.hash, text = excluded.text,
+         created_ms = excluded.created_ms, created_by = excluded.created_by",
+    )
+    .bind(&suite.id)
+    .bind(suite.prompt.as_deref())
+    .bind(&suite.hash)
+    .bind(&suite.text)
+    .bind(int(suite.created_ms))
+    .bind(by)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 fn check(new: &NewSuite) -> Result<(), RunsError> {

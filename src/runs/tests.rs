@@ -279,10 +279,14 @@ async fn the_newest_verdict_of_a_version_and_model_counts() {
         let drifted = node.judged(drift, "incompatible").await;
 
         let prompt = SidePrompt::Registered { id: "reply".into(), version: "2.0.0".into() };
-        let newest = |model| node.runs.newest_verdict(&prompt, model);
+        let newest = |model| node.runs.newest_verdict(None, &prompt, model);
         assert_eq!(newest(Some("a/one")).await.unwrap(), Some(good.clone()));
         assert_eq!(newest(Some("a/two")).await.unwrap(), Some(bad.clone()));
         assert_eq!(newest(None).await.unwrap(), Some(bad));
+        let against = |baseline| node.runs.newest_verdict(Some(baseline), &prompt, Some("a/one"));
+        let control = new_run().baseline.prompt;
+        assert_eq!(against(&control).await.unwrap(), Some(good.clone()));
+        assert_eq!(against(&prompt).await.unwrap(), None, "it was never held against itself");
         assert_eq!(newest(Some("a/three")).await.unwrap(), None);
         let tested = node.runs.tested().await.unwrap();
         let ids: Vec<_> = tested.iter().map(|tested| (&*tested.model, &*tested.run)).collect();
