@@ -33,10 +33,12 @@ use crate::meaning::Meanings;
 use crate::problems::Problems;
 use crate::registry::Registry;
 use crate::rollout::RolloutLedger;
+use crate::runs::Runs;
 
 mod actor;
 mod audit;
 mod cache;
+mod compat;
 mod config;
 mod csv;
 mod feedback;
@@ -80,6 +82,8 @@ pub struct AdminState {
     pub feedback: Feedback,
     /// Progressive rollouts.
     pub rollouts: RolloutLedger,
+    /// Runs of compatibility suites.
+    pub runs: Runs,
     /// How targets fare.
     pub fleet: Arc<Fleet>,
     /// The running configuration.
@@ -156,6 +160,7 @@ fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminState>)> {
     add(M::POST, "/config/reload", on(M::POST, config::reload));
     add(M::GET, "/openapi.json", on(M::GET, openapi::show));
     routes.extend(prompts::routes());
+    routes.extend(compat::routes());
     routes
 }
 

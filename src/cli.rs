@@ -12,6 +12,7 @@ use crate::config::Environment;
 pub mod cache;
 pub mod check;
 mod client;
+pub mod compat;
 pub mod explain;
 pub mod keys;
 mod logging;
@@ -43,6 +44,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Cache(cache::CacheArgs),
     Check(check::CheckArgs),
+    Compat(compat::CompatArgs),
     Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
     Models(models::ModelsArgs),
@@ -66,6 +68,7 @@ pub fn run() -> ExitCode {
             cache::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }
         Command::Check(args) => check::run(args, environment, &mut out).map_err(Into::into),
+        Command::Compat(args) => compat::run(args, &mut out, &mut io::stderr()),
         Command::Explain(args) => explain::run(args, environment, &mut out).map_err(Into::into),
         Command::Keys(args) => {
             keys::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)

@@ -35,6 +35,7 @@ mod sections;
 mod semantic;
 mod settings;
 mod snapshot;
+mod suites;
 mod watch;
 
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub use settings::{
     ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
+pub use suites::{FileSuite, FileSuites};
 pub use watch::{Current, ReloadCause, ReloadFailure, ReloadStatus, Reloaded, Watcher, reloading};
 
 /// Reads the prompts of a source and nothing else of it.

@@ -42,11 +42,14 @@ mod own;
 mod rollouts;
 mod shadowing;
 mod streams;
+mod verdicts;
 
 pub use embed::RemoteEmbedder;
 pub use idempotency::{Asked, Entered, Executions, Follower, Head, IfRunning, Work};
 pub use jobs::JobRunner;
 pub use judge::{Comparison, Judge, JudgeError, Judged};
+use verdicts::Verdicts;
+
 pub use streams::{Limits, Opened, Reader, Stream, Streams};
 
 /// All that requests share.
@@ -78,6 +81,7 @@ pub struct Gateway {
     rolling: Rolling,
     rollouts: RolloutLedger,
     runs: Runs,
+    verdicts: Verdicts,
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
@@ -108,7 +112,13 @@ impl Gateway {
         let cache = open_cache(&snapshot.load(), &wall, &cluster);
         let registry = registry(&snapshot, journal.store(), &wall);
         let runs = compat::runs(&snapshot, journal.store(), &wall);
-        let around = (&cluster, &cache, &registry);
+        let verdicts = Verdicts {
+            snapshot: Arc::clone(&snapshot),
+            registry: registry.clone(),
+            runs: runs.clone(),
+            clock: Arc::clone(&wall),
+        };
+        let around = (&cluster, &cache, verdicts.clone());
         let rollouts = rollouts::ledger(&snapshot, journal.store(), around, Arc::clone(&wall));
         let rolling = Rolling::new(rollouts.rollouts().clone());
         let (ledger, estimator) = Ledger::new(
@@ -153,6 +163,7 @@ impl Gateway {
             rolling,
             rollouts,
             runs,
+            verdicts,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
         };
@@ -299,6 +310,11 @@ impl Gateway {
     /// Tells rollouts how callers rate answers, for ever.
     pub async fn rate_rollouts(self: Arc<Self>) {
         rollouts::hear(self.feedback.clone(), self.rolling.rollouts.clone()).await;
+    }
+
+    /// Lets prompts know for ever with which models runs have found them compatible.
+    pub async fn keep_proven(self: Arc<Self>) {
+        self.verdicts.clone().keep_proven().await;
     }
 
     /// Rollouts in the store.

@@ -21,6 +21,7 @@ mod change;
 mod content;
 mod diff;
 mod file;
+mod proven;
 mod pushed;
 mod registry;
 mod template;
@@ -40,6 +41,7 @@ pub use untested::Untested;
 pub use variables::VariableProblem;
 pub use version::{Version, Wanted, is_label};
 
+use proven::Proven;
 use template::Templates;
 use variables::Variables;
 pub(crate) use variables::compile as compile_schema;
@@ -77,6 +79,7 @@ pub struct Prompt {
     sources: Vec<String>,
     templates: Templates,
     variables: Variables,
+    proven: Proven,
 }
 
 /// That a version should not be used any more.
@@ -167,8 +170,8 @@ impl Prompt {
         Ok(Rendered { messages: messages.collect() })
     }
 
-    /// Whether it was tested with a model, given as `provider/model`. `None` where it does not say with
-    /// which it was.
+    /// Whether it was tested with a model, given as `provider/model`: as it says, or by a run of its
+    /// cases. `None` where it does not say with which it was.
     pub fn is_tested_with(&self, provider: &str, model: &str) -> Option<bool> {
         if self.tested_models.is_empty() {
             return None;
@@ -179,7 +182,7 @@ impl Prompt {
                 || name.strip_prefix(provider).and_then(|rest| rest.strip_prefix('/'))
                     == Some(model)
         };
-        Some(names.into_iter().any(is))
+        Some(names.into_iter().any(&is) || self.is_proven(is))
     }
 
     /// The messages as they are written: role and template.

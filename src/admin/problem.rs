@@ -10,6 +10,7 @@ use crate::policy::rollout::Refusal;
 use crate::problems::Problems;
 use crate::rejection::Rejection;
 use crate::rollout::RolloutError;
+use crate::runs::RunsError;
 use crate::store::StoreError;
 
 /// Why a request was refused. `code` is for programs, `detail` for people.
@@ -126,6 +127,22 @@ impl From<RolloutError> for Problem {
             RolloutError::Contended => conflict("contended"),
             RolloutError::Plan(_) => Self::invalid(detail),
             RolloutError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<RunsError> for Problem {
+    fn from(error: RunsError) -> Self {
+        let detail = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, code, detail.clone());
+        match error {
+            RunsError::UnknownRun(_) => Self::new(StatusCode::NOT_FOUND, "unknown_run", detail),
+            RunsError::UnknownSuite(_) => Self::new(StatusCode::NOT_FOUND, "unknown_suite", detail),
+            RunsError::SuiteOfFiles(_) => conflict("suite_of_files"),
+            RunsError::Over(_) => conflict("run_over"),
+            RunsError::TooMany { .. } => conflict("too_many_runs"),
+            RunsError::Invalid { .. } => Self::invalid(detail),
+            RunsError::Store(error) => Self::from(error),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::ids::{CallerId, RequestId};
 use crate::journal::{EndpointKind, Entry, JournalSettings, Outcome, Waste};
 use crate::problems::KeyPath;
 use crate::rollout::{Rollouts, Surroundings};
+use crate::runs::{RunSurroundings, Runs};
 use crate::store::Store;
 use crate::units::{MicroUsd, Priority};
 
@@ -89,6 +90,7 @@ impl Admin {
         let registry =
             Registry::new(store.clone(), Arc::clone(&snapshot), None, Arc::clone(&clock));
         registry.load().await.unwrap();
+        let runs = Runs::new(store.clone(), Arc::clone(&clock), RunSurroundings::none());
         let feedback = Feedback::new(store, forever, Arc::clone(&clock), Arc::default());
         let state = AdminState {
             feedback,
@@ -99,6 +101,7 @@ impl Admin {
             callers,
             jobs,
             rollouts,
+            runs,
             limits,
             fleet,
             snapshot,

@@ -119,14 +119,15 @@ pub(super) fn checked_id<'a>(id: &'a str, what: &str, list: &str) -> Result<&'a 
 /// All pages as one list.
 pub(super) fn every_page(client: &AdminClient, path: &str) -> Result<Value, ClientError> {
     let mut all = Vec::new();
-    let mut next = format!("{path}?limit=100");
+    let and = if path.contains('?') { '&' } else { '?' };
+    let mut next = format!("{path}{and}limit=100");
     loop {
         let mut page = client.call("GET", &next, None)?;
         if let Some(Value::Array(data)) = page.get_mut("data").map(Value::take) {
             all.extend(data);
         }
         match page.get("next_cursor").and_then(Value::as_str) {
-            Some(cursor) => next = format!("{path}?limit=100&cursor={cursor}"),
+            Some(cursor) => next = format!("{path}{and}limit=100&cursor={cursor}"),
             None => return Ok(Value::Array(all)),
         }
     }

@@ -15,6 +15,7 @@ use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
 use super::settings::{AdmissionSettings, KeepAliveSettings, ServerSettings, TelemetrySettings};
 use super::snapshot::Settings;
+use super::suites::FileSuites;
 use crate::callers::AuthMode;
 use crate::catalog::{Catalog, placeholder};
 use crate::cluster::{ClusterSettings, RedisUrl};
@@ -37,6 +38,7 @@ pub(super) struct Config {
     pub(super) limits: Vec<Arc<Rule>>,
     pub(super) defaults: Conduct,
     pub(super) prompts: Prompts,
+    pub(super) suites: FileSuites,
     pub(super) notes: Vec<String>,
     pub(super) revision: u64,
 }
@@ -62,6 +64,7 @@ impl Config {
         let mut problems = Problems::new();
         let Draft { document, settings: file, catalog, mut digest } = source.read(&mut problems);
         let prompts = source.read_prompts(previous, &mut digest, &mut problems);
+        let suites = source.read_suites(&prompts, &mut digest, &mut problems);
         let mut checking = Checking {
             document: &document,
             catalog: &catalog,
@@ -112,6 +115,7 @@ impl Config {
             limits: limits.into_iter().map(Arc::new).collect(),
             defaults: file.defaults.conduct(),
             prompts,
+            suites,
             notes,
             revision: revision(digest),
         })

@@ -118,7 +118,7 @@ fn files(folder: &Path, problems: &mut Problems) -> Vec<PathBuf> {
 }
 
 /// What is in a folder but for what is hidden, in order.
-fn entries(folder: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+pub(super) fn entries(folder: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
@@ -139,6 +139,6 @@ fn is_toml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
 
-fn unreadable(path: &Path, error: &std::io::Error, problems: &mut Problems) {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error, problems: &mut Problems) {
     problems.add(path, 0, KeyPath::root(), format!("cannot be read: {error}"));
 }

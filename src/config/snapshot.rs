@@ -15,6 +15,7 @@ use super::settings::{
     AdmissionSettings, AuthSettings, KeepAliveSettings, ServerSettings, StoreSettings,
     TelemetrySettings, TimeoutSettings,
 };
+use super::suites::FileSuites;
 use crate::cache::{CacheSettings, RouteCache};
 use crate::callers::Caller;
 use crate::catalog::{BaseUrl, Catalog, Model, RateHeaders};
@@ -58,6 +59,8 @@ pub struct Snapshot {
     listed: Vec<ListedModel>,
     /// Registered prompts.
     pub prompts: Arc<Prompts>,
+    /// The cases beside prompts, by the prompt.
+    pub suites: FileSuites,
     /// What an operator should know though it is no problem.
     notes: Vec<String>,
     /// Whether answers of any route are kept.

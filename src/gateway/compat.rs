@@ -11,9 +11,14 @@ use crate::store::Store;
 
 /// Runs in the store; nothing is read yet.
 pub(super) fn runs(
-    _snapshot: &Arc<ArcSwap<Snapshot>>,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
     store: &Store,
     wall: &Arc<dyn WallClock>,
 ) -> Runs {
-    Runs::new(store.clone(), Arc::clone(wall), RunSurroundings::none())
+    let (files, current) = (Arc::clone(snapshot), Arc::clone(snapshot));
+    let around = RunSurroundings {
+        suites: Box::new(move || files.load().suites.values().map(|one| one.row.clone()).collect()),
+        settings: Box::new(move || current.load().settings.compat.clone()),
+    };
+    Runs::new(store.clone(), Arc::clone(wall), around)
 }

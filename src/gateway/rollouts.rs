@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use sqlx::AnyConnection;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::verdicts::Verdicts;
 use crate::audit::Actor;
 use crate::cache::{Cache, Purge};
 use crate::clock::WallClock;
@@ -15,7 +16,7 @@ use crate::config::Snapshot;
 use crate::feedback::{Feedback, Rated};
 use crate::policy::rollout::{Arm, Guardrail, Observation, Readings, Share, Traits};
 use crate::prompt::{Prompts, Wanted};
-use crate::registry::{Registry, move_labels};
+use crate::registry::move_labels;
 use crate::rollout::{Note, Noted, RolloutLedger, Rollouts, Subject, Surroundings};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -24,11 +25,11 @@ use crate::telemetry::Metrics;
 pub(super) fn ledger(
     snapshot: &Arc<ArcSwap<Snapshot>>,
     store: &Store,
-    (cluster, cache, registry): (&Cluster, &Cache, &Registry),
+    (cluster, cache, verdicts): (&Cluster, &Cache, Verdicts),
     clock: Arc<dyn WallClock>,
 ) -> RolloutLedger {
     let (look, cache) = (Arc::clone(snapshot), cache.clone());
-    let (prompts, changed) = (registry.clone(), registry.clone());
+    let (prompts, changed) = (verdicts.registry.clone(), verdicts.registry.clone());
     let around = Surroundings {
         is_steerable: Box::new(move |subject| {
             is_steerable(&look.load(), &prompts.prompts(), subject)
@@ -38,7 +39,7 @@ pub(super) fn ledger(
             Box::pin(finish(connection, subject, by, now_ms))
         }),
         finished: Box::new(move || changed.on_news()),
-        bound: Box::new(|_| Box::pin(std::future::ready(Ok(crate::policy::rollout::Bound::NONE)))),
+        bound: verdicts.bounding(),
     };
     let file = snapshot_file(&snapshot.load());
     RolloutLedger::new(store.clone(), Rollouts::new(), cluster.node(), file, clock, around)

@@ -164,6 +164,7 @@ impl Checking<'_> {
             sources: read.messages.into_iter().map(|message| message.content).collect(),
             templates,
             variables,
+            proven: super::Proven::default(),
         })
     }
 

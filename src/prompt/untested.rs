@@ -24,8 +24,8 @@ pub enum Untested {
 
 impl Prompt {
     /// Models it was tested with; the one it was written for is among them.
-    fn tested_with(&self) -> BTreeSet<&String> {
-        self.tested_models.iter().chain(&self.target_model).collect()
+    fn tested_with(&self) -> BTreeSet<String> {
+        self.tested_with_all().into_iter().chain(self.target_model.clone()).collect()
     }
 
     /// Why a request may not be sent to these models, each a provider and a model of it; nothing where
@@ -46,7 +46,7 @@ impl Prompt {
                     "the prompt `{}` was not tested with `{provider}/{model}`, and untested models \
                      are refused here; it was tested with {}",
                     self.name,
-                    super::quoted(self.tested_with())
+                    super::quoted(&self.tested_with())
                 ))
             }
         }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::CompatSettings;
+use crate::compat::verdict::Terms;
 use crate::compat::{Answer, Depth, Grade, Preference, Side};
 
 /// A run to begin.
@@ -134,6 +136,21 @@ pub struct SuiteRow {
     pub text: String,
     /// When it was pushed, in Unix milliseconds; 0 for one of files.
     pub created_ms: u64,
+}
+
+// === impl RunRecord ===
+
+impl RunRecord {
+    /// By what it is judged.
+    pub fn terms(&self, settings: &CompatSettings) -> Terms {
+        let terms = Terms {
+            margin: settings.margin.get(),
+            samples: self.samples,
+            max_samples: settings.max_samples.max(self.samples),
+            ..Terms::default()
+        };
+        terms.between(&self.baseline, &self.candidate).at(self.depth)
+    }
 }
 
 // === impl SuiteRow ===

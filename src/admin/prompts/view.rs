@@ -104,7 +104,7 @@ impl VersionSummary {
             hash: prompt.hash.to_string(),
             description: prompt.description.clone(),
             target_model: prompt.target_model.clone(),
-            tested_models: prompt.tested_models.clone(),
+            tested_models: prompt.tested_with_all(),
             origin: record.origin,
             labels: record.labels.clone(),
             created_at: prompt.created_at.clone(),

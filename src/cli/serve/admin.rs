@@ -38,6 +38,7 @@ pub(super) fn router(gateway: &Arc<Gateway>, current: &Current) -> Router {
         meanings: gateway.meanings().clone(),
         feedback: gateway.feedback().clone(),
         rollouts: gateway.rollout_ledger().clone(),
+        runs: gateway.runs().clone(),
         limits: Arc::clone(gateway.limits()),
         fleet: gateway.shared_fleet(),
         snapshot: current.shared(),

@@ -30,6 +30,7 @@ pub(super) async fn start(gateway: &Arc<Gateway>, current: &Current, tasks: &Tas
     let (close, closing) = watch::channel(false);
     tasks.spawn(ledger.clone().run());
     tasks.spawn(Arc::clone(gateway).rate_rollouts());
+    tasks.spawn(Arc::clone(gateway).keep_proven());
     tasks.spawn(steer_anew(ledger.clone(), current.clone()));
     let notebook = Notebook::new(ledger.clone()).run(closing.clone());
     let look = Arc::clone(gateway);

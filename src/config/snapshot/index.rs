@@ -56,6 +56,7 @@ impl Snapshot {
             defaults: config.defaults,
             listed: names.listed,
             prompts: Arc::new(config.prompts),
+            suites: config.suites,
             notes: config.notes,
             has_caches: names.has_caches,
         };

@@ -1,0 +1,121 @@
+//! `/admin/v1/compat/suites`: those beside registered prompts, and those that were pushed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{StatusCode, Uri};
+use serde::Deserialize;
+
+use super::view::SuiteView;
+use super::{AdminState, By, Page, PageQuery, Problem, page};
+use crate::compat::suite::Suite;
+use crate::problems::Problems;
+use crate::runs::{NewSuite, SuiteRow};
+
+/// A suite, wherever it is from.
+#[derive(Debug)]
+pub(super) struct FoundSuite {
+    pub(super) suite: Arc<Suite>,
+    /// The registered prompt it belongs to.
+    pub(super) prompt: Option<String>,
+    created_ms: Option<u64>,
+}
+
+/// A suite that is pushed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuiteBody {
+    id: String,
+    #[serde(default)]
+    prompt: Option<String>,
+    text: String,
+}
+
+/// More than any suite takes.
+const MAX_SUITE_BYTES: usize = 16 << 20;
+/// More than any id is long.
+const MAX_ID_BYTES: usize = 64;
+/// Problems that one refusal names.
+const MOST_PROBLEMS: usize = 20;
+
+/// `POST /compat/suites`: what has the id already is replaced; runs keep to what they began with.
+pub(super) async fn push(
+    State(state): State<AdminState>,
+    By(actor): By,
+    body: Body,
+) -> Result<Response, Problem> {
+    let SuiteBody { id, prompt, text } = page::body_within(body, MAX_SUITE_BYTES).await?;
+    if let Some(prompt) = &prompt {
+        state.registry.versions(prompt)?;
+    }
+    let files = vec![(PathBuf::from(format!("{id}.yaml")), text)];
+    let suite = parsed(&id, &files)?;
+    let row = SuiteRow::of_files(id, prompt, suite.hash.clone(), &files, 0);
+    let SuiteRow { id, prompt, hash, text, .. } = row;
+    let row = state.runs.push_suite(NewSuite { id, prompt, hash, text }, &actor).await?;
+    let view = SuiteView::of(&suite, row.prompt, Some(row.created_ms));
+    Ok(page::created(&view, 1, &format!("/compat/suites/{}", row.id)))
+}
+
+/// `GET /compat/suites`: by id.
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    uri: Uri,
+) -> Result<Json<Page<SuiteView>>, Problem> {
+    let (query, limit) = PageQuery::of(&uri)?;
+    let mut views = Vec::new();
+    for row in state.runs.suites().await? {
+        let suite = parsed(&row.id, &row.files())?;
+        let created_ms = Some(row.created_ms).filter(|at_ms| *at_ms > 0);
+        views.push(SuiteView::of(&suite, row.prompt, created_ms));
+    }
+    views.sort_by(|a, b| a.id.cmp(&b.id));
+    let after = |view: &SuiteView| query.cursor.as_ref().is_none_or(|cursor| view.id > *cursor);
+    let views = views.into_iter().filter(after).take(limit as usize).collect();
+    Ok(Json(Page::of(views, limit, |view: &SuiteView| &view.id)))
+}
+
+/// `GET /compat/suites/{id}`
+pub(super) async fn show(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<SuiteView>, Problem> {
+    let found = find(&state, &id).await?;
+    Ok(Json(SuiteView::of(&found.suite, found.prompt, found.created_ms)))
+}
+
+/// A suite by its id.
+pub(super) async fn find(state: &AdminState, id: &str) -> Result<FoundSuite, Problem> {
+    let snapshot = state.snapshot.load_full();
+    if let Some(found) = snapshot.suites.get(id) {
+        let (suite, prompt) = (Arc::clone(&found.suite), Some(id.to_owned()));
+        return Ok(FoundSuite { suite, prompt, created_ms: None });
+    }
+    let Some(row) = state.runs.suite(id).await? else {
+        let id: String = id.chars().take(MAX_ID_BYTES).collect();
+        let detail = format!(
+            "no suite has the id `{id}`: put cases into prompts/{id}/cases/*.yaml, or push a file by \
+             `tidegate compat push`"
+        );
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+    };
+    let suite = Arc::new(parsed(id, &row.files())?);
+    Ok(FoundSuite { suite, prompt: row.prompt, created_ms: Some(row.created_ms) })
+}
+
+fn parsed(id: &str, files: &[(PathBuf, String)]) -> Result<Suite, Problem> {
+    let mut problems = Problems::new();
+    Suite::parse(id, files, &mut problems).ok_or_else(|| {
+        let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let more = match all.len().saturating_sub(MOST_PROBLEMS) {
+            0 => String::new(),
+            more => format!("\nand {more} more"),
+        };
+        let shown = all.get(..MOST_PROBLEMS).unwrap_or(&all).join("\n");
+        Problem::invalid(format!("text: {shown}{more}"))
+    })
+}

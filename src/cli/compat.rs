@@ -1,0 +1,193 @@
+//! `tidegate compat`: runs suites of cases that a prompt or a model has to pass before it may take
+//! another one's place, and shows what came of it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::client::AdminArgs;
+
+mod files;
+mod lists;
+mod runs;
+
+/// Compares a candidate with what is served today, case by case, and says whether it may take its
+/// place.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  tidegate compat run support-reply --from 1.0.0 --to 1.1.0\n  \
+                  tidegate compat run support-reply --to-model anthropic/claude-sonnet-4-6 --html report.html\n  \
+                  tidegate compat run promptfooconfig.yaml --junit results.xml\n  \
+                  tidegate compat check promptfooconfig.yaml\n  \
+                  tidegate compat list\n  \
+                  tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
+                  Exit codes: 0 compatible, or good; 1 incompatible, or the gateway refused; 2 not \
+                  decided, wrong use, or no gateway."
+)]
+pub struct CompatArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CompatCommand,
+    /// Where the gateway is.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What can be done with suites and their runs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CompatCommand {
+    /// Runs a suite, waits for the verdict, and shows it.
+    Run(Box<RunArgs>),
+    /// Waits for the verdict of a run that goes on, and shows it.
+    Watch {
+        /// Its id: `cr_...`.
+        id: String,
+        /// Where the report is written to.
+        #[command(flatten)]
+        files: FileArgs,
+    },
+    /// Shows the report of a run, or writes it to files.
+    Report {
+        /// Its id: `cr_...`.
+        id: String,
+        /// Where it is written to.
+        #[command(flatten)]
+        files: FileArgs,
+    },
+    /// Lists runs, newest first.
+    List {
+        /// Only those of this suite.
+        #[arg(long, value_name = "ID")]
+        suite: Option<String>,
+    },
+    /// Ends a run. What it has asked stays.
+    Cancel {
+        /// Its id: `cr_...`.
+        id: String,
+    },
+    /// Lists suites: those beside registered prompts, and those that were pushed.
+    Suites,
+    /// Gives a gateway a suite, or another text of one.
+    Push {
+        /// A file in promptfoo's YAML.
+        file: PathBuf,
+        /// The suite's id; without it the name of the file.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        /// The registered prompt whose versions it is about.
+        #[arg(long, value_name = "ID")]
+        prompt: Option<String>,
+    },
+    /// Says what of a file in promptfoo's YAML is understood, without a gateway.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// What is compared with what.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// The suite: the id of a registered prompt that has cases, of a suite that was pushed, or a file
+    /// in promptfoo's YAML.
+    pub suite: String,
+    /// The version that is served today; `production`, else the newest but one, where nothing is said.
+    /// Of a file: which of its prompts, from 0.
+    #[arg(long, value_name = "VERSION")]
+    pub from: Option<String>,
+    /// The version that may take its place; the newest where nothing is said.
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<String>,
+    /// The model that both are asked of; the one each version was written for where nothing is said.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from_model", "to_model"])]
+    pub model: Option<String>,
+    /// The model that is asked today.
+    #[arg(long, value_name = "NAME")]
+    pub from_model: Option<String>,
+    /// The model that may take its place.
+    #[arg(long, value_name = "NAME")]
+    pub to_model: Option<String>,
+    /// How many cases are asked; by the numbers of the versions where nothing is said.
+    #[arg(long, value_enum, value_name = "DEPTH")]
+    pub depth: Option<DepthOption>,
+    /// Answers of each side to each case, at first.
+    #[arg(long, value_name = "N")]
+    pub samples: Option<u32>,
+    /// What whatever is drawn is drawn by.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// What it may cost, such as `2.50`.
+    #[arg(long, value_name = "USD")]
+    pub max_cost: Option<String>,
+    /// Begins it and does not wait.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Where the report is written to.
+    #[command(flatten)]
+    pub files: FileArgs,
+}
+
+/// Where a report is written to.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FileArgs {
+    /// A page for a browser, all in one file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// JUnit's XML, for tools that show test results.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// All of it as JSON.
+    #[arg(long = "report-json", value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// How many cases are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DepthOption {
+    /// Critical ones and a few of each kind.
+    Smoke,
+    /// What another structure may break.
+    Targeted,
+    /// All.
+    Full,
+}
+
+/// Runs the command. The answer is the exit code: 0 good, 1 the answer is no, 2 not decided, wrong
+/// use or no gateway.
+///
+/// # Errors
+///
+/// Where `out` or `complaints` cannot be written to, or a file cannot be read or written.
+pub fn run(
+    args: &CompatArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    match &args.command {
+        CompatCommand::Check { file } => files::check(file, args.json, out, complaints),
+        CompatCommand::Run(run) => runs::begin(args, run, out, complaints),
+        CompatCommand::Watch { id, files } => runs::watch(args, id, files, out, complaints),
+        CompatCommand::Report { id, files } => runs::report(args, id, files, out, complaints),
+        CompatCommand::List { .. }
+        | CompatCommand::Cancel { .. }
+        | CompatCommand::Suites
+        | CompatCommand::Push { .. } => lists::run(args, out, complaints),
+    }
+}
+
+// === impl DepthOption ===
+
+impl DepthOption {
+    /// As the admin API has it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Targeted => "targeted",
+            Self::Full => "full",
+        }
+    }
+}

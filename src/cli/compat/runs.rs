@@ -1,0 +1,303 @@
+//! Runs: beginning one, waiting for its verdict, and its report.
+
+use std::fs;
+use std::io::{IsTerminal as _, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::{CompatArgs, FileArgs, RunArgs, files};
+use crate::cli::client::{AdminClient, ClientError};
+use crate::cli::terms::{checked_id, text};
+use crate::compat::report::{Report, Style};
+
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How many looks are between two lines where there is no terminal to draw a bar on.
+const LOOKS_A_LINE: u32 = 17;
+/// How many looks in a row may find no gateway: it may be restarted, and the run goes on.
+const MOST_MISSES: u32 = 200;
+/// How wide a summary is where no terminal says.
+const WIDTH: usize = 100;
+
+/// Begins a run.
+pub(super) fn begin(
+    args: &CompatArgs,
+    run: &RunArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let pushed = match files::is_file(&run.suite) {
+        true => Some(files::suite_body(Path::new(&run.suite), None, None)?),
+        false => None,
+    };
+    let begun = args.admin.client().and_then(|client| {
+        let mut body = run.body();
+        if let Some(pushed) = &pushed {
+            let suite = client.call("POST", "/compat/suites", Some(pushed))?;
+            body.insert("suite".to_owned(), Value::from(text(&suite, "id")));
+        }
+        let begun = client.call("POST", "/compat/runs", Some(&Value::Object(body)))?;
+        Ok((client, begun))
+    });
+    match begun {
+        Ok((_, begun)) if run.no_wait && args.json => {
+            writeln!(out, "{begun:#}")?;
+            Ok(0)
+        }
+        Ok((_, begun)) if run.no_wait => {
+            let id = text(&begun, "id");
+            writeln!(out, "{id} has begun; `tidegate compat watch {id}` waits for its verdict")?;
+            Ok(0)
+        }
+        Ok((client, begun)) => {
+            if !args.json {
+                writeln!(complaints, "{}", plan(&begun))?;
+            }
+            wait(args, (&client, &begun), &run.files, out, complaints)
+        }
+        Err(error) => refused(&error, args.json, out, complaints),
+    }
+}
+
+/// Waits for the verdict of a run that goes on.
+pub(super) fn watch(
+    args: &CompatArgs,
+    id: &str,
+    files: &FileArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let found = args.admin.client().and_then(|client| {
+        let run = look(&client, id)?;
+        Ok((client, run))
+    });
+    match found {
+        Ok((client, run)) => wait(args, (&client, &run), files, out, complaints),
+        Err(error) => refused(&error, args.json, out, complaints),
+    }
+}
+
+/// Shows the report of a run, whether it is over or not.
+pub(super) fn report(
+    args: &CompatArgs,
+    id: &str,
+    files: &FileArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let found = args.admin.client().and_then(|client| {
+        let run = look(&client, id)?;
+        Ok((client, run))
+    });
+    match found {
+        Ok((client, run)) => conclude(args, (&client, &run), files, out, complaints),
+        Err(error) => refused(&error, args.json, out, complaints),
+    }
+}
+
+fn wait(
+    args: &CompatArgs,
+    (client, begun): (&AdminClient, &Value),
+    files: &FileArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let id = text(begun, "id");
+    let mut progress = Progress::new(&id, args.json);
+    let (mut run, mut misses) = (begun.clone(), 0);
+    while !is_over(&run) {
+        thread::sleep(LOOK_EVERY);
+        match look(client, &id) {
+            Ok(found) => (run, misses) = (found, 0),
+            Err(ClientError::Unreachable { .. }) if misses < MOST_MISSES => misses += 1,
+            Err(error) => {
+                progress.end();
+                return refused(&error, args.json, out, complaints);
+            }
+        }
+        progress.show(&run, complaints)?;
+    }
+    progress.end();
+    conclude(args, (client, &run), files, out, complaints)
+}
+
+/// Shows and writes the report; the exit code is the verdict.
+fn conclude(
+    args: &CompatArgs,
+    (client, run): (&AdminClient, &Value),
+    files: &FileArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let id = text(run, "id");
+    let path = |format: &str| format!("/compat/runs/{id}/report?format={format}");
+    let wanted = [("html", &files.html), ("junit", &files.junit), ("json", &files.report)];
+    let mut written = Vec::new();
+    for (format, file) in wanted {
+        let Some(file) = file else { continue };
+        match client.text(&path(format)) {
+            Ok(text) => {
+                fs::write(file, text)
+                    .with_context(|| format!("{} cannot be written", file.display()))?;
+                written.push(file.display().to_string());
+            }
+            Err(error) => return refused(&error, args.json, out, complaints),
+        }
+    }
+    let report = match client.text(&path("json")) {
+        Ok(text) => text,
+        Err(error) => return refused(&error, args.json, out, complaints),
+    };
+    if args.json {
+        writeln!(out, "{}", report.trim_end())?;
+    } else {
+        let report: Report = serde_json::from_str(&report)
+            .context("the gateway's report is not one that this program knows")?;
+        write!(out, "{}", report.summary(style()))?;
+        if let [first, ..] = &written[..] {
+            writeln!(out, "\nwritten: {}", written.join(", "))?;
+            debug_assert!(!first.is_empty());
+        } else {
+            writeln!(
+                out,
+                "\nread it in a browser: tidegate compat report {id} --html report.html"
+            )?;
+        }
+    }
+    Ok(match run.get("verdict").and_then(Value::as_str) {
+        Some("compatible") => 0,
+        Some("incompatible") => 1,
+        Some(_) | None => 2,
+    })
+}
+
+fn refused(
+    error: &ClientError,
+    json: bool,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    if json {
+        writeln!(out, "{:#}", serde_json::json!({ "error": error.to_string() }))?;
+    } else {
+        writeln!(complaints, "{error}")?;
+    }
+    Ok(error.exit_code())
+}
+
+fn look(client: &AdminClient, id: &str) -> Result<Value, ClientError> {
+    let id = checked_id(id, "cr", "compat")?;
+    client.call("GET", &format!("/compat/runs/{id}"), None)
+}
+
+fn is_over(run: &Value) -> bool {
+    !matches!(run.get("state").and_then(Value::as_str), Some("waiting" | "running"))
+}
+
+/// What is compared with what, and how much that is.
+fn plan(run: &Value) -> String {
+    let says = |at: &str| run.pointer(at).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let count = |at: &str| run.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+    format!(
+        "{}: {} cases ({}), {} answers of each side to each\n  baseline   {}\n  candidate  {}",
+        text(run, "id"),
+        count("/cases"),
+        text(run, "depth"),
+        count("/samples/each"),
+        says("/from/says"),
+        says("/to/says"),
+    )
+}
+
+fn style() -> Style {
+    let is_terminal = std::io::stdout().is_terminal();
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let width = match is_terminal {
+        true => usize::from(console::Term::stdout().size().1),
+        false => WIDTH,
+    };
+    Style { color: is_terminal && !is_plain, width }
+}
+
+// === impl RunArgs ===
+
+impl RunArgs {
+    /// What is said, and nothing of what is not.
+    fn body(&self) -> Map<String, Value> {
+        let text = |value: &Option<String>| value.clone().map(Value::from);
+        let of_both = |value: &Option<String>| text(value).or_else(|| text(&self.model));
+        let members = [
+            ("suite", Some(Value::from(self.suite.as_str()))),
+            ("from", text(&self.from)),
+            ("to", text(&self.to)),
+            ("from_model", of_both(&self.from_model)),
+            ("to_model", of_both(&self.to_model)),
+            ("depth", self.depth.map(|depth| Value::from(depth.as_str()))),
+            ("samples", self.samples.map(Value::from)),
+            ("seed", self.seed.map(Value::from)),
+            ("max_cost_usd", text(&self.max_cost)),
+        ];
+        let said = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        said.collect()
+    }
+}
+
+/// Says how far a run is: by a bar on a terminal, else by a line now and then.
+struct Progress {
+    bar: Option<ProgressBar>,
+    is_quiet: bool,
+    looks: u32,
+    last: String,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn new(id: &str, is_quiet: bool) -> Self {
+        let has_terminal = std::io::stderr().is_terminal() && !is_quiet;
+        let bar = has_terminal.then(|| {
+            let line = "{prefix} {wide_bar} {pos}/{len} answers  {per_sec}  {eta} left  {msg}";
+            let style =
+                ProgressStyle::with_template(line).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style).with_prefix(id.to_owned())
+        });
+        Self { bar, is_quiet, looks: 0, last: String::new() }
+    }
+
+    fn show(&mut self, run: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+        let count = |at: &str| run.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+        let (done, planned) = (count("/samples/done"), count("/samples/planned"));
+        if let Some(bar) = &self.bar {
+            bar.set_length(planned);
+            bar.set_position(done);
+            bar.set_message(format!("${}", text(run, "cost_usd")));
+            return Ok(());
+        }
+        self.looks += 1;
+        if self.is_quiet || !self.looks.is_multiple_of(LOOKS_A_LINE) {
+            return Ok(());
+        }
+        let line = format!(
+            "{}: {}, {done} of {planned} answers, ${}",
+            text(run, "id"),
+            text(run, "state"),
+            text(run, "cost_usd")
+        );
+        if line != self.last {
+            writeln!(out, "{line}")?;
+            self.last = line;
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
