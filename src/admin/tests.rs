@@ -26,6 +26,7 @@ use crate::store::Store;
 use crate::units::{MicroUsd, Priority};
 
 mod cache;
+mod compat;
 mod keys;
 mod models;
 mod openapi;

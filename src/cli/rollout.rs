@@ -254,6 +254,9 @@ fn show(one: &Value, out: &mut dyn Write) -> io::Result<()> {
     if let Some(freeze) = one.get("freeze").and_then(Value::as_str) {
         writeln!(out, "nothing grows {freeze}")?;
     }
+    if let Some(why) = one.pointer("/gate/why").and_then(Value::as_str) {
+        writeln!(out, "it serves {} % at most: {why}", number("/gate/most_percent"))?;
+    }
     let guardrails = one.get("guardrails").and_then(Value::as_array);
     let rows = guardrails
         .into_iter()

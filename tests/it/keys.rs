@@ -27,6 +27,7 @@ use tidegate::limits::Limits;
 use tidegate::meaning::Meanings;
 use tidegate::registry::Registry;
 use tidegate::rollout::{RolloutLedger, Rollouts, Surroundings};
+use tidegate::runs::{RunSurroundings, Runs};
 use tidegate::store::Store;
 use tidegate::units::Priority;
 
@@ -108,9 +109,11 @@ async fn beside_a_gateway_with(
         Surroundings::none(),
     );
     let snapshot = Arc::new(ArcSwap::new(snapshot));
-    let registry = Registry::new(store, snapshot.clone(), None, clock.clone());
+    let registry = Registry::new(store.clone(), snapshot.clone(), None, clock.clone());
+    let runs = Runs::new(store.clone(), clock.clone(), RunSurroundings::none());
     let state = AdminState {
         rollouts,
+        runs,
         limits: Arc::new(limits),
         meanings: Meanings::new(&CacheSettings::default(), cache.clone()),
         cache,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::clock::rfc3339;
-use crate::policy::rollout::{Finding, PausedBy, Phase, Plan, Share, Stage, UnitKind};
+use crate::policy::rollout::{Bound, Finding, PausedBy, Phase, Plan, Share, Stage, UnitKind};
 use crate::rollout::{
     FreezeWindow, NodeSeen, Record, Standing, Steered, StoredDecision, Subject, phase_name,
 };
@@ -42,6 +42,8 @@ pub(super) struct RolloutView {
     frozen: bool,
     /// Why nothing grows now, by the configuration.
     freeze: Option<String>,
+    /// How far it may grow without a verdict of compatibility.
+    gate: Option<GateView>,
     /// Where it is, in words.
     says: String,
     stage: StageView,
@@ -54,6 +56,13 @@ pub(super) struct RolloutView {
     guardrails: Vec<FindingView>,
     sample_ratio: RatioView,
     decisions: Vec<DecisionView>,
+}
+
+/// How far it may grow without a verdict of compatibility.
+#[derive(Debug, Serialize)]
+struct GateView {
+    most_percent: f64,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -224,6 +233,7 @@ impl RolloutView {
             paused_by,
             frozen: rollout.is_frozen(),
             freeze: freeze.map(|(until, why)| format!("until {until}: {why}")),
+            gate: gate(rollout.bound()),
             says: says(record, serving.steered.is_some()),
             stage: StageView::of(record),
             stages: rollout.plan().stages.iter().map(PlanStageView::of).collect(),
@@ -246,6 +256,11 @@ impl RolloutView {
             summary: SummaryView::of_record(record),
         }
     }
+}
+
+fn gate(bound: &Bound) -> Option<GateView> {
+    let is_there = bound.most < Share::ALL;
+    is_there.then(|| GateView { most_percent: bound.most.percent(), why: bound.why.clone() })
 }
 
 /// What paused it, in words.

@@ -1,0 +1,99 @@
+//! Tests of `/admin/v1/compat`.
+
+use super::*;
+
+/// A suite whose two prompts are asked of a simulated model.
+const SUITE: &str = "
+description: greetings
+prompts:
+  - 'Say hello to {{name}}.'
+  - 'Greet {{name}} in one word.'
+providers: [sim/tide-small, sim/tide-large]
+tests:
+  - vars: {name: Ann}
+    assert:
+      - type: icontains
+        value: hello
+    metadata: {critical: true}
+  - vars: {name: Bob}
+    assert:
+      - type: not-contains
+        value: error
+";
+
+async fn pushed(admin: &Admin) -> Reply {
+    let body = json!({ "id": "greetings", "text": SUITE }).to_string();
+    admin.call("POST", "/compat/suites", &body).await
+}
+
+#[tokio::test]
+async fn a_suite_is_pushed_listed_and_run() {
+    let admin = Admin::new().await;
+    let suite = pushed(&admin).await;
+    assert_eq!(suite.status, 201, "{}", suite.body);
+    assert_eq!((&suite.body["cases"], &suite.body["critical"]), (&json!(2), &json!(1)));
+    let suites = admin.get("/compat/suites").await.body;
+    assert_eq!(suites["data"], json!([suite.body]));
+    let begun = admin.call("POST", "/compat/runs", r#"{"suite": "greetings"}"#).await;
+    assert_eq!(begun.status, 201, "{}", begun.body);
+    let says = |side: &str| begun.body[side]["says"].as_str().unwrap().to_owned();
+    assert!(says("from").ends_with("on sim/tide-small"), "{}", says("from"));
+    assert!(says("to").contains("one word"), "the second prompt: {}", says("to"));
+    assert_eq!((&begun.body["state"], &begun.body["cases"]), (&json!("waiting"), &json!(2)));
+    let id = begun.body["id"].as_str().unwrap();
+    let report = admin.get(&format!("/compat/runs/{id}/report")).await;
+    assert_eq!(report.status, 200, "{}", report.body);
+    assert_eq!(report.body["judgement"]["verdict"], "inconclusive");
+    let ended = admin.call("POST", &format!("/compat/runs/{id}/cancel"), "{}").await;
+    assert_eq!((ended.status, &ended.body["state"]), (200, &json!("cancelled")));
+    let again = admin.call("POST", &format!("/compat/runs/{id}/cancel"), "{}").await;
+    assert_eq!((again.status, &again.body["code"]), (409, &json!("run_over")));
+    let runs = admin.get("/compat/runs?suite=greetings&state=cancelled").await.body;
+    assert_eq!(runs["data"][0]["id"], begun.body["id"]);
+    let document = admin.get("/openapi.json").await.body;
+    let schemas = &document["components"]["schemas"];
+    openapi::same_members(&schemas["CompatSuite"], &suite.body, "CompatSuite");
+    openapi::same_members(&schemas["CompatSide"], &begun.body["from"], "CompatSide");
+    openapi::same_members(&schemas["CompatRun"], &begun.body, "CompatRun");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_refused_with_what_would_be_right() {
+    let admin = Admin::new().await;
+    pushed(&admin).await;
+    for (path, body, status, words) in [
+        ("/compat/runs", r#"{"suite": "none"}"#, 404, "tidegate compat push"),
+        ("/compat/runs", r#"{"suite": "greetings", "to": "7"}"#, 400, "or their numbers from 0"),
+        (
+            "/compat/runs",
+            r#"{"suite": "greetings", "to": "0", "to_model": "sim/tide-small"}"#,
+            400,
+            "nothing to compare",
+        ),
+        (
+            "/compat/runs",
+            r#"{"suite": "greetings", "to_model": "nobody/x"}"#,
+            400,
+            "to_model: `nobody/x`",
+        ),
+        ("/compat/runs", r#"{"suite": "greetings", "samples": 0}"#, 400, "from 1 to 100"),
+        (
+            "/compat/suites",
+            r#"{"id": "a b", "text": "tests: [{assert: [{type: equals, value: x}]}]"}"#,
+            400,
+            "`id`",
+        ),
+        (
+            "/compat/suites",
+            r#"{"id": "a", "text": "prompts: [x]\nproviders: [sim/a]\ntests:\n  - assert: [{type: javascript, value: 'true'}]"}"#,
+            400,
+            "javascript",
+        ),
+    ] {
+        let reply = admin.call("POST", path, body).await;
+        let detail = reply.body["detail"].as_str().unwrap_or_default();
+        assert_eq!(reply.status, status, "{body}: {}", reply.body);
+        assert!(detail.contains(words), "{body}: {detail}");
+    }
+    assert_eq!(admin.get("/compat/runs/cr_000000000000").await.status, 404);
+}
