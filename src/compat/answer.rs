@@ -67,3 +67,15 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_judge: bool,
 }
+
+// === impl Grade ===
+
+impl Grade {
+    /// Whether the case is passed; `None` where it has assertions and none of them decides: they are a
+    /// judge's that does not count, or could not be found out.
+    pub fn decided(&self) -> Option<bool> {
+        let is_open =
+            !self.checks.is_empty() && self.checks.iter().all(|check| check.passed.is_none());
+        (!is_open).then_some(self.passed)
+    }
+}

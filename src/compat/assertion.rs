@@ -27,6 +27,9 @@ mod test;
 mod text;
 mod tools;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use kinds::{Known, known, names};
 pub(super) use test::{Spec, Wrong};
 

@@ -27,6 +27,9 @@ mod family;
 mod prompt;
 mod reply;
 
+#[cfg(test)]
+mod tests;
+
 pub use family::family;
 
 use prompt::Place;
