@@ -48,12 +48,12 @@ struct Inlining<'a> {
 
 /// Puts in what `file://` refers to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else
 /// as text. `read` opens a path as it stands in the reference; it decides what that is relative to, and
-/// which files may be read at all. A text without references comes back as it is.
+/// which files may be read at all. A text without references comes back as it is, and so do references
+/// that cannot be put in, such as those to code: [`super::Suite::parse`] reports them all.
 ///
 /// # Errors
 ///
-/// The first reference that cannot be put in: code, a pattern for several files, a file that cannot be
-/// read or is too long.
+/// The first file that cannot be read, or is too long.
 pub fn inline_files(
     text: &str,
     read: &mut dyn FnMut(&Path) -> io::Result<String>,
@@ -100,8 +100,8 @@ impl Inlining<'_> {
                 let Some(place) = &node.place else {
                     return Err(failed("write the reference on one line".to_owned()));
                 };
-                // An alias of one that was found already.
-                if self.seen.insert(place.start) {
+                // An alias of one that was found already, or one that is reported later.
+                if self.seen.insert(place.start) && refused(text).is_none() {
                     let value = self.value(text, path, 0).map_err(failed)?;
                     self.found.push(Found { place: place.clone(), json: value.to_string() });
                 }
@@ -124,7 +124,7 @@ impl Inlining<'_> {
             return Err(format!("files refer to each other more than {MAX_DEPTH} times"));
         }
         let path = reference.strip_prefix("file://").unwrap_or(reference);
-        let (name, kind) = named(path)?;
+        let Ok((name, kind)) = named(path) else { return Ok(json!(reference)) };
         let text = (self.read)(&name).map_err(|error| format!("cannot read {path:?}: {error}"))?;
         self.bytes = self.bytes.saturating_add(text.len());
         if text.len() > MAX_BYTES || self.bytes > MAX_TOTAL_BYTES {
@@ -178,6 +178,11 @@ enum Kind {
     Lines,
     Table,
     Text,
+}
+
+/// Why a reference is never put in, whatever there is.
+pub(super) fn refused(reference: &str) -> Option<String> {
+    named(reference.strip_prefix("file://").unwrap_or(reference)).err()
 }
 
 fn named(path: &str) -> Result<(PathBuf, Kind), String> {

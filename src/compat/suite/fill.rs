@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value as Filled};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
@@ -39,6 +40,11 @@ impl Filler {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
+        // What stands at the end of a text is a part of it, in nunjucks.
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        if let Ok(syntax) = syntax {
+            environment.set_syntax(syntax);
+        }
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
         environment.add_filter("tojson", to_json);

@@ -120,6 +120,15 @@ pub(super) fn read(
             return reading.wrong_kind(at, "a prompt or a list of prompts");
         }
     };
+    // A file of several prompts is a list within the list.
+    let is_several = |at: &At<'_>| {
+        let items = at.items();
+        !items.is_empty() && items.iter().all(|item| item.text().is_some())
+    };
+    let entries = entries.into_iter().flat_map(|entry| match is_several(&entry) {
+        true => entry.items(),
+        false => vec![entry],
+    });
     for entry in entries {
         if prompts.len() >= MAX_PROMPTS {
             return reading.report(at, format!("has more than {MAX_PROMPTS} prompts"));

@@ -9,7 +9,7 @@ use super::case::{self, Tests, Written};
 use super::fill::Filler;
 use super::prompts::Inline;
 use super::tree::{self, Node, Yaml};
-use super::{Case, InlinePrompt, MAX_CASES, Suite, SuiteModel, models, prompts};
+use super::{Case, InlinePrompt, MAX_CASES, Suite, SuiteModel, files, models, prompts};
 use crate::problems::{KeyPath, Problems, nearest};
 use crate::prompt::ContentHash;
 
@@ -117,7 +117,10 @@ pub(super) fn suite(
         reading.add(0, KeyPath::root(), "has no test; a suite has at least one".to_owned());
     }
     let inline = Inline::new(&parts.prompts, parts.texts);
-    prompts::check(&inline, &parts.tests.cases, &parts.prompts, &mut reading);
+    // What is wrong already would be said again, of each case.
+    if *reading.found == 0 {
+        prompts::check(&inline, &parts.tests.cases, &parts.prompts, &mut reading);
+    }
     if found > MAX_PROBLEMS {
         let more = format!("{} more problems are not shown", found - MAX_PROBLEMS);
         problems.add(file, 0, KeyPath::root(), more);
@@ -238,7 +241,10 @@ impl Reading<'_> {
     pub(super) fn is_file(&mut self, at: &At<'_>, text: &str) -> bool {
         let is_file = text.starts_with("file://");
         if is_file {
-            self.report(at, format!("{text:?} refers to a file that was not put in"));
+            let why = files::refused(text);
+            let why =
+                why.unwrap_or_else(|| format!("{text:?} refers to a file that was not put in"));
+            self.report(at, why);
         }
         is_file
     }

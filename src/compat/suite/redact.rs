@@ -93,16 +93,15 @@ fn is_address(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// A number with a plus, or one that is written in groups or is long enough; no date, no amount.
+/// A number that begins as one does, or a long one in groups; no date, no number of an order.
 fn is_phone(text: &str) -> bool {
     let count = digits(text).count();
-    let starts = text.starts_with(['+', '(']) || text.starts_with('0');
-    let is_date = {
-        let parts: Vec<&str> = text.split(['-', '.', '/']).collect();
-        let is_part = |part: &&str| {
-            matches!(part.len(), 1 | 2 | 4) && part.bytes().all(|b| b.is_ascii_digit())
-        };
-        parts.len() == 3 && parts.iter().all(is_part)
+    let begins = text.starts_with(['+', '(', '0']) && count >= 8;
+    let is_grouped = text.contains([' ', '-', '/', '(']) && count >= 10;
+    let parts: Vec<&str> = text.split(['-', '.', '/']).collect();
+    let is_part = |part: &&str| {
+        matches!(part.len(), 1 | 2 | 4) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
-    (8..=15).contains(&count) && !is_date && (starts || text.contains([' ', '-', '/', '(']))
+    let is_date = parts.len() == 3 && parts.iter().all(is_part);
+    count <= 15 && !is_date && (begins || is_grouped)
 }

@@ -165,7 +165,7 @@ impl Load<'_> {
         if self.awaits_key() {
             return Err((line, "a key must be a text".to_owned()));
         }
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
+        if let Some(tag) = tag.filter(|tag| !is_core(tag, &["seq", "map"])) {
             return Err((line, format!("the tag `{tag}` is not known")));
         }
         if self.open.len() >= MAX_DEPTH {
@@ -297,13 +297,16 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Yaml, Str
     match tag {
         None if is_plain => Ok(plain(text)),
         None => Ok(Yaml::Text(text.to_owned())),
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
-            Ok(Yaml::Text(text.to_owned()))
-        }
-        Some(tag) if tag.is_yaml_core_schema() => Ok(plain(text)),
+        Some(tag) if is_core(tag, &["str"]) => Ok(Yaml::Text(text.to_owned())),
+        Some(tag) if is_core(tag, &["int", "float", "bool", "null"]) => Ok(plain(text)),
         Some(tag) if tag.handle == "!" && tag.suffix.is_empty() => Ok(Yaml::Text(text.to_owned())),
         Some(tag) => Err(format!("the tag `{tag}` is not known")),
     }
+}
+
+/// Whether a tag is one of these of the core schema.
+fn is_core(tag: &Tag, names: &[&str]) -> bool {
+    tag.is_yaml_core_schema() && names.contains(&tag.suffix.as_str())
 }
 
 fn plain(text: &str) -> Yaml {

@@ -99,7 +99,21 @@ fn node(text: &mut String, value: &Value, indent: usize) {
             for item in items {
                 text.push_str(&pad);
                 text.push('-');
-                node(text, item, indent + 2);
+                match item {
+                    Value::Object(members) if !members.is_empty() => {
+                        let inner = " ".repeat(indent + 4);
+                        for (at, (name, value)) in members.iter().enumerate() {
+                            text.push_str(if at == 0 { " " } else { &inner });
+                            member(text, name, value, indent + 4);
+                        }
+                    }
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Array(_)
+                    | Value::Object(_) => node(text, item, indent + 2),
+                }
             }
         }
         Value::String(lines) if is_block(lines) => {
