@@ -128,6 +128,8 @@ pub struct Judgement {
     pub samples: u32,
     /// Pairs that count, of all cases.
     pub pairs: u64,
+    /// The part of them in which one side alone passes: what [`plan`] wants to know of a suite.
+    pub discordance: f64,
     /// Pairs that were left out because a side has no answer, or none that could be judged.
     pub unanswered: u64,
     /// How many pairs of each case the next look needs; `None` where there is no use in another.
@@ -216,8 +218,9 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
     let ladder = terms.ladder();
     let number = ladder.iter().filter(|samples| **samples < look.samples).count();
     let number = number.min(ladder.len().saturating_sub(1));
-    let holds = Bounds::new(&ladder, terms.error).at(number);
-    let fails = |share: f64| Bounds::new(&ladder, terms.error * share).at(number);
+    let bound = |error: f64| Bounds::until(&ladder, error, number + 1).at(number);
+    let holds = bound(terms.error);
+    let fails = |share: f64| bound(terms.error * share);
 
     let quarantined: Vec<&PairedCase> =
         cases.iter().filter(|case| case.is_flaky(look.samples)).collect();
@@ -247,6 +250,7 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
         look: (number as u32 + 1, ladder.len() as u32),
         samples: look.samples,
         pairs: pairs.count,
+        discordance: pairs.discordance(),
         unanswered,
         next_samples: None,
         samples_needed: None,
@@ -355,15 +359,8 @@ impl Judgement {
         let is_open = self
             .criterion(Measure::PassRate)
             .is_some_and(|criterion| criterion.outcome == Outcome::Unclear);
-        let needed = is_open.then(|| plan::further(pairs, terms, z));
-        self.samples_needed = needed;
-        let hopeless = needed.is_some_and(|needed| {
-            let there = pairs.count + needed;
-            let possible =
-                pairs.count / u64::from(look.samples.max(1)) * u64::from(terms.max_samples);
-            there > plan::HOPELESS * possible
-        });
-        if look.can_ask_more && self.confirm.is_empty() && !hopeless {
+        self.samples_needed = is_open.then(|| plan::further(pairs, terms, z));
+        if look.can_ask_more && self.confirm.is_empty() {
             self.next_samples = next;
         }
     }

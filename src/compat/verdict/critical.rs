@@ -5,9 +5,10 @@
 //! before it counts:
 //!
 //! - the candidate passes it then: it is told, and no more;
-//! - it has failed *every* answer, and the baseline none, of at least four: it is broken. With cases
-//!   that pass at a rate `p` this errs in `p^4 (1-p)^4` of them: 0.4 % at worst, 0.04 % on average
-//!   where rates are spread as they usually are;
+//! - it has failed *every* answer, and the baseline none, of enough: it is broken. A case that passes
+//!   at a rate `p` does so by chance in `p^n (1-p)^n` of runs, which is `B(n+1, n+1)` where nothing is
+//!   known of `p`: one in 630 with four answers, which is rare enough for up to six critical cases. With
+//!   more of them, more answers are asked for: five for 27 cases, six for 120;
 //! - it fails now and then: it is broken once Fisher's exact test says so at its part of the error,
 //!   which is divided by the cases and the looks. Until then it is unsettled, which keeps the
 //!   candidate from being called compatible.
@@ -16,8 +17,8 @@ use super::{Criterion, Look, Measure, Outcome, PairedCase, Terms, terms};
 
 /// How many answers of either side it takes at least to call a case broken.
 const FEWEST: u32 = 4;
-/// How often a case is asked beyond the look's samples, if nobody answers.
-const TRIES: usize = 4;
+/// How often a case is asked at most beyond the look's samples and what is enough.
+const TRIES: u32 = 3;
 
 /// What the critical cases say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,13 +49,15 @@ impl Critical {
     pub(super) fn of(cases: &[PairedCase], terms: &Terms, look: Look) -> Self {
         let critical: Vec<&PairedCase> = cases.iter().filter(|case| case.is_critical).collect();
         let tests = critical.len().max(1) * terms.ladder().len();
-        let level = terms.error * terms::CRITICAL / tests as f64;
+        let error = terms.error * terms::CRITICAL;
+        let level = error / tests as f64;
+        let enough = enough(critical.len(), error);
         let mut found = Self::default();
         for case in critical {
             let (baseline, _, pairs) = case.passed(u32::MAX);
             found.count += usize::from(pairs > 0);
             found.passed += usize::from(pairs > 0 && baseline == pairs);
-            match find(case, look, level) {
+            match find(case, look, (level, enough)) {
                 Finding::Fine => {}
                 Finding::AskAgain => found.to_confirm.push(case.id.clone()),
                 Finding::Broken => found.broken.push(case.id.clone()),
@@ -95,7 +98,7 @@ impl Critical {
     }
 }
 
-fn find(case: &PairedCase, look: Look, level: f64) -> Finding {
+fn find(case: &PairedCase, look: Look, (level, enough): (f64, u32)) -> Finding {
     let (baseline, candidate, pairs) = case.passed(u32::MAX);
     if pairs == 0 || baseline < pairs || candidate == pairs {
         return Finding::Fine;
@@ -107,13 +110,26 @@ fn find(case: &PairedCase, look: Look, level: f64) -> Finding {
         return Finding::Fine;
     }
     let asked = case.baseline.len().min(case.candidate.len());
-    let tries = asked.saturating_sub(usize::try_from(look.samples).unwrap_or(usize::MAX));
-    let is_enough = !again.is_empty() && (candidate > 0 || pairs >= FEWEST);
+    let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+    let is_enough = !again.is_empty() && (candidate > 0 || pairs >= enough);
     if !is_enough {
-        return if tries < TRIES { Finding::AskAgain } else { Finding::Unsettled };
+        let most = look.samples.max(enough) + TRIES;
+        return if asked < most { Finding::AskAgain } else { Finding::Unsettled };
     }
     let is_broken = candidate == 0 || fisher(pairs, candidate) <= level;
     if is_broken { Finding::Broken } else { Finding::Unsettled }
+}
+
+/// How many answers of either side, all good and all bad, are rare enough with so many cases.
+fn enough(cases: usize, error: f64) -> u32 {
+    // B(n+1, n+1) of four answers; each more divides it by 2 (2n+3) / (n+1).
+    let (mut answers, mut chance) = (FEWEST, 1.0 / 630.0);
+    while chance * cases as f64 > error && answers < 12 {
+        let next = f64::from(answers + 1);
+        chance *= next / (2.0 * (2.0 * next + 1.0));
+        answers += 1;
+    }
+    answers
 }
 
 /// The chance, by Fisher's exact test, that of two sides with `pairs` answers each that pass alike
@@ -128,6 +144,12 @@ fn fisher(pairs: u32, passed: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_critical_cases_need_more_answers_each() {
+        let of = |cases| enough(cases, 0.01);
+        assert_eq!([of(1), of(6), of(7), of(27), of(28), of(120)], [4, 4, 5, 5, 6, 6]);
+    }
 
     #[test]
     fn fisher_agrees_with_the_tables_of_the_lady_tasting_tea() {

@@ -13,7 +13,7 @@
 use super::normal;
 
 /// Points of the grid that a density is kept at.
-const POINTS: usize = 121;
+const POINTS: usize = 61;
 /// How far from its mean, in standard deviations, a density is followed.
 const REACH: f64 = 6.0;
 
@@ -41,8 +41,14 @@ impl Bounds {
     /// The bounds of looks after so many samples a case, the last at all of them, that together are
     /// exceeded with a chance of `level` where there is nothing to find.
     pub(super) fn new(ladder: &[u32], level: f64) -> Self {
+        Self::until(ladder, level, ladder.len())
+    }
+
+    /// Those of the first `looks` looks only.
+    pub(super) fn until(ladder: &[u32], level: f64, looks: usize) -> Self {
         let all = f64::from(ladder.last().copied().unwrap_or(1).max(1));
-        let parts: Vec<f64> = ladder.iter().map(|samples| f64::from(*samples) / all).collect();
+        let parts = ladder.iter().take(looks).map(|samples| f64::from(*samples) / all);
+        let parts: Vec<f64> = parts.collect();
         let mut z = Vec::with_capacity(parts.len());
         let (mut spent, mut before, mut past) = (0.0, 0.0, None::<Density>);
         for part in &parts {
@@ -102,7 +108,7 @@ impl Bounds {
 /// Where a falling function has this value.
 fn solve(of: impl Fn(f64) -> f64, value: f64) -> f64 {
     let (mut low, mut high) = (0.0, 8.0);
-    for _ in 0..40 {
+    for _ in 0..32 {
         let middle = f64::midpoint(low, high);
         if of(middle) > value { low = middle } else { high = middle }
     }

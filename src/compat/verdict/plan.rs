@@ -6,8 +6,6 @@ use super::looks::Bounds;
 use super::rates::Pairs;
 use super::{Terms, normal, terms};
 
-/// Where so many times as many pairs are needed as the last look can have, no other look is made.
-pub(super) const HOPELESS: u64 = 4;
 /// The part of pairs that differ, where nobody knows: what prompts on today's models show.
 const USUAL_DISCORDANCE: f64 = 0.1;
 /// Less is not believed of any suite.
@@ -18,12 +16,16 @@ const LEAST_DISCORDANCE: f64 = 0.01;
 pub struct Plan {
     /// Cases that will be asked.
     pub cases: u64,
-    /// The part of pairs in which one side alone passes, as it is expected.
+    /// The part of pairs in which one side alone passes, as it is expected of a candidate that is no
+    /// different.
     pub discordance: f64,
     /// Pairs it takes by the last look to call a candidate compatible that is no different, with the
     /// terms' power.
     pub pairs_for_margin: u64,
-    /// Pairs it takes by the last look to find the regression of the terms, with their power.
+    /// The loss that is to be found: [`Terms::to_find`].
+    pub regression: f64,
+    /// Pairs it takes by the last look to find that loss, with the terms' power. It makes more pairs
+    /// differ: by as much as it is, at most.
     pub pairs_for_regression: u64,
     /// What each look will be able to tell.
     pub looks: Vec<PlannedLook>,
@@ -51,15 +53,17 @@ pub fn plan(cases: u64, discordance: Option<f64>, terms: &Terms) -> Plan {
     let fails = Bounds::new(&ladder, terms.error * terms::PASS_RATE);
     let last = ladder.last().copied().unwrap_or(1);
     let pairs = cases.saturating_mul(u64::from(last)) as f64;
-    let drift = |distance: f64| distance * (pairs / discordance).sqrt();
-    let compatible = holds.power(drift(terms.margin));
-    let regression = fails.power(drift(terms.regression));
+    let loss = terms.to_find();
+    let with_loss = (discordance + loss).min(1.0);
+    let compatible = holds.power(terms.margin * (pairs / discordance).sqrt());
+    let regression = fails.power(loss * (pairs / with_loss).sqrt());
     let looks = ladder.iter().zip(compatible.iter().zip(&regression));
     Plan {
         cases,
         discordance,
         pairs_for_margin: size(holds.drift_for(terms.power), discordance, terms.margin),
-        pairs_for_regression: size(fails.drift_for(terms.power), discordance, terms.regression),
+        regression: loss,
+        pairs_for_regression: size(fails.drift_for(terms.power), with_loss, loss),
         looks: looks
             .map(|(samples, (compatible, regression))| PlannedLook {
                 samples: *samples,
@@ -73,7 +77,7 @@ pub fn plan(cases: u64, discordance: Option<f64>, terms: &Terms) -> Plan {
 
 /// Pairs for a statistic to have the mean `drift`, where so many pairs differ and the difference is
 /// this far from what is to be ruled out (Connor, Biometrics 43, 1987).
-fn size(drift: f64, discordance: f64, distance: f64) -> u64 {
+pub(super) fn size(drift: f64, discordance: f64, distance: f64) -> u64 {
     (drift * drift * discordance / (distance * distance)).ceil() as u64
 }
 

@@ -7,25 +7,27 @@
 //! analysis of clustered binary data", Biometrics 48, 1992), and Student's quantile is used. With one
 //! pair a case this is Tango's own interval.
 //!
-//! Whether there is *any* difference is asked of a sign-flip test, whose error is exact however the
-//! answers to a case hang together: if the candidate is no different, then the two sides of a case
-//! could be exchanged, so that each case's difference is as likely negative as positive. Half the
-//! chance of what was seen counts (mid-p: Fagerland, Lydersen and Laake, "The McNemar test for binary
-//! matched-pairs data", BMC Medical Research Methodology 13, 2013).
+//! Whether there is *any* difference is asked of an exact test with cases as strata, as Mantel and
+//! Haenszel have it (Journal of the National Cancer Institute 22, 1959): if the candidate is no
+//! different then, of all answers to a case, any are as likely to be the candidate's, so that what it
+//! passes is hypergeometric. The sum over cases has an exact distribution, whatever the cases are
+//! like, and a case that breaks for good counts for what it is: 6 of 6 against 0 of 6 is no chance.
+//! Half the chance of what was seen counts (mid-p: Fagerland, Lydersen and Laake, "The McNemar test
+//! for binary matched-pairs data", BMC Medical Research Methodology 13, 2013). With one pair a case
+//! this is McNemar's test.
 
 use super::{PairedCase, normal};
 
 /// Steps of a bisection of an interval of length 2.
 const BISECTIONS: u32 = 50;
-/// The most work that the exact distribution of a sign-flip test may be; beyond it is normal.
-const EXACT_WORK: u64 = 4_000_000;
+/// The most work that an exact distribution may be; beyond it the normal one is as good.
+const EXACT_WORK: u64 = 1_000_000;
 
 /// Pairs of answers, of many cases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pairs {
-    /// Of each case that has any: the pairs, and how many more of them the candidate passes than
-    /// the baseline.
-    cases: Vec<(u32, i32)>,
+    /// Each case that has any.
+    cases: Vec<CasePairs>,
     /// All pairs.
     pub(super) count: u64,
     /// Those that the baseline passes.
@@ -38,6 +40,48 @@ pub(super) struct Pairs {
     pub(super) lost: u64,
 }
 
+/// The pairs of one case.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct CasePairs {
+    count: u32,
+    baseline: u32,
+    candidate: u32,
+}
+
+/// What the candidate passes of a case's answers if they are dealt out by chance.
+struct Dealt {
+    /// The least it can pass.
+    least: u32,
+    /// The chances of that and of each more.
+    chances: Vec<f64>,
+}
+
+// === impl CasePairs ===
+
+impl CasePairs {
+    fn difference(self) -> f64 {
+        f64::from(self.candidate) - f64::from(self.baseline)
+    }
+
+    /// The hypergeometric distribution: `count` answers of `2 count`, of which `passed` are good.
+    fn dealt(self) -> Dealt {
+        let passed = self.baseline + self.candidate;
+        let least = passed.saturating_sub(self.count);
+        let most = passed.min(self.count);
+        let mut chances = vec![1.0];
+        let (mut chance, mut sum) = (1.0, 1.0);
+        for more in least..most {
+            // C(n, k+1) C(n, p-k-1) / (C(n, k) C(n, p-k))
+            chance *= f64::from(self.count - more) / f64::from(more + 1) * f64::from(passed - more)
+                / f64::from(self.count + more + 1 - passed);
+            chances.push(chance);
+            sum += chance;
+        }
+        chances.iter_mut().for_each(|chance| *chance /= sum);
+        Dealt { least, chances }
+    }
+}
+
 // === impl Pairs ===
 
 impl Pairs {
@@ -45,18 +89,19 @@ impl Pairs {
     pub(super) fn of<'a>(cases: impl IntoIterator<Item = &'a PairedCase>, samples: u32) -> Self {
         let mut pairs = Self::default();
         for case in cases {
-            let (mut count, mut difference) = (0, 0);
+            let mut of_case = CasePairs::default();
             for (baseline, candidate) in case.answered(samples) {
-                count += 1;
-                difference += i32::from(candidate) - i32::from(baseline);
-                pairs.baseline += u64::from(baseline);
-                pairs.candidate += u64::from(candidate);
+                of_case.count += 1;
+                of_case.baseline += u32::from(baseline);
+                of_case.candidate += u32::from(candidate);
                 pairs.gained += u64::from(candidate && !baseline);
                 pairs.lost += u64::from(baseline && !candidate);
             }
-            pairs.count += u64::from(count);
-            if count > 0 {
-                pairs.cases.push((count, difference));
+            pairs.count += u64::from(of_case.count);
+            pairs.baseline += u64::from(of_case.baseline);
+            pairs.candidate += u64::from(of_case.candidate);
+            if of_case.count > 0 {
+                pairs.cases.push(of_case);
             }
         }
         pairs
@@ -86,7 +131,7 @@ impl Pairs {
         let squares: f64 = self
             .cases
             .iter()
-            .map(|(count, more)| (f64::from(*more) - f64::from(*count) * difference).powi(2))
+            .map(|case| (case.difference() - f64::from(case.count) * difference).powi(2))
             .sum();
         let clustered = cases / (cases - 1.0) * squares / (total * total);
         (clustered / alone).max(1.0)
@@ -108,47 +153,46 @@ impl Pairs {
 
     /// The chance to see so few passed answers of the candidate, or fewer, if it is no different.
     pub(super) fn chance_if_equal(&self) -> f64 {
-        let moved: Vec<u64> = self
-            .cases
-            .iter()
-            .filter(|(_, more)| *more != 0)
-            .map(|(_, more)| u64::from(more.unsigned_abs()))
-            .collect();
-        let sum: i64 = self.cases.iter().map(|(_, more)| i64::from(*more)).sum();
-        let reach: u64 = moved.iter().sum();
-        if reach == 0 {
-            return 0.5;
+        self.chance_within(EXACT_WORK)
+    }
+
+    /// The same, exact if that is no more than so much work.
+    pub(super) fn chance_within(&self, work: u64) -> f64 {
+        let dealt: Vec<Dealt> = self.cases.iter().map(|case| case.dealt()).collect();
+        let least: u64 = dealt.iter().map(|case| u64::from(case.least)).sum();
+        let seen = usize::try_from(self.candidate.saturating_sub(least)).unwrap_or(usize::MAX);
+        let open: Vec<&Dealt> = dealt.iter().filter(|case| case.chances.len() > 1).collect();
+        let reach: usize = open.iter().map(|case| case.chances.len() - 1).sum();
+        if (reach as u64).saturating_mul(reach as u64) > work {
+            return normal_chance(&open, seen as f64);
         }
-        if reach.saturating_mul(moved.len() as u64) > EXACT_WORK {
-            let squares: f64 = moved.iter().map(|more| (*more as f64).powi(2)).sum();
-            return normal::below(sum as f64 / squares.sqrt());
+        let mut chances = vec![1.0];
+        for case in open {
+            let mut next = vec![0.0; chances.len() + case.chances.len() - 1];
+            for (at, chance) in chances.iter().enumerate() {
+                for (slot, more) in next.iter_mut().skip(at).zip(&case.chances) {
+                    *slot += chance * more;
+                }
+            }
+            chances = next;
         }
-        // `sum` is `2 x - reach` where `x` is the sum of those cases that got better.
-        sign_flips(&moved, reach as usize, (sum + reach as i64).unsigned_abs() as usize / 2)
+        let fewer: f64 = chances.iter().take(seen).sum();
+        fewer + chances.get(seen).copied().unwrap_or(0.0) / 2.0
     }
 }
 
-/// The chance that the sum of those cases whose coin fell well is below `seen`, and half the chance
-/// that it is `seen`.
-fn sign_flips(moved: &[u64], reach: usize, seen: usize) -> f64 {
-    let mut chances = vec![0.0_f64; reach + 1];
-    if let Some(first) = chances.first_mut() {
-        *first = 1.0;
+/// The same of very many cases.
+fn normal_chance(open: &[&Dealt], seen: f64) -> f64 {
+    let (mut mean, mut variance) = (0.0, 0.0);
+    for case in open {
+        let moment = |power: i32| -> f64 {
+            let values = case.chances.iter().enumerate();
+            values.map(|(more, chance)| chance * (more as f64).powi(power)).sum()
+        };
+        mean += moment(1);
+        variance += moment(2) - moment(1).powi(2);
     }
-    let mut end = 0;
-    for more in moved {
-        let more = *more as usize;
-        end += more;
-        for at in (0..=end).rev() {
-            let stay = chances.get(at).copied().unwrap_or(0.0);
-            let come = at.checked_sub(more).and_then(|from| chances.get(from)).copied();
-            if let Some(chance) = chances.get_mut(at) {
-                *chance = f64::midpoint(stay, come.unwrap_or(0.0));
-            }
-        }
-    }
-    let below: f64 = chances.iter().take(seen).sum();
-    below + chances.get(seen).copied().unwrap_or(0.0) / 2.0
+    normal::below((seen - mean) / variance.max(f64::MIN_POSITIVE).sqrt())
 }
 
 /// Tango's bounds of the difference of paired proportions: those differences whose score statistic

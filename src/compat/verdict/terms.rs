@@ -29,7 +29,7 @@ pub struct Terms {
     /// How often a regression should be found, and a candidate that is no different be called
     /// compatible, at the sizes that are announced.
     pub power: f64,
-    /// The loss that should be found: 0.05 are five points.
+    /// The loss that should be found: 0.05 are five points. See [`Terms::to_find`].
     pub regression: f64,
     /// How much longer, costlier or slower answers may be: 0.15 is 15 %.
     pub ratio: f64,
@@ -106,8 +106,13 @@ impl Terms {
             Depth::Full => 0.0,
         };
         self.margin = self.margin.max(least);
-        self.regression = self.regression.max(least);
         self
+    }
+
+    /// The loss that should be found, but at least five thirds of the margin: what is hardly beyond
+    /// the margin is seen on this side of it as often as not.
+    pub fn to_find(&self) -> f64 {
+        self.regression.max(self.margin * 5.0 / 3.0)
     }
 
     /// After how many pairs of each case the run is looked at: at first, in the middle (the geometric

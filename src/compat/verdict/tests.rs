@@ -70,7 +70,7 @@ fn cases_that_break_for_good_count_once_each_not_once_a_sample() {
 
 /// The mid-p value of McNemar's exact test: 10 pairs differ, 1 of them for the better.
 #[test]
-fn a_sign_flip_of_single_pairs_is_mcnemars_mid_p() {
+fn single_pairs_are_tested_by_mcnemars_mid_p() {
     let pairs = Pairs::of(
         &(0..50)
             .map(|at| case(at, (usize::from(at != 0), usize::from(at >= 10 || at == 0)), 1))
@@ -80,6 +80,21 @@ fn a_sign_flip_of_single_pairs_is_mcnemars_mid_p() {
     assert_eq!((pairs.gained, pairs.lost), (1, 9));
     // (C(10,0) + C(10,1) / 2) / 2^10
     assert_near(pairs.chance_if_equal(), 6.0 / 1_024.0, 1e-12);
+}
+
+/// Two cases that break for good: C(3,0) C(3,3) / C(6,3) = 1/20 each, of which half counts.
+#[test]
+fn cases_with_several_pairs_are_strata() {
+    let pairs = Pairs::of(&cases(10, |at| (3, if at < 2 { 0 } else { 3 })), 3);
+    assert_near(pairs.chance_if_equal(), 1.0 / 400.0 / 2.0, 1e-12);
+}
+
+#[test]
+fn the_normal_distribution_takes_over_where_there_are_very_many_cases() {
+    let pairs = Pairs::of(&cases(300, |at| (at * 5 % 4, at * 7 % 11 % 4)), 3);
+    let exact = pairs.chance_within(u64::MAX);
+    assert!((0.005..0.45).contains(&exact), "{exact}");
+    assert_near(pairs.chance_within(0), exact, 2e-3);
 }
 
 /// Three equally spaced looks of Pocock's test at 5 %, one-sided by half: 2.289 (Pocock, Biometrika
@@ -101,13 +116,21 @@ fn looks_together_err_no_more_than_they_may() {
 /// 247 pairs find 5 points and 687 rule out 3, where 10 % of the pairs differ and there is one look.
 #[test]
 fn sizes_are_those_of_the_formula_of_paired_proportions() {
-    let terms =
-        Terms { samples: 1, max_samples: 1, error: 0.05 / terms::PASS_RATE, ..Terms::default() };
-    assert!(plan(100, Some(0.1), &terms).pairs_for_regression.abs_diff(247) <= 1);
+    let drift = Bounds::new(&[1], 0.05).drift_for(0.8);
+    assert!(plan::size(drift, 0.1, 0.05).abs_diff(247) <= 1);
+    assert!(plan::size(drift, 0.1, 0.03).abs_diff(687) <= 1);
+    assert!(plan::size(drift, 0.06, 0.02).abs_diff(928) <= 1);
     let terms = Terms { samples: 1, max_samples: 1, ..Terms::default() };
     assert!(plan(100, Some(0.1), &terms).pairs_for_margin.abs_diff(687) <= 1);
-    let terms = Terms { margin: 0.02, ..terms };
-    assert!(plan(100, Some(0.06), &terms).pairs_for_margin.abs_diff(928) <= 1);
+}
+
+#[test]
+fn a_plan_that_has_the_pairs_it_asks_for_has_the_power_it_promises() {
+    let terms = Terms::default();
+    let wanted = plan(1, Some(0.1), &terms);
+    let power = |pairs: u64| plan(pairs.div_ceil(10), Some(0.1), &terms).looks;
+    assert!((0.8..0.82).contains(&power(wanted.pairs_for_margin)[2].compatible));
+    assert!((0.8..0.82).contains(&power(wanted.pairs_for_regression)[2].regression));
 }
 
 #[test]
