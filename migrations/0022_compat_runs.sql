@@ -1,7 +1,8 @@
 -- Runs of compatibility suites. `baseline` and `candidate` are sides (JSON), `..._prompt`
 -- and `candidate_model` what is looked up of them, `candidate_hash` all of it as one number.
 -- `text` names what in `compat_texts` the run keeps to. `worked_ms` is how long it has
--- asked, on all nodes one after another. `seed` holds the 64 bits of a number without a sign.
+-- asked, on all nodes one after another. `judge`: who judged (JSON). `seed` holds the 64 bits of
+-- a number without a sign.
 CREATE TABLE compat_runs (
     id                 TEXT PRIMARY KEY,
     kind               TEXT NOT NULL,
@@ -28,6 +29,7 @@ CREATE TABLE compat_runs (
     samples_done       INTEGER NOT NULL,
     samples_planned    INTEGER NOT NULL,
     cost_micro_usd     INTEGER NOT NULL,
+    judge              TEXT,
     verdict            TEXT,
     judgement          TEXT
 ) STRICT;

@@ -31,7 +31,7 @@ use crate::meaning::Meanings;
 use crate::policy::rollout::Arm;
 use crate::prompt::Prompt;
 use crate::rejection::Rejection;
-use crate::units::{MicroUsd, Priority};
+use crate::units::{MicroUsd, Priority, Ratio};
 use crate::upstream::Transport;
 
 mod attempt;
@@ -115,6 +115,9 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// How much it matters where not all can be served; never better than the caller may ask for.
     pub priority: Priority,
+    /// The part of what a target is known to allow that requests of this kind may take together, and
+    /// only while others do not need it; they wait for nothing. `None`: as much as there is.
+    pub share: Option<Ratio>,
     /// What shall happen where the answer breaks off.
     pub midstream: Midstream,
     /// Who is behind the request, as the caller names them (1 to 256 bytes); what belongs to one

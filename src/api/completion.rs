@@ -105,6 +105,7 @@ async fn serve(
         cache: wishes.cache,
         stale: None,
         held_back: None,
+        share: None,
         forwarded: headers::forwarded(&parts.headers),
         caller,
         snapshot,

@@ -56,6 +56,8 @@ pub struct Sitting {
     nonce: u128,
     /// What was said of the answers in their first order.
     first: Option<Preference>,
+    /// Whether it said otherwise when the answers had changed places.
+    is_contradicted: bool,
     /// Whether the last reply could not be read.
     is_again: bool,
     over: Option<Reply>,
@@ -77,7 +79,7 @@ impl Sitting {
     /// Begins. The nonce is drawn anew for each: whoever wrote the answers must not know it.
     pub fn new(ask: Ask, nonce: u128) -> Self {
         let over = not_to_be_judged(&ask);
-        Self { ask, nonce, first: None, is_again: false, over }
+        Self { ask, nonce, first: None, is_contradicted: false, is_again: false, over }
     }
 
     /// What comes next; the same until a reply comes.
@@ -117,6 +119,11 @@ impl Sitting {
         }
     }
 
+    /// Whether the judge said otherwise when it was asked the other way round.
+    pub fn is_contradicted(&self) -> bool {
+        self.is_contradicted
+    }
+
     fn take(&mut self, verdict: Verdict) {
         self.over = match (verdict, self.first) {
             (Verdict::Rated { passed, score, reason }, _) => {
@@ -129,6 +136,7 @@ impl Sitting {
             }
             (Verdict::Better(place), Some(first)) => {
                 let second = prefers(place, Preference::Candidate, Preference::Baseline);
+                self.is_contradicted = first != second;
                 let agreed = if first == second { first } else { Preference::Tie };
                 Some(Reply::Preferred(agreed))
             }

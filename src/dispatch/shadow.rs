@@ -220,6 +220,7 @@ impl Lane {
             may_be_cut: false,
             stale: None,
             held_back: None,
+            share: None,
             forwarded,
             snapshot,
         };

@@ -73,7 +73,7 @@ impl RemoteEmbedder {
         let body = Body { model, input: &texts, dimensions, encoding_format: "float" };
         let body = serde_json::to_vec(&body).map_err(|error| failed(error.to_string()))?;
         let (kind, timeout) = (EndpointKind::Embeddings, self.timeout);
-        let came = self.own.ask(Errand { kind, body, timeout }).await;
+        let came = self.own.ask(Errand { kind, body, timeout, prompts: None, share: None }).await;
         let body = came.body.map_err(|rejection| reason(&rejection))?;
         Ok(Embedded { vectors: read(&body, texts.len())?, cost: came.cost })
     }

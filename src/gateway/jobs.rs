@@ -97,6 +97,7 @@ impl JobRunner {
             cache: CacheWish::default(),
             stale: None,
             held_back: None,
+            share: None,
             forwarded,
             snapshot,
         };
@@ -189,7 +190,7 @@ impl Runner for JobRunner {
 
 /// Whether the same request may be answered later. Statuses that clients repeat, and nothing that
 /// says that it would end the same way.
-fn may_pass(rejection: &Rejection) -> bool {
+pub(super) fn may_pass(rejection: &Rejection) -> bool {
     if let Rejection::LimitReached { retry_after, .. } = rejection {
         // However long it takes: a job has the time until its deadline.
         return retry_after.is_some();

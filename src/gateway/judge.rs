@@ -155,8 +155,9 @@ impl Judge {
     ) -> Result<bool, JudgeError> {
         let body = prompt::body(model, texts, rand::random())?;
         judged.calls += 1;
-        let errand = Errand { kind: EndpointKind::Chat, body, timeout: TIMEOUT };
-        let Came { body, cost } = self.own.ask(errand).await;
+        let kind = EndpointKind::Chat;
+        let errand = Errand { kind, body, timeout: TIMEOUT, prompts: None, share: None };
+        let Came { body, cost, by: _ } = self.own.ask(errand).await;
         judged.cost = judged.cost + cost;
         let body = body.map_err(|rejection| JudgeError::Failed { detail: rejection.loggable() })?;
         reply::read(&body)

@@ -15,11 +15,14 @@ use crate::callers::Caller;
 use crate::clock::Instant;
 use crate::config::Snapshot;
 use crate::dialect::Envelope;
-use crate::dispatch::{Answer, Call, Lane};
+use crate::dispatch::prompted::{self, Lookup};
+use crate::dispatch::{Answer, Call, Lane, Whose};
 use crate::failure::Midstream;
+use crate::ids::TargetId;
 use crate::journal::EndpointKind;
+use crate::prompt::Prompts;
 use crate::rejection::Rejection;
-use crate::units::{MicroUsd, Priority};
+use crate::units::{MicroUsd, Priority, Ratio};
 
 /// The tag of such requests. Its value says what they are for.
 const TAG: &str = "tidegate";
@@ -43,6 +46,11 @@ pub(super) struct Errand {
     pub(super) body: Vec<u8>,
     /// For the whole of it.
     pub(super) timeout: Duration,
+    /// Where the prompt is looked up that the body names. `None`: it names none.
+    pub(super) prompts: Option<Arc<Prompts>>,
+    /// The part of what targets are known to allow that such requests may take together. `None`: as
+    /// much as a caller.
+    pub(super) share: Option<Ratio>,
 }
 
 /// What came of it.
@@ -51,6 +59,8 @@ pub(super) struct Came {
     pub(super) body: Result<Bytes, Rejection>,
     /// As far as it is known at once.
     pub(super) cost: MicroUsd,
+    /// Who answered.
+    pub(super) by: Option<TargetId>,
 }
 
 // === impl Own ===
@@ -73,12 +83,23 @@ impl Own {
     ///
     /// Dropping the future cancels the attempt upstream; the journal has it as abandoned.
     pub(super) async fn ask(&self, errand: Errand) -> Came {
-        let Errand { kind, body, timeout } = errand;
-        let envelope = match Envelope::read(body.into()) {
-            Ok(envelope) => envelope,
-            Err(rejection) => return Came { body: Err(rejection), cost: MicroUsd::default() },
-        };
+        let Errand { kind, body, timeout, prompts, share } = errand;
         let (request_id, dialect) = (new_request_id(), kind.dialect());
+        let read = match prompts {
+            None => Envelope::read(body.into()).map(|envelope| (envelope, None)),
+            Some(prompts) => {
+                let whose =
+                    Whose { user: None, caller: &self.caller.id, request: request_id.as_str() };
+                let (prompts, rollouts) = (&|| Arc::clone(&prompts), &self.lane.rolling.rollouts);
+                prompted::read(kind, body.into(), Lookup { prompts, rollouts, whose })
+            }
+        };
+        let (envelope, prompted) = match read {
+            Ok(read) => read,
+            Err(rejection) => {
+                return Came { body: Err(rejection), cost: MicroUsd::default(), by: None };
+            }
+        };
         let ledger = &self.lane.ledger;
         let mut account =
             ledger.open(request_id.clone(), &self.caller, kind, dialect, Instant::now());
@@ -89,10 +110,11 @@ impl Own {
             kind,
             dialect,
             envelope,
-            prompted: None,
+            prompted,
             rolled: None,
             timeout: Some(timeout),
             priority: self.priority,
+            share,
             cache: self.cache,
             midstream: Midstream::Terminate,
             sticky: None,
@@ -116,7 +138,7 @@ impl Own {
             Ok(Answer::Stream(_, served)) => (Err(internal("the answer is a stream")), served),
             Err(refused) => (Err(refused.rejection), refused.served),
         };
-        Came { body, cost: served.cost.unwrap_or_default() }
+        Came { body, cost: served.cost.unwrap_or_default(), by: served.by }
     }
 }
 

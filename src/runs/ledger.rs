@@ -92,6 +92,7 @@ impl Runs {
             samples_done: 0,
             samples_planned: 0,
             cost_micro_usd: 0,
+            judge: None,
             judgement: None,
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::CompatSettings;
+use crate::compat::report::JudgeFacts;
 use crate::compat::verdict::Terms;
 use crate::compat::{Answer, Depth, Grade, Preference, Side};
 
@@ -96,6 +97,8 @@ pub struct RunRecord {
     pub samples_planned: u64,
     /// What all of it has cost, in millionths of a dollar.
     pub cost_micro_usd: u64,
+    /// Who judged what no rule can, when it is done, if anybody did.
+    pub judge: Option<JudgeFacts>,
     /// What `compat::verdict` says of it, as JSON, when it is done.
     pub judgement: Option<Value>,
 }

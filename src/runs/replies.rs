@@ -10,13 +10,9 @@ use super::ledger::audit_event;
 use super::row::{int, json, json_text};
 use super::{Runs, RunsError};
 use crate::audit::{self, Actor};
+use crate::compat::agreement::Agreement;
 use crate::compat::{AskKey, Reply};
 use crate::store::{self, Sql, StoreError};
-
-/// Labels of people that a judge must have been held against, for it to count.
-const LEAST_LABELS: u64 = 100;
-/// The least agreement beyond chance.
-const LEAST_KAPPA: f64 = 0.6;
 
 /// How far a judge agrees with people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,12 +21,8 @@ pub struct Calibration {
     pub judge: String,
     /// The version of what it is asked by.
     pub protocol: String,
-    /// Answers that people had labelled.
-    pub labels: u64,
-    /// Those about which both said the same.
-    pub agreed: u64,
-    /// Agreement beyond chance (Cohen's kappa), -1 to 1.
-    pub kappa: f64,
+    /// What both said of answers that people had labelled.
+    pub agreement: Agreement,
     /// When, in Unix milliseconds.
     pub at_ms: u64,
 }
@@ -110,7 +102,10 @@ impl Runs {
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
-        let after = json!({"labels": found.labels, "agreed": found.agreed, "kappa": found.kappa});
+        let after = json!({
+            "labels": found.agreement.labels(), "agreement": found.agreement,
+            "kappa": found.agreement.kappa().map(|kappa| kappa.value),
+        });
         let event =
             audit_event("compat.judge.calibrate", format!("compat/judges/{}", found.judge), after);
         audit::record(&mut transaction, by, &event, self.now_ms()).await.map_err(&failed)?;
@@ -134,15 +129,5 @@ impl Runs {
         let row = row.fetch_optional(&mut *reader).await.map_err(&failed)?;
         let read = |row: sqlx::any::AnyRow| json(&row.try_get::<String, _>("found")?);
         row.map(read).transpose().map_err(failed)
-    }
-}
-
-// === impl Calibration ===
-
-impl Calibration {
-    /// Whether what the judge says counts: it was held against 100 labels or more, and agreed with
-    /// them far more than by chance (kappa 0.6 or more).
-    pub fn counts(&self) -> bool {
-        self.labels >= LEAST_LABELS && self.kappa >= LEAST_KAPPA
     }
 }

@@ -11,7 +11,7 @@ use crate::compat::{Answer, Grade, Preference};
 /// Every column that a [`RunRecord`] is read from.
 pub(super) const RUN: &str = "id, kind, suite, suite_hash, baseline, candidate, depth, samples, seed, \
     max_cost_micro_usd, state, reason, created_ms, ended_ms, samples_done, samples_planned, \
-    cost_micro_usd, judgement";
+    cost_micro_usd, judge, judgement";
 /// Every column that a [`SampleRow`] is read from.
 pub(super) const SAMPLE: &str = "case_id, side, sample, answer, grade, preference, reused_from, \
     judging_micro_usd";
@@ -24,6 +24,7 @@ impl RunRecord {
     pub(super) fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let text = |column| row.try_get::<String, _>(column);
         let judgement: Option<String> = row.try_get("judgement")?;
+        let judge: Option<String> = row.try_get("judge")?;
         Ok(Self {
             id: text("id")?,
             kind: word(&text("kind")?)?,
@@ -42,6 +43,7 @@ impl RunRecord {
             samples_done: number(row, "samples_done")?,
             samples_planned: number(row, "samples_planned")?,
             cost_micro_usd: number(row, "cost_micro_usd")?,
+            judge: judge.map(|text| json(&text)).transpose()?,
             judgement: judgement.map(|text| json(&text)).transpose()?,
         })
     }

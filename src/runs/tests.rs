@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::audit::{Actor, Audit, AuditFilter};
 use crate::clock::{Instant, WallClock};
+use crate::compat::agreement::Agreement;
 use crate::compat::{Answer, Ask, Check, Depth, Grade, Reply, Side, SidePrompt};
 use crate::store::lease::{Holding, Lease};
 use crate::store::places::{Place, places};
@@ -71,7 +72,7 @@ impl Node {
         self.runs.take_up(&run.id, &self.holding()).await.unwrap().unwrap();
         let judgement = Some((json!({"verdict": verdict}), verdict.to_owned()));
         let progress = Progress::default();
-        let ending = Ending { state: RunState::Done, reason: None, judgement, progress };
+        let ending = Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
         assert_eq!(self.runs.end(&run.id, &ending, &self.holding()).await.unwrap(), Committed::Yes);
         self.runs.find(&run.id).await.unwrap()
     }
@@ -315,7 +316,7 @@ async fn answers_are_deleted_in_time_and_verdicts_stay() {
         node.runs.commit(&run, &[sample("a", true, 0, "one")], None, &held).await.unwrap();
         let judgement = Some((json!({"verdict": "compatible"}), "compatible".to_owned()));
         let progress = Progress { samples_done: 1, ..Progress::default() };
-        let ending = Ending { state: RunState::Done, reason: None, judgement, progress };
+        let ending = Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
         node.runs.end(&run, &ending, &held).await.unwrap();
         let keep = Duration::from_secs(3_600);
         assert_eq!(node.runs.sweep(keep).await.unwrap(), 0);
@@ -371,18 +372,14 @@ async fn what_a_judge_has_said_is_known_by_judge_and_protocol() {
         let mut found = Calibration {
             judge: "j".to_owned(),
             protocol: "1".to_owned(),
-            labels: 100,
-            agreed: 85,
-            kappa: 0.7,
+            agreement: Agreement { both_pass: 60, judge_only: 5, human_only: 5, both_fail: 30 },
             at_ms: NOW,
         };
         assert_eq!(node.runs.calibration("j", "1").await.unwrap(), None);
         node.runs.calibrate(&found, &by()).await.unwrap();
-        assert!(found.counts());
-        found.kappa = 0.59;
+        found.agreement.both_pass = 61;
         node.runs.calibrate(&found, &by()).await.unwrap();
         assert_eq!(node.runs.calibration("j", "1").await.unwrap(), Some(found.clone()));
-        assert!(!found.counts());
     }
 }
 

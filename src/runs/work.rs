@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 use super::ledger::{read, select};
 use super::row::{int, json_text, number};
 use super::{Committed, RunRecord, RunState, Runs};
+use crate::compat::report::JudgeFacts;
 use crate::store::lease::Holding;
 use crate::store::{self, StoreError};
 
@@ -20,13 +21,15 @@ pub(crate) struct Progress {
 }
 
 /// How a run ends.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ending {
     /// [`RunState::Done`] or [`RunState::Failed`].
     pub(crate) state: RunState,
     pub(crate) reason: Option<String>,
     /// What it found, and the word for it.
     pub(crate) judgement: Option<(Value, String)>,
+    /// Who judged what no rule can.
+    pub(crate) judge: Option<JudgeFacts>,
     pub(crate) progress: Progress,
 }
 
@@ -87,15 +90,17 @@ impl Runs {
             }
             None => (None, None),
         };
+        let judge = ending.judge.as_ref().map(json_text).transpose().map_err(&failed)?;
         sqlx::query(
             "UPDATE compat_runs SET state = $1, reason = $2, judgement = $3, verdict = $4,
-             ended_ms = $5 WHERE id = $6",
+             ended_ms = $5, judge = $6 WHERE id = $7",
         )
         .bind(ending.state.as_str())
         .bind(ending.reason.as_deref())
         .bind(judgement)
         .bind(verdict)
         .bind(int(self.now_ms()))
+        .bind(judge)
         .bind(run)
         .execute(&mut *transaction)
         .await

@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 pub use self::cache::CacheMetrics;
+pub use self::compat::CompatMetrics;
 pub use self::feedback::FeedbackMetrics;
 pub use self::gates::{GateFamilies, GateMetrics};
 pub use self::jobs::JobMetrics;
@@ -23,6 +24,7 @@ pub use self::semantic::SemanticMetrics;
 pub use self::targets::{TargetFamilies, TargetMetrics};
 
 mod cache;
+mod compat;
 mod feedback;
 mod gates;
 mod jobs;
@@ -59,6 +61,8 @@ pub struct Metrics {
     pub feedback: FeedbackMetrics,
     /// Of models that are taken out of service.
     pub models: ModelMetrics,
+    /// Of compatibility runs.
+    pub compat: CompatMetrics,
     /// Of progressive rollouts.
     pub rollouts: RolloutMetrics,
     /// Of the process itself.
@@ -82,6 +86,7 @@ impl Metrics {
             prompts: PromptMetrics::new(&registry),
             feedback: FeedbackMetrics::new(&registry),
             models: ModelMetrics::new(&registry),
+            compat: CompatMetrics::new(&registry),
             rollouts: RolloutMetrics::new(&registry),
             process: ProcessMetrics::new(&registry),
             registry,
