@@ -22,6 +22,7 @@ mod credential;
 mod demand;
 mod gate;
 mod group;
+mod guests;
 mod habits;
 mod health;
 mod latency;

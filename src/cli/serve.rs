@@ -38,6 +38,7 @@ use crate::telemetry::otlp::{OtlpSettings, Traces};
 use crate::upstream::live::LiveTransport;
 
 mod admin;
+mod compat;
 mod embedders;
 mod jobs;
 mod limits;
@@ -154,6 +155,7 @@ async fn supervise(
     let mut threads = start_data_threads(&gateway, server, &closing, shared, listeners)?;
     let serving = threads.len();
     threads.push(jobs::start(&gateway, server, &closing)?);
+    threads.push(compat::start(&gateway, &closing)?);
     let admin_server = match separate {
         None => None,
         Some(listener) => {

@@ -152,7 +152,8 @@ impl Plan {
     /// The next attempt on a target that has no free slot, once it has one. To be asked where
     /// nothing else is left.
     pub(super) async fn next_free(&mut self, call: &Call) -> Option<Start> {
-        if self.turned_away.is_some() || self.out_of_budget {
+        // Guests wait in no queue: they would hold up those who come later.
+        if self.turned_away.is_some() || self.out_of_budget || self.demand.share.is_some() {
             return None;
         }
         let group = Arc::clone(&self.group);
@@ -445,6 +446,7 @@ pub(super) fn demand(call: &Call, route: &Route, targets: usize) -> Demand {
         ask: Ask::new(&call.caller.id, call.request_id.as_str(), call.priority, 1),
         input_tokens: envelope.body().len() as u64 / BYTES_A_TOKEN,
         max_output: envelope.max_tokens,
+        share: call.share,
         streamed: envelope.stream || collect::is_collected(call, route),
         is_interactive: call.priority.level() <= LEAST_INTERACTIVE,
         choices: u32::try_from(envelope.n.unwrap_or(1)).unwrap_or(u32::MAX),

@@ -5,12 +5,15 @@ use super::latency::Shape;
 use crate::catalog::{Feature, Model};
 use crate::policy::hedge::SizeBucket;
 use crate::policy::prefix::Chain;
+use crate::units::Ratio;
 
 /// What a request asks of a target.
 #[derive(Debug, Clone, Default)]
 pub struct Demand {
     /// Who asks, where not all can be served.
     pub ask: Ask,
+    /// The part of a target that requests of its kind may have together: it is a guest there.
+    pub share: Option<Ratio>,
     /// Tokens of the prompt, estimated from its length.
     pub input_tokens: u64,
     /// The caller's cap on the answer, where there is one.

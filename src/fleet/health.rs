@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::credential::Refusal;
 use super::demand::Demand;
+use super::guests::Guests;
 use super::latency::{Latencies, Shape};
 use super::limits::Limits;
 use super::quota::Quota;
@@ -44,6 +45,8 @@ pub(super) struct Health {
     pub(super) limits: Option<Box<Limits>>,
     /// What the provider allows; nothing before it has told.
     pub(super) quota: Option<Box<Quota>>,
+    /// What guests may take.
+    pub(super) guests: Guests,
     /// That its credential was refused for this model.
     pub(super) refused: Option<Refusal>,
 }
@@ -74,6 +77,7 @@ impl Health {
             minute: Window::new(Duration::from_secs(5)),
             limits: None,
             quota: None,
+            guests: Guests::default(),
             refused: None,
         }
     }
@@ -119,20 +123,25 @@ impl Health {
         }
     }
 
-    /// Admits one attempt beside those in flight; `output` says how many tokens its answer is
+    /// Admits one attempt beside those in flight, of whom some are guests; `output` says how many tokens its answer is
     /// expected to have. In a panic an open breaker lets it pass, without a verdict.
     pub(super) fn admit(
         &mut self,
         demand: &Demand,
         output: impl FnOnce() -> u64,
-        in_flight: u32,
+        (in_flight, guests): (u32, u32),
         is_panic: bool,
         now: Instant,
     ) -> Result<Admitted, Exclusion> {
+        let (input, output) = (demand.input_tokens, output());
+        if let Some(share) = demand.share {
+            let estimate = self.estimate(input, output);
+            let admitted = self.admit_guest(share, estimate, (in_flight, guests), now);
+            admitted.map_err(|no_room| no_room.why)?;
+        }
         self.on_load_start(in_flight, now);
-        let input = demand.input_tokens;
         let reservation =
-            self.reserve(input, output, now).map_err(|_must_wait| Exclusion::RateLimited)?;
+            self.reserve(input, || output, now).map_err(|_must_wait| Exclusion::RateLimited)?;
         let pass = self.breaker.admit(now);
         if pass.is_none() && !is_panic {
             self.give_back(reservation, (input, false), now);

@@ -62,6 +62,11 @@ impl Quota {
         }
     }
 
+    /// What is known of the limits.
+    pub(super) fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
     /// What a prompt of this estimated length will be counted as.
     fn input(&self, estimated: u64) -> u64 {
         let counted = self.counted.value().unwrap_or(1.0);
@@ -130,6 +135,18 @@ impl Quota {
 // === impl Health ===
 
 impl Health {
+    /// Takes what is known of the limits.
+    #[cfg(test)]
+    pub(super) fn know(&mut self, mirror: Mirror) {
+        self.quota = Some(Box::new(Quota { mirror, ..Quota::new() }));
+    }
+
+    /// What a prompt of this estimated length and its answer will be counted as.
+    pub(super) fn estimate(&self, input: u64, output: u64) -> Amounts {
+        let input = self.quota.as_ref().map_or(input, |quota| quota.input(input));
+        Amounts::request(input, output)
+    }
+
     /// What the tightest rate limit has left, 0 to 1; 1 where none is known.
     pub(super) fn headroom(&self, now: Instant) -> f64 {
         self.quota.as_ref().map_or(1.0, |quota| quota.mirror.headroom(now))

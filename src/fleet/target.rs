@@ -39,6 +39,8 @@ pub struct TargetLive {
     /// See [`rank::hash`].
     pub(super) hash: u64,
     pub(super) in_flight: AtomicU32,
+    /// Those of them that may have only a share.
+    pub(super) guests: AtomicU32,
     pub(super) attempts: AtomicU64,
     pub(super) failures: AtomicU64,
     /// How often it was taken out or put back; odd while it is out.
@@ -87,6 +89,7 @@ impl TargetLive {
             credential,
             hash,
             in_flight: AtomicU32::new(0),
+            guests: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             drainage: AtomicU32::new(0),
@@ -103,6 +106,11 @@ impl TargetLive {
     /// Attempts under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Attempts under way that may have only a share.
+    pub(super) fn guests(&self) -> u32 {
+        self.guests.load(Ordering::Relaxed)
     }
 
     /// Whether an operator has taken it out: it gets no new attempts.

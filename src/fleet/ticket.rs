@@ -42,6 +42,8 @@ pub struct Ticket {
     /// Whether it tries a model again that the credential was refused for.
     is_model_trial: bool,
     is_sent: bool,
+    /// Whether it may have only a share of the target.
+    is_guest: bool,
     /// What the target's cache will hold.
     prefix: Option<Box<Sent>>,
     shape: Shape,
@@ -81,10 +83,12 @@ impl Ticket {
         let output = || budgets.expected_output(demand.max_output) as u64;
         let mut health = live.health.lock();
         let half_opened = health.breaker.poll(now);
-        let admitted = health.admit(demand, output, live.in_flight(), is_panic, now);
+        let counts = (live.in_flight(), live.guests());
+        let admitted = health.admit(demand, output, counts, is_panic, now);
         if admitted.is_ok() {
             // Counted before the lock is given back, so that a limit is never exceeded.
             live.in_flight.fetch_add(1, Ordering::Relaxed);
+            live.guests.fetch_add(u32::from(demand.share.is_some()), Ordering::Relaxed);
         }
         let limit = health.limit();
         drop(health);
@@ -103,6 +107,7 @@ impl Ticket {
             is_trial: live.credential.on_start(now),
             is_model_trial,
             is_sent: false,
+            is_guest: demand.share.is_some(),
             prefix,
             shape: demand.shape(),
             input_tokens: demand.input_tokens,
@@ -280,6 +285,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.live.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.live.guests.fetch_sub(u32::from(self.is_guest), Ordering::Relaxed);
         self.live.metrics.in_flight.dec();
         self.live.attempts.fetch_add(1, Ordering::Relaxed);
         self.budgets.on_end();

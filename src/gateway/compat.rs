@@ -114,9 +114,8 @@ impl Engine {
         let off = CacheWish { mode: Some(CacheMode::Off), no_store: true, ..CacheWish::default() };
         let own = |purpose, lane| Own::new(&gateway, lane, purpose, Priority::LOWEST, off);
         let (runs, pace) = (gateway.runs().clone(), Arc::new(Pace::new()));
-        let asking = |purpose| {
-            Asking::new(own(purpose, lane.clone()), Arc::clone(&pace), runs.clone())
-        };
+        let asking =
+            |purpose| Asking::new(own(purpose, lane.clone()), Arc::clone(&pace), runs.clone());
         let (sides, judges) = (asking("compat"), asking("compat-judge"));
         let (judging, asking) = (judges, sides);
         Arc::new(Self { runs, asking, judging, pace, ended: Notify::new(), gateway })
@@ -235,7 +234,11 @@ impl Leader {
     }
 
     /// Stops what is over, and begins what fits.
-    async fn make(&mut self, mut open: Vec<RunRecord>, holding: &Holding) -> Result<(), StoreError> {
+    async fn make(
+        &mut self,
+        mut open: Vec<RunRecord>,
+        holding: &Holding,
+    ) -> Result<(), StoreError> {
         self.running.retain(|id, task| {
             let goes_on = open.iter().any(|run| run.id == *id);
             if !goes_on {

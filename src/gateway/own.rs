@@ -77,6 +77,14 @@ impl Own {
         Self { snapshot, lane, caller: Arc::new(Caller::gateway()), purpose, priority, cache }
     }
 
+    /// How long a request to `model` has to wait for its share of what its targets are known to allow;
+    /// `None` where there is room, as far as is known.
+    pub(super) fn share_wait(&self, model: &str, share: Ratio) -> Option<Duration> {
+        // One that stands for nothing is refused when it is asked.
+        let route = self.snapshot.load().resolve(model).ok()?;
+        self.lane.fleet.group(&route).guest_wait(share, Instant::now())
+    }
+
     /// Asks, once.
     ///
     /// # Cancel safety

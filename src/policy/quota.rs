@@ -146,6 +146,11 @@ impl Amounts {
         Self { by_dimension: [1, tokens, input_tokens, output_tokens] }
     }
 
+    /// The amount of each dimension.
+    pub fn each(self) -> impl Iterator<Item = (Dimension, u64)> {
+        Dimension::ALL.into_iter().zip(self.by_dimension)
+    }
+
     fn add(&mut self, other: Self) {
         for (mine, theirs) in self.by_dimension.iter_mut().zip(other.by_dimension) {
             *mine = mine.saturating_add(theirs);
@@ -303,6 +308,11 @@ impl Mirror {
     pub fn known(&self, dimension: Dimension, now: Instant) -> Option<(u64, f64)> {
         let bucket = self.buckets.get(dimension as usize)?.as_ref()?;
         Some((bucket.limit(), bucket.level(self.trust(now), now)))
+    }
+
+    /// What comes back of a known dimension in a second, by what the provider said.
+    pub fn per_second(&self, dimension: Dimension) -> Option<f64> {
+        Some(self.buckets.get(dimension as usize)?.as_ref()?.per_second())
     }
 
     fn each(&mut self, amounts: Amounts) -> impl Iterator<Item = (Dimension, &mut Bucket, u64)> {

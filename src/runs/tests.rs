@@ -72,7 +72,8 @@ impl Node {
         self.runs.take_up(&run.id, &self.holding()).await.unwrap().unwrap();
         let judgement = Some((json!({"verdict": verdict}), verdict.to_owned()));
         let progress = Progress::default();
-        let ending = Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
+        let ending =
+            Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
         assert_eq!(self.runs.end(&run.id, &ending, &self.holding()).await.unwrap(), Committed::Yes);
         self.runs.find(&run.id).await.unwrap()
     }
@@ -205,10 +206,9 @@ async fn a_cancelled_run_takes_nothing_more_and_the_log_says_who_did_it() {
         let node = Node::of(&place).await;
         let run = node.begin(new_run()).await.id;
         node.runs.take_up(&run, &node.holding()).await.unwrap().unwrap();
-        assert!(node.runs.goes_on(&run).await.unwrap());
         let cancelled = node.runs.cancel(&run, &by()).await.unwrap();
         assert_eq!((cancelled.state, cancelled.ended_ms), (RunState::Cancelled, Some(NOW)));
-        assert!(!node.runs.goes_on(&run).await.unwrap());
+        assert!(node.runs.open().await.unwrap().is_empty());
         let late = [sample("a", true, 0, "late")];
         let written = node.runs.commit(&run, &late, None, &node.holding()).await.unwrap();
         assert_eq!(written, Committed::Over);
@@ -316,7 +316,8 @@ async fn answers_are_deleted_in_time_and_verdicts_stay() {
         node.runs.commit(&run, &[sample("a", true, 0, "one")], None, &held).await.unwrap();
         let judgement = Some((json!({"verdict": "compatible"}), "compatible".to_owned()));
         let progress = Progress { samples_done: 1, ..Progress::default() };
-        let ending = Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
+        let ending =
+            Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };
         node.runs.end(&run, &ending, &held).await.unwrap();
         let keep = Duration::from_secs(3_600);
         assert_eq!(node.runs.sweep(keep).await.unwrap(), 0);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use super::ledger::{read, select};
+use super::ledger::select;
 use super::row::{int, json_text, number};
 use super::{Committed, RunRecord, RunState, Runs};
 use crate::compat::report::JudgeFacts;
@@ -107,14 +107,6 @@ impl Runs {
         .map_err(&failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Committed::Yes)
-    }
-
-    /// Whether a run is still to be made.
-    pub(crate) async fn goes_on(&self, run: &str) -> Result<bool, StoreError> {
-        let failed = StoreError::query("look after a compatibility run");
-        let mut reader = self.shared.store.reader().await?;
-        let found = read(&mut reader, run).await.map_err(failed)?;
-        Ok(found.is_some_and(|run| run.ended_ms.is_none()))
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::pace::Pace;
 use crate::clock::Instant;
@@ -24,7 +25,10 @@ use crate::journal::EndpointKind;
 use crate::prompt::Prompts;
 use crate::rejection::{NobodyWhy, Rejection};
 use crate::runs::Runs;
+use crate::units::Ratio;
 
+/// The longest that nobody looks whether a target has room.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// How long one request may take, where its route does not say less.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// The first and the longest pause before a request is made again.
@@ -107,16 +111,18 @@ impl Asking {
             latency_ms: 0,
         };
         let mut tries = Tries::default();
+        let model = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
         let body = body.to_string().into_bytes();
         loop {
-            let turn = self.pace.turn().await;
+            let share = self.runs.settings().share;
+            let turn = self.turn(&model, share).await;
             let began = Instant::now();
             let errand = Errand {
                 kind: EndpointKind::Chat,
                 body: body.clone(),
                 timeout: TIMEOUT,
                 prompts: prompts.map(Arc::clone),
-                share: Some(self.runs.settings().share),
+                share: Some(share),
             };
             let Came { body, cost, by } = self.own.ask(errand).await;
             drop(turn);
@@ -135,6 +141,22 @@ impl Asking {
                         return asked;
                     }
                 },
+            }
+        }
+    }
+}
+
+impl Asking {
+    /// Waits until a request may be made and its target has room.
+    async fn turn(&self, model: &str, share: Ratio) -> Option<OwnedSemaphorePermit> {
+        loop {
+            // Not with a turn in hand, which other targets may have a use for.
+            while let Some(wait) = self.own.share_wait(model, share) {
+                tokio::time::sleep(wait.min(LONGEST_LOOK)).await;
+            }
+            let turn = self.pace.turn().await;
+            if self.own.share_wait(model, share).is_none() {
+                return turn;
             }
         }
     }
@@ -163,9 +185,9 @@ impl Tries {
                 | FailureKind::ServerFault
                 | FailureKind::Overloaded
                 | FailureKind::RateLimited => Next::Again(rejection.retry_after()),
-                FailureKind::NotServed
-                | FailureKind::CallerFault
-                | FailureKind::ContextTooLong => never(),
+                FailureKind::NotServed | FailureKind::CallerFault | FailureKind::ContextTooLong => {
+                    never()
+                }
             },
             Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => {
                 bounded(|tries| &mut tries.refused, MOST_REFUSED)

@@ -57,9 +57,8 @@ impl Bench {
         let other = |model: &&String| !families.contains(&family(model));
         let (judge, counts) = match settings.models.iter().find(other) {
             Some(judge) => {
-                let found = stored("read how far a judge agrees", || {
-                    runs.calibration(judge, PROTOCOL)
-                });
+                let found =
+                    stored("read how far a judge agrees", || runs.calibration(judge, PROTOCOL));
                 let agreement = found.await.map(|found| found.agreement).unwrap_or_default();
                 let counts = settings.trust_uncalibrated || agreement.is_calibrated();
                 (Ok((judge.clone(), agreement)), counts)
@@ -204,7 +203,5 @@ async fn similarity(embedder: &Embedder, text: &str, reference: &str, cost: &mut
 pub(super) fn models_behind(snapshot: &Snapshot, model: &str) -> Vec<String> {
     let Ok(route) = snapshot.resolve(model) else { return vec![model.to_owned()] };
     let targets = route.tiers.iter().flatten();
-    targets
-        .map(|target| format!("{}/{}", target.endpoint.provider, target.model.name))
-        .collect()
+    targets.map(|target| format!("{}/{}", target.endpoint.provider, target.model.name)).collect()
 }

@@ -175,7 +175,8 @@ impl Making {
                 }
                 continue;
             }
-            if let Some(next) = judgement.next_samples.filter(|next| can_ask_more && *next > samples)
+            if let Some(next) =
+                judgement.next_samples.filter(|next| can_ask_more && *next > samples)
             {
                 (samples, confirmed) = (next, 0);
                 wanted.iter_mut().for_each(|wanted| *wanted = next.max(*wanted));
@@ -252,7 +253,8 @@ impl Making {
     async fn commit(&mut self, batch: &[NewSample]) -> Result<(), Left> {
         batch.iter().for_each(|sample| self.table.take(&DoneSample::of(&sample.row)));
         let now = Instant::now();
-        let is_due = self.written.is_none_or(|at| now.saturating_duration_since(at) >= PROGRESS_EVERY);
+        let is_due =
+            self.written.is_none_or(|at| now.saturating_duration_since(at) >= PROGRESS_EVERY);
         let progress = is_due.then(|| self.progress());
         if batch.is_empty() && progress.is_none() {
             return Ok(());
@@ -331,12 +333,7 @@ impl Engine {
 
     /// Takes over answers of the baseline that others have: of the last night where a prompt is held
     /// against itself, else of any run that is not too old.
-    async fn take_over(
-        &self,
-        run: &RunRecord,
-        plan: &Plan,
-        holding: &Holding,
-    ) -> Result<(), Left> {
+    async fn take_over(&self, run: &RunRecord, plan: &Plan, holding: &Holding) -> Result<(), Left> {
         let settings = self.runs.settings();
         let from = if run.kind == RunKind::Drift {
             let hash = run.candidate.hash();

@@ -7,9 +7,7 @@ use super::Engine;
 use crate::clock::{Instant, rfc3339};
 use crate::compat::{Depth, Side, SidePrompt};
 use crate::prompt::{Change, Prompt, Versions, Wanted};
-use crate::runs::{
-    CompatSettings, MatrixSettings, NewRun, Night, RunKind, Schedule, SuiteRow,
-};
+use crate::runs::{CompatSettings, MatrixSettings, NewRun, Night, RunKind, Schedule, SuiteRow};
 use crate::store::StoreError;
 use crate::store::lease::Holding;
 
@@ -38,9 +36,8 @@ impl Nights {
         if self.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             self.read().await?;
         }
-        let is_due = |mark: &Night| {
-            mark.expression != expression || self.is_past(&schedule, mark.until_ms)
-        };
+        let is_due =
+            |mark: &Night| mark.expression != expression || self.is_past(&schedule, mark.until_ms);
         Ok(self.mark.as_ref().is_none_or(is_due))
     }
 
@@ -126,8 +123,7 @@ fn of_prompt(suite: &SuiteRow, versions: &Versions, settings: &CompatSettings) -
         max_cost_micro_usd: None,
     };
     let mut runs = vec![run(RunKind::Drift, baseline.clone(), Depth::Full)];
-    let entries =
-        settings.matrix.iter().filter(|entry| entry.prompt == production.id.as_str());
+    let entries = settings.matrix.iter().filter(|entry| entry.prompt == production.id.as_str());
     let mut seen = vec![baseline.clone()];
     for (version, model) in entries.flat_map(|entry| cells(entry, versions)) {
         let candidate = side(version, &model);
@@ -155,9 +151,9 @@ fn cells<'a>(entry: &MatrixSettings, versions: &'a Versions) -> Vec<(&'a Prompt,
         true => version.target_model.iter().cloned().collect(),
         false => entry.models.clone(),
     };
-    let cells = chosen.into_iter().flat_map(|version| {
-        models(version).into_iter().map(move |model| (version, model))
-    });
+    let cells = chosen
+        .into_iter()
+        .flat_map(|version| models(version).into_iter().map(move |model| (version, model)));
     cells.collect()
 }
 

@@ -61,7 +61,11 @@ impl Plan {
     /// # Errors
     ///
     /// What is not there.
-    pub(super) fn read(run: &RunRecord, text: String, prompts: Arc<Prompts>) -> Result<Self, Lacks> {
+    pub(super) fn read(
+        run: &RunRecord,
+        text: String,
+        prompts: Arc<Prompts>,
+    ) -> Result<Self, Lacks> {
         let row = SuiteRow {
             id: run.suite.clone(),
             prompt: None,
@@ -151,9 +155,7 @@ impl Plan {
             }
             (SidePrompt::Inline { index, .. }, _) => {
                 let messages = self.suite.question(*index, &case.vars)?;
-                let said = |message: &RenderedMessage| {
-                    json!({"role": message.role.as_str(), "content": message.text})
-                };
+                let said = |message: &RenderedMessage| json!({"role": message.role.as_str(), "content": message.text});
                 body.insert("messages".to_owned(), messages.iter().map(said).collect());
                 messages
             }
@@ -235,9 +237,8 @@ fn as_text(messages: &[RenderedMessage]) -> String {
     match messages {
         [only] if only.role == Role::User => only.text.clone(),
         messages => {
-            let said = |message: &RenderedMessage| {
-                format!("{}: {}", message.role.as_str(), message.text)
-            };
+            let said =
+                |message: &RenderedMessage| format!("{}: {}", message.role.as_str(), message.text);
             messages.iter().map(said).collect::<Vec<_>>().join("\n\n")
         }
     }

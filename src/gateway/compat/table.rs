@@ -147,7 +147,8 @@ impl Table {
     ) -> Vec<PairedCase> {
         let cases = plan.cases().zip(&self.cases).zip(wanted);
         let paired = cases.map(|((case, row), wanted)| {
-            let indices = || (0..*wanted).filter(|sample| !only_whole || row.has(*sample) == [true; 2]);
+            let indices =
+                || (0..*wanted).filter(|sample| !only_whole || row.has(*sample) == [true; 2]);
             let side = |side: &[Option<Sample>]| {
                 indices().map(|sample| at(side, sample).copied().unwrap_or_default()).collect()
             };

@@ -114,6 +114,10 @@ impl Bucket {
         (self.level + self.rate * trust * passed).min(self.limit)
     }
 
+    pub(super) fn per_second(&self) -> f64 {
+        self.rate
+    }
+
     pub(super) fn newest(&self) -> Instant {
         self.newest
     }
