@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Instant;
 use crate::config::{Endpoint, Route, Snapshot, Target};
-use crate::ids::{EndpointId, ProviderId, RouteName, TargetId};
+use crate::ids::{EndpointId, ProviderId, RequestId, RouteName, TargetId};
 use crate::telemetry::{GateMetrics, Metrics};
 
 mod budget;
@@ -106,6 +106,12 @@ impl Fleet {
     /// that.
     pub fn chance(&self) -> f64 {
         self.chance.draw()
+    }
+
+    /// A fresh id for a request that came at `unix_ms`, in milliseconds since 1970. The same ones in
+    /// every run where a rehearsal wants that: whether a gate turns a request away goes by its id.
+    pub fn request_id(&self, unix_ms: u64) -> RequestId {
+        RequestId::at(unix_ms, self.chance.for_id())
     }
 
     /// A gate of another place than a target, with the chances that targets have.

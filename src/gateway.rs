@@ -19,6 +19,7 @@ use crate::embed::Embedder;
 use crate::feedback::Feedback;
 pub use crate::fleet::Ask;
 use crate::fleet::{Fleet, Gate, NoSlot, Slot};
+use crate::ids::RequestId;
 use crate::jobs::Jobs;
 use crate::journal::{DropReason, Journal};
 use crate::limits;
@@ -194,6 +195,11 @@ impl Gateway {
     pub fn seed(&self, seed: u64) {
         self.fleet.seed(seed);
         self.door.resalt();
+    }
+
+    /// A fresh id for a request, unlike any other.
+    pub fn new_request_id(&self) -> RequestId {
+        self.fleet.request_id(self.ledger.unix_ms())
     }
 
     /// The configuration as of now; a request keeps the one it got.

@@ -335,14 +335,28 @@ impl Limits {
                 tell(&self.metrics, subject, crossing);
             }
         }
-        let jitter = wait.filter(|wait| *wait >= LONG_WAIT).map(|_| JITTER.mul_f64(rand::random()));
         let rejection = Rejection::LimitReached {
             limit,
             dimension: dimension.as_str(),
             is_money: dimension.counted == Counted::Money,
-            retry_after: wait.map(|wait| wait + jitter.unwrap_or_default()),
+            retry_after: wait,
         };
         Full { rejection, standing: Box::new(standing::of(locked, moment)) }
+    }
+}
+
+// === impl Full ===
+
+impl Full {
+    /// The same where a long wait has up to half a second on top, as large as a chance in 0..1 says.
+    #[must_use]
+    pub fn spread(mut self, chance: f64) -> Self {
+        if let Rejection::LimitReached { retry_after: Some(wait), .. } = &mut self.rejection
+            && *wait >= LONG_WAIT
+        {
+            *wait += JITTER.mul_f64(chance);
+        }
+        self
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn of(kind: EndpointKind) -> impl Fn(State<Edge>, Request) -> Handled
                 // Elsewhere, so that who waits for an answer does not keep room for it.
                 return Box::pin(jobs::accept(kind, edge, request)).await;
             }
-            let request_id = reply::new_request_id();
+            let request_id = edge.gateway.new_request_id();
             // Pinned here: moved into another future it would take its room twice.
             let served = pin!(serve(kind, edge, request, &request_id));
             panics::isolate(served, dialect(kind), &request_id).await

@@ -11,7 +11,7 @@ use super::row::{self, int};
 use super::teams::{StoredTeam, read_teams};
 use super::{Callers, SecretKey};
 use crate::audit::{self, Actor, Event};
-use crate::ids::TeamId;
+use crate::ids::{CallerId, TeamId};
 use crate::store::{self, StoreError};
 use crate::units::Priority;
 
@@ -46,6 +46,27 @@ impl Callers {
         self.create_as(&change, &Actor::gateway(), now_ms).await
     }
 
+    /// The same with an id that is given and not random, for rehearsals: what is decided by who calls
+    /// is then alike in every run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`]; [`KeyError::Store`] where there is a key with this id.
+    pub async fn create_under(
+        &self,
+        id: CallerId,
+        name: &str,
+        priority: Priority,
+        now_ms: u64,
+    ) -> Result<SecretKey, KeyError> {
+        let priority = Some(priority);
+        let change = KeyChange { name: Some(name.to_owned()), priority, ..KeyChange::default() };
+        let secret = SecretKey::generate();
+        let record = KeyRecord { id, ..KeyRecord::new(&change, &secret, now_ms)? };
+        self.insert(&record, &secret, &Actor::gateway()).await?;
+        Ok(secret)
+    }
+
     /// Makes a key. The secret is returned this once and is not kept.
     ///
     /// # Errors
@@ -59,6 +80,17 @@ impl Callers {
     ) -> Result<(KeyRecord, SecretKey), KeyError> {
         let secret = SecretKey::generate();
         let record = KeyRecord::new(new, &secret, now_ms)?;
+        self.insert(&record, &secret, by).await?;
+        Ok((record, secret))
+    }
+
+    async fn insert(
+        &self,
+        record: &KeyRecord,
+        secret: &SecretKey,
+        by: &Actor,
+    ) -> Result<(), KeyError> {
+        let now_ms = record.created_at_ms;
         let failed = StoreError::query("store the key");
         let kind = self.shared.store.kind();
         let mut connection = self.shared.store.writer().await?;
@@ -83,7 +115,7 @@ impl Callers {
         let event = record.event("key.create", None);
         commit(transaction, by, &event, now_ms).await.map_err(&failed)?;
         self.on_changed(&mut connection).await;
-        Ok((record, secret))
+        Ok(())
     }
 
     /// Keys, newest first: those after the key with the id `after`, at most `limit`.

@@ -62,7 +62,8 @@ impl Lane {
                 account.on_reserved(reservation);
                 Ok(())
             }
-            Err(Full { rejection, standing }) => {
+            Err(full) => {
+                let Full { rejection, standing } = full.spread(self.fleet.chance());
                 account.on_route(&route);
                 account.on_full(standing);
                 Err(rejection)

@@ -62,6 +62,7 @@ impl Lane {
         let rollout = Arc::clone(&rolled.side().steered.id);
         // In boxes: few requests are on a candidate's side.
         tokio::select! {
+            biased;
             served = Box::pin(self.serve_by_plan(call, left, account, began)) => return served,
             () = self.rolling.rollouts.harmed(&rollout) => {}
         }

@@ -12,12 +12,13 @@ pub(super) struct Chance {
     seeded: OnceLock<Seeded>,
 }
 
-/// Gates have numbers of their own, so that how full they are does not change what is drawn of
-/// targets.
+/// Gates and ids have numbers of their own, so that how full gates are and how many requests come
+/// does not change what is drawn of targets.
 #[derive(Debug)]
 struct Seeded {
     targets: Mutex<StdRng>,
     gates: Mutex<StdRng>,
+    ids: Mutex<StdRng>,
 }
 
 // === impl Chance ===
@@ -26,7 +27,8 @@ impl Chance {
     /// From now on the numbers are those of this seed. Only the first call counts.
     pub(super) fn seed(&self, seed: u64) {
         let of = |seed| Mutex::new(StdRng::seed_from_u64(seed));
-        let _ = self.seeded.set(Seeded { targets: of(seed), gates: of(!seed) });
+        let (targets, gates, ids) = (of(seed), of(!seed), of(seed.wrapping_add(1)));
+        let _ = self.seeded.set(Seeded { targets, gates, ids });
     }
 
     /// The next number.
@@ -50,6 +52,14 @@ impl Chance {
         match self.seeded.get() {
             None => rand::random(),
             Some(seeded) => seeded.gates.lock().random(),
+        }
+    }
+
+    /// What makes an id unlike any other.
+    pub(super) fn for_id(&self) -> u128 {
+        match self.seeded.get() {
+            None => rand::random(),
+            Some(seeded) => seeded.ids.lock().random(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::sim::{Arrival, Bill};
 
 /// One request of a client and what became of it. Times are since the start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Seen {
     /// Which traffic it belongs to.
     pub(super) traffic: usize,
@@ -47,7 +47,7 @@ pub(super) enum Ending {
 }
 
 /// All of one run.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Record {
     pub(super) seen: Vec<Seen>,
     pub(super) arrivals: Vec<Arrival>,

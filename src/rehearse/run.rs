@@ -25,6 +25,7 @@ use crate::catalog::Origin;
 use crate::clock::{Instant, WallClock};
 use crate::config::{Environment, Snapshot, Source, load};
 use crate::control::tasks::Tasks;
+use crate::ids::CallerId;
 use crate::problems::Problems;
 use crate::sim::{SimTransport, serve};
 use crate::store::{Store, StoreUrl};
@@ -56,7 +57,7 @@ pub fn run(rehearsal: &Rehearsal, options: &Options) -> Result<Report, Rehearsal
 
 /// Reads a configuration that stands in a scenario; its problems are told with the scenario's
 /// lines.
-fn configuration(inline: &Inline) -> Result<Arc<Snapshot>, RehearsalError> {
+pub(super) fn configuration(inline: &Inline) -> Result<Arc<Snapshot>, RehearsalError> {
     let scratch = Scratch::new()?;
     let file = scratch.path().join("gateway.toml");
     let written = std::fs::write(&file, &inline.text);
@@ -80,27 +81,49 @@ fn configuration(inline: &Inline) -> Result<Arc<Snapshot>, RehearsalError> {
 }
 
 /// One run of a configuration.
-fn one(
-    rehearsal: &Rehearsal,
-    snapshot: Arc<Snapshot>,
-    real: bool,
-) -> Result<Record, RehearsalError> {
-    let built = if real { Builder::new_multi_thread() } else { Builder::new_current_thread() }
-        .enable_all()
-        .build();
-    let runtime =
-        built.map_err(|source| RehearsalError::Io { operation: "start a runtime", source })?;
-    let record = runtime.block_on(play(rehearsal, snapshot, real));
-    runtime.shutdown_background();
-    record
-}
-
-async fn play(
+pub(super) fn one(
     rehearsal: &Rehearsal,
     snapshot: Arc<Snapshot>,
     real: bool,
 ) -> Result<Record, RehearsalError> {
     let scratch = Scratch::new()?;
+    // The database has its own threads, which a paused clock would not wait for: it is done before.
+    let prepared = in_runtime(&mut Builder::new_current_thread(), prepare(rehearsal, &scratch))?;
+    if real {
+        return in_runtime(
+            &mut Builder::new_multi_thread(),
+            play(rehearsal, snapshot, real, prepared),
+        );
+    }
+    // Timers tick in milliseconds since the runtime's start. Paused from there on, the clock stands
+    // at a whole tick whenever one goes off, and every run rounds alike; paused later, it would keep
+    // the fraction at which that happened.
+    let paused = &mut Builder::new_current_thread();
+    in_runtime(paused.start_paused(true), play(rehearsal, snapshot, real, prepared))
+}
+
+/// Runs a future to its end, on a runtime of its own.
+fn in_runtime<T>(
+    builder: &mut Builder,
+    future: impl Future<Output = Result<T, RehearsalError>>,
+) -> Result<T, RehearsalError> {
+    let built = builder.enable_all().build();
+    let runtime =
+        built.map_err(|source| RehearsalError::Io { operation: "start a runtime", source })?;
+    let outcome = runtime.block_on(future);
+    runtime.shutdown_background();
+    outcome
+}
+
+/// What is there before time begins.
+struct Prepared {
+    store: Store,
+    callers: Callers,
+    /// For each traffic the header of its caller.
+    keys: Vec<Option<HeaderValue>>,
+}
+
+async fn prepare(rehearsal: &Rehearsal, scratch: &Scratch) -> Result<Prepared, RehearsalError> {
     let url = format!("sqlite:{}", scratch.path().join("tidegate.db").display());
     let url = url.parse::<StoreUrl>().map_err(|error| {
         let source = io::Error::other(error);
@@ -109,13 +132,16 @@ async fn play(
     let store = Store::new(url);
     let callers = Callers::new(store.clone(), None);
     let keys = keys(rehearsal, &callers).await?;
-    if !real {
-        // The database has its own threads, which a paused clock would not wait for: it is done.
-        tokio::time::pause();
-        // Timers tick in milliseconds since the runtime's start: from the first tick on, every run
-        // rounds alike.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    Ok(Prepared { store, callers, keys })
+}
+
+async fn play(
+    rehearsal: &Rehearsal,
+    snapshot: Arc<Snapshot>,
+    real: bool,
+    prepared: Prepared,
+) -> Result<Record, RehearsalError> {
+    let Prepared { store, callers, keys } = prepared;
     let wall: Arc<dyn WallClock> = Arc::new(RunClock(Instant::now()));
     let stage = Stage::new(open(snapshot), callers, store, wall);
     stage.gateway.seed(rehearsal.providers.seed);
@@ -187,8 +213,10 @@ async fn keys(
         }
         let asked = traffic.priority.and_then(|level| Priority::try_from(u64::from(level)).ok());
         let priority = asked.unwrap_or_default().min(Priority::default());
-        let created = callers.create(name, priority, VIRTUAL_START_MS).await;
-        let (_, secret) =
+        // Who calls is part of decisions, and so it is the same in every run.
+        let id = CallerId::new(format!("key_rehearsal_{}", made.len() + 1));
+        let created = callers.create_under(id, name, priority, VIRTUAL_START_MS).await;
+        let secret =
             created.map_err(|source| RehearsalError::Caller { name: Arc::from(name), source })?;
         let key = HeaderValue::try_from(format!("Bearer {}", secret.reveal())).ok();
         made.extend(key.clone().map(|key| (name, key)));
