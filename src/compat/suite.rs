@@ -150,6 +150,16 @@ impl Suite {
         depth::chosen(&self.cases, depth, &[])
     }
 
+    /// The cases that a registered prompt cannot be asked, by id, and why: a variable that it needs is
+    /// missing or is none that it takes.
+    pub fn unaskable(&self, prompt: &Prompt) -> Vec<(String, String)> {
+        let why = |case: &Case| {
+            let refused = prompt.render(case.vars_for(prompt)).err()?;
+            Some((case.id.clone(), refused.to_string()))
+        };
+        self.cases.iter().filter_map(why).collect()
+    }
+
     /// As [`Self::chosen`], with what a change of the prompt touches: at [`Depth::Targeted`], cases that
     /// give one of these variables or have one of these tags, such as a tool's name, are asked, too.
     pub fn chosen_for(&self, depth: Depth, touched: &[String]) -> Vec<&Case> {

@@ -98,6 +98,8 @@ fn texts_are_held_against_what_is_wanted() {
         ("{type: is-refusal}", "Es tut mir leid, aber ich kann das nicht tun.", true),
         ("{type: is-refusal}", "  ", true),
         ("{type: is-refusal}", "Of course. I can help with that.", false),
+        ("{type: is-refusal}", "You say: “I cannot log in”. Here is how.", false),
+        ("{type: is-refusal}", "I cannot provide that.", true),
     ];
     for (assertion, text, wanted) in cases {
         let found = grade(assertion, &says(text));

@@ -35,7 +35,7 @@ pub struct InlineError {
 
 /// A reference, and what stands in its place.
 struct Found {
-    place: Range<usize>,
+    place: Range<u32>,
     json: String,
 }
 
@@ -43,7 +43,7 @@ struct Inlining<'a> {
     read: &'a mut dyn FnMut(&Path) -> io::Result<String>,
     bytes: usize,
     found: Vec<Found>,
-    seen: HashSet<usize>,
+    seen: HashSet<u32>,
 }
 
 /// Puts in what `file://` refers to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else
@@ -78,7 +78,7 @@ fn spliced(text: &str, mut found: Vec<Found>) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut found = found.into_iter().peekable();
     let mut end = 0;
-    for (at, character) in text.chars().enumerate() {
+    for (at, character) in (0_u32..).zip(text.chars()) {
         if let Some(next) = found.next_if(|found| found.place.start == at) {
             whole.push_str(&next.json);
             end = next.place.end;

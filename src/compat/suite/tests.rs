@@ -10,6 +10,7 @@ use super::*;
 use crate::compat::assertion::{GradeTerms, Graded};
 use crate::compat::{Answer, Ask, Reply};
 
+mod shipped;
 mod written;
 
 /// Reads one file.

@@ -27,7 +27,7 @@ pub(super) struct Node {
     pub(super) line: u32,
     /// Of a scalar: its characters in the text, and whether it stands on its own, so that another
     /// value may be put in its place.
-    pub(super) place: Option<Range<usize>>,
+    pub(super) place: Option<Range<u32>>,
     pub(super) value: Yaml,
 }
 
@@ -62,12 +62,12 @@ pub(super) fn parse(text: &str, faults: &mut Vec<Fault>) -> Result<Node, Fault> 
     let mut documents = 0_u32;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
-            (line_of(error.marker().line()), format!("not valid YAML: {}", error.info()))
+            (whole(error.marker().line()), format!("not valid YAML: {}", error.info()))
         })?;
         if matches!(event, Event::DocumentStart(_)) {
             documents += 1;
             if documents > 1 {
-                let line = line_of(span.start.line());
+                let line = whole(span.start.line());
                 return Err((line, "a second document begins; a file is one document".to_owned()));
             }
         }
@@ -109,14 +109,14 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
-        let line = line_of(span.start.line());
+        let line = whole(span.start.line());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 if self.awaits_key() {
                     return self.key(text.into_owned(), line);
                 }
                 let is_inline = !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-                let place = is_inline.then(|| span.start.index()..span.end.index());
+                let place = is_inline.then(|| whole(span.start.index())..whole(span.end.index()));
                 let value = scalar(&text, style, tag.as_deref()).map_err(|why| (line, why))?;
                 self.put(Node { line, place, value }, anchor)
             }
@@ -149,7 +149,7 @@ impl Load<'_> {
     }
 
     fn key(&mut self, name: String, line: u32) -> Result<(), Fault> {
-        self.weigh(&name, line)?;
+        self.weight += name.len() / 64;
         if let Some(Open { held: Held::Table(members), .. }) = self.open.last_mut() {
             members.key = Some(Key { name, line });
         }
@@ -251,7 +251,7 @@ impl Load<'_> {
             Yaml::Table(members) => {
                 self.weigh("", line)?;
                 for (key, member) in members {
-                    self.weigh(&key.name, line)?;
+                    self.weight += key.name.len() / 64;
                     self.check(member, depth + 1, line)?;
                 }
                 Ok(())
@@ -346,6 +346,6 @@ fn number(text: &str) -> Option<Number> {
     text.strip_prefix('+').unwrap_or(text).parse::<f64>().ok().and_then(Number::from_f64)
 }
 
-fn line_of(line: usize) -> u32 {
-    u32::try_from(line).unwrap_or(u32::MAX)
+fn whole(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
