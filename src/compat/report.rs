@@ -12,7 +12,10 @@ use super::verdict::{Judgement, Measure, Plan, Terms, Verdict};
 use super::{Answer, Call, Category, Check, Depth, Grade, Preference, Side};
 
 mod draft;
+mod html;
+mod junit;
 mod numbers;
+mod plots;
 mod summary;
 
 pub use draft::{CaseAnswers, Draft, Graded};
@@ -142,7 +145,7 @@ pub enum Standing {
     NewlyPassing,
     /// The candidate passes it more often.
     Better,
-    /// The baseline passes it only now and then; it does not count.
+    /// Both sides pass it only now and then; it does not count.
     Quarantined,
     /// There is no pair of answers.
     Unanswered,
@@ -288,5 +291,49 @@ impl JudgeFacts {
             numbers::grouped(self.asked),
             numbers::percent(swayed)
         )
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// All, in the order of reports.
+    pub const ALL: [Self; 8] = [
+        Self::NewlyFailing,
+        Self::Worse,
+        Self::NewlyPassing,
+        Self::Better,
+        Self::Quarantined,
+        Self::Unanswered,
+        Self::StillFailing,
+        Self::StillPassing,
+    ];
+
+    /// Its name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NewlyFailing => "newly_failing",
+            Self::Worse => "worse",
+            Self::NewlyPassing => "newly_passing",
+            Self::Better => "better",
+            Self::Quarantined => "quarantined",
+            Self::Unanswered => "unanswered",
+            Self::StillFailing => "still_failing",
+            Self::StillPassing => "still_passing",
+        }
+    }
+
+    /// What people call it.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::NewlyFailing => "newly failing",
+            Self::Worse => "passing less often",
+            Self::NewlyPassing => "newly passing",
+            Self::Better => "passing more often",
+            Self::Quarantined => "flaky, not counted",
+            Self::Unanswered => "unanswered",
+            Self::StillFailing => "still failing",
+            Self::StillPassing => "still passing",
+        }
     }
 }

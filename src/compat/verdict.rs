@@ -116,7 +116,7 @@ pub struct Judgement {
     /// Critical cases that the candidate newly fails. Both sides are to be asked them once more,
     /// then judged again: until then they decide nothing.
     pub confirm: Vec<String>,
-    /// Cases that the baseline itself passes only now and then. They do not count.
+    /// Cases that both sides pass only now and then. They do not count.
     pub quarantined: Vec<String>,
     /// Cases that the baseline mostly passes and the candidate mostly does not, critical ones first.
     pub newly_failing: Vec<String>,
@@ -226,12 +226,11 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
         cases.iter().filter(|case| case.is_flaky(look.samples)).collect();
     let counted: Vec<&PairedCase> =
         cases.iter().filter(|case| !case.is_flaky(look.samples)).collect();
-    let all = Pairs::of(cases, look.samples);
     let pairs = Pairs::of(counted.iter().copied(), look.samples);
 
     let critical = Critical::of(cases, terms, look);
     let mut criteria = Vec::new();
-    criteria.extend(rate(&pairs, &all, terms, (holds, fails(terms::PASS_RATE))));
+    criteria.extend(rate(&pairs, terms, (holds, fails(terms::PASS_RATE))));
     criteria.extend(critical.criterion());
     let bounds = (holds, fails(terms::OTHERS));
     criteria.extend(ratios::preference(&counted, terms, bounds));
@@ -261,23 +260,15 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
     judgement
 }
 
-/// The pass rate. What quarantine leaves decides whether it holds; that it fails must be true with
-/// the quarantined cases too, since those were chosen by the baseline's luck and the rest is a little
-/// too good for it.
-fn rate(
-    pairs: &Pairs,
-    all: &Pairs,
-    terms: &Terms,
-    (holds, fails): (f64, f64),
-) -> Option<Criterion> {
+/// The pass rate.
+fn rate(pairs: &Pairs, terms: &Terms, (holds, fails): (f64, f64)) -> Option<Criterion> {
     if pairs.count == 0 {
         return None;
     }
     let (low, high) = pairs.bounds(holds);
     let level = 1.0 - normal::below(fails);
-    let is_worse =
-        |pairs: &Pairs| pairs.difference() <= -terms.margin && pairs.chance_if_equal() <= level;
-    let outcome = if is_worse(pairs) && is_worse(all) {
+    let is_worse = pairs.difference() <= -terms.margin && pairs.chance_if_equal() <= level;
+    let outcome = if is_worse {
         Outcome::Fails
     } else if low > -terms.margin {
         Outcome::Holds
@@ -394,27 +385,34 @@ impl PairedCase {
         asked.saturating_sub(u64::from(self.passed(samples).2))
     }
 
-    /// Whether the baseline passes it only now and then: with at least six answers, of which so many
-    /// pass that the true rate is between 20 % and 80 % (Wilson's interval, 10 % on either side).
-    /// Three answers tell nothing: two of three are as likely at 90 % as at 40 %.
+    /// Whether both sides pass it only now and then: with at least six answers each, of which so many
+    /// pass that the rate of all is between 20 % and 80 % (Wilson's interval, 10 % on either side), and
+    /// that of each side is too. Three answers tell nothing: two of three are as likely at 90 % as at
+    /// 40 %.
+    ///
+    /// The rule is the same for both sides. By the baseline alone it would leave out those cases in
+    /// which the baseline was unlucky: the rest would be too good for it, by half a point where cases
+    /// pass nine times in ten. And a flaky case that the candidate breaks for good still counts.
     ///
     /// Critical cases always count.
     fn is_flaky(&self, samples: u32) -> bool {
-        const FLAKY: std::ops::Range<f64> = 0.2..0.8;
-        const FEWEST: usize = 6;
-        let samples = usize::try_from(samples).unwrap_or(usize::MAX);
-        let answers: Vec<bool> =
-            self.baseline.iter().take(samples).filter_map(|sample| sample.passed).collect();
-        if self.is_critical || answers.len() < FEWEST {
+        const FLAKY: std::ops::RangeInclusive<f64> = 0.2..=0.8;
+        const FEWEST: u32 = 6;
+        let (baseline, candidate, pairs) = self.passed(samples);
+        if self.is_critical || pairs < FEWEST {
             return false;
         }
-        let count = answers.len() as f64;
-        let rate = answers.iter().filter(|passed| **passed).count() as f64 / count;
+        let is_open = |passed: u32| FLAKY.contains(&(f64::from(passed) / f64::from(pairs)));
+        let count = 2.0 * f64::from(pairs);
+        let rate = f64::from(baseline + candidate) / count;
         let z = normal::exceeded(0.1);
         let centre = rate + z * z / (2.0 * count);
         let half = z * (rate * (1.0 - rate) / count + z * z / (4.0 * count * count)).sqrt();
         let whole = 1.0 + z * z / count;
-        FLAKY.contains(&((centre - half) / whole)) && FLAKY.contains(&((centre + half) / whole))
+        is_open(baseline)
+            && is_open(candidate)
+            && FLAKY.contains(&((centre - half) / whole))
+            && FLAKY.contains(&((centre + half) / whole))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Numbers as people read them, the same on the terminal and on the page.
 
+use crate::compat::Category;
 use crate::compat::verdict::{Criterion, Measure};
 
 /// `91.3 %`
@@ -140,4 +141,14 @@ pub(super) fn needs(criterion: &Criterion) -> String {
 pub(super) fn counted(count: usize, word: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {word}{plural}", grouped(count as u64))
+}
+
+/// What a case is there for, in a word.
+pub(super) const fn category(category: Category) -> &'static str {
+    match category {
+        Category::Functional => "functional",
+        Category::Semantic => "semantic",
+        Category::Edge => "edge",
+        Category::Performance => "performance",
+    }
 }

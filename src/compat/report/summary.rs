@@ -47,7 +47,7 @@ impl Report {
         page.cases("Newly failing", self, &[Standing::NewlyFailing]);
         page.cases("Passing less often", self, &[Standing::Worse]);
         page.cases("Newly passing", self, &[Standing::NewlyPassing]);
-        page.cases("Flaky with the baseline, not counted", self, &[Standing::Quarantined]);
+        page.cases("Flaky with both, not counted", self, &[Standing::Quarantined]);
         page.facts(self);
         page.next(self);
         page.text
@@ -105,7 +105,14 @@ impl Report {
             Verdict::Incompatible => "is worse than",
             Verdict::Inconclusive => "is not proven to be as good as",
         };
-        format!("{} {says} {}", self.run.candidate, self.run.baseline)
+        let (candidate, baseline) = (&self.run.candidate, &self.run.baseline);
+        if candidate.model == baseline.model {
+            format!("{} {says} {} on {}", candidate.prompt, baseline.prompt, baseline.model)
+        } else if candidate.prompt == baseline.prompt {
+            format!("{} on {} {says} on {}", candidate.prompt, candidate.model, baseline.model)
+        } else {
+            format!("{candidate} {says} {baseline}")
+        }
     }
 
     pub(super) fn with_standing(&self, of: &[Standing]) -> Vec<&CaseReport> {
@@ -136,12 +143,19 @@ impl Page {
             Verdict::Inconclusive => Tone::Open,
         };
         let verdict = judgement.verdict.as_str().to_uppercase();
-        let verdict = self.painted(&verdict, tone);
-        let why = judgement.reasons.first().cloned().unwrap_or_default();
-        self.line(&format!("{verdict}  {}", report.headline()));
-        self.wrapped(&why, "  ");
-        for reason in judgement.reasons.iter().skip(1) {
-            self.wrapped(reason, "  ");
+        let mut reasons = judgement.reasons.iter();
+        let why = reasons.next().cloned().unwrap_or_else(|| report.headline());
+        let lead = (format!("{}  ", self.painted(&verdict, tone)), columns(&verdict) + 2);
+        self.led(lead, &why);
+        for reason in reasons {
+            self.led(("  - ".to_owned(), 4), reason);
+        }
+        self.line("");
+        for (name, side) in
+            [("baseline", &report.run.baseline), ("candidate", &report.run.candidate)]
+        {
+            let name = format!("  {name:<11}");
+            self.led((name, 13), &side.to_string());
         }
         self.line("");
     }
@@ -180,10 +194,14 @@ impl Page {
                 let _ = if at == 0 || at == last {
                     write!(line, " {cell}{room}")
                 } else {
-                    write!(line, "  {room}{cell} ")
+                    write!(line, " {room}{cell} ")
                 };
             }
             self.line(line.trim_end());
+        }
+        if criteria.iter().any(|criterion| !criterion.gates) {
+            let note = self.painted("  In brackets: told, decides nothing.", Tone::Quiet);
+            self.line(&note);
         }
         self.line("");
     }
@@ -285,26 +303,29 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// Words in lines that are no longer than the page; those after the first are further in.
     fn wrapped(&mut self, text: &str, margin: &str) {
+        self.led((margin.to_owned(), columns(margin)), text);
+    }
+
+    /// Words in lines that are no longer than the page. The first begins with the lead, which has so
+    /// many columns; the others are four in.
+    fn led(&mut self, (lead, width): (String, usize), text: &str) {
         let text = printable(text);
-        let mut line = margin.to_owned();
-        let mut is_empty = true;
+        let (mut line, mut used, mut is_empty) = (lead, width, true);
         for word in text.split_whitespace() {
-            if !is_empty && columns(&line) + 1 + columns(word) > self.style.width {
+            if !is_empty && used + 1 + columns(word) > self.style.width {
                 self.line(&line);
-                line = format!("{margin}  ");
-                is_empty = true;
+                (line, used, is_empty) = ("    ".to_owned(), 4, true);
             }
             if !is_empty {
                 line.push(' ');
+                used += 1;
             }
             line.push_str(word);
+            used += columns(word);
             is_empty = false;
         }
-        if !is_empty {
-            self.line(&line);
-        }
+        self.line(&line);
     }
 }
 
@@ -323,9 +344,9 @@ pub(super) fn outcome(criterion: &Criterion) -> &'static str {
         (Outcome::Holds, true) => "holds",
         (Outcome::Fails, true) => "FAILS",
         (Outcome::Unclear, true) => "unclear",
-        (Outcome::Holds, false) => "holds (told only)",
-        (Outcome::Fails, false) => "worse (told only)",
-        (Outcome::Unclear, false) => "unclear (told only)",
+        (Outcome::Holds, false) => "(holds)",
+        (Outcome::Fails, false) => "(worse)",
+        (Outcome::Unclear, false) => "(unclear)",
     }
 }
 

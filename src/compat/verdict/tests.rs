@@ -219,7 +219,9 @@ fn longer_answers_gate_on_one_model_and_are_told_on_two() {
 #[test]
 fn a_flaky_case_is_quarantined_once_it_has_answers_enough() {
     let mut all: Vec<PairedCase> = (0..40).map(|at| case(at, (6, 6), 6)).collect();
-    all[3] = case(3, (3, 1), 6);
+    all[3] = case(3, (3, 2), 6);
+    all[4] = case(4, (3, 0), 6);
+    all[5] = PairedCase { is_critical: true, ..case(5, (3, 2), 6) };
     let look = Look { samples: 6, can_ask_more: true };
     assert_eq!(judge(&all, &Terms::default(), look).quarantined, ["case-003"]);
     assert!(judge(&all, &Terms::default(), FIRST).quarantined.is_empty());

@@ -53,12 +53,11 @@ fn sentence(criterion: &Criterion, judgement: &Judgement, critical: &Critical) -
         Measure::Critical => critical_cases(critical),
         Measure::Preference => format!(
             "the judge prefers the candidate in {} and the baseline in {} of {} pairs (wins less \
-             losses {} to {}; needs above {})",
+             losses {}; needs above {})",
             percent(criterion.candidate),
             percent(criterion.baseline),
             criterion.pairs,
-            points(criterion.low),
-            points(criterion.high),
+            interval(criterion, "points"),
             points(criterion.limit),
         ),
         Measure::Length => ratio(criterion, "longer", "shorter"),
@@ -69,12 +68,11 @@ fn sentence(criterion: &Criterion, judgement: &Judgement, critical: &Critical) -
 
 fn rate(criterion: &Criterion, judgement: &Judgement) -> String {
     let seen = format!(
-        "the candidate passes {} of answers, the baseline {} ({}, interval {} to {}, {} pairs)",
+        "the candidate passes {} of answers, the baseline {} ({}, interval {}, {} pairs)",
         percent(criterion.candidate),
         percent(criterion.baseline),
         points(criterion.difference),
-        points(criterion.low),
-        points(criterion.high),
+        interval(criterion, "points"),
         criterion.pairs,
     );
     match (criterion.outcome, judgement.samples_needed) {
@@ -116,10 +114,9 @@ fn ratio(criterion: &Criterion, more: &str, less: &str) -> String {
         (criterion.difference, more)
     };
     format!(
-        "answers are {} {word} (interval {} to {}; may be {} {more})",
+        "answers are {} {word} (interval {}; may be {} {more})",
         percent(size),
-        signed_percent(criterion.low),
-        signed_percent(criterion.high),
+        interval(criterion, "%"),
         percent(criterion.limit),
     )
 }
@@ -133,19 +130,23 @@ fn names(cases: &[String]) -> String {
 }
 
 /// `91.3 %`
-pub(super) fn percent(part: f64) -> String {
+fn percent(part: f64) -> String {
     format!("{} %", trimmed(part * 100.0))
 }
 
-fn signed_percent(part: f64) -> String {
-    let sign = if part > 0.0 { "+" } else { "" };
-    format!("{sign}{}", percent(part))
+/// `-4.2 to +1.1 points`
+fn interval(criterion: &Criterion, unit: &str) -> String {
+    format!("{} to {} {unit}", signed(criterion.low), signed(criterion.high))
 }
 
 /// `-3 points`
-pub(super) fn points(part: f64) -> String {
-    let sign = if part > 0.0 { "+" } else { "" };
-    format!("{sign}{} points", trimmed(part * 100.0))
+fn points(part: f64) -> String {
+    format!("{} points", signed(part))
+}
+
+fn signed(part: f64) -> String {
+    let text = trimmed(part * 100.0);
+    if part > 0.0 && text != "0" { format!("+{text}") } else { text }
 }
 
 /// One decimal, if it is not nothing.
