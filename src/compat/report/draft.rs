@@ -107,10 +107,9 @@ impl CaseAnswers {
 
     /// What became of it, quarantine apart.
     fn standing(&self) -> Standing {
-        let passed = |graded: &Graded| graded.grade.as_ref().map(|grade| grade.passed);
         let (mut pairs, mut baseline, mut candidate) = (0_usize, 0, 0);
         for (one, other) in self.pairs() {
-            if let (Some(one), Some(other)) = (passed(one), passed(other)) {
+            if let (Some(one), Some(other)) = (one.passed(), other.passed()) {
                 pairs += 1;
                 baseline += usize::from(one);
                 candidate += usize::from(other);
@@ -143,11 +142,10 @@ impl CaseAnswers {
     }
 
     fn shown(&self) -> Shown {
-        let passed = |graded: &Graded| graded.grade.as_ref().map(|grade| grade.passed);
         let mut order: Vec<(usize, (&Graded, &Graded))> = self.pairs().enumerate().collect();
         // A pair that differs tells most, then one that fails.
         order.sort_by_key(|(at, (one, other))| {
-            let (one, other) = (passed(one), passed(other));
+            let (one, other) = (one.passed(), other.passed());
             let telling = match (one, other) {
                 (Some(true), Some(false)) => 0,
                 (Some(false), Some(true)) => 1,
@@ -196,9 +194,14 @@ fn cut_value(value: &Value) -> Value {
 // === impl Graded ===
 
 impl Graded {
+    /// Whether it passes; `None` where nobody could say.
+    fn passed(&self) -> Option<bool> {
+        self.grade.as_ref().and_then(Grade::decided)
+    }
+
     fn counted(&self) -> Sample {
         Sample {
-            passed: self.grade.as_ref().map(|grade| grade.passed),
+            passed: self.passed(),
             output_tokens: self.answer.output_tokens,
             cost_micro_usd: self.answer.cost_micro_usd,
             latency_ms: self.answer.latency_ms,
@@ -212,7 +215,7 @@ impl Graded {
             cut,
             calls: self.answer.calls.clone(),
             error: self.answer.error.clone(),
-            passed: self.grade.as_ref().map(|grade| grade.passed),
+            passed: self.passed(),
             checks: self.grade.as_ref().map(|grade| grade.checks.clone()).unwrap_or_default(),
             finish_reason: self.answer.finish_reason.clone(),
             served_by: self.answer.served_by.clone(),
@@ -228,7 +231,10 @@ impl Graded {
 impl Tally {
     fn of(answers: &[Graded]) -> Self {
         let there = || answers.iter().filter(|graded| graded.answer.error.is_none());
-        let grades = || answers.iter().filter_map(|graded| graded.grade.as_ref());
+        let grades = || {
+            let grades = answers.iter().filter_map(|graded| graded.grade.as_ref());
+            grades.filter(|grade| grade.decided().is_some())
+        };
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let mean = |sum: f64, of: usize| if of == 0 { 0.0 } else { sum / of as f64 };
         let sum = |of: fn(&Answer) -> u64| there().map(|graded| of(&graded.answer) as f64).sum();
@@ -297,7 +303,7 @@ impl Draft {
     pub fn add(&mut self, case: &CaseAnswers) {
         for ((_, reading), counts) in MEASURES.iter().zip(&mut self.counts) {
             for (baseline, candidate) in case.pairs() {
-                if baseline.grade.is_some() && candidate.grade.is_some() {
+                if baseline.passed().is_some() && candidate.passed().is_some() {
                     counts.entry(bin(reading(&baseline.answer))).or_default().0 += 1;
                     counts.entry(bin(reading(&candidate.answer))).or_default().1 += 1;
                 }
