@@ -152,6 +152,15 @@ fn written(report: &crate::compat::report::Report, format: Format) -> Result<Res
     };
     match format {
         Format::Json => Ok(Json(report).into_response()),
-        Format::Html | Format::Junit => Err(failed("not in this form".to_owned())),
+        Format::Html => {
+            let page = report.html().map_err(failed)?;
+            let kind = (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            Ok(([kind, (CONTENT_SECURITY_POLICY, PAGE_POLICY)], page).into_response())
+        }
+        Format::Junit => {
+            let xml = report.junit().map_err(failed)?;
+            let kind = (CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            Ok(([kind], xml).into_response())
+        }
     }
 }
