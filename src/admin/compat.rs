@@ -63,6 +63,7 @@ pub(super) fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminSta
         (M::GET, "/compat/runs/{id}", on(M::GET, show)),
         (M::GET, "/compat/runs/{id}/report", on(M::GET, show_report)),
         (M::POST, "/compat/runs/{id}/cancel", on(M::POST, cancel)),
+        (M::GET, "/compat/drifts", on(M::GET, drifts)),
         (M::POST, "/compat/suites", on(M::POST, suites::push)),
         (M::GET, "/compat/suites", on(M::GET, suites::list)),
         (M::GET, "/compat/suites/{id}", on(M::GET, suites::show)),
@@ -81,7 +82,7 @@ async fn create(
     let suite = suites::find(&state, &body.suite).await?;
     let new = body.run(&state, &suite)?;
     let record = state.runs.begin(new, &actor).await?;
-    let view = RunView::of(&record).with_cases(suite.suite.chosen(record.depth).len());
+    let view = RunView::of(&record);
     Ok(page::created(&view, 1, &format!("/compat/runs/{}", record.id)))
 }
 
@@ -122,6 +123,14 @@ async fn show_report(
     let record = state.runs.find(&id).await?;
     let report = report::of(&state, &record).await?;
     written(&report, query.format.unwrap_or_else(|| wanted(&headers)))
+}
+
+/// `GET /compat/drifts`: what the providers have changed, as far as prompts show it.
+async fn drifts(State(state): State<AdminState>) -> Result<Json<Page<RunView>>, Problem> {
+    let records = state.runs.drifts().await?;
+    let views: Vec<_> = records.iter().map(RunView::of).collect();
+    // All of them: there is one a prompt at most.
+    Ok(Json(Page::of(views, u32::MAX, |view: &RunView| &view.id)))
 }
 
 /// `POST /compat/runs/{id}/cancel`

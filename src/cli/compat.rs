@@ -64,6 +64,9 @@ pub enum CompatCommand {
         #[arg(long, value_name = "ID")]
         suite: Option<String>,
     },
+    /// Lists prompts that have drifted: the same version on the same model answers worse than the night
+    /// before.
+    Drift,
     /// Ends a run. What it has asked stays.
     Cancel {
         /// Its id: `cr_...`.
@@ -173,6 +176,7 @@ pub fn run(
         CompatCommand::Watch { id, files } => runs::watch(args, id, files, out, complaints),
         CompatCommand::Report { id, files } => runs::report(args, id, files, out, complaints),
         CompatCommand::List { .. }
+        | CompatCommand::Drift
         | CompatCommand::Cancel { .. }
         | CompatCommand::Suites
         | CompatCommand::Push { .. } => lists::run(args, out, complaints),

@@ -81,7 +81,9 @@ impl Verdicts {
         }
         let prompts = self.registry.prompts();
         let mut bound = Bound::NONE;
-        for question in questions(subject, &prompts) {
+        for mut question in questions(subject, &prompts) {
+            // A verdict on the model that the version was written for, where that can be asked here.
+            question.model = question.model.filter(|model| snapshot.resolve(model).is_ok());
             if settings.require == GateRequirement::WithCases
                 && !self.has_cases(&snapshot, question.prompt.id.as_str()).await?
             {

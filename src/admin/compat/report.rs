@@ -1,7 +1,6 @@
 //! The report of a run, drawn up from its samples.
 
 use std::collections::BTreeMap;
-use std::mem;
 
 use serde_json::Value;
 
@@ -131,7 +130,7 @@ async fn each_case(
             let is_same = open.as_ref().is_some_and(|(case, _)| case.id == row.case);
             if !is_same {
                 let next = (suite.case(&row.case), 0);
-                if let Some((case, spent)) = mem::replace(&mut open, Some(next)) {
+                if let Some((case, spent)) = open.replace(next) {
                     take(case, spent);
                 }
             }

@@ -19,9 +19,6 @@ pub(super) struct RunView {
     from: SideView,
     to: SideView,
     depth: Depth,
-    /// How many cases that is; known to whoever has just begun it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cases: Option<usize>,
     samples: SamplesView,
     seed: u64,
     state: RunState,
@@ -87,7 +84,6 @@ impl RunView {
             from: SideView::of(&record.baseline),
             to: SideView::of(&record.candidate),
             depth: record.depth,
-            cases: None,
             samples: SamplesView {
                 each: record.samples,
                 done: record.samples_done,
@@ -103,10 +99,6 @@ impl RunView {
             created_at: rfc3339(record.created_ms),
             ended_at: record.ended_ms.map(rfc3339),
         }
-    }
-
-    pub(super) fn with_cases(self, cases: usize) -> Self {
-        Self { cases: Some(cases), ..self }
     }
 }
 

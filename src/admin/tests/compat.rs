@@ -39,7 +39,7 @@ async fn a_suite_is_pushed_listed_and_run() {
     let says = |side: &str| begun.body[side]["says"].as_str().unwrap().to_owned();
     assert!(says("from").ends_with("on sim/tide-small"), "{}", says("from"));
     assert!(says("to").contains("one word"), "the second prompt: {}", says("to"));
-    assert_eq!((&begun.body["state"], &begun.body["cases"]), (&json!("waiting"), &json!(2)));
+    assert_eq!((&begun.body["state"], &begun.body["depth"]), (&json!("waiting"), &json!("full")));
     let id = begun.body["id"].as_str().unwrap();
     let report = admin.get(&format!("/compat/runs/{id}/report")).await;
     assert_eq!(report.status, 200, "{}", report.body);

@@ -24,6 +24,7 @@ pub(super) fn run(
         | CompatCommand::Watch { .. }
         | CompatCommand::Report { .. }
         | CompatCommand::List { .. }
+        | CompatCommand::Drift
         | CompatCommand::Cancel { .. }
         | CompatCommand::Suites
         | CompatCommand::Check { .. } => None,
@@ -31,6 +32,7 @@ pub(super) fn run(
     let answer = args.admin.client().and_then(|client| ask(&client, &args.command, pushed));
     answered(answer, args.json, (out, complaints), |answer, out| match &args.command {
         CompatCommand::List { .. } => runs(answer, out),
+        CompatCommand::Drift => drifts(answer, out),
         CompatCommand::Suites => suites(answer, out),
         CompatCommand::Push { .. } => writeln!(
             out,
@@ -63,6 +65,7 @@ fn ask(
             },
         ),
         CompatCommand::Suites => every_page(client, "/compat/suites"),
+        CompatCommand::Drift => every_page(client, "/compat/drifts"),
         CompatCommand::Cancel { id } => {
             let id = checked_id(id, "cr", "compat")?;
             client.call("POST", &format!("/compat/runs/{id}/cancel"), Some(&json!({})))
@@ -73,6 +76,25 @@ fn ask(
         | CompatCommand::Report { .. }
         | CompatCommand::Check { .. } => client.call("POST", "/compat/suites", pushed.as_ref()),
     }
+}
+
+/// Exit code 0 all the same: it is a list. Who wants to be woken watches `tidegate_compat_drift`.
+fn drifts(runs: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let runs = runs.as_array().map(Vec::as_slice).unwrap_or_default();
+    if runs.is_empty() {
+        return writeln!(out, "nothing has drifted");
+    }
+    for run in runs {
+        let why = said(run, "/judgement/reasons/0");
+        let (suite, at) = (text(run, "suite"), text(run, "ended_at"));
+        writeln!(
+            out,
+            "{suite}: {} since {at}: {why} ({})",
+            said(run, "/to/says"),
+            text(run, "id")
+        )?;
+    }
+    Ok(())
 }
 
 fn runs(runs: &Value, out: &mut dyn Write) -> io::Result<()> {

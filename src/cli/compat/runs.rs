@@ -204,9 +204,8 @@ fn plan(run: &Value) -> String {
     let says = |at: &str| run.pointer(at).and_then(Value::as_str).unwrap_or("-").to_owned();
     let count = |at: &str| run.pointer(at).and_then(Value::as_u64).unwrap_or(0);
     format!(
-        "{}: {} cases ({}), {} answers of each side to each\n  baseline   {}\n  candidate  {}",
+        "{}: {} depth, {} answers of each side to each case at first\n  baseline   {}\n  candidate  {}",
         text(run, "id"),
-        count("/cases"),
         text(run, "depth"),
         count("/samples/each"),
         says("/from/says"),

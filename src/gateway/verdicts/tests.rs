@@ -53,6 +53,7 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         samples_planned: 1,
         cost_micro_usd: 1,
         judgement: Some(judgement),
+        judge: None,
     }
 }
 
