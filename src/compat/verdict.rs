@@ -209,9 +209,9 @@ pub enum Equivalence {
     Unclear,
 }
 
-/// Judges the pairs that there are at a look. What is called first the cases' pass rates comes
-/// first; ask what [`Judgement::confirm`] names, then for [`Judgement::next_samples`], and judge
-/// again.
+/// Judges the pairs that there are at a look. Where it is open, ask first what
+/// [`Judgement::confirm`] names and judge again at the same look, then fill up to
+/// [`Judgement::next_samples`] and judge at that.
 ///
 /// The same pairs have the same judgement, in whatever order the cases are.
 pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
@@ -222,10 +222,8 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
     let holds = bound(terms.error);
     let fails = |share: f64| bound(terms.error * share);
 
-    let quarantined: Vec<&PairedCase> =
-        cases.iter().filter(|case| case.is_flaky(look.samples)).collect();
-    let counted: Vec<&PairedCase> =
-        cases.iter().filter(|case| !case.is_flaky(look.samples)).collect();
+    let (quarantined, counted): (Vec<&PairedCase>, Vec<&PairedCase>) =
+        cases.iter().partition(|case| case.is_flaky(look.samples));
     let pairs = Pairs::of(counted.iter().copied(), look.samples);
 
     let critical = Critical::of(cases, terms, look);
@@ -398,6 +396,8 @@ impl PairedCase {
     fn is_flaky(&self, samples: u32) -> bool {
         const FLAKY: std::ops::RangeInclusive<f64> = 0.2..=0.8;
         const FEWEST: u32 = 6;
+        // What a normal variable exceeds with a chance of 10 %.
+        const Z: f64 = 1.281_552;
         let (baseline, candidate, pairs) = self.passed(samples);
         if self.is_critical || pairs < FEWEST {
             return false;
@@ -405,10 +405,9 @@ impl PairedCase {
         let is_open = |passed: u32| FLAKY.contains(&(f64::from(passed) / f64::from(pairs)));
         let count = 2.0 * f64::from(pairs);
         let rate = f64::from(baseline + candidate) / count;
-        let z = normal::exceeded(0.1);
-        let centre = rate + z * z / (2.0 * count);
-        let half = z * (rate * (1.0 - rate) / count + z * z / (4.0 * count * count)).sqrt();
-        let whole = 1.0 + z * z / count;
+        let centre = rate + Z * Z / (2.0 * count);
+        let half = Z * (rate * (1.0 - rate) / count + Z * Z / (4.0 * count * count)).sqrt();
+        let whole = 1.0 + Z * Z / count;
         is_open(baseline)
             && is_open(candidate)
             && FLAKY.contains(&((centre - half) / whole))
