@@ -20,6 +20,7 @@ use super::{Category, Depth};
 use crate::problems::Problems;
 use crate::prompt::{Prompt, RenderedMessage, Role};
 
+mod asserts;
 mod case;
 mod depth;
 mod files;
@@ -30,6 +31,7 @@ mod read;
 mod redact;
 mod tree;
 mod write;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,9 @@ use prompts::Inline;
 
 /// More cases than anybody asks in a night.
 pub const MAX_CASES: usize = 50_000;
+
+/// The longest id of a case.
+const MAX_ID_CHARS: usize = 80;
 
 /// A suite, read and checked.
 #[derive(Debug)]

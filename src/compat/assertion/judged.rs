@@ -7,6 +7,9 @@ use crate::compat::{Ask, Reply};
 /// The least score of `g-eval` where none is written.
 const G_EVAL_THRESHOLD: f64 = 0.7;
 
+/// What is no reply to what was asked.
+const MISPLACED: &str = "a reply to another question";
+
 /// `similar`: near enough to one of several texts.
 #[derive(Debug)]
 pub(super) struct Similar {
@@ -48,11 +51,9 @@ impl Similar {
         let mut nearest: Option<f64> = None;
         let mut failed = None;
         for reply in came {
-            match reply? {
-                Reply::Similarity(cosine) if cosine.is_finite() => {
-                    nearest = Some(nearest.map_or(cosine, |nearest| nearest.max(cosine)));
-                }
-                other => failed = Some(unexpected(other)),
+            match cosine_of(reply?) {
+                Ok(cosine) => nearest = Some(nearest.map_or(cosine, |most| most.max(cosine))),
+                Err(why) => failed = Some(why),
             }
         }
         Some(match (nearest, failed) {
@@ -110,17 +111,19 @@ impl Judged {
                 let reaches = self.threshold.is_none_or(|threshold| score >= threshold);
                 Found { passed: Some(passed && reaches), score, reason }
             }
-            other => Found::open(unexpected(other)),
+            Reply::Failed(why) => Found::open(why),
+            Reply::Similarity(_) | Reply::Preferred(_) => Found::open(MISPLACED),
         })
     }
 }
 
-/// Why a reply is of no use.
-fn unexpected(reply: Reply) -> String {
+/// A similarity, or why there is none.
+fn cosine_of(reply: Reply) -> Result<f64, String> {
     match reply {
-        Reply::Failed(why) => why,
+        Reply::Similarity(cosine) if cosine.is_finite() => Ok(cosine),
+        Reply::Failed(why) => Err(why),
         Reply::Similarity(_) | Reply::Rated { .. } | Reply::Preferred(_) => {
-            "a reply to another question".to_owned()
+            Err(MISPLACED.to_owned())
         }
     }
 }

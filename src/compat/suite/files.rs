@@ -223,7 +223,7 @@ fn prompts(text: &str) -> Value {
         return Value::String(text.trim().to_owned());
     }
     let lines: Vec<&str> = text.lines().collect();
-    let parts = lines.split(|line| is_rule(&line)).map(|part| part.join("\n").trim().to_owned());
+    let parts = lines.split(is_rule).map(|part| part.join("\n").trim().to_owned());
     parts.filter(|part| !part.is_empty()).map(Value::String).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Prompts that stand in a suite.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
@@ -8,7 +9,7 @@ use super::fill::Filler;
 use super::read::{At, Fate, Reading};
 use super::tree::{self, Yaml};
 use super::{Case, InlineMessage, InlinePrompt};
-use crate::problems::nearest;
+use crate::problems::{KeyPath, nearest};
 use crate::prompt::{RenderedMessage, Role};
 
 /// The most messages of a conversation.
@@ -40,15 +41,25 @@ const ROLES: [(&str, Role); 4] = [
 pub(super) struct Inline {
     filler: Filler,
     prompts: Vec<InlinePrompt>,
+    texts: BTreeSet<usize>,
+}
+
+/// The prompts as they are read.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) prompts: Vec<InlinePrompt>,
     /// Those that are a plain text, and may become a conversation when they are filled in.
     texts: BTreeSet<usize>,
+    /// Where each stands: the file, the line, the key.
+    places: Vec<(PathBuf, u32, KeyPath)>,
 }
 
 // === impl Inline ===
 
 impl Inline {
-    pub(super) fn new(prompts: &[InlinePrompt], texts: BTreeSet<usize>) -> Self {
-        Self { filler: Filler::new(), prompts: prompts.to_vec(), texts }
+    pub(super) fn new(listed: &Listed) -> Self {
+        let Listed { prompts, texts, .. } = listed;
+        Self { filler: Filler::new(), prompts: prompts.clone(), texts: texts.clone() }
     }
 
     pub(super) fn question(
@@ -63,56 +74,48 @@ impl Inline {
             let text = self.filler.fill(&message.content, vars)?;
             messages.push(RenderedMessage { role: message.role, text });
         }
-        if let (true, [only]) = (self.texts.contains(&index), messages.as_slice()) {
-            if let Some(conversation) = conversation(&only.text) {
-                let said = conversation?.into_iter();
-                let said = said.map(|(role, text)| RenderedMessage { role, text });
-                return Ok(said.collect());
-            }
+        if let (true, [only]) = (self.texts.contains(&index), messages.as_slice())
+            && let Some(conversation) = conversation(&only.text)
+        {
+            let said = conversation?.into_iter();
+            return Ok(said.map(|(role, text)| RenderedMessage { role, text }).collect());
         }
         Ok(messages)
     }
 }
 
-/// Fills in each prompt for each case that lacks a variable which the prompt uses, and reports what cannot
-/// be.
-pub(super) fn check(
+/// Fills in each prompt for each case that lacks a variable which the prompt uses, and says what cannot
+/// be: the place of the prompt, and why.
+pub(super) fn unfilled(
     inline: &Inline,
+    listed: &Listed,
     cases: &[Case],
-    prompts: &[InlinePrompt],
-    reading: &mut Reading<'_>,
-) {
-    for (index, prompt) in prompts.iter().enumerate() {
+) -> Vec<((PathBuf, u32, KeyPath), String)> {
+    let mut unfilled = Vec::new();
+    for (index, (prompt, place)) in listed.prompts.iter().zip(&listed.places).enumerate() {
         let used: BTreeSet<String> = prompt
             .messages
             .iter()
             .flat_map(|message| inline.filler.names(&message.content))
             .collect();
-        let mut is_first = true;
-        for case in cases {
-            let lacks = used.iter().any(|name| !case.vars.contains_key(name));
-            if !(lacks || is_first) {
+        let lacks = |case: &Case| used.iter().any(|name| !case.vars.contains_key(name));
+        for (at, case) in cases.iter().enumerate() {
+            if at > 0 && !lacks(case) {
                 continue;
             }
-            is_first = false;
             if let Err(why) = inline.question(index, &case.vars) {
-                let message = format!(
-                    "the prompt “{}” cannot be filled in for the case `{}`: {why}",
-                    prompt.label, case.id
-                );
-                reading.report_line(0, crate::problems::KeyPath::root().key("prompts"), message);
+                let id = &case.id;
+                let message = format!("cannot be filled in for the case `{id}`: {why}");
+                unfilled.push((place.clone(), message));
             }
         }
     }
+    unfilled
 }
 
 /// Reads `prompts`: a text, a list, or a table of files and labels.
-pub(super) fn read(
-    reading: &mut Reading<'_>,
-    at: &At<'_>,
-    prompts: &mut Vec<InlinePrompt>,
-    texts: &mut BTreeSet<usize>,
-) {
+pub(super) fn read(reading: &mut Reading<'_>, at: &At<'_>, listed: &mut Listed) {
+    let Listed { prompts, texts, places } = listed;
     let entries = match &at.node.value {
         Yaml::List(_) => at.items(),
         Yaml::Text(_) => vec![at.clone()],
@@ -156,6 +159,7 @@ pub(super) fn read(
         for message in &messages {
             reading.template(&entry, &message.content);
         }
+        places.push((reading.file.to_owned(), entry.line, entry.path));
         prompts.push(InlinePrompt { label, messages });
     }
 }
@@ -274,8 +278,8 @@ fn message((index, value): (usize, &Value)) -> Result<(Role, String), String> {
             return Err(format!("message {index}: `content` must be a text"));
         }
     };
-    let members = value.as_object().into_iter().flat_map(Map::keys);
-    if let Some(other) = members.filter(|key| !["role", "content"].contains(&key.as_str())).next() {
+    let mut members = value.as_object().into_iter().flat_map(Map::keys);
+    if let Some(other) = members.find(|key| !["role", "content"].contains(&key.as_str())) {
         return Err(format!("message {index}: `{other}` is not supported in prompts"));
     }
     Ok((role, text))

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::case::{self, Tests, Written};
+use super::case::Tests;
 use super::fill::Filler;
-use super::prompts::Inline;
+use super::prompts::{Inline, Listed};
 use super::tree::{self, Node, Yaml};
+use super::written::{self, Written};
 use super::{Case, InlinePrompt, MAX_CASES, Suite, SuiteModel, files, models, prompts};
 use crate::problems::{KeyPath, Problems, nearest};
 use crate::prompt::ContentHash;
@@ -78,8 +79,7 @@ pub(super) struct Reading<'a> {
 #[derive(Default)]
 struct Parts {
     description: String,
-    prompts: Vec<InlinePrompt>,
-    texts: BTreeSet<usize>,
+    prompts: Listed,
     models: Vec<SuiteModel>,
     tests: Tests,
 }
@@ -105,6 +105,12 @@ pub(super) fn suite(
             reading.configuration(&root, &mut parts);
         }
     }
+    let inline = Inline::new(&parts.prompts);
+    // What is wrong already would be said again, of each case.
+    let unfilled = match found {
+        0 => prompts::unfilled(&inline, &parts.prompts, &parts.tests.cases),
+        _ => Vec::new(),
+    };
     let file = files.first().map(|(file, _)| file.as_path()).unwrap_or(Path::new(""));
     let mut reading = Reading {
         file,
@@ -116,10 +122,9 @@ pub(super) fn suite(
     if parts.tests.cases.is_empty() && *reading.found == 0 {
         reading.add(0, KeyPath::root(), "has no test; a suite has at least one".to_owned());
     }
-    let inline = Inline::new(&parts.prompts, parts.texts);
-    // What is wrong already would be said again, of each case.
-    if *reading.found == 0 {
-        prompts::check(&inline, &parts.tests.cases, &parts.prompts, &mut reading);
+    for ((file, line, path), message) in &unfilled {
+        reading.file = file;
+        reading.add(*line, path.clone(), message.clone());
     }
     if found > MAX_PROBLEMS {
         let more = format!("{} more problems are not shown", found - MAX_PROBLEMS);
@@ -129,6 +134,7 @@ pub(super) fn suite(
         return None;
     }
     let Parts { description, prompts, models, tests, .. } = parts;
+    let prompts = prompts.prompts;
     let hash = hash(&prompts, &models, &tests.cases);
     let left_out = left_out.into_iter().collect();
     let id = id.to_owned();
@@ -166,12 +172,12 @@ impl<'a> At<'a> {
     }
 
     /// A member of a table.
-    pub(super) fn get(&self, name: &str) -> Option<At<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<Self> {
         self.members().into_iter().find(|(key, _)| *key == name).map(|(_, at)| at)
     }
 
     /// The members of a table; none of anything else.
-    pub(super) fn members(&self) -> Vec<(&'a str, At<'a>)> {
+    pub(super) fn members(&self) -> Vec<(&'a str, Self)> {
         let Yaml::Table(members) = &self.node.value else { return Vec::new() };
         let at = |(key, node): &'a (tree::Key, Node)| {
             (key.name.as_str(), At { node, path: self.path.key(&key.name), line: key.line })
@@ -180,7 +186,7 @@ impl<'a> At<'a> {
     }
 
     /// The items of a list; none of anything else.
-    pub(super) fn items(&self) -> Vec<At<'a>> {
+    pub(super) fn items(&self) -> Vec<Self> {
         let Yaml::List(items) = &self.node.value else { return Vec::new() };
         let at = |(index, node): (usize, &'a Node)| At {
             node,
@@ -226,11 +232,6 @@ impl Reading<'_> {
         if *self.found <= MAX_PROBLEMS {
             self.problems.add(self.file, line, path, message);
         }
-    }
-
-    /// Reports a problem of a value that was read before, by its line.
-    pub(super) fn report_line(&mut self, line: u32, path: KeyPath, message: impl Into<String>) {
-        self.add(line, path, message.into());
     }
 
     pub(super) fn wrong_kind(&mut self, at: &At<'_>, wanted: &str) {
@@ -367,20 +368,20 @@ impl Reading<'_> {
             }
         }
         let keys = self.keys(&root, "", KEYS);
-        if let Some(description) = keys.get("description").and_then(|at| self.text(at)) {
-            if parts.description.is_empty() {
-                parts.description = description;
-            }
+        if let Some(description) = keys.get("description").and_then(|at| self.text(at))
+            && parts.description.is_empty()
+        {
+            parts.description = description;
         }
         if let Some(at) = keys.get("prompts") {
-            prompts::read(self, at, &mut parts.prompts, &mut parts.texts);
+            prompts::read(self, at, &mut parts.prompts);
         }
         for name in ["providers", "targets"] {
             if let Some(at) = keys.get(name) {
                 models::read(self, at, &mut parts.models);
             }
         }
-        let defaults = case::defaults(self, keys.get("defaultTest"));
+        let defaults = written::defaults(self, keys.get("defaultTest"));
         if let Some(at) = keys.get("tests") {
             parts.tests.list(self, at, &defaults);
         }

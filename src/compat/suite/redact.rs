@@ -8,18 +8,21 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+/// Whether what has a form really is one.
+type IsOne = fn(&str) -> bool;
+
 /// A form, what it stands for, and whether a match really is one.
 struct Form {
     pattern: Regex,
     placeholder: &'static str,
-    is_one: fn(&str) -> bool,
+    is_one: IsOne,
 }
 
 /// In the order in which they are looked for: a card is also a long number.
 static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
     let always = |_: &str| true;
     #[rustfmt::skip] // A table reads best as a table.
-    let forms: [(&str, &'static str, fn(&str) -> bool); 9] = [
+    let forms: [(&str, &str, IsOne); 9] = [
         (r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", "[key]", always),
         (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", "[token]", always),
         (r"\b(?:sk|pk|rk|tg|gsk|xai|pplx|ghp|gho|ghs|ghu|github_pat|glpat|hf|xox[abprs]|AKIA|ASIA|AIza|ya29)[-_.A-Za-z0-9]{12,}", "[key]", has_digit_or_is_long),

@@ -338,10 +338,10 @@ fn number(text: &str) -> Option<Number> {
     if !is_number {
         return None;
     }
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        if let Ok(number) = digits.parse::<i64>() {
-            return Some(Number::from(number * sign));
-        }
+    if digits.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(number) = digits.parse::<i64>()
+    {
+        return Some(Number::from(number * sign));
     }
     text.strip_prefix('+').unwrap_or(text).parse::<f64>().ok().and_then(Number::from_f64)
 }
