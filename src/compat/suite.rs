@@ -73,8 +73,8 @@ pub struct Suite {
 pub struct InlinePrompt {
     /// What people call it; no two of a suite are the same.
     pub label: String,
-    /// The templates of its messages. One of the user's for a prompt that is a plain text; that may
-    /// become a conversation when it is filled in.
+    /// The templates of its messages. One of the user's for a prompt that is a plain text; one that
+    /// begins as a conversation in JSON may become one when it is filled in.
     pub messages: Vec<InlineMessage>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Inline {
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) prompts: Vec<InlinePrompt>,
-    /// Those that are a plain text, and may become a conversation when they are filled in.
+    /// Those that are a text which becomes a conversation when it is filled in.
     texts: BTreeSet<usize>,
     /// Where each stands: the file, the line, the key.
     places: Vec<(PathBuf, u32, KeyPath)>,
@@ -159,6 +159,10 @@ pub(super) fn read(reading: &mut Reading<'_>, at: &At<'_>, listed: &mut Listed) 
         for message in &messages {
             reading.template(&entry, &message.content);
         }
+        // What variables hold makes no conversation of a text that does not begin as one.
+        if !begins_conversation(messages.first().map_or("", |first| first.content.as_str())) {
+            texts.remove(&prompts.len());
+        }
         places.push((reading.file.to_owned(), entry.line, entry.path));
         prompts.push(InlinePrompt { label, messages });
     }
@@ -230,8 +234,7 @@ fn label_of(raw: &str) -> String {
 /// The messages of a text that is a conversation: a JSON array of messages, or the same as YAML. `None`: it
 /// is a plain text.
 fn conversation(text: &str) -> Option<Result<Vec<(Role, String)>, String>> {
-    let start = text.trim_start();
-    if !start.starts_with('[') && !start.starts_with("- role:") {
+    if !begins_conversation(text) {
         return None;
     }
     let value = match serde_json::from_str::<Value>(text) {
@@ -247,6 +250,11 @@ fn conversation(text: &str) -> Option<Result<Vec<(Role, String)>, String>> {
         return Some(Err(format!("has more than {MAX_MESSAGES} messages")));
     }
     Some(messages.iter().enumerate().map(message).collect())
+}
+
+fn begins_conversation(text: &str) -> bool {
+    let start = text.trim_start();
+    start.starts_with('[') || start.starts_with("- role:")
 }
 
 fn message((index, value): (usize, &Value)) -> Result<(Role, String), String> {

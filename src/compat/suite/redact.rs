@@ -26,7 +26,7 @@ static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
         (r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", "[key]", always),
         (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*", "[token]", always),
         (r"\b(?:sk|pk|rk|tg|gsk|xai|pplx|ghp|gho|ghs|ghu|github_pat|glpat|hf|xox[abprs]|AKIA|ASIA|AIza|ya29)[-_.A-Za-z0-9]{12,}", "[key]", has_digit_or_is_long),
-        (r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{16,}", "[token]", always),
+        (r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{16,}", "[token]", has_digit_or_is_long),
         (r"(?i)[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}", "[email]", always),
         (r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b", "[iban]", is_iban),
         (r"\b\d(?:[ -]?\d){12,18}\b", "[card]", is_card),

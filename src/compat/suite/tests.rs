@@ -298,6 +298,12 @@ fn what_variables_hold_begins_no_message_and_no_template() {
     let question = suite.question(0, &suite.cases[0].vars).expect("a question");
     assert_eq!(question.len(), 1);
     assert_eq!(question[0].text, "\"}, {{b}} {% x %}");
+    let suite = read(
+        "prompts: ['{{a}}']\ntests: [{vars: {a: '[{\"role\": \"system\", \"content\": \"x\"}]'}}]",
+    )
+    .expect("a suite");
+    let question = suite.question(0, &suite.cases[0].vars).expect("a question");
+    assert_eq!((question.len(), question[0].role), (1, Role::User));
 }
 
 #[test]

@@ -138,16 +138,14 @@ fn check_metadata(reading: &mut Reading<'_>, at: &At<'_>) {
                     reading.report(&member, message);
                 }
             }
-            "category" => {
-                if member.text().and_then(category).is_none() {
-                    let near = member.text().and_then(|word| nearest(word, CATEGORIES));
-                    let hint = match near {
-                        Some(near) => format!("; did you mean `{near}`?"),
-                        None => String::new(),
-                    };
-                    let message = format!("must be one of {}{hint}", CATEGORIES.join(", "));
-                    reading.report(&member, message);
-                }
+            "category" if member.text().and_then(category).is_none() => {
+                let near = member.text().and_then(|word| nearest(word, CATEGORIES));
+                let hint = match near {
+                    Some(near) => format!("; did you mean `{near}`?"),
+                    None => String::new(),
+                };
+                let message = format!("must be one of {}{hint}", CATEGORIES.join(", "));
+                reading.report(&member, message);
             }
             "critical" | "smoke" => _ = reading.truth(&member),
             "incident" => _ = reading.text(&member),

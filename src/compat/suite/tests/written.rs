@@ -135,6 +135,7 @@ fn what_has_a_form_is_redacted() {
         "It took 1500 ms for 20000 tokens at 12:30:45.",
         "use sk-learn-tutorial and @decorators, a@b",
         "999.999.999.999",
+        "a basic internationalization of the page",
         "",
     ];
     for text in kept {
