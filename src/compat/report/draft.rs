@@ -78,8 +78,11 @@ pub struct Draft {
 /// How telling a case is: less is more.
 type Rank = (Standing, bool, String);
 
+/// What an answer has of a measure.
+type Reading = fn(&Answer) -> u64;
+
 /// What distributions are of, with what each reads.
-const MEASURES: [(Measure, fn(&Answer) -> u64); 3] = [
+const MEASURES: [(Measure, Reading); 3] = [
     (Measure::Length, |answer| answer.output_tokens),
     (Measure::Cost, |answer| answer.cost_micro_usd),
     (Measure::Latency, |answer| answer.latency_ms),

@@ -10,7 +10,7 @@ const PLAIN: Style = Style { color: false, width: 80 };
 
 fn golden(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/compat").join(name);
-    if std::env::var("UPDATE").is_ok() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let wanted = std::fs::read_to_string(&path).unwrap();

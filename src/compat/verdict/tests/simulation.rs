@@ -231,7 +231,7 @@ impl Simulated {
 
 #[test]
 fn a_candidate_that_is_no_different_is_hardly_ever_incompatible() {
-    for (cases, quick) in [(50, 100), (120, 50), (300, 20), (700, 8)] {
+    for (cases, quick) in [(50, 60), (120, 30), (300, 10), (700, 4)] {
         for spread in [STABLE, NOISY, BROAD] {
             let world =
                 World { critical: 10, preferred: 3, ..World::new(cases, spread, Loss::Nothing) };
@@ -243,7 +243,7 @@ fn a_candidate_that_is_no_different_is_hardly_ever_incompatible() {
 
 #[test]
 fn a_candidate_that_is_worse_by_the_margin_is_hardly_ever_compatible() {
-    for (cases, quick) in [(50, 60), (120, 30), (300, 10), (700, 5)] {
+    for (cases, quick) in [(50, 40), (120, 20), (300, 6), (700, 3)] {
         for spread in [STABLE, NOISY, BROAD] {
             for loss in [Loss::Everywhere(0.03), Loss::InSomeCases(0.03)] {
                 let world = World::new(cases, spread, loss);
