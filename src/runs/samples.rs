@@ -288,11 +288,11 @@ impl DoneSample {
 // === impl SampleRow ===
 
 impl SampleRow {
-    /// Whether the case is passed; `None` where there is no answer.
+    /// Whether the case is passed; `None` where there is no answer, or nothing that decides.
     pub fn passed(&self) -> Option<bool> {
         match &self.answer.error {
             Some(_) => None,
-            None => self.grade.as_ref().map(|grade| grade.passed),
+            None => self.grade.as_ref()?.decided(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod audit;
 mod caching;
 mod cli;
 mod cluster;
+mod compat_runs;
 mod config;
 mod crash;
 mod degradation;

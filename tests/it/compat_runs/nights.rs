@@ -1,0 +1,195 @@
+//! Nights: a gateway in process, whose clock is set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tidegate::callers::Callers;
+use tidegate::clock::WallClock;
+use tidegate::config::{Environment, Source, load};
+use tidegate::gateway::Gateway;
+use tidegate::rehearse::Stage;
+use tidegate::runs::{RunFilter, RunKind, RunRecord, RunState};
+use tidegate::store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::scripted::{Reply, scripted};
+
+/// 2026-11-21T12:00:00Z
+const NOON: u64 = 1_795_262_400_000;
+const HOUR_MS: u64 = 3_600_000;
+
+const PROMPT: &str = r#"
+target_model = "chat/alpha"
+[variables]
+type = "object"
+properties = { q = { type = "string" } }
+[[messages]]
+role = "user"
+content = "{{ q }}"
+"#;
+
+const CASES: &str = r#"
+tests:
+  - vars: { q: one }
+    assert: [{ type: contains, value: good }]
+    metadata: { id: one, smoke: true }
+  - vars: { q: two }
+    assert: [{ type: contains, value: good }]
+    metadata: { id: two, smoke: true }
+"#;
+
+const CONFIG: &str = r#"
+[compat]
+schedule = "0 3 * * *"
+samples = 4
+max_samples = 4
+reuse_baseline = "0s"
+matrix = [{ prompt = "greeting", versions = ["1.0.1"], models = ["chat/alpha", "chat/beta"] }]
+[providers.chat]
+dialect = "openai-chat"
+base_url = "http://nowhere.invalid/v1"
+credentials = [{ none = true }]
+models = [{ id = "alpha" }, { id = "beta" }]
+"#;
+
+#[derive(Debug)]
+struct Hands(AtomicU64);
+
+impl WallClock for Hands {
+    fn unix_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A node, and a model whose answers can be made bad.
+struct Node {
+    gateway: Arc<Gateway>,
+    clock: Arc<Hands>,
+    is_bad: Arc<AtomicBool>,
+    close: watch::Sender<bool>,
+    making: JoinHandle<()>,
+}
+
+impl Node {
+    fn start(folder: &TempDir, clock: &Arc<Hands>) -> Self {
+        let files = [
+            ("tidegate.toml", CONFIG.to_owned()),
+            ("prompts/greeting/1.0.0.toml", PROMPT.to_owned()),
+            ("prompts/greeting/1.0.1.toml", PROMPT.replace("{{ q }}", "Please: {{ q }}")),
+            ("prompts/greeting/labels.toml", "production = \"1.0.0\"\n".to_owned()),
+            ("prompts/greeting/cases/cases.yaml", CASES.to_owned()),
+        ];
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let file = Some(folder.path().join("tidegate.toml"));
+        let keys = Environment::fixed([("NOBODY", "")]);
+        let source = Source { file, ..Source::environment(keys) };
+        let snapshot = load(&source, None).unwrap_or_else(|problems| panic!("{problems}"));
+        let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+        let store = Store::new(url.parse().unwrap());
+        let wall: Arc<dyn WallClock> = Arc::<Hands>::clone(clock);
+        let stage = Stage::new(snapshot, Callers::new(store.clone(), None), store, wall);
+        let is_bad = Arc::new(AtomicBool::new(false));
+        let bad = Arc::clone(&is_bad);
+        let transport = scripted(move |_| {
+            let text = if bad.load(Ordering::Relaxed) { "bad" } else { "good" };
+            let reply = json!({
+                "id": "c", "object": "chat.completion", "created": 1, "model": "alpha",
+                "choices": [{"index": 0, "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": text}}],
+                "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+            });
+            Reply::status(200)
+                .with("content-type", "application/json")
+                .chunk(Bytes::from(reply.to_string()))
+        });
+        let lane = stage.gateway.lane(transport);
+        let (close, closing) = watch::channel(false);
+        let making = tokio::spawn(Arc::clone(&stage.gateway).make_runs(lane, closing));
+        let gateway = Arc::clone(&stage.gateway);
+        Self { gateway, clock: Arc::clone(clock), is_bad, close, making }
+    }
+
+    async fn runs(&self) -> Vec<RunRecord> {
+        self.gateway.runs().list(&RunFilter::default(), None, 100).await.unwrap()
+    }
+
+    /// Waits until there are so many runs, and all are done; the newest `new` of them.
+    async fn done(&self, count: usize, new: usize) -> Vec<RunRecord> {
+        let began = Instant::now();
+        loop {
+            let mut runs = self.runs().await;
+            if runs.len() >= count && runs.iter().all(|run| run.state == RunState::Done) {
+                assert_eq!(runs.len(), count, "{runs:#?}");
+                runs.truncate(new);
+                runs.sort_by_key(|run| (run.kind != RunKind::Drift, run.candidate.model.clone()));
+                return runs;
+            }
+            assert!(began.elapsed() < PATIENCE, "{runs:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn marked(&self) {
+        while self.gateway.runs().night().await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.close.send(true).unwrap();
+        self.making.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_night_is_made_once_and_drift_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands(AtomicU64::new(NOON)));
+    let node = Node::start(&folder, &clock);
+    node.marked().await;
+    assert_eq!(node.runs().await, [], "a new schedule begins with its next time");
+
+    node.clock.0.store(NOON + 15 * HOUR_MS, Ordering::Relaxed);
+    let night = node.done(3, 3).await;
+    let said: Vec<_> = night
+        .iter()
+        .map(|run| (run.kind, run.candidate.to_string(), format!("{:?}", run.depth)))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (RunKind::Drift, "greeting@1.0.0 on chat/alpha".to_owned(), "Full".to_owned()),
+            (RunKind::Nightly, "greeting@1.0.1 on chat/alpha".to_owned(), "Smoke".to_owned()),
+            (RunKind::Nightly, "greeting@1.0.1 on chat/beta".to_owned(), "Full".to_owned()),
+        ]
+    );
+    assert!(night[0].reason.as_deref().unwrap().contains("first night"), "{night:#?}");
+    assert_eq!((night[0].samples_done, night[1].samples_done), (8, 16));
+    node.stop().await;
+
+    // Two nights are missed; the next start catches up with one.
+    clock.0.store(NOON + 70 * HOUR_MS, Ordering::Relaxed);
+    let node = Node::start(&folder, &clock);
+    let drift = &node.done(6, 3).await[0];
+    assert_eq!((drift.kind, drift.samples_done), (RunKind::Drift, 16), "eight are last night's");
+    assert_eq!(node.gateway.runs().drifts().await.unwrap(), []);
+
+    node.is_bad.store(true, Ordering::Relaxed);
+    node.clock.0.store(NOON + 90 * HOUR_MS, Ordering::Relaxed);
+    let drift = &node.done(9, 3).await[0];
+    assert_eq!(drift.judgement.as_ref().unwrap()["verdict"], "incompatible", "{drift:#?}");
+    let drifts = node.gateway.runs().drifts().await.unwrap();
+    assert_eq!(drifts.len(), 1);
+    let metrics = node.gateway.render_metrics();
+    assert!(metrics.contains("tidegate_compat_drift{suite=\"greeting\"} 1"), "{metrics}");
+    node.stop().await;
+}
