@@ -6,11 +6,12 @@
 //! within their share of what targets are known to allow. Every answer is written when it is graded;
 //! whatever interrupts a run, the next leader asks what is missing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
@@ -69,6 +70,8 @@ struct Engine {
     pace: Arc<Pace>,
     /// A run has ended here.
     ended: Notify,
+    /// Those that have ended as they should, or were left to others.
+    left: Mutex<HashSet<String>>,
 }
 
 /// What leads, while there is something to do.
@@ -116,9 +119,9 @@ impl Engine {
         let (runs, pace) = (gateway.runs().clone(), Arc::new(Pace::new()));
         let asking =
             |purpose| Asking::new(own(purpose, lane.clone()), Arc::clone(&pace), runs.clone());
-        let (sides, judges) = (asking("compat"), asking("compat-judge"));
-        let (judging, asking) = (judges, sides);
-        Arc::new(Self { runs, asking, judging, pace, ended: Notify::new(), gateway })
+        let (judging, asking) = (asking("compat-judge"), asking("compat"));
+        let (ended, left) = (Notify::new(), Mutex::default());
+        Arc::new(Self { runs, asking, judging, pace, ended, left, gateway })
     }
 
     /// Says how a run ended.
@@ -262,7 +265,9 @@ impl Leader {
             let (engine, id, holding) = (Arc::clone(&self.engine), run.id.clone(), holding.clone());
             let task = self.tasks.spawn(async move {
                 // Whoever it is left to is told by the store.
+                let id = run.id.clone();
                 let _ = making::make(Arc::clone(&engine), run, holding).await;
+                engine.left.lock().insert(id);
                 engine.ended.notify_one();
             });
             self.running.insert(id, task);
@@ -289,13 +294,15 @@ impl Leader {
         Ok(())
     }
 
-    /// Forgets those that have ended, and counts how often each has.
+    /// Forgets those that have ended, and counts how often each has fallen.
     fn note_ends(&mut self) {
         let ended = self.running.iter().filter(|(_, task)| task.is_finished());
         let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
         for id in ended {
             self.running.remove(&id);
-            *self.falls.entry(id).or_default() += 1;
+            if !self.engine.left.lock().remove(&id) {
+                *self.falls.entry(id).or_default() += 1;
+            }
         }
         if self.falls.len() > 1_000 {
             self.falls.clear();

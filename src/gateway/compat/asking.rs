@@ -172,8 +172,8 @@ impl Tries {
             *count(self) += 1;
             if *count(self) < most { Next::Again(None) } else { never() }
         };
-        match rejection {
-            Rejection::AttemptsFailed { failure, .. } => match failure.kind {
+        if let Rejection::AttemptsFailed { failure, .. } = rejection {
+            return match failure.kind {
                 FailureKind::Policy => Next::Over(Unanswered::Policy),
                 FailureKind::SlowStart | FailureKind::MidStream | FailureKind::Degenerate => {
                     bounded(|tries| &mut tries.broken, MOST_BROKEN)
@@ -184,20 +184,19 @@ impl Tries {
                 FailureKind::Transport
                 | FailureKind::ServerFault
                 | FailureKind::Overloaded
-                | FailureKind::RateLimited => Next::Again(rejection.retry_after()),
+                | FailureKind::RateLimited => Next::Again(failure.retry_after),
                 FailureKind::NotServed | FailureKind::CallerFault | FailureKind::ContextTooLong => {
                     never()
                 }
-            },
-            Rejection::NobodyReady { why: NobodyWhy::Credential, .. } => {
-                bounded(|tries| &mut tries.refused, MOST_REFUSED)
-            }
-            Rejection::DeadlinePassed { .. } | Rejection::Internal { .. } => {
-                bounded(|tries| &mut tries.broken, MOST_BROKEN)
-            }
-            rejection if may_pass(rejection) => Next::Again(rejection.retry_after()),
-            _ => never(),
+            };
         }
+        if matches!(rejection, Rejection::NobodyReady { why: NobodyWhy::Credential, .. }) {
+            return bounded(|tries| &mut tries.refused, MOST_REFUSED);
+        }
+        if matches!(rejection, Rejection::DeadlinePassed { .. } | Rejection::Internal { .. }) {
+            return bounded(|tries| &mut tries.broken, MOST_BROKEN);
+        }
+        if may_pass(rejection) { Next::Again(rejection.retry_after()) } else { never() }
     }
 
     /// How long to wait: a little longer than was asked for, so that not all come back at once; else

@@ -125,12 +125,12 @@ impl Bench {
         if let Some(reply) = known.remove(key) {
             return reply;
         }
-        let reply = match (&ask, &self.embedder) {
-            (Ask::Similarity { text, reference }, Ok(embedder)) => {
+        let reply =
+            if let (Ask::Similarity { text, reference }, Ok(embedder)) = (&ask, &self.embedder) {
                 similarity(embedder, text, reference, cost).await
-            }
-            _ => self.sit(by, ask, cost).await,
-        };
+            } else {
+                self.sit(by, ask, cost).await
+            };
         if !matches!(reply, Reply::Failed(_)) {
             let keep = || self.runs.keep_reply((by, protocol), key, &reply);
             stored("keep what a judge has said", keep).await;

@@ -264,7 +264,9 @@ impl Making {
         }
         let (runs, id) = (&self.engine.runs, self.run.id.as_str());
         let write = || runs.commit(id, batch, progress.as_ref(), &self.holding);
-        kept(stored("write samples of a compatibility run", write).await)
+        kept(stored("write samples of a compatibility run", write).await)?;
+        self.engine.gateway.metrics.compat.sampled(batch.len() as u64);
+        Ok(())
     }
 
     fn progress(&self) -> Progress {

@@ -1,8 +1,16 @@
 //! How long runs take, and what they leave to others.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::*;
+
+/// Requests a minute that the provider of these tests allows each model.
+const LIMIT: f64 = 600.0;
+/// For how long production is watched.
+const WATCHED: Duration = Duration::from_secs(8);
 
 /// The part by which a run takes longer than its requests must at this concurrency, and the memory
 /// that it took.
@@ -50,4 +58,91 @@ async fn five_thousand_cases_of_two_models_take_a_tenth_longer_than_they_must() 
     let (overhead, more_kb) = overhead(5_000, 200, 32).await;
     assert!(overhead < 0.1, "{overhead}");
     assert!(more_kb < 100_000, "{more_kb} KB");
+}
+
+/// A provider that allows so much, of which `level` is left at first.
+async fn metered(level: f64) -> Counting {
+    let buckets: Mutex<HashMap<String, (f64, Instant)>> = Mutex::default();
+    let says = move |call: &provider::Call, _: usize| {
+        let now = Instant::now();
+        let mut buckets = buckets.lock();
+        let (left, at) = buckets.entry(call.model.clone()).or_insert((level, now));
+        *left = (*left + (now - *at).as_secs_f64() * LIMIT / 60.0).min(LIMIT);
+        *at = now;
+        if *left < 1.0 {
+            return Said::Busy(1);
+        }
+        *left -= 1.0;
+        Said::Metered { limit: LIMIT as u64, left: *left as u64 }
+    };
+    Counting::new(100, says).await
+}
+
+/// A caller's requests to the new model, one every so often, for a while: how long the slowest but one
+/// of a hundred took.
+async fn production(gate: &Program, every: Duration) -> Duration {
+    let body = json!({
+        "model": "mock/claude-new", "messages": [{"role": "user", "content": "mine"}],
+    });
+    let body = body.to_string();
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(every);
+    let mut asked = Vec::new();
+    while began.elapsed() < WATCHED {
+        ticks.tick().await;
+        let (address, request) =
+            (gate.address, crate::process::post("/v1/chat/completions", body.as_bytes()));
+        asked.push(tokio::spawn(async move {
+            let sent = Instant::now();
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.unwrap();
+            let answer = crate::process::read_answer(&mut stream).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            sent.elapsed()
+        }));
+    }
+    let mut took = Vec::new();
+    for asked in asked {
+        took.push(asked.await.unwrap());
+    }
+    took.sort();
+    took[took.len() * 99 / 100]
+}
+
+/// What runs have asked the new model.
+fn of_runs(provider: &Counting) -> usize {
+    let calls = provider.calls();
+    calls.iter().filter(|call| call.model == "claude-new" && call.case.is_some()).count()
+}
+
+#[tokio::test]
+async fn production_at_its_limit_feels_nothing_of_a_run() {
+    let provider = metered(150.0).await;
+    let gate = Program::serve(&config(&provider, "concurrency = 16\nsamples = 10"));
+    push(&gate, &suite(100, &contains_good())).await;
+    let every = Duration::from_millis(100);
+    let before = production(&gate, every).await;
+    begin(&gate, json!({})).await;
+    let beside = production(&gate, every).await;
+    let asked = of_runs(&provider);
+    println!("p99 {before:?} alone, {beside:?} beside a run that asked {asked}");
+    assert_eq!(asked, 0, "production uses all that comes back");
+    // 5 %, and what a busy machine adds.
+    assert!(beside <= before.mul_f64(1.05) + Duration::from_millis(100), "{before:?} {beside:?}");
+}
+
+#[tokio::test]
+async fn a_run_takes_its_share_of_what_a_provider_allows() {
+    let provider = metered(LIMIT).await;
+    let gate = Program::serve(&config(&provider, "concurrency = 16\nsamples = 10"));
+    push(&gate, &suite(100, &contains_good())).await;
+    // The limits are known once somebody was answered.
+    let every = Duration::from_millis(250);
+    let before = production(&gate, every).await;
+    begin(&gate, json!({})).await;
+    let beside = production(&gate, every).await;
+    let asked = of_runs(&provider);
+    println!("p99 {before:?} alone, {beside:?} beside a run that asked {asked} in {WATCHED:?}");
+    // Two a second are a fifth; five seconds of that may come at once.
+    assert!((10..=30).contains(&asked), "{asked}");
 }

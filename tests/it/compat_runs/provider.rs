@@ -29,6 +29,11 @@ pub(super) enum Said {
     Text(String),
     /// A status, and what stands in its error.
     Status(u16, &'static str),
+    /// Something, with what the provider allows a minute and what is left of it.
+    Metered {
+        limit: u64,
+        left: u64,
+    },
     /// 429, and when to come back, in seconds.
     Busy(u32),
 }
@@ -142,6 +147,15 @@ impl Said {
                     "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
                 });
                 (json, reply.to_string()).into_response()
+            }
+            Self::Metered { limit, left } => {
+                let mut response = Self::text("good").response(model);
+                for (name, value) in [("limit", limit), ("remaining", left)] {
+                    let name = format!("x-ratelimit-{name}-requests");
+                    let name = axum::http::HeaderName::try_from(name).unwrap();
+                    response.headers_mut().insert(name, value.into());
+                }
+                response
             }
             Self::Status(status, message) => {
                 let error = json!({"error": {"message": message, "type": "x", "code": message}});
