@@ -267,7 +267,7 @@ fn pure_layers_stay_pure() {
         "tokio::",
         "reqwest",
         "axum",
-        "hyper",
+        "hyper::",
         "sqlx",
         "async fn",
         "async move",

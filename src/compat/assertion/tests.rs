@@ -1,3 +1,5 @@
+//! Tests of assertions, by tables.
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of sittings: what a judge is shown, and what is made of its replies.
+
 use serde_json::json;
 
 use super::*;
