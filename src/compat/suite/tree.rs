@@ -112,7 +112,7 @@ impl Load<'_> {
         let line = whole(span.start.line());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                if self.awaits_key() {
+                if self.wants_key() {
                     return self.key(text.into_owned(), line);
                 }
                 let is_inline = !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
@@ -130,7 +130,7 @@ impl Load<'_> {
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
                 let node = node.ok_or((line, "an alias within what it stands for".to_owned()))?;
-                if self.awaits_key() {
+                if self.wants_key() {
                     return Err((line, "a key must be a text".to_owned()));
                 }
                 self.check(&node, self.open.len(), line)?;
@@ -144,7 +144,7 @@ impl Load<'_> {
         }
     }
 
-    fn awaits_key(&self) -> bool {
+    fn wants_key(&self) -> bool {
         matches!(self.open.last(), Some(Open { held: Held::Table(Members { key: None, .. }), .. }))
     }
 
@@ -162,7 +162,7 @@ impl Load<'_> {
         (line, anchor): (u32, usize),
         tag: Option<&Tag>,
     ) -> Result<(), Fault> {
-        if self.awaits_key() {
+        if self.wants_key() {
             return Err((line, "a key must be a text".to_owned()));
         }
         if let Some(tag) = tag.filter(|tag| !is_core(tag, &["seq", "map"])) {
