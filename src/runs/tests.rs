@@ -144,7 +144,7 @@ async fn a_run_waits_until_it_is_taken_up_and_keeps_to_what_its_suite_said() {
         assert_eq!(run.state, RunState::Waiting);
         assert_eq!(run.max_cost_micro_usd, 5_000_000, "as the settings say");
         assert_eq!(node.runs.find(&run.id).await.unwrap(), run);
-        assert_eq!(node.runs.open().await.unwrap(), [run.clone()]);
+        assert_eq!(node.runs.open().await.unwrap(), std::slice::from_ref(&run));
         assert_eq!(node.runs.text_of(&run.id).await.unwrap(), "files");
         let unknown = NewRun { suite: "gone".to_owned(), ..new_run() };
         let refused = node.runs.begin(unknown, &by()).await.unwrap_err();

@@ -54,7 +54,6 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         cost_micro_usd: 1,
         judge: None,
         judgement: Some(judgement),
-        judge: None,
     }
 }
 
