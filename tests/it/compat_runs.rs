@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the provider that counts is a task of its own")]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tidegate::clock::Instant;
 
@@ -78,15 +80,25 @@ async fn begin(gate: &Program, more: Value) -> String {
     begun.json()["id"].as_str().unwrap().to_owned()
 }
 
+/// Looks again and again whether something is so, for so long at most. Whether it is.
+async fn eventually(patience: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while !is_so().await {
+        if began.elapsed() >= patience {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    true
+}
+
 /// Waits until a run is over.
 async fn over(gate: &Program, id: &str) -> Value {
-    let began = Instant::now();
-    loop {
-        let run = gate.get_json(&format!("/admin/v1/compat/runs/{id}")).await;
-        if !["waiting", "running"].contains(&run["state"].as_str().unwrap_or_default()) {
-            return run;
-        }
-        assert!(began.elapsed() < PATIENCE * 6, "it goes on: {run}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let (path, mut run) = (format!("/admin/v1/compat/runs/{id}"), Value::Null);
+    let is_over = eventually(PATIENCE * 6, async || {
+        run = gate.get_json(&path).await;
+        !["waiting", "running"].contains(&run["state"].as_str().unwrap_or_default())
+    });
+    assert!(is_over.await, "it goes on: {run}");
+    run
 }

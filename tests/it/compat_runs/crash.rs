@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Row};
@@ -64,20 +63,14 @@ async fn killed(kills: usize, lane: usize) -> Value {
         let lives = u64::try_from(kills.max(2)).unwrap();
         let next =
             provider.count() + usize::try_from(rand::random::<u64>() % (1_200 / lives)).unwrap();
-        let began = Instant::now();
-        while provider.count() <= next && began.elapsed() < Duration::from_secs(8) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually(Duration::from_secs(8), async || provider.count() > next).await;
         let folder = gate.kill();
         done += 1;
         let kept = committed(folder.path()).await;
         let before = provider.count();
         gate = Program::serve_in(folder, &config, None);
         // It asks as soon as the lease of the one before has run out.
-        let resumed = Instant::now();
-        while provider.count() == before && resumed.elapsed() < Duration::from_secs(6) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually(Duration::from_secs(6), async || provider.count() > before).await;
         let after: HashMap<_, usize> =
             provider.calls()[before..].iter().fold(HashMap::new(), |mut seen, call| {
                 *seen.entry(key(call)).or_default() += 1;

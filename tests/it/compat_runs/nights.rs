@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -124,24 +123,20 @@ impl Node {
 
     /// Waits until there are so many runs, and all are done; the newest `new` of them.
     async fn done(&self, count: usize, new: usize) -> Vec<RunRecord> {
-        let began = Instant::now();
-        loop {
-            let mut runs = self.runs().await;
-            if runs.len() >= count && runs.iter().all(|run| run.state == RunState::Done) {
-                assert_eq!(runs.len(), count, "{runs:#?}");
-                runs.truncate(new);
-                runs.sort_by_key(|run| (run.kind != RunKind::Drift, run.candidate.model.clone()));
-                return runs;
-            }
-            assert!(began.elapsed() < PATIENCE, "{runs:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut runs = Vec::new();
+        let are_done = eventually(PATIENCE, async || {
+            runs = self.runs().await;
+            runs.len() >= count && runs.iter().all(|run| run.state == RunState::Done)
+        });
+        assert!(are_done.await && runs.len() == count, "{runs:#?}");
+        runs.truncate(new);
+        runs.sort_by_key(|run| (run.kind != RunKind::Drift, run.candidate.model.clone()));
+        runs
     }
 
     async fn marked(&self) {
-        while self.gateway.runs().night().await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let runs = self.gateway.runs();
+        assert!(eventually(PATIENCE, async || runs.night().await.unwrap().is_some()).await);
     }
 
     async fn stop(self) {

@@ -1,7 +1,6 @@
 //! How long runs take, and what they leave to others.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -22,16 +21,14 @@ async fn overhead(cases: usize, latency_ms: u64, concurrency: usize) -> (f64, u6
     let before = gate.resident_kb();
     let began = Instant::now();
     let id = begin(&gate, json!({})).await;
-    let (mut most, path) = (0, format!("/admin/v1/compat/runs/{id}"));
-    loop {
+    let (mut most, path, mut run) = (0, format!("/admin/v1/compat/runs/{id}"), Value::Null);
+    let is_done = eventually(PATIENCE * 20, async || {
         most = most.max(gate.resident_kb());
-        let run = gate.get_json(&path).await;
-        if run["state"] == "done" {
-            assert_eq!(run["samples"]["done"], 2 * cases, "{run}");
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        run = gate.get_json(&path).await;
+        run["state"] == "done"
+    });
+    assert!(is_done.await, "{run}");
+    assert_eq!(run["samples"]["done"], 2 * cases, "{run}");
     let took = began.elapsed().as_secs_f64();
     assert_eq!(provider.count(), 2 * cases);
     assert!(provider.most_at_once() <= concurrency);
