@@ -15,7 +15,7 @@ use super::providers::{self, Enabled};
 use super::routes::{self, RoutePlan};
 use super::settings::{AdmissionSettings, KeepAliveSettings, ServerSettings, TelemetrySettings};
 use super::snapshot::Settings;
-use super::suites::FileSuites;
+use super::suites::{self, FileSuites};
 use crate::callers::AuthMode;
 use crate::catalog::{Catalog, placeholder};
 use crate::cluster::{ClusterSettings, RedisUrl};
@@ -99,7 +99,8 @@ impl Config {
         let named = Named { providers: &providers, routes: &routes };
         let limits = limits::rules(&file.limits, &named, &mut checking);
         embedders::check(&file.embedders, &providers, &mut checking);
-        let notes = checking.notes;
+        let mut notes = checking.notes;
+        notes.extend(suites::notes(&suites, &prompts));
         if !problems.is_empty() {
             problems.sort();
             return Err(problems);

@@ -26,6 +26,29 @@ pub struct FileSuite {
 /// The cases beside prompts, by the prompt.
 pub type FileSuites = BTreeMap<String, Arc<FileSuite>>;
 
+/// Cases that one note names.
+const MOST_NAMED: usize = 5;
+
+/// What an operator should know though it is no problem: cases that the newest version of their prompt
+/// cannot be asked.
+pub(super) fn notes(suites: &FileSuites, prompts: &Prompts) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (id, one) in suites {
+        let versions = prompts.versions(id).into_iter().flat_map(|versions| versions.iter());
+        let Some(newest) = versions.max_by_key(|prompt| prompt.version) else { continue };
+        let unaskable = one.suite.unaskable(newest);
+        let Some((_, why)) = unaskable.first() else { continue };
+        let named: Vec<_> = unaskable.iter().take(MOST_NAMED).map(|(case, _)| &**case).collect();
+        notes.push(format!(
+            "{} cases of the prompt {id} cannot be asked of its version {}: {} ({why})",
+            unaskable.len(),
+            newest.version,
+            named.join(", ")
+        ));
+    }
+    notes
+}
+
 /// The folder of cases in a prompt's.
 const FOLDER: &str = "cases";
 
@@ -71,7 +94,7 @@ fn read_suite(
         let text = read_text(&path).map_err(|error| unreadable(&path, &error, problems)).ok()?;
         let whole = inline_files(&text, &mut |wanted| read_beside(folder, wanted));
         let whole = whole
-            .map_err(|problem| problems.add(&path, 0, KeyPath::root(), problem.to_string()))
+            .map_err(|error| problems.add(&path, error.line, error.key, error.problem))
             .ok()?;
         digest.update(path.as_os_str().as_encoded_bytes());
         digest.update(&whole);

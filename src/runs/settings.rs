@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_told_by_its_key() {
-        let wrong: [(&str, fn(&mut CompatSettings)); 9] = [
+        type Spoil = fn(&mut CompatSettings);
+        let wrong: [(&str, Spoil); 9] = [
             ("schedule", |settings| settings.schedule = Some("nightly".to_owned())),
             ("schedule", |settings| settings.schedule = Some("0 3 * * * Asia/Tokyo".to_owned())),
             ("concurrency", |settings| settings.concurrency = 0),

@@ -52,6 +52,7 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         samples_done: 1,
         samples_planned: 1,
         cost_micro_usd: 1,
+        judge: None,
         judgement: Some(judgement),
     }
 }
