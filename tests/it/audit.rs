@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::process::Program;
+use crate::process::{PATIENCE, Program, eventually};
 
 /// The newest change, once `actor` has made one.
 async fn change_by(gate: &Program, actor: &str) -> Value {
@@ -52,9 +52,8 @@ async fn a_changed_file_and_a_signal_are_in_the_audit_log() {
     let reloads = gate.metric("tidegate_config_reloads_total").await;
     let sent = std::process::Command::new("kill").args(["-HUP", &own]).status().unwrap();
     assert!(sent.success());
-    while gate.metric("tidegate_config_reloads_total").await == reloads {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let is_over = async || gate.metric("tidegate_config_reloads_total").await > reloads;
+    assert!(eventually(PATIENCE, is_over).await);
     std::fs::write(gate.folder().join("tidegate.toml"), config).unwrap();
     let both = |page: &Value| page["data"].as_array().map(Vec::len) == Some(2);
     gate.until("/admin/v1/audit?actor=file", both).await;

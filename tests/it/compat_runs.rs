@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate::clock::Instant;
 
-use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program};
+use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, eventually};
 
 mod crash;
 mod engine;
@@ -78,18 +78,6 @@ async fn begin(gate: &Program, more: Value) -> String {
     let begun = admin(gate, "/compat/runs", &body).await;
     assert_eq!(begun.status, 201, "{begun:?}");
     begun.json()["id"].as_str().unwrap().to_owned()
-}
-
-/// Looks again and again whether something is so, for so long at most. Whether it is.
-async fn eventually(patience: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
-    let began = Instant::now();
-    while !is_so().await {
-        if began.elapsed() >= patience {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    true
 }
 
 /// Waits until a run is over.

@@ -149,15 +149,13 @@ impl Program {
 
     /// Asks until the answer is as wanted.
     pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let started = Instant::now();
-        loop {
-            let seen = self.get_json(path).await;
-            if is_so(&seen) {
-                return seen;
-            }
-            assert!(started.elapsed() < PATIENCE, "{path} stays {seen}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut seen = Value::Null;
+        let came = eventually(PATIENCE, async || {
+            seen = self.get_json(path).await;
+            is_so(&seen)
+        });
+        assert!(came.await, "{path} stays {seen}");
+        seen
     }
 
     /// Kilobytes of memory in use.
@@ -173,6 +171,18 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Looks again and again whether something is so, for so long at most. Whether it is.
+pub(crate) async fn eventually(patience: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !is_so().await {
+        if started.elapsed() >= patience {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
 }
 
 /// A `POST` on a connection that closes afterwards.
