@@ -84,9 +84,8 @@ impl Verdicts {
         for mut question in questions(subject, &prompts) {
             // A verdict on the model that the version was written for, where that can be asked here.
             question.model = question.model.filter(|model| snapshot.resolve(model).is_ok());
-            if settings.require == GateRequirement::WithCases
-                && !self.has_cases(&snapshot, question.prompt.id.as_str()).await?
-            {
+            question.suite = self.suite_of(&snapshot, question.prompt.id.as_str()).await?;
+            if settings.require == GateRequirement::WithCases && question.suite.is_none() {
                 continue;
             }
             let newest = self
@@ -101,12 +100,18 @@ impl Verdicts {
         Ok(bound)
     }
 
-    async fn has_cases(&self, snapshot: &Snapshot, prompt: &str) -> Result<bool, StoreError> {
+    /// The cases of a prompt: those beside it, else the first that were pushed for it.
+    async fn suite_of(
+        &self,
+        snapshot: &Snapshot,
+        prompt: &str,
+    ) -> Result<Option<String>, StoreError> {
         if snapshot.suites.contains_key(prompt) {
-            return Ok(true);
+            return Ok(Some(prompt.to_owned()));
         }
-        let pushed = self.runs.suites().await?;
-        Ok(pushed.iter().any(|suite| suite.prompt.as_deref() == Some(prompt)))
+        let pushed = self.runs.suites().await?.into_iter();
+        let mut of_prompt = pushed.filter(|suite| suite.prompt.as_deref() == Some(prompt));
+        Ok(of_prompt.next().map(|suite| suite.id))
     }
 }
 
@@ -117,6 +122,8 @@ struct Question<'a> {
     /// The one that is served today, where versions are compared.
     instead_of: Option<&'a Prompt>,
     model: Option<&'a str>,
+    /// The suite that would say it.
+    suite: Option<String>,
 }
 
 // === impl Question ===
@@ -132,7 +139,13 @@ impl Question<'_> {
 
     /// The command that would answer it.
     fn command(&self) -> String {
-        let (id, to) = (&self.prompt.id, self.prompt.version);
+        let to = self.prompt.version;
+        let Some(id) = &self.suite else {
+            let id = &self.prompt.id;
+            return format!(
+                "tidegate compat push CASES.yaml --prompt {id}`, then `tidegate compat run"
+            );
+        };
         match (self.instead_of, self.model) {
             (Some(from), _) => {
                 format!("tidegate compat run {id} --from {} --to {to}", from.version)
@@ -155,7 +168,7 @@ fn questions<'a>(subject: &'a Subject, prompts: &'a Prompts) -> Vec<Question<'a>
             let find = |version| prompts.version(id.as_str(), version).map(|prompt| &**prompt);
             let Some(prompt) = find(*to) else { return Vec::new() };
             let model = prompt.target_model.as_deref();
-            vec![Question { prompt, instead_of: find(*from), model }]
+            vec![Question { prompt, instead_of: find(*from), model, suite: None }]
         }
         Subject::Route { name, to, .. } => {
             let served = prompts.iter().filter_map(|(id, _)| {
@@ -163,7 +176,8 @@ fn questions<'a>(subject: &'a Subject, prompts: &'a Prompts) -> Vec<Question<'a>
                 (prompt.target_model.as_deref() == Some(name.as_str())).then_some(&**prompt)
             });
             let model = Some(to.as_str());
-            served.map(|prompt| Question { prompt, instead_of: None, model }).collect()
+            let question = |prompt| Question { prompt, instead_of: None, model, suite: None };
+            served.map(question).collect()
         }
     }
 }

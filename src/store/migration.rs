@@ -5,6 +5,7 @@
 //! what PostgreSQL always is.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AssertSqlSafe, SqlSafeStr};
@@ -48,8 +49,13 @@ const MORE: &[(i64, Kind, &str)] = &[
     (6, Kind::Postgres, include_str!("../../migrations/0006_audit.postgres.sql")),
 ];
 
+/// How often a step is tried anew that another process may have taken just now, and the pause.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Brings the tables behind `connection` to this version. Several nodes may do so at once: sqlx
-/// holds an advisory lock on PostgreSQL.
+/// holds an advisory lock on PostgreSQL. SQLite has none; a step is a transaction there, so whoever
+/// comes second with it fails, looks again, and goes on behind it.
 pub(super) async fn run(connection: &mut AnyConnection, kind: Kind) -> Result<(), MigrateError> {
     let migrations = ALL
         .iter()
@@ -62,7 +68,17 @@ pub(super) async fn run(connection: &mut AnyConnection, kind: Kind) -> Result<()
         })
         .collect();
     // `run` would make every future that opens the store one that no thread may be given.
-    Migrator::with_migrations(migrations).run_direct(None, connection, false).await
+    let migrator = Migrator::with_migrations(migrations);
+    let mut tries = 1;
+    loop {
+        let ran = migrator.run_direct(None, &mut *connection, false).await;
+        let is_taken = matches!(ran, Err(MigrateError::ExecuteMigration(..)));
+        if !is_taken || kind != Kind::Sqlite || tries == TRIES {
+            return ran;
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 fn in_words_of(kind: Kind, sql: &str) -> String {

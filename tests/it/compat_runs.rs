@@ -12,6 +12,7 @@ use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, eventually};
 
 mod crash;
 mod engine;
+mod gate;
 mod nights;
 mod pace;
 mod provider;
@@ -54,9 +55,13 @@ fn contains_good() -> Value {
 }
 
 async fn admin(gate: &Program, path: &str, body: &Value) -> Answer {
+    ask(gate, "POST", path, body).await
+}
+
+async fn ask(gate: &Program, method: &str, path: &str, body: &Value) -> Answer {
     let body = body.to_string();
     gate.send(format!(
-        "POST /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
+        "{method} /admin/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\n\
          content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     ))

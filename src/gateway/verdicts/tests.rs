@@ -65,6 +65,7 @@ fn only_a_compatible_verdict_that_is_fresh_lets_a_candidate_grow() {
         prompt: version(Version::new(1, 1, 0)),
         instead_of: Some(version(Version::new(1, 0, 0))),
         model: Some("smart"),
+        suite: Some("support".to_owned()),
     };
     for (newest, most, words) in [
         (None, 5.0, "tidegate compat run support --from 1.0.0 --to 1.1.0"),
@@ -86,7 +87,11 @@ fn a_route_asks_for_the_prompts_that_are_written_for_it() {
     let of = |name: &str| {
         let subject = Subject::of("route", name, "sim/a", "sim/b").unwrap();
         let asked = questions(&subject, &prompts);
-        asked.iter().map(|one| (one.prompt.name.to_string(), one.command())).collect::<Vec<_>>()
+        let command = |mut one: Question<'_>| {
+            one.suite = Some("support".to_owned());
+            (one.prompt.name.to_string(), one.command())
+        };
+        asked.into_iter().map(command).collect::<Vec<_>>()
     };
     let command = "tidegate compat run support --to 1.1.0 --to-model sim/b";
     assert_eq!(of("smart"), [("support@1.1.0".to_owned(), command.to_owned())]);
