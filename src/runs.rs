@@ -19,6 +19,7 @@ use crate::clock::WallClock;
 use crate::store::Store;
 
 mod error;
+mod judging;
 mod ledger;
 mod nights;
 mod record;
@@ -33,6 +34,8 @@ mod tests;
 mod work;
 
 pub use error::RunsError;
+use judging::Hatch;
+pub(crate) use judging::Judging;
 pub use ledger::{RunFilter, Tested};
 pub use nights::Night;
 pub use record::{NewRun, RunKind, RunRecord, RunState, SampleRow, SuiteRow};
@@ -56,6 +59,8 @@ struct Shared {
     around: RunSurroundings,
     /// A run was begun or ended through this process.
     changed_here: Notify,
+    /// What judges are to be asked besides runs.
+    hatch: Hatch,
 }
 
 /// What runs ask the rest of the gateway.
@@ -71,7 +76,8 @@ pub struct RunSurroundings {
 impl Runs {
     /// Runs in `store`. Nothing is opened.
     pub fn new(store: Store, clock: Arc<dyn WallClock>, around: RunSurroundings) -> Self {
-        Self { shared: Arc::new(Shared { store, clock, around, changed_here: Notify::new() }) }
+        let (changed_here, hatch) = (Notify::new(), Hatch::new());
+        Self { shared: Arc::new(Shared { store, clock, around, changed_here, hatch }) }
     }
 
     /// The section `[compat]`, as it is now.

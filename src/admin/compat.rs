@@ -1,4 +1,4 @@
-//! `/admin/v1/compat`: suites, runs and their reports.
+//! `/admin/v1/compat`: suites, runs and their reports, judges.
 
 use axum::Json;
 use axum::body::Body;
@@ -15,6 +15,7 @@ use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
 use crate::runs::{RunFilter, RunState};
 
+mod calibrations;
 mod new;
 mod report;
 mod suites;
@@ -64,6 +65,8 @@ pub(super) fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminSta
         (M::GET, "/compat/runs/{id}/report", on(M::GET, show_report)),
         (M::POST, "/compat/runs/{id}/cancel", on(M::POST, cancel)),
         (M::GET, "/compat/drifts", on(M::GET, drifts)),
+        (M::POST, "/compat/calibrations", on(M::POST, calibrations::create)),
+        (M::GET, "/compat/calibrations", on(M::GET, calibrations::list)),
         (M::POST, "/compat/suites", on(M::POST, suites::push)),
         (M::GET, "/compat/suites", on(M::GET, suites::list)),
         (M::GET, "/compat/suites/{id}", on(M::GET, suites::show)),

@@ -142,6 +142,11 @@ impl From<RunsError> for Problem {
             RunsError::Over(_) => conflict("run_over"),
             RunsError::TooMany { .. } => conflict("too_many_runs"),
             RunsError::Invalid { .. } => Self::invalid(detail),
+            RunsError::NoJudge => {
+                let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_judge", detail);
+                problem.headers.push((RETRY_AFTER, HeaderValue::from(1)));
+                problem
+            }
             RunsError::Store(error) => Self::from(error),
         }
     }

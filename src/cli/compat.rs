@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::AdminArgs;
 
+mod calibrate;
 mod files;
 mod lists;
 mod runs;
@@ -21,6 +22,7 @@ mod runs;
                   tidegate compat run promptfooconfig.yaml --junit results.xml\n  \
                   tidegate compat check promptfooconfig.yaml\n  \
                   tidegate compat list\n  \
+                  tidegate compat calibrate --judge gemini/gemini-2.5-pro --labels labels.jsonl\n  \
                   tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
                   Exit codes: 0 compatible, or good; 1 incompatible, or the gateway refused; 2 not \
                   decided, wrong use, or no gateway."
@@ -84,6 +86,15 @@ pub enum CompatCommand {
         /// The registered prompt whose versions it is about.
         #[arg(long, value_name = "ID")]
         prompt: Option<String>,
+    },
+    /// Holds a judge against answers that people have labelled: only what a calibrated judge says counts.
+    Calibrate {
+        /// The judge, as `compat.judge.models` names it.
+        #[arg(long, value_name = "MODEL")]
+        judge: String,
+        /// JSON lines: `{"question", "answer", "rubric" or "facts", "reference", "passed": true}`.
+        #[arg(long, value_name = "FILE")]
+        labels: PathBuf,
     },
     /// Says what of a file in promptfoo's YAML is understood, without a gateway.
     Check {
@@ -175,6 +186,9 @@ pub fn run(
         CompatCommand::Run(run) => runs::begin(args, run, out, complaints),
         CompatCommand::Watch { id, files } => runs::watch(args, id, files, out, complaints),
         CompatCommand::Report { id, files } => runs::report(args, id, files, out, complaints),
+        CompatCommand::Calibrate { judge, labels } => {
+            calibrate::run(args, (judge, labels), out, complaints)
+        }
         CompatCommand::List { .. }
         | CompatCommand::Drift
         | CompatCommand::Cancel { .. }

@@ -100,6 +100,30 @@ impl Agreement {
         self.labels() >= FEWEST_LABELS
             && self.kappa().is_some_and(|kappa| kappa.value >= LEAST_KAPPA)
     }
+
+    /// What keeps the judge from being calibrated, in words; nothing where it is.
+    pub fn lacks(&self) -> Vec<String> {
+        let mut lacks = Vec::new();
+        let labels = self.labels();
+        if labels < FEWEST_LABELS {
+            let more = FEWEST_LABELS - labels;
+            lacks.push(format!("{more} more labels, of {FEWEST_LABELS} at least"));
+        }
+        match self.kappa() {
+            None if labels == 0 => {}
+            None => lacks.push(
+                "labels of both kinds: where all answers pass, or all fail, agreement says nothing"
+                    .to_owned(),
+            ),
+            Some(kappa) if kappa.value < LEAST_KAPPA => lacks.push(format!(
+                "a kappa of {LEAST_KAPPA} at least; it is {:.2}. Where the two differ often, the \
+                 rubrics leave room for it, or the judge is too weak",
+                kappa.value
+            )),
+            Some(_) => {}
+        }
+        lacks
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +160,11 @@ mod tests {
         assert!(agreement(60, 5, 5, 30).is_calibrated());
         assert!(!agreement(60, 5, 5, 29).is_calibrated(), "99 labels");
         assert!(!agreement(50, 15, 15, 20).is_calibrated(), "a kappa of 0.34");
+        assert_eq!(agreement(60, 5, 5, 30).lacks(), Vec::<String>::new());
+        assert_eq!(agreement(60, 5, 5, 29).lacks(), ["1 more labels, of 100 at least"]);
+        assert!(agreement(50, 15, 15, 20).lacks()[0].contains("it is 0.34"));
+        assert!(agreement(100, 0, 0, 0).lacks()[0].starts_with("labels of both kinds"));
+        assert_eq!(Agreement::default().lacks(), ["100 more labels, of 100 at least"]);
     }
 
     #[test]

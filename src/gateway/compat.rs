@@ -30,6 +30,7 @@ use crate::units::Priority;
 
 mod asking;
 mod bench;
+mod labels;
 mod making;
 mod nights;
 mod pace;
@@ -105,7 +106,10 @@ pub(super) fn runs(
 impl Gateway {
     /// Makes compatibility runs over `lane`, whenever no other node does, until told to stop.
     pub async fn make_runs(self: Arc<Self>, lane: Lane, closing: watch::Receiver<bool>) {
-        Leader::new(Engine::new(self, lane)).lead(closing).await;
+        let engine = Engine::new(self, lane);
+        let besides = Tasks::new();
+        besides.spawn(labels::judge_labels(Arc::clone(&engine)));
+        Leader::new(engine).lead(closing).await;
     }
 }
 

@@ -29,6 +29,9 @@ pub enum RunsError {
         /// The most that may wait.
         limit: u64,
     },
+    /// Nobody asks judges in this process, or many wait for it already.
+    #[error("judges cannot be asked here just now; try again")]
+    NoJudge,
     /// The run is over.
     #[error("the run is over: it is {}", .0.as_str())]
     Over(RunState),

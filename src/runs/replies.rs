@@ -23,6 +23,9 @@ pub struct Calibration {
     pub protocol: String,
     /// What both said of answers that people had labelled.
     pub agreement: Agreement,
+    /// Labels that are left out: the judge could not say.
+    #[serde(default)]
+    pub failed: u64,
     /// When, in Unix milliseconds.
     pub at_ms: u64,
 }
@@ -104,7 +107,7 @@ impl Runs {
         .map_err(&failed)?;
         let after = json!({
             "labels": found.agreement.labels(), "agreement": found.agreement,
-            "kappa": found.agreement.kappa().map(|kappa| kappa.value),
+            "kappa": found.agreement.kappa().map(|kappa| kappa.value), "failed": found.failed,
         });
         let event =
             audit_event("compat.judge.calibrate", format!("compat/judges/{}", found.judge), after);
@@ -129,5 +132,19 @@ impl Runs {
         let row = row.fetch_optional(&mut *reader).await.map_err(&failed)?;
         let read = |row: sqlx::any::AnyRow| json(&row.try_get::<String, _>("found")?);
         row.map(read).transpose().map_err(failed)
+    }
+
+    /// How far each judge agrees with people, by its name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn calibrations(&self) -> Result<Vec<Calibration>, StoreError> {
+        let failed = StoreError::query("read how far judges agree");
+        let select = "SELECT found FROM compat_calibrations ORDER BY judge, protocol LIMIT 1000";
+        let mut reader = self.shared.store.reader().await?;
+        let rows = sqlx::query(select).fetch_all(&mut *reader).await.map_err(&failed)?;
+        let read = |row: &sqlx::any::AnyRow| json(&row.try_get::<String, _>("found")?);
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
     }
 }

@@ -374,6 +374,7 @@ async fn what_a_judge_has_said_is_known_by_judge_and_protocol() {
             judge: "j".to_owned(),
             protocol: "1".to_owned(),
             agreement: Agreement { both_pass: 60, judge_only: 5, human_only: 5, both_fail: 30 },
+            failed: 2,
             at_ms: NOW,
         };
         assert_eq!(node.runs.calibration("j", "1").await.unwrap(), None);
@@ -381,6 +382,9 @@ async fn what_a_judge_has_said_is_known_by_judge_and_protocol() {
         found.agreement.both_pass = 61;
         node.runs.calibrate(&found, &by()).await.unwrap();
         assert_eq!(node.runs.calibration("j", "1").await.unwrap(), Some(found.clone()));
+        let other = Calibration { judge: "a".to_owned(), ..found.clone() };
+        node.runs.calibrate(&other, &by()).await.unwrap();
+        assert_eq!(node.runs.calibrations().await.unwrap(), [other, found]);
     }
 }
 

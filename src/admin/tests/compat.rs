@@ -1,6 +1,9 @@
 //! Tests of `/admin/v1/compat`.
 
 use super::*;
+use crate::audit::Actor;
+use crate::compat::agreement::Agreement;
+use crate::runs::Calibration;
 
 /// A suite whose two prompts are asked of a simulated model.
 const SUITE: &str = "
@@ -96,4 +99,56 @@ async fn what_cannot_be_run_is_refused_with_what_would_be_right() {
         assert!(detail.contains(words), "{body}: {detail}");
     }
     assert_eq!(admin.get("/compat/runs/cr_000000000000").await.status, 404);
+}
+
+fn label(more: Value) -> Value {
+    let mut label = json!({"question": "q", "answer": "a", "rubric": "is polite", "passed": true});
+    label.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    label
+}
+
+#[tokio::test]
+async fn labels_that_cannot_be_judged_are_refused_with_their_place() {
+    let admin = Admin::new().await;
+    let good = label(json!({}));
+    let many = vec![good.clone(); 2_001];
+    for (judge, labels, words) in [
+        ("nobody/x", json!([good]), "judge: `nobody/x` cannot be asked"),
+        (&*"x".repeat(300), json!([good]), "judge: has over"),
+        ("sim/tide-small", json!([]), "labels: 0, not 1 to 2000"),
+        ("sim/tide-small", json!(many), "labels: 2001"),
+        ("sim/tide-small", json!([good, label(json!({"rubric": null}))]), "labels[1]: `rubric`"),
+        (
+            "sim/tide-small",
+            json!([label(json!({"facts": "f"}))]),
+            "labels[0]: `rubric` and `facts`",
+        ),
+        ("sim/tide-small", json!([label(json!({"pass": true}))]), "unknown field `pass`"),
+    ] {
+        let body = json!({"judge": judge, "labels": labels}).to_string();
+        let reply = admin.call("POST", "/compat/calibrations", &body).await;
+        assert_eq!(reply.problem(), "400 invalid_request", "{}", reply.body);
+        assert!(reply.detail().contains(words), "{words}: {}", reply.detail());
+    }
+    let body = json!({"judge": "sim/tide-small", "labels": [good]}).to_string();
+    let reply = admin.call("POST", "/compat/calibrations", &body).await;
+    assert_eq!(reply.problem(), "503 no_judge", "nothing makes runs here");
+}
+
+#[tokio::test]
+async fn a_calibration_says_what_is_missing() {
+    let admin = Admin::new().await;
+    let agreement = Agreement { both_pass: 30, judge_only: 2, human_only: 3, both_fail: 20 };
+    let (judge, protocol) = ("sim/tide-large".to_owned(), "p".to_owned());
+    let found = Calibration { judge, protocol, agreement, failed: 1, at_ms: NOW };
+    admin.state.runs.calibrate(&found, &Actor::gateway()).await.unwrap();
+    let found = admin.get("/compat/calibrations?judge=sim/tide-large").await.body;
+    let view = &found["data"][0];
+    assert_eq!((&view["labels"], &view["agreed"]), (&json!(55), &json!(50)), "{view}");
+    assert_eq!(view["is_calibrated"], false);
+    assert_eq!(view["lacks"], json!(["45 more labels, of 100 at least"]));
+    assert_eq!(admin.get("/compat/calibrations?judge=other").await.body["data"], json!([]));
+    let document = admin.get("/openapi.json").await.body;
+    let schema = &document["components"]["schemas"]["CompatCalibration"];
+    openapi::same_members(schema, view, "CompatCalibration");
 }

@@ -27,6 +27,7 @@ pub(super) fn run(
         | CompatCommand::Drift
         | CompatCommand::Cancel { .. }
         | CompatCommand::Suites
+        | CompatCommand::Calibrate { .. }
         | CompatCommand::Check { .. } => None,
     };
     let answer = args.admin.client().and_then(|client| ask(&client, &args.command, pushed));
@@ -44,6 +45,7 @@ pub(super) fn run(
         | CompatCommand::Run(_)
         | CompatCommand::Watch { .. }
         | CompatCommand::Report { .. }
+        | CompatCommand::Calibrate { .. }
         | CompatCommand::Check { .. } => {
             writeln!(out, "{}: {}", text(answer, "id"), text(answer, "state"))
         }
@@ -74,6 +76,7 @@ fn ask(
         | CompatCommand::Run(_)
         | CompatCommand::Watch { .. }
         | CompatCommand::Report { .. }
+        | CompatCommand::Calibrate { .. }
         | CompatCommand::Check { .. } => client.call("POST", "/compat/suites", pushed.as_ref()),
     }
 }

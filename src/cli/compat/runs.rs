@@ -176,7 +176,8 @@ fn conclude(
     })
 }
 
-fn refused(
+/// Says why there is no answer.
+pub(super) fn refused(
     error: &ClientError,
     json: bool,
     out: &mut dyn Write,

@@ -87,6 +87,20 @@ impl Bench {
         }
     }
 
+    /// Has this one judge and no other, whether it may count or not: that is to be found out.
+    pub(super) fn of(asking: Asking, runs: Runs, judge: String) -> Self {
+        Self {
+            asking,
+            runs,
+            judge: Ok((judge, Agreement::default())),
+            counts: true,
+            embedder: Err("judges measure no similarity".to_owned()),
+            asked: Mutex::default(),
+            sittings: AtomicU64::new(0),
+            contradicted: AtomicU64::new(0),
+        }
+    }
+
     /// Who judges, and how often it was asked since the run was taken up here.
     pub(super) fn facts(&self) -> Option<JudgeFacts> {
         let (model, agreement) = self.judge.as_ref().ok()?;
