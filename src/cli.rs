@@ -18,6 +18,7 @@ pub mod keys;
 mod logging;
 pub mod models;
 pub mod prompts;
+pub mod record;
 pub mod requests;
 pub mod rollout;
 pub mod serve;
@@ -49,6 +50,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Models(models::ModelsArgs),
     Prompts(prompts::PromptsArgs),
+    Record(record::RecordArgs),
     Requests(requests::RequestsArgs),
     Rollout(rollout::RolloutArgs),
     Sim(sim::SimArgs),
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Prompts(args) => {
             prompts::run(args, environment, &mut out, &mut io::stderr().lock())
         }
+        Command::Record(args) => record::run(args, &mut out, &mut io::stderr()),
         Command::Requests(args) => {
             requests::run(args, &mut out, &mut io::stderr().lock()).map_err(Into::into)
         }

@@ -31,6 +31,7 @@ use crate::meaning::Meanings;
 use crate::policy::rollout::Arm;
 use crate::prompt::Prompt;
 use crate::rejection::Rejection;
+use crate::runs::Recordings;
 use crate::units::{MicroUsd, Priority, Ratio};
 use crate::upstream::Transport;
 
@@ -49,6 +50,7 @@ mod prefix;
 mod prepare;
 pub mod prompted;
 mod race;
+mod recorded;
 mod replay;
 pub mod rolled;
 mod sequel;
@@ -90,6 +92,8 @@ pub struct Lane {
     pub flights: Flights,
     /// What is rolled out.
     pub rolling: Rolling,
+    /// What is recorded of traffic.
+    pub recordings: Recordings,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
 }
@@ -240,13 +244,18 @@ impl Lane {
         if !self.rolling.rollouts.is_idle() {
             self.roll_shadow(&call, &mut account);
         }
-        match asked {
+        let recorder = (!self.recordings.is_idle()).then(|| self.recorder(&call)).flatten();
+        let answer = match asked {
             // In a box: it is larger than what most calls need.
             Some(asked) if asked.may_be_shared() => {
-                Box::pin(self.complete_shared(call, account, asked)).await
+                Box::pin(self.complete_shared(call, account, asked)).await?
             }
-            asked => self.complete_alone(call, account, asked).await,
-        }
+            asked => self.complete_alone(call, account, asked).await?,
+        };
+        Ok(match recorder {
+            None => answer,
+            Some(recorder) => recorder.watch(answer),
+        })
     }
 
     /// Serves a call that shares its answer with nobody.

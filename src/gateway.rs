@@ -177,7 +177,8 @@ impl Gateway {
         let (limits, cache) = (Arc::clone(&self.limits), self.cache.clone());
         let (meanings, flights) = (self.meanings.clone(), self.flights.clone());
         let rolling = self.rolling.clone();
-        Lane { fleet, ledger, limits, cache, meanings, flights, rolling, transport }
+        let recordings = self.runs.recordings().clone();
+        Lane { fleet, ledger, limits, cache, meanings, flights, rolling, recordings, transport }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call

@@ -23,6 +23,7 @@ mod judging;
 mod ledger;
 mod nights;
 mod record;
+mod recordings;
 mod replies;
 mod row;
 mod samples;
@@ -39,6 +40,8 @@ pub(crate) use judging::Judging;
 pub use ledger::{RunFilter, Tested};
 pub use nights::Night;
 pub use record::{NewRun, RunKind, RunRecord, RunState, SampleRow, SuiteRow};
+pub(crate) use recordings::{Captured, MAX_ANSWER_BYTES, Slot};
+pub use recordings::{NewRecording, Recorded, RecordingState, Recordings};
 pub use replies::Calibration;
 pub use samples::SamplePlace;
 pub(crate) use samples::{Committed, DoneSample, NewSample, Reuse};
@@ -61,6 +64,7 @@ struct Shared {
     changed_here: Notify,
     /// What judges are to be asked besides runs.
     hatch: Hatch,
+    recordings: Recordings,
 }
 
 /// What runs ask the rest of the gateway.
@@ -77,7 +81,9 @@ impl Runs {
     /// Runs in `store`. Nothing is opened.
     pub fn new(store: Store, clock: Arc<dyn WallClock>, around: RunSurroundings) -> Self {
         let (changed_here, hatch) = (Notify::new(), Hatch::new());
-        Self { shared: Arc::new(Shared { store, clock, around, changed_here, hatch }) }
+        let recordings = Recordings::default();
+        let shared = Shared { store, clock, around, changed_here, hatch, recordings };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The section `[compat]`, as it is now.

@@ -17,6 +17,7 @@ use crate::runs::{RunFilter, RunState};
 
 mod calibrations;
 mod new;
+mod recordings;
 mod report;
 mod suites;
 mod view;
@@ -67,6 +68,9 @@ pub(super) fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminSta
         (M::GET, "/compat/drifts", on(M::GET, drifts)),
         (M::POST, "/compat/calibrations", on(M::POST, calibrations::create)),
         (M::GET, "/compat/calibrations", on(M::GET, calibrations::list)),
+        (M::POST, "/compat/recordings", on(M::POST, recordings::create)),
+        (M::GET, "/compat/recordings/{id}", on(M::GET, recordings::show)),
+        (M::DELETE, "/compat/recordings/{id}", on(M::DELETE, recordings::forget)),
         (M::POST, "/compat/suites", on(M::POST, suites::push)),
         (M::GET, "/compat/suites", on(M::GET, suites::list)),
         (M::GET, "/compat/suites/{id}", on(M::GET, suites::show)),

@@ -138,6 +138,10 @@ impl From<RunsError> for Problem {
         match error {
             RunsError::UnknownRun(_) => Self::new(StatusCode::NOT_FOUND, "unknown_run", detail),
             RunsError::UnknownSuite(_) => Self::new(StatusCode::NOT_FOUND, "unknown_suite", detail),
+            RunsError::UnknownRecording(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_recording", detail)
+            }
+            RunsError::Recorded(_) => conflict("already_recorded"),
             RunsError::SuiteOfFiles(_) => conflict("suite_of_files"),
             RunsError::Over(_) => conflict("run_over"),
             RunsError::TooMany { .. } => conflict("too_many_runs"),

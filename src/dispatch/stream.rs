@@ -24,6 +24,7 @@ use super::expiry::Expiry;
 use super::flight::{Reader, Telling};
 use super::keeping::Keeping;
 use super::live::{Live, Step};
+use super::recorded::Recorder;
 use super::sequel::{Broken, Joining, Sequel};
 use super::{Account, Answer, Served};
 use crate::chat::Usage;
@@ -65,6 +66,8 @@ pub struct AnswerStream {
     sequel: Option<Box<Sequel>>,
     /// What becomes of it when it is complete, where it is to be kept.
     keeping: Option<Box<Keeping>>,
+    /// Reads what passes, where it is recorded.
+    recorder: Option<Box<Recorder>>,
     /// For whoever has to end the stream while nobody polls it.
     expiry: Expiry,
     /// Runs while a pump has no room for what comes.
@@ -188,6 +191,11 @@ impl AnswerStream {
         Box::new(stream)
     }
 
+    /// Has what passes recorded.
+    pub(super) fn record(&mut self, recorder: Box<Recorder>) {
+        self.recorder = Some(recorder);
+    }
+
     /// Whether the caller has got the whole answer, its end included.
     pub fn has_told_its_end(&self) -> bool {
         match &self.state {
@@ -216,6 +224,7 @@ impl AnswerStream {
             keep_alive,
             sequel: None,
             keeping: None,
+            recorder: None,
             expiry: Expiry::never(),
             overdue: None,
             told: None,
@@ -438,6 +447,9 @@ impl Body for AnswerStream {
             stream.on_panic();
             stream.poll_bytes(cx)
         });
+        if let (Some(recorder), Poll::Ready(Some(bytes))) = (&mut stream.recorder, &polled) {
+            recorder.push(bytes);
+        }
         polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -213,6 +213,7 @@ impl Leader {
         let settings = self.engine.runs.settings();
         self.engine.pace.set(settings.concurrency, settings.requests_per_minute);
         self.note_ends();
+        self.engine.runs.recordings().sweep();
         let open = self.engine.runs.open().await?;
         if open.is_empty() && !self.nights.are_due().await? && !self.is_sweep_due() {
             self.stop_all();

@@ -32,6 +32,12 @@ pub enum RunsError {
     /// Nobody asks judges in this process, or many wait for it already.
     #[error("judges cannot be asked here just now; try again")]
     NoJudge,
+    /// There is no such recording.
+    #[error("there is no recording `{0}`; an hour after its end it is forgotten")]
+    UnknownRecording(String),
+    /// Answers with this prompt are recorded already.
+    #[error("answers with the prompt `{0}` are recorded already; end that recording first")]
+    Recorded(String),
     /// The run is over.
     #[error("the run is over: it is {}", .0.as_str())]
     Over(RunState),

@@ -17,6 +17,7 @@ mod judges;
 mod nights;
 mod pace;
 mod provider;
+mod recording;
 
 use provider::{Counting, Said};
 

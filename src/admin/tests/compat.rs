@@ -152,3 +152,40 @@ async fn a_calibration_says_what_is_missing() {
     let schema = &document["components"]["schemas"]["CompatCalibration"];
     openapi::same_members(schema, view, "CompatCalibration");
 }
+
+#[tokio::test]
+async fn a_recording_is_begun_shown_and_forgotten_and_the_audit_log_says_so() {
+    let admin = Admin::new().await;
+    let version = json!({
+        "version": "1.0.0", "variables": {"properties": {"q": {"type": "string"}}},
+        "messages": [{"role": "user", "content": "{{ q }}"}],
+    });
+    let pushed = admin.call("POST", "/prompts/help/versions", &version.to_string()).await;
+    assert_eq!(pushed.status, 201, "{}", pushed.body);
+    for (body, words) in [
+        (r#"{"prompt": "none"}"#, "404 unknown_prompt"),
+        (r#"{"prompt": "help", "count": 501}"#, "400 invalid_request"),
+        (r#"{"prompt": "help", "seconds": 0}"#, "400 invalid_request"),
+        (r#"{"prompt": "help", "for": "1h"}"#, "400 invalid_request"),
+    ] {
+        let reply = admin.call("POST", "/compat/recordings", body).await;
+        assert_eq!(reply.problem(), words, "{body}: {}", reply.body);
+    }
+    let begun = admin.call("POST", "/compat/recordings", r#"{"prompt": "help"}"#).await;
+    assert_eq!(begun.status, 201, "{}", begun.body);
+    let document = admin.get("/openapi.json").await.body;
+    let schema = &document["components"]["schemas"]["CompatRecording"];
+    openapi::same_members(schema, &begun.body, "CompatRecording");
+    let again = admin.call("POST", "/compat/recordings", r#"{"prompt": "help"}"#).await;
+    assert_eq!(again.problem(), "409 already_recorded");
+    let path = format!("/compat/recordings/{}", begun.body["id"].as_str().unwrap());
+    assert_eq!(admin.get(&path).await.body, begun.body);
+    assert_eq!(begun.body["redact"], true);
+    assert_eq!(admin.call("DELETE", &path, "").await.status, 204);
+    assert_eq!(admin.get(&path).await.problem(), "404 unknown_recording");
+    assert_eq!(admin.call("DELETE", &path, "").await.status, 404);
+    let audit = admin.get("/audit").await.body;
+    let actions: Vec<_> =
+        audit["data"].as_array().unwrap().iter().map(|one| &one["action"]).collect();
+    assert_eq!(actions[..2], ["compat.recording.end", "compat.recording.begin"], "{audit}");
+}

@@ -21,6 +21,8 @@ pub struct NewCase {
     pub incident: Option<String>,
     /// For people and for choosing.
     pub tags: Vec<String>,
+    /// Further `metadata`, for people.
+    pub metadata: Map<String, Value>,
     /// Variables of the prompt.
     pub vars: Map<String, Value>,
     /// Assertions in promptfoo's form: `{"type": "similar", "value": "…", "threshold": 0.8}`.
@@ -49,6 +51,7 @@ pub fn write_cases(cases: &[NewCase]) -> String {
         if !case.tags.is_empty() {
             metadata.insert("tags".to_owned(), json!(case.tags));
         }
+        metadata.extend(case.metadata.clone());
         let mut test = Map::new();
         if !case.description.is_empty() {
             test.insert("description".to_owned(), json!(literal(&case.description)));

@@ -10,6 +10,7 @@ fn new_case(id: &str, text: &str) -> NewCase {
         is_critical: true,
         incident: Some(text.to_owned()),
         tags: vec![text.to_owned()],
+        metadata: serde_json::Map::new(),
         vars: json!({"q": text, "list": [text, "b"], "deep": {"x y": [{"n": 1.5, "t": text}], "null": null}})
             .as_object()
             .cloned()
@@ -32,6 +33,7 @@ fn cases_are_written_for_people() {
         is_critical: false,
         incident: None,
         tags: Vec::new(),
+        metadata: serde_json::Map::new(),
         vars:
             json!({"message": "Hello,\n\n  my order\nis late.", "facts": ["a fact"], "yes": true})
                 .as_object()
