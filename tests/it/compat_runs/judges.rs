@@ -17,9 +17,9 @@ fn judges(call: &provider::Call, _: usize) -> Said {
 /// So many labels; people agree with the judge on all but every `off`-th.
 fn labels(count: usize, off: usize) -> Vec<Value> {
     let label = |number: usize| {
-        let is_good = number % 2 == 0;
+        let is_good = number.is_multiple_of(2);
         let answer = format!("case {number}; {}", if is_good { "splendid" } else { "dreadful" });
-        let passed = is_good != (number % off == 0);
+        let passed = is_good != (number.is_multiple_of(off));
         json!({"question": "How is it?", "answer": answer, "rubric": "is well", "passed": passed})
     };
     (0..count).map(label).collect()
