@@ -185,7 +185,7 @@ async fn a_recording_is_begun_shown_and_forgotten_and_the_audit_log_says_so() {
     assert_eq!(admin.get(&path).await.problem(), "404 unknown_recording");
     assert_eq!(admin.call("DELETE", &path, "").await.status, 404);
     let audit = admin.get("/audit").await.body;
-    let actions: Vec<_> =
-        audit["data"].as_array().unwrap().iter().map(|one| &one["action"]).collect();
-    assert_eq!(actions[..2], ["compat.recording.end", "compat.recording.begin"], "{audit}");
+    let actions = audit["data"].as_array().unwrap().iter().map(|one| one["action"].as_str());
+    let actions: BTreeSet<_> = actions.flatten().filter(|one| one.starts_with("compat.")).collect();
+    assert_eq!(actions, BTreeSet::from(["compat.recording.begin", "compat.recording.end"]));
 }
