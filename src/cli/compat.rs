@@ -24,8 +24,9 @@ mod runs;
                   tidegate compat list\n  \
                   tidegate compat calibrate --judge gemini/gemini-2.5-pro --labels labels.jsonl\n  \
                   tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
-                  Exit codes: 0 compatible, or good; 1 incompatible, or the gateway refused; 2 not \
-                  decided, wrong use, or no gateway."
+                  Exit codes of run, watch and report: 0 compatible; 1 incompatible; 2 not decided, or \
+                  it could not be made. Of the others: 0 good; 1 the gateway refused; 2 wrong use, or \
+                  no gateway."
 )]
 pub struct CompatArgs {
     /// What to do.
@@ -177,6 +178,34 @@ pub enum DepthOption {
 ///
 /// Where `out` or `complaints` cannot be written to, or a file cannot be read or written.
 pub fn run(
+    args: &CompatArgs,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    match carry_out(args, out, complaints) {
+        Err(error) if is_of_run(&args.command) => {
+            writeln!(complaints, "error: {error:#}")?;
+            Ok(2)
+        }
+        done => done,
+    }
+}
+
+/// Whether its exit code is a verdict: then nothing else may be 1.
+fn is_of_run(command: &CompatCommand) -> bool {
+    match command {
+        CompatCommand::Run(_) | CompatCommand::Watch { .. } | CompatCommand::Report { .. } => true,
+        CompatCommand::List { .. }
+        | CompatCommand::Drift
+        | CompatCommand::Cancel { .. }
+        | CompatCommand::Suites
+        | CompatCommand::Push { .. }
+        | CompatCommand::Calibrate { .. }
+        | CompatCommand::Check { .. } => false,
+    }
+}
+
+fn carry_out(
     args: &CompatArgs,
     out: &mut dyn Write,
     complaints: &mut dyn Write,

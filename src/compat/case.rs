@@ -27,7 +27,7 @@ pub enum Category {
 pub enum Depth {
     /// Critical cases, those marked `smoke`, and a few of each category: for another wording (PATCH).
     Smoke,
-    /// Functional, semantic and critical ones, and what touches a changed variable or tool: for
+    /// Those, all functional and semantic ones, and what touches a changed variable or tool: for
     /// another structure (MINOR).
     Targeted,
     /// All: for another model family (MAJOR), and where there is no other version to compare with.

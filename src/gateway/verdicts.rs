@@ -8,11 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::{WallClock, rfc3339};
-use crate::compat::SidePrompt;
 use crate::compat::verdict::Verdict;
+use crate::compat::{Depth, SidePrompt};
 use crate::config::Snapshot;
 use crate::policy::rollout::{Bound, Share};
-use crate::prompt::{Prompt, Prompts, Wanted};
+use crate::prompt::{Change, Prompt, Prompts, Wanted};
 use crate::registry::Registry;
 use crate::rollout::{Bounding, Subject};
 use crate::runs::{GateRequirement, GateSettings, RunRecord, Runs};
@@ -62,12 +62,17 @@ impl Verdicts {
     async fn prove(&self) -> Result<(), StoreError> {
         let mut proven: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for tested in self.runs.tested().await? {
-            proven.entry((tested.prompt, tested.version)).or_default().push(tested.model);
+            let key = (tested.prompt, tested.version);
+            proven.entry(key).or_default().push((tested.suite, tested.model));
         }
-        let prompts = self.registry.prompts();
+        let (snapshot, prompts) = (self.snapshot.load_full(), self.registry.prompts());
+        let suites = self.suites_of_prompts(&snapshot).await?;
         for prompt in prompts.iter().flat_map(|(_, versions)| versions.iter()) {
             let key = (prompt.id.to_string(), prompt.version.to_string());
-            prompt.set_proven(proven.remove(&key).unwrap_or_default());
+            let own = suites.get(&key.0).map(|suite| &suite.id);
+            let found = proven.remove(&key).unwrap_or_default().into_iter();
+            let of_own = found.filter(|(suite, _)| Some(suite) == own);
+            prompt.set_proven(of_own.map(|(_, model)| model).collect());
         }
         Ok(())
     }
@@ -80,19 +85,26 @@ impl Verdicts {
             return Ok(Bound::NONE);
         }
         let prompts = self.registry.prompts();
+        let mut questions = questions(subject, &prompts);
+        if questions.is_empty() {
+            return Ok(Bound::NONE);
+        }
+        let mut suites = self.suites_of_prompts(&snapshot).await?;
         let mut bound = Bound::NONE;
-        for mut question in questions(subject, &prompts) {
+        for question in &mut questions {
             // A verdict on the model that the version was written for, where that can be asked here.
             question.model = question.model.filter(|model| snapshot.resolve(model).is_ok());
-            question.suite = self.suite_of(&snapshot, question.prompt.id.as_str()).await?;
-            if settings.require == GateRequirement::WithCases && question.suite.is_none() {
-                continue;
-            }
-            let newest = self
-                .runs
-                .newest_verdict(question.baseline().as_ref(), &question.candidate(), question.model)
-                .await?;
-            let says = says(settings, &question, newest.as_ref(), self.clock.unix_ms());
+            question.suite = suites.remove(question.prompt.id.as_str());
+            let verdicts = match &question.suite {
+                None if settings.require == GateRequirement::WithCases => continue,
+                None => Vec::new(),
+                Some(suite) => {
+                    let (before, after) = (question.baseline(), question.candidate());
+                    let runs = &self.runs;
+                    runs.verdicts(&suite.id, before.as_ref(), &after, question.model).await?
+                }
+            };
+            let says = says(settings, question, &verdicts, self.clock.unix_ms());
             if says.most < bound.most {
                 bound = says;
             }
@@ -100,19 +112,32 @@ impl Verdicts {
         Ok(bound)
     }
 
-    /// The cases of a prompt: those beside it, else the first that were pushed for it.
-    async fn suite_of(
+    /// The one suite of each prompt that says whether it is compatible: that of the cases beside it,
+    /// else the first that was pushed for it. Others may be run and decide nothing.
+    async fn suites_of_prompts(
         &self,
         snapshot: &Snapshot,
-        prompt: &str,
-    ) -> Result<Option<String>, StoreError> {
-        if snapshot.suites.contains_key(prompt) {
-            return Ok(Some(prompt.to_owned()));
+    ) -> Result<BTreeMap<String, OwnSuite>, StoreError> {
+        let mut suites = BTreeMap::new();
+        for (id, one) in &snapshot.suites {
+            let own = OwnSuite { id: id.clone(), hash: one.row.hash.clone() };
+            suites.insert(id.clone(), own);
         }
-        let pushed = self.runs.suites().await?.into_iter();
-        let mut of_prompt = pushed.filter(|suite| suite.prompt.as_deref() == Some(prompt));
-        Ok(of_prompt.next().map(|suite| suite.id))
+        for row in self.runs.suites().await? {
+            if let Some(prompt) = row.prompt {
+                suites.entry(prompt).or_insert(OwnSuite { id: row.id, hash: row.hash });
+            }
+        }
+        Ok(suites)
     }
+}
+
+/// The suite that says whether a prompt is compatible.
+#[derive(Debug, Clone)]
+struct OwnSuite {
+    id: String,
+    /// What it says now. A verdict on other cases is none on these.
+    hash: String,
 }
 
 /// What has to be known of a candidate.
@@ -123,7 +148,7 @@ struct Question<'a> {
     instead_of: Option<&'a Prompt>,
     model: Option<&'a str>,
     /// The suite that would say it.
-    suite: Option<String>,
+    suite: Option<OwnSuite>,
 }
 
 // === impl Question ===
@@ -137,10 +162,21 @@ impl Question<'_> {
         self.instead_of.map(side)
     }
 
+    /// How many of the cases have to be asked: as the numbers say; all, of another model.
+    fn depth(&self) -> Depth {
+        let change =
+            self.instead_of.map(|from| Change::of_numbers(from.version, self.prompt.version));
+        match change {
+            Some(Change::Patch) => Depth::Smoke,
+            Some(Change::Minor) => Depth::Targeted,
+            Some(Change::Nothing | Change::Major) | None => Depth::Full,
+        }
+    }
+
     /// The command that would answer it.
     fn command(&self) -> String {
         let to = self.prompt.version;
-        let Some(id) = &self.suite else {
+        let Some(OwnSuite { id, .. }) = &self.suite else {
             let id = &self.prompt.id;
             return format!(
                 "tidegate compat push CASES.yaml --prompt {id}`, then `tidegate compat run"
@@ -182,42 +218,73 @@ fn questions<'a>(subject: &'a Subject, prompts: &'a Prompts) -> Vec<Question<'a>
     }
 }
 
+/// What runs say, the newest first. Only those count that asked what the suite says now. What was found
+/// incompatible stays so until a run that asked as many cases finds otherwise; what could not be decided
+/// takes nothing back.
 fn says(
     settings: &GateSettings,
     question: &Question<'_>,
-    newest: Option<&RunRecord>,
+    runs: &[RunRecord],
     now_ms: u64,
 ) -> Bound {
     let canary = Share::from_percent(settings.canary.get() * 100.0).unwrap_or(Share::NONE);
     let (name, command) = (&question.prompt.name, question.command());
+    let hash = question.suite.as_ref().map(|suite| &suite.hash);
+    let runs: Vec<_> = runs.iter().filter(|run| Some(&run.suite_hash) == hash).collect();
+    let mut cleared: Option<&RunRecord> = None;
+    for run in &runs {
+        match verdict(run) {
+            Some(Verdict::Compatible) => {
+                cleared = cleared.into_iter().chain([*run]).max_by_key(|run| run.depth);
+            }
+            Some(Verdict::Incompatible) if cleared.is_none_or(|by| by.depth < run.depth) => {
+                let (id, reason) = (&run.id, reason(run));
+                let why = format!("run {id} has found `{name}` incompatible: {reason}");
+                return Bound { most: Share::NONE, why };
+            }
+            Some(Verdict::Incompatible | Verdict::Inconclusive) | None => {}
+        }
+    }
     let up_to_canary = |why: String| Bound { most: canary, why };
-    let Some(run) = newest else {
-        return up_to_canary(format!(
-            "beyond {canary} there has to be a verdict on `{name}`, and there is none: run `{command}`"
-        ));
-    };
-    let judgement = run.judgement.as_ref();
-    let first_reason = judgement.and_then(|one| one.pointer("/reasons/0")?.as_str());
-    let reason = first_reason.unwrap_or("see its report");
-    let (id, ended_ms) = (&run.id, run.ended_ms.unwrap_or(run.created_ms));
-    let verdict = judgement.and_then(|one| one.get("verdict"));
-    let verdict = verdict.and_then(|one| serde_json::from_value::<Verdict>(one.clone()).ok());
     let oldest_ms = now_ms.saturating_sub(settings.max_age.0.as_millis() as u64);
-    match verdict {
-        Some(Verdict::Incompatible) => Bound {
-            most: Share::NONE,
-            why: format!("run {id} has found `{name}` incompatible: {reason}"),
-        },
-        Some(Verdict::Compatible) if ended_ms >= oldest_ms => Bound::NONE,
-        Some(Verdict::Compatible) => up_to_canary(format!(
-            "the verdict of run {id} on `{name}` is from {} and too old for more than {canary}: run \
+    let ended_ms = |run: &RunRecord| run.ended_ms.unwrap_or(run.created_ms);
+    let is_enough = |run: &RunRecord| {
+        verdict(run) == Some(Verdict::Compatible) && run.depth >= question.depth()
+    };
+    let newest_enough = runs.iter().find(|run| is_enough(run));
+    match (newest_enough, runs.first()) {
+        (Some(run), _) if ended_ms(run) >= oldest_ms => Bound::NONE,
+        (Some(run), _) => up_to_canary(format!(
+            "the verdict of run {} on `{name}` is from {} and too old for more than {canary}: run \
              `{command}`",
-            rfc3339(ended_ms)
+            run.id,
+            rfc3339(ended_ms(run))
         )),
-        Some(Verdict::Inconclusive) | None => up_to_canary(format!(
-            "run {id} could not decide on `{name}`, so that it may serve {canary} at most: {reason}"
+        (None, Some(run)) if verdict(run) == Some(Verdict::Compatible) => up_to_canary(format!(
+            "run {} has asked too few cases of `{name}` for more than {canary}: run `{command}`",
+            run.id
+        )),
+        (None, Some(run)) => up_to_canary(format!(
+            "run {} could not decide on `{name}`, so that it may serve {canary} at most: {}",
+            run.id,
+            reason(run)
+        )),
+        (None, None) => up_to_canary(format!(
+            "beyond {canary} there has to be a verdict on `{name}` by the cases as they are, and there \
+             is none: run `{command}`"
         )),
     }
+}
+
+fn verdict(run: &RunRecord) -> Option<Verdict> {
+    let verdict = run.judgement.as_ref()?.get("verdict")?.clone();
+    serde_json::from_value(verdict).ok()
+}
+
+/// The weightiest reason of a verdict.
+fn reason(run: &RunRecord) -> &str {
+    let reason = run.judgement.as_ref().and_then(|one| one.pointer("/reasons/0")?.as_str());
+    reason.unwrap_or("see its report")
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ const MOST_OPEN: u64 = 1_000;
 const MOST_SAMPLES: u32 = 100;
 /// Runs of one page.
 const MOST_LISTED: u32 = 1_000;
+/// Verdicts that are looked at.
+const MOST_VERDICTS: i64 = 100;
 
 /// Which runs. Fields that are not given do not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Tested {
     pub at_ms: u64,
     /// The run.
     pub run: String,
+    /// The suite that it asked.
+    pub suite: String,
 }
 
 // === impl Runs ===
@@ -169,22 +173,25 @@ impl Runs {
         Ok(record)
     }
 
-    /// The newest run with a verdict of this candidate, against this baseline and on this model where
-    /// these are named. What was only held against itself, at night, is none.
+    /// Runs of a suite with a verdict of this candidate, against this baseline and on this model where
+    /// these are named: the newest first, 100 at most. What was only held against itself, at night, is
+    /// none.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn newest_verdict(
+    pub async fn verdicts(
         &self,
+        suite: &str,
         baseline: Option<&SidePrompt>,
         candidate: &SidePrompt,
         model: Option<&str>,
-    ) -> Result<Option<RunRecord>, StoreError> {
+    ) -> Result<Vec<RunRecord>, StoreError> {
         let failed = StoreError::query("read verdicts");
         let prompt = json_text(candidate).map_err(&failed)?;
         let mut query = select(" WHERE verdict IS NOT NULL AND kind <> 'drift'");
         query.push(" AND candidate_prompt = ").bind(prompt);
+        query.push(" AND suite = ").bind(suite.to_owned());
         if let Some(baseline) = baseline {
             let prompt = json_text(baseline).map_err(&failed)?;
             query.push(" AND baseline_prompt = ").bind(prompt);
@@ -192,22 +199,24 @@ impl Runs {
         if let Some(model) = model {
             query.push(" AND candidate_model = ").bind(model.to_owned());
         }
-        query.push(" ORDER BY ended_ms DESC, id DESC LIMIT 1");
-        let found = self.read_all(query, "read verdicts").await?;
-        Ok(found.into_iter().next())
+        query.push(" ORDER BY ended_ms DESC, id DESC LIMIT ").bind(MOST_VERDICTS);
+        self.read_all(query, "read verdicts").await
     }
 
-    /// What was found compatible, by the newest verdict of each version and model: sorted.
+    /// What was found compatible when all cases were asked, by the newest decided verdict of each suite,
+    /// version and model: sorted.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn tested(&self) -> Result<Vec<Tested>, StoreError> {
         let failed = StoreError::query("read which models are tested");
-        let newest = "SELECT id, candidate_prompt, candidate_model, ended_ms FROM compat_runs r
-             WHERE verdict = 'compatible' AND kind <> 'drift' AND NOT EXISTS (
-                 SELECT 1 FROM compat_runs later WHERE later.verdict IS NOT NULL
-                 AND later.kind <> 'drift' AND later.candidate_prompt = r.candidate_prompt
+        let newest = "SELECT id, suite, candidate_prompt, candidate_model, ended_ms
+             FROM compat_runs r
+             WHERE verdict = 'compatible' AND kind <> 'drift' AND depth = 'full' AND NOT EXISTS (
+                 SELECT 1 FROM compat_runs later
+                 WHERE later.verdict IN ('compatible', 'incompatible') AND later.kind <> 'drift'
+                 AND later.suite = r.suite AND later.candidate_prompt = r.candidate_prompt
                  AND later.candidate_model = r.candidate_model
                  AND (later.ended_ms, later.id) > (r.ended_ms, r.id))";
         let mut reader = self.shared.store.reader().await?;
@@ -217,12 +226,12 @@ impl Runs {
             let read = || {
                 let prompt: String = row.try_get("candidate_prompt")?;
                 let model: String = row.try_get("candidate_model")?;
-                let run: String = row.try_get("id")?;
-                Ok::<_, sqlx::Error>((prompt, model, number(row, "ended_ms")?, run))
+                let (run, suite): (String, String) = (row.try_get("id")?, row.try_get("suite")?);
+                Ok::<_, sqlx::Error>((prompt, model, number(row, "ended_ms")?, run, suite))
             };
-            let (prompt, model, at_ms, run) = read().map_err(&failed)?;
+            let (prompt, model, at_ms, run, suite) = read().map_err(&failed)?;
             if let Ok(SidePrompt::Registered { id, version }) = serde_json::from_str(&prompt) {
-                tested.push(Tested { prompt: id, version, model, at_ms, run });
+                tested.push(Tested { prompt: id, version, model, at_ms, run, suite });
             }
         }
         tested.sort();

@@ -99,7 +99,7 @@ fn new_run() -> NewRun {
         suite: "of-files".to_owned(),
         baseline: side("1.0.0", "openai/gpt-5"),
         candidate: side("2.0.0", "anthropic/claude"),
-        depth: Depth::Targeted,
+        depth: Depth::Full,
         samples: 3,
         seed: u64::MAX - 1,
         max_cost_micro_usd: None,
@@ -280,15 +280,20 @@ async fn the_newest_verdict_of_a_version_and_model_counts() {
         let drifted = node.judged(drift, "incompatible").await;
 
         let prompt = SidePrompt::Registered { id: "reply".into(), version: "2.0.0".into() };
-        let newest = |model| node.runs.newest_verdict(None, &prompt, model);
-        assert_eq!(newest(Some("a/one")).await.unwrap(), Some(good.clone()));
-        assert_eq!(newest(Some("a/two")).await.unwrap(), Some(bad.clone()));
-        assert_eq!(newest(None).await.unwrap(), Some(bad));
-        let against = |baseline| node.runs.newest_verdict(Some(baseline), &prompt, Some("a/one"));
+        let of = "of-files";
+        let newest = async |model| node.runs.verdicts(of, None, &prompt, model).await.unwrap();
+        assert_eq!(newest(Some("a/one")).await.first(), Some(&good));
+        assert_eq!(newest(Some("a/two")).await.first(), Some(&bad));
+        assert_eq!(newest(None).await.first(), Some(&bad));
+        assert_eq!(newest(None).await.len(), 4, "drift is no verdict");
         let control = new_run().baseline.prompt;
-        assert_eq!(against(&control).await.unwrap(), Some(good.clone()));
-        assert_eq!(against(&prompt).await.unwrap(), None, "it was never held against itself");
-        assert_eq!(newest(Some("a/three")).await.unwrap(), None);
+        for (suite, baseline, count) in
+            [(of, &control, 2), (of, &prompt, 0), ("other", &control, 0)]
+        {
+            let found = node.runs.verdicts(suite, Some(baseline), &prompt, Some("a/one")).await;
+            assert_eq!(found.unwrap().len(), count, "{suite} {baseline}");
+        }
+        assert_eq!(newest(Some("a/three")).await, []);
         let tested = node.runs.tested().await.unwrap();
         let ids: Vec<_> = tested.iter().map(|tested| (&*tested.model, &*tested.run)).collect();
         assert_eq!(ids, [("a/one", &*good.id)], "the newest of the other is bad");

@@ -158,6 +158,10 @@ fn conclude(
     } else {
         let report: Report = serde_json::from_str(&report)
             .context("the gateway's report is not one that this program knows")?;
+        let (state, reason) = (text(run, "state"), text(run, "reason"));
+        if state != "done" {
+            writeln!(out, "{id} is {state}: {reason}. What is known so far:\n")?;
+        }
         write!(out, "{}", report.summary(style()))?;
         if let [first, ..] = &written[..] {
             writeln!(out, "\nwritten: {}", written.join(", "))?;
@@ -188,7 +192,8 @@ pub(super) fn refused(
     } else {
         writeln!(complaints, "{error}")?;
     }
-    Ok(error.exit_code())
+    // 1 is the word of a verdict alone.
+    Ok(2)
 }
 
 fn look(client: &AdminClient, id: &str) -> Result<Value, ClientError> {

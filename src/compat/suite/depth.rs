@@ -7,16 +7,16 @@ use crate::compat::{Category, Depth};
 const FEW: usize = 3;
 
 pub(super) fn chosen<'a>(cases: &'a [Case], depth: Depth, touched: &[String]) -> Vec<&'a Case> {
-    match depth {
-        Depth::Full => cases.iter().collect(),
-        Depth::Targeted => cases.iter().filter(|case| is_targeted(case, touched)).collect(),
-        Depth::Smoke => {
-            let few = few(cases);
-            let is_chosen =
-                |case: &&Case| case.is_critical || case.is_smoke || few.contains(&case.id.as_str());
-            cases.iter().filter(is_chosen).collect()
-        }
-    }
+    let few = few(cases);
+    let is_smoke =
+        |case: &Case| case.is_critical || case.is_smoke || few.contains(&case.id.as_str());
+    let is_chosen = |case: &&Case| match depth {
+        Depth::Full => true,
+        // Whoever passes more cases has passed the few.
+        Depth::Targeted => is_smoke(case) || is_targeted(case, touched),
+        Depth::Smoke => is_smoke(case),
+    };
+    cases.iter().filter(is_chosen).collect()
 }
 
 fn is_targeted(case: &Case, touched: &[String]) -> bool {
@@ -26,7 +26,7 @@ fn is_targeted(case: &Case, touched: &[String]) -> bool {
         Category::Functional | Category::Semantic => true,
         Category::Edge | Category::Performance => false,
     };
-    is_core || case.is_critical || is_touched()
+    is_core || is_touched()
 }
 
 /// The cases of each category whose ids have the least hashes: a drawing that another case changes

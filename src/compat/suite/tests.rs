@@ -267,10 +267,11 @@ fn a_depth_chooses_the_same_cases_each_time() {
     assert!((12..=14).contains(&smoke.len()), "{smoke:?}");
     assert!(["c6", "c7"].iter().all(|id| smoke.contains(&(*id).to_owned())), "{smoke:?}");
     let targeted = chosen(Depth::Targeted);
-    assert_eq!(targeted.len(), 21, "20 functional and semantic, one critical: {targeted:?}");
+    assert!((26..=28).contains(&targeted.len()), "20, and what else is smoke: {targeted:?}");
+    assert!(smoke.iter().all(|id| targeted.contains(id)), "{smoke:?} {targeted:?}");
     let touched = ["weather".to_owned(), "a10".to_owned()];
     let more = suite.chosen_for(Depth::Targeted, &touched);
-    assert_eq!(more.len(), 23);
+    assert!(more.len() > targeted.len() && more.iter().any(|case| case.id == "c10"), "{more:?}");
     // One more case leaves the others as they are, but for those it takes the place of.
     let larger =
         read(&format!("{text}  - {{metadata: {{id: new}}, vars: {{}}}}\n")).expect("a suite");

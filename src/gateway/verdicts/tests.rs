@@ -38,10 +38,10 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         id: "cr_000000000000".into(),
         kind: RunKind::Asked,
         suite: "support".into(),
-        suite_hash: "0".into(),
+        suite_hash: "now".into(),
         baseline: side.clone(),
         candidate: side,
-        depth: Depth::Full,
+        depth: Depth::Targeted,
         samples: 3,
         seed: 1,
         max_cost_micro_usd: 1,
@@ -57,6 +57,10 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
     }
 }
 
+fn suite() -> Option<OwnSuite> {
+    Some(OwnSuite { id: "support".to_owned(), hash: "now".to_owned() })
+}
+
 #[test]
 fn only_a_compatible_verdict_that_is_fresh_lets_a_candidate_grow() {
     let prompts = prompts();
@@ -65,17 +69,30 @@ fn only_a_compatible_verdict_that_is_fresh_lets_a_candidate_grow() {
         prompt: version(Version::new(1, 1, 0)),
         instead_of: Some(version(Version::new(1, 0, 0))),
         model: Some("smart"),
-        suite: Some("support".to_owned()),
+        suite: suite(),
     };
-    for (newest, most, words) in [
-        (None, 5.0, "tidegate compat run support --from 1.0.0 --to 1.1.0"),
-        (Some(run("compatible", NOW - DAY_MS)), 100.0, ""),
-        (Some(run("compatible", NOW - 15 * DAY_MS)), 5.0, "too old"),
-        (Some(run("inconclusive", NOW)), 5.0, "because"),
-        (Some(run("incompatible", NOW)), 0.0, "incompatible: because"),
-        (Some(run("incompatible", NOW - 15 * DAY_MS)), 0.0, "incompatible: because"),
+    let (bad, good) = ("incompatible", "compatible");
+    let smoke = |verdict| RunRecord { depth: Depth::Smoke, ..run(verdict, NOW) };
+    let full = |verdict| RunRecord { depth: Depth::Full, ..run(verdict, NOW) };
+    let other = RunRecord { suite_hash: "before".into(), ..run(good, NOW) };
+    for (newest_first, most, words) in [
+        (vec![], 5.0, "tidegate compat run support --from 1.0.0 --to 1.1.0"),
+        (vec![run(good, NOW - DAY_MS)], 100.0, ""),
+        (vec![run(good, NOW - 15 * DAY_MS)], 5.0, "too old"),
+        (vec![run("inconclusive", NOW)], 5.0, "because"),
+        (vec![run(bad, NOW)], 0.0, "incompatible: because"),
+        (vec![run(bad, NOW - 15 * DAY_MS)], 0.0, "incompatible: because"),
+        (vec![run("inconclusive", NOW), run(good, NOW)], 100.0, ""),
+        (vec![run("inconclusive", NOW), run(bad, NOW)], 0.0, "incompatible: because"),
+        (vec![run(good, NOW), run(bad, NOW)], 100.0, ""),
+        (vec![run(bad, NOW), run(good, NOW)], 0.0, "incompatible: because"),
+        (vec![smoke(good), run(bad, NOW)], 0.0, "incompatible: because"),
+        (vec![run(good, NOW), full(bad)], 0.0, "incompatible: because"),
+        (vec![full(good), run(bad, NOW)], 100.0, ""),
+        (vec![smoke(good)], 5.0, "too few cases"),
+        (vec![other], 5.0, "by the cases as they are"),
     ] {
-        let bound = says(&settings(), &question, newest.as_ref(), NOW);
+        let bound = says(&settings(), &question, &newest_first, NOW);
         assert_eq!(bound.most.percent(), most, "{bound:?}");
         assert!(bound.why.contains(words), "{bound:?}");
     }
@@ -88,7 +105,7 @@ fn a_route_asks_for_the_prompts_that_are_written_for_it() {
         let subject = Subject::of("route", name, "sim/a", "sim/b").unwrap();
         let asked = questions(&subject, &prompts);
         let command = |mut one: Question<'_>| {
-            one.suite = Some("support".to_owned());
+            one.suite = suite();
             (one.prompt.name.to_string(), one.command())
         };
         asked.into_iter().map(command).collect::<Vec<_>>()
