@@ -44,6 +44,9 @@ pub struct Report {
     /// Who judged what no rule can, if anybody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeFacts>,
+    /// What was asserted and nobody could say, if there is such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unjudged: Option<Unjudged>,
     /// All cases, the most telling first.
     pub cases: Vec<CaseReport>,
     /// Earlier runs of the same suite and candidate and this one, the oldest first.
@@ -84,7 +87,8 @@ pub struct RunFacts {
     pub cost_micro_usd: u64,
     /// What judges cost besides.
     pub judging_micro_usd: u64,
-    /// Why it ended before it was done, if it did: money, time, somebody.
+    /// What is to be known of its end: that money or time ended it, or somebody; that it was the first
+    /// night.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
 }
@@ -105,6 +109,17 @@ pub struct JudgeFacts {
     pub asked: u64,
     /// How often it said otherwise when it was asked the other way round.
     pub disagreed: u64,
+}
+
+/// What was asserted and nobody could say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unjudged {
+    /// Cases with such assertions: they were passed or failed by their others alone.
+    pub cases: u64,
+    /// Of so many.
+    pub of: u64,
+    /// The commonest reason.
+    pub why: String,
 }
 
 /// A case and how both sides did.
@@ -260,6 +275,16 @@ pub struct Distribution {
     pub baseline: Vec<u64>,
     /// The candidate's.
     pub candidate: Vec<u64>,
+}
+
+// === impl Unjudged ===
+
+impl Unjudged {
+    /// `4 of 12 cases were not judged in full: nobody judges`
+    pub fn in_words(&self) -> String {
+        let Self { cases, of, why } = self;
+        format!("{cases} of {of} cases were not judged in full, and passed by the rest: {why}")
+    }
 }
 
 // === impl JudgeFacts ===

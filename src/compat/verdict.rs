@@ -348,7 +348,7 @@ impl Judgement {
         let is_open = self
             .criterion(Measure::PassRate)
             .is_some_and(|criterion| criterion.outcome == Outcome::Unclear);
-        self.samples_needed = is_open.then(|| plan::further(pairs, terms, z));
+        self.samples_needed = is_open.then(|| plan::further(pairs, terms, z)).flatten();
         if look.can_ask_more && self.confirm.is_empty() {
             self.next_samples = next;
         }

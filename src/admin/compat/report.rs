@@ -11,7 +11,7 @@ use crate::compat::verdict::{Judgement, Look, Measure, Terms, judge, plan};
 use crate::compat::{Side, SidePrompt};
 use crate::problems::Problems;
 use crate::prompt::{Prompts, RenderedMessage, Version};
-use crate::runs::{RunRecord, SamplePlace, SampleRow};
+use crate::runs::{RunRecord, RunState, SamplePlace, SampleRow};
 
 /// Samples that are read at a time.
 const PAGE: u32 = 1_000;
@@ -32,6 +32,9 @@ pub(super) async fn of(state: &AdminState, record: &RunRecord) -> Result<Report,
     let mut draft = Draft::new(facts(record, &suite), terms.clone(), judgement)
         .plan(plan(suite.cases.len() as u64, None, &terms))
         .trend(trend(state, record).await?);
+    if let Some(judge) = &record.judge {
+        draft = draft.judge(judge.clone());
+    }
     let mut judging = 0;
     each_case(state, record, &suite, |case, spent| {
         judging += spent;
@@ -187,8 +190,19 @@ fn facts(record: &RunRecord, suite: &Frozen) -> RunFacts {
         ended_ms: record.ended_ms,
         cost_micro_usd: record.cost_micro_usd,
         judging_micro_usd: 0,
-        ended_early: record.reason.clone(),
+        ended_early: note(record),
     }
+}
+
+/// What is to be known of its end.
+fn note(record: &RunRecord) -> Option<String> {
+    let reason = record.reason.clone();
+    if record.state == RunState::Done {
+        return reason;
+    }
+    let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let (state, done) = (record.state.as_str(), record.samples_done);
+    Some(format!("the run is {state}, with {done} of {} answers{why}", record.samples_planned))
 }
 
 /// How the candidate has fared before, the oldest first.

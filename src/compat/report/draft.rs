@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     Answer, CaseReport, Category, Check, Distribution, FORMAT, Grade, JudgeFacts, Judgement,
     Measure, Night, Plan, Preference, Report, RunFacts, Shown, ShownAnswer, ShownPair, Standing,
-    Tally, Terms,
+    Tally, Terms, Unjudged,
 };
 use crate::compat::verdict::{PairedCase, Sample};
 
@@ -19,6 +19,8 @@ const SHOWN_PAIRS: usize = 2;
 const SHOWN_CHARS: usize = 6_000;
 /// Failing checks of a case that are told.
 const FAILURES: usize = 5;
+/// Reasons that are counted why nobody could judge.
+const REASONS: usize = 100;
 /// Bins of a distribution.
 const BINS: usize = 24;
 /// How finely readings are counted until all are there: steps a doubling.
@@ -73,6 +75,9 @@ pub struct Draft {
     /// Those of [`Self::cases`] that have their answers.
     with_answers: BTreeSet<Rank>,
     counts: [BTreeMap<u32, (u64, u64)>; 3],
+    /// Cases with assertions that nobody could judge, and how often it was for which reason.
+    unjudged: u64,
+    reasons: BTreeMap<String, u64>,
 }
 
 /// How telling a case is: less is more.
@@ -275,6 +280,8 @@ impl Draft {
             cases: BTreeMap::new(),
             with_answers: BTreeSet::new(),
             counts: Default::default(),
+            unjudged: 0,
+            reasons: BTreeMap::new(),
         }
     }
 
@@ -312,6 +319,7 @@ impl Draft {
                 }
             }
         }
+        self.note_unjudged(case);
         let standing = if self.quarantined.contains(&case.id) {
             Standing::Quarantined
         } else {
@@ -331,6 +339,19 @@ impl Draft {
             shown: is_shown.then(|| case.shown()),
         };
         self.cases.insert(rank, report);
+    }
+
+    fn note_unjudged(&mut self, case: &CaseAnswers) {
+        let grades =
+            case.baseline.iter().chain(&case.candidate).filter_map(|one| one.grade.as_ref());
+        let checks = grades.flat_map(|grade| &grade.checks);
+        let unsaid: Vec<_> = checks.filter(|check| check.passed.is_none()).collect();
+        self.unjudged += u64::from(!unsaid.is_empty());
+        for check in unsaid {
+            if self.reasons.len() < REASONS || self.reasons.contains_key(&check.reason) {
+                *self.reasons.entry(check.reason.clone()).or_default() += 1;
+            }
+        }
     }
 
     /// Whether a case is among the most telling so far. It takes the place of the least telling.
@@ -357,6 +378,9 @@ impl Draft {
             .zip(&self.counts)
             .filter_map(|((measure, _), counts)| distribution(*measure, counts))
             .collect();
+        let why = self.reasons.into_iter().max_by_key(|(_, count)| *count);
+        let of = self.cases.len() as u64;
+        let unjudged = why.map(|(why, _)| Unjudged { cases: self.unjudged, of, why });
         Report {
             format: FORMAT,
             run: self.run,
@@ -364,6 +388,7 @@ impl Draft {
             plan: self.plan,
             judgement: self.judgement,
             judge: self.judge,
+            unjudged,
             cases: self.cases.into_values().collect(),
             trend: self.trend,
             distributions,

@@ -191,7 +191,10 @@ impl Report {
             facts.push(("Unanswered", counted(judgement.unanswered as usize, "pair")));
         }
         if let Some(why) = &run.ended_early {
-            facts.push(("Ended early", why.clone()));
+            facts.push(("Note", why.clone()));
+        }
+        if let Some(unjudged) = &self.unjudged {
+            facts.push(("Not judged", unjudged.in_words()));
         }
         if let Some(judge) = &self.judge {
             facts.push(("Judge", judge.in_words().trim_start_matches("Judge ").to_owned()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::numbers;
-use super::{CaseReport, Report, Standing, Tally};
+use super::{CaseReport, Report, Standing, Tally, Unjudged};
 use crate::compat::verdict::{Criterion, Outcome, Verdict};
 
 // === impl Report ===
@@ -25,6 +25,7 @@ impl Report {
         for (name, value) in self.properties() {
             verdict.add_property((name, value.as_str()));
         }
+        verdict.add_test_case(self.verdict_case());
         verdict.add_test_cases(self.judgement.criteria.iter().map(|one| self.criterion_case(one)));
         let mut cases = TestSuite::new(self.run.suite.as_str());
         cases.add_test_cases(self.cases.iter().map(|case| self.test_case(case)));
@@ -49,6 +50,25 @@ impl Report {
             ("unanswered", judgement.unanswered.to_string()),
             ("cost_usd", format!("{:.6}", run.cost_micro_usd as f64 / 1e6)),
         ]
+    }
+
+    /// The verdict itself: what is not decided is not green.
+    fn verdict_case(&self) -> TestCase {
+        let mut status = match self.judgement.verdict {
+            Verdict::Compatible => TestCaseStatus::success(),
+            Verdict::Incompatible => TestCaseStatus::non_success(NonSuccessKind::Failure),
+            Verdict::Inconclusive => TestCaseStatus::non_success(NonSuccessKind::Error),
+        };
+        let ended_early = self.run.ended_early.iter();
+        let unjudged = self.unjudged.iter().map(Unjudged::in_words);
+        let says = self.judgement.reasons.iter().chain(ended_early).cloned().chain(unjudged);
+        let says: Vec<_> = says.collect();
+        status.set_message(self.judgement.verdict.as_str());
+        status.set_description(says.join("\n"));
+        let mut case = TestCase::new("verdict", status);
+        case.set_classname(format!("{}.verdict", self.run.suite));
+        case.set_system_out(format!("{}\n{}", self.headline(), says.join("\n")));
+        case
     }
 
     fn criterion_case(&self, criterion: &Criterion) -> TestCase {

@@ -77,8 +77,8 @@ impl Report {
                 "Run it on: the next look needs {samples} answers of each side to each case."
             )),
             (Verdict::Inconclusive, None, Some(needed)) => steps.push(format!(
-                "About {} more pairs would tell: add cases, allow more samples, or widen the \
-                 margin.",
+                "About {} more pairs would tell: add cases (more answers to the same ones help less), \
+                 or widen the margin.",
                 numbers::grouped(needed)
             )),
             (Verdict::Inconclusive, None, None) => steps.push(
@@ -268,7 +268,10 @@ impl Page {
         }
         self.wrapped(&facts.join(", "), "");
         if let Some(why) = &run.ended_early {
-            self.wrapped(&format!("It ended early: {why}."), "");
+            self.wrapped(&format!("Note: {why}."), "");
+        }
+        if let Some(unjudged) = &report.unjudged {
+            self.wrapped(&format!("Note: {}.", unjudged.in_words()), "");
         }
         if let Some(judge) = &report.judge {
             self.wrapped(&judge.in_words(), "");

@@ -112,7 +112,7 @@ fn junit_says_what_the_verdict_says() {
     let xml = example.junit().unwrap();
     let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
     let [verdict, cases] = report.test_suites.as_slice() else { panic!("{xml}") };
-    assert_eq!((verdict.tests, verdict.failures), (5, 2));
+    assert_eq!((verdict.tests, verdict.failures), (6, 3), "the verdict is one of them");
     assert_eq!((cases.tests, cases.failures, cases.skipped), (44, failing, 1));
     let worst = &cases.test_cases[0];
     assert_eq!(worst.name.as_str(), "never-ask-card");

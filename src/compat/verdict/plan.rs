@@ -6,6 +6,8 @@ use super::looks::Bounds;
 use super::rates::Pairs;
 use super::{Terms, normal, terms};
 
+/// More than so many times as many pairs are asked for by nobody.
+const MOST_TIMES: f64 = 1_024.0;
 /// The part of pairs that differ, where nobody knows: what prompts on today's models show.
 const USUAL_DISCORDANCE: f64 = 0.1;
 /// How many times as many pairs it takes to rule out a loss where cases have several: bounds reckon
@@ -86,11 +88,27 @@ pub(super) fn size(drift: f64, discordance: f64, distance: f64) -> u64 {
 }
 
 /// About how many pairs beyond those there are it takes to rule out a loss of the margin at the
-/// bound `z`: with the discordance and the design effect that are seen, for the difference that is
-/// seen, but none that is nearer to the margin than half of it.
-pub(super) fn further(pairs: &Pairs, terms: &Terms, z: f64) -> u64 {
+/// bound `z`, with the terms' power, if they are of more cases of the same kind: by the bounds
+/// themselves, with the discordance and the design effect that are seen, for the difference that is
+/// seen, but none that is nearer to the margin than half of it. `None` where no number would do.
+pub(super) fn further(pairs: &Pairs, terms: &Terms, z: f64) -> Option<u64> {
     let difference = pairs.difference().clamp(-terms.margin / 2.0, 0.0);
-    let drift = z + normal::exceeded(1.0 - terms.power);
-    let discordance = pairs.discordance().max(LEAST_DISCORDANCE) * pairs.design_effect();
-    size(drift, discordance, terms.margin + difference).saturating_sub(pairs.count).max(1)
+    let discordance = pairs.discordance().max(LEAST_DISCORDANCE).max(-difference);
+    let power = normal::exceeded(1.0 - terms.power);
+    let clears =
+        |times: f64| pairs.low_of_more(times, (difference, discordance), z, power) > -terms.margin;
+    let mut enough = 1.0;
+    while !clears(enough) {
+        enough *= 2.0;
+        if enough > MOST_TIMES {
+            return None;
+        }
+    }
+    let (mut least, mut most) = (enough / 2.0, enough);
+    while (most - least) * pairs.count as f64 > 1.0 {
+        let middle = (least + most) / 2.0;
+        if clears(middle) { most = middle } else { least = middle }
+    }
+    let needed = (most * pairs.count as f64).ceil() as u64;
+    Some(needed.saturating_sub(pairs.count)).filter(|more| *more > 0)
 }

@@ -151,6 +151,24 @@ impl Pairs {
         tango(gained, lost, self.count as f64 / effect, z)
     }
 
+    /// The lower bound as [`Self::bounds`] has it, if there were so many times as many pairs of so many
+    /// times as many cases, with this difference and this discordance; at a bound that is `power`
+    /// further out.
+    pub(super) fn low_of_more(
+        &self,
+        times: f64,
+        (difference, discordance): (f64, f64),
+        z: f64,
+        power: f64,
+    ) -> f64 {
+        let is_clustered = self.count > self.cases.len() as u64;
+        let cases = (self.cases.len() as f64 * times) as usize;
+        let z = if is_clustered { normal::student(z, cases.saturating_sub(1)) } else { z };
+        let total = self.total() * times / self.design_effect();
+        let (gained, lost) = ((discordance + difference) / 2.0, (discordance - difference) / 2.0);
+        tango(gained * total, lost * total, total, z + power).0
+    }
+
     /// The chance to see so few passed answers of the candidate, or fewer, if it is no different.
     pub(super) fn chance_if_equal(&self) -> f64 {
         self.chance_within(EXACT_WORK)

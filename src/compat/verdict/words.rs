@@ -76,16 +76,21 @@ fn rate(criterion: &Criterion, judgement: &Judgement) -> String {
         criterion.pairs,
     );
     match (criterion.outcome, judgement.samples_needed) {
-        (Outcome::Holds, _) => format!("{seen}: not worse by {}", points(-criterion.limit)),
+        (Outcome::Holds, _) => format!("{seen}: not worse by {}", margin(criterion.limit)),
         (Outcome::Fails, _) => format!("{seen}: worse"),
         (Outcome::Unclear, None) => {
-            format!("{seen}: it could be worse by {}", points(-criterion.limit))
+            format!("{seen}: it could be worse by {}", margin(criterion.limit))
         }
         (Outcome::Unclear, Some(needed)) => format!(
-            "{seen}: it could be worse by {}; about {needed} more pairs would tell",
-            points(-criterion.limit)
+            "{seen}: it could be worse by {}; about {needed} more pairs, of more cases, would tell",
+            margin(criterion.limit)
         ),
     }
+}
+
+/// `5 points`, of a limit of -0.05.
+fn margin(limit: f64) -> String {
+    points(limit.abs()).trim_start_matches('+').to_owned()
 }
 
 fn critical_cases(critical: &Critical) -> String {
