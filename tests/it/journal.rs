@@ -22,7 +22,7 @@ use crate::servers::postgres::PostgresServer;
 const STORE_URL: &str = "TIDEGATE_TEST_STORE_URL";
 /// The largest file the child with the full disk may write, in blocks of the shell: 512 or 1,024
 /// bytes. The tables fit, many requests do not.
-const FULL_AT_BLOCKS: u32 = 2_500;
+const FULL_AT_BLOCKS: u32 = 3_300;
 /// Requests the child has in flight for as long as it lives.
 const IN_FLIGHT: u64 = 5;
 
