@@ -1,6 +1,6 @@
 # The commands people type. Each installs what it needs, once, and says so; see CONTRIBUTING.md.
 
-.PHONY: run test bench check
+.PHONY: run test bench instructions check
 
 # Builds in release mode and serves on 127.0.0.1:8080.
 run:
@@ -20,6 +20,11 @@ test:
 bench:
 	@scripts/need rust cc python
 	@scripts/bench
+
+# Counts the instructions of fixed requests and holds them to benches/instructions.json.
+instructions:
+	@scripts/need rust cc python valgrind
+	@scripts/instructions.py
 
 # Formatting and lints, without tests.
 check:

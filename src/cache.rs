@@ -32,6 +32,7 @@ mod memory;
 pub mod policy;
 mod purge;
 mod refresh;
+mod rendered;
 mod settings;
 mod shared;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use memory::{Held, Memory};
 pub use policy::{Answered, Bypass, CacheMode, CacheWish, Unkept};
 pub use purge::{Mark, Purge};
 use purge::{PurgeRecord, Purges};
+pub use rendered::{Rendered, Wording};
 pub use settings::{CacheScope, CacheSettings, RouteCacheSettings};
 use shared::{Fetched, Shared};
 
@@ -219,6 +221,21 @@ impl Cache {
         Look::Hit(Box::new(held.kept.clone()))
     }
 
+    /// An answer in a form in which it was given before.
+    pub fn rendered(&self, form: &Wording) -> Option<Arc<Rendered>> {
+        self.core.memory.written.get(form)
+    }
+
+    /// Keeps an answer in the form in which it is given, for a while.
+    pub fn keep_rendered(&self, form: Wording, rendered: Rendered) {
+        self.core.memory.written.put(form, rendered);
+    }
+
+    /// Whether this process keeps an answer under a key, past its time or not.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.core.memory.holds(key)
+    }
+
     /// Has the connection to what nodes share made; without this, the first request makes it.
     pub fn open(&self) {
         if let Some(shared) = &self.core.shared {
@@ -367,6 +384,7 @@ impl Cache {
         let memory = &self.core.memory;
         let keys = memory.keys_of(|kept| purge.is_about(&kept.head.owner));
         keys.iter().for_each(|key| memory.remove(key));
+        memory.written.clear();
         memory.settle();
         let others = self.core.listener.get();
         keys.len() as u64 + others.map_or(0, |listener| listener.purge(purge, is_own))

@@ -59,6 +59,7 @@ pub use settings::{
     ServerSettings, StoreSettings, TelemetrySettings, TimeoutSettings,
 };
 pub use snapshot::{Endpoint, KeepAlive, ListedModel, Route, Settings, Snapshot, Target, Timeouts};
+pub(crate) use suites::names_in;
 pub use suites::{FileSuite, FileSuites};
 pub use watch::{Current, ReloadCause, ReloadFailure, ReloadStatus, Reloaded, Watcher, reloading};
 

@@ -19,8 +19,10 @@ use crate::failure::Failure;
 use crate::rejection::Rejection;
 
 mod anthropic;
+mod around;
 mod envelope;
 pub mod gemini;
+mod mold;
 mod openai_chat;
 mod prefill;
 mod prompt;
@@ -42,6 +44,14 @@ pub use stream_break::StreamBreak;
 pub use summary::{StreamHead, StreamSummary, TextSample};
 
 use sse::SseEvent;
+
+/// Plain data as JSON. Writing it into memory cannot fail. (`Value::to_string` goes through the
+/// machinery of formatting, which costs six times as much.)
+fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+    let written = serde_json::to_vec(value);
+    debug_assert!(written.is_ok(), "it is plain data");
+    written.unwrap_or_default()
+}
 
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -169,6 +179,11 @@ pub trait StreamEncoder: fmt::Debug + Send {
     /// Appends what `delta` is on this wire; often nothing, sometimes several events. Every event
     /// is whole.
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>);
+
+    /// The same for who has no more use for the delta.
+    fn push_owned(&mut self, delta: Delta, out: &mut Vec<u8>) {
+        self.push(&delta, out);
+    }
 
     /// What every event of the stream says of the answer, where the wire repeats it.
     fn head(&self) -> StreamHead {

@@ -19,8 +19,7 @@ pub struct Failure {
     /// What the provider asked for with `retry-after-ms` or `retry-after`.
     pub retry_after: Option<Duration>,
     /// The provider's own words, for the caller where the caller is to blame, else for the log.
-    /// At most [`Failure::MAX_MESSAGE_BYTES`]; never holds a key, because codecs take only the
-    /// message field of an error body.
+    /// At most [`Failure::MAX_MESSAGE_BYTES`]; never holds our key, see [`Failure::without`].
     pub message: String,
     /// The provider's machine-readable code or type, where it gave one.
     pub code: Option<String>,
@@ -118,6 +117,11 @@ pub enum Excess {
     /// Prompt.
     Prompt,
 }
+
+/// No credential is shorter; in what is, every word of a message might be found.
+const LEAST_CREDENTIAL_BYTES: usize = 8;
+/// What stands in the place of a credential.
+const CONCEALED: &str = "<key>";
 
 // === impl FailureKind ===
 
@@ -234,6 +238,17 @@ impl Failure {
         self
     }
 
+    /// The same without a credential in it: a provider that refuses a key may repeat it. One that
+    /// is too short to be one is left, and so is the text.
+    #[must_use]
+    pub fn without(mut self, credential: &str) -> Self {
+        if credential.len() >= LEAST_CREDENTIAL_BYTES {
+            let words = [Some(&mut self.message), self.code.as_mut(), self.param.as_mut()];
+            words.into_iter().flatten().for_each(|word| conceal(word, credential));
+        }
+        self
+    }
+
     /// Whether it says that too much runs at once on the target.
     pub fn is_for_load(&self) -> bool {
         match self.kind.excess() {
@@ -291,9 +306,51 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Puts `<key>` in the place of a credential, and of the beginning of one at a text's end, where it
+/// was cut.
+fn conceal(text: &mut String, credential: &str) {
+    if text.contains(credential) {
+        *text = text.replace(credential, CONCEALED);
+    }
+    let cut = (LEAST_CREDENTIAL_BYTES..credential.len())
+        .rev()
+        .filter_map(|length| credential.get(..length))
+        .find(|start| text.ends_with(start));
+    if let Some(start) = cut {
+        text.truncate(text.len() - start.len());
+        text.push_str(CONCEALED);
+    }
+}
+
 fn truncate_on_char(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         let cut = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_repeats_our_key_is_not_quoted_in_full() {
+        let key = "sk-live-0123456789";
+        let said = |message: &str| {
+            let mut failure = Failure::new(FailureKind::AuthFault, message);
+            failure.code = Some(format!("wrong:{key}"));
+            failure.without(key)
+        };
+        let failure = said(&format!("Incorrect API key: {key}. Not {key}!"));
+        assert_eq!(failure.message, "Incorrect API key: <key>. Not <key>!");
+        assert_eq!(failure.code.as_deref(), Some("wrong:<key>"));
+        // Where the message was cut within it.
+        assert_eq!(said("Incorrect API key: sk-live-01234").message, "Incorrect API key: <key>");
+        let long = format!("{}{key}", "x".repeat(Failure::MAX_MESSAGE_BYTES - 12));
+        assert!(!said(&long).message.contains("sk-live"));
+        // Nothing that any message may hold.
+        let plain = Failure::new(FailureKind::AuthFault, "the key is wrong");
+        assert_eq!(plain.clone().without("key"), plain);
+        assert_eq!(plain.clone().without(""), plain);
     }
 }

@@ -21,6 +21,7 @@ mod change;
 mod content;
 mod diff;
 mod file;
+mod growth;
 mod proven;
 mod pushed;
 mod registry;
@@ -36,6 +37,7 @@ mod tests;
 pub use change::Change;
 pub use content::ContentHash;
 pub use diff::Difference;
+pub(crate) use growth::bound_filters;
 pub use registry::{Prompts, Unfound, Versions};
 pub use untested::Untested;
 pub use variables::VariableProblem;
@@ -44,7 +46,9 @@ pub use version::{Version, Wanted, is_label};
 use proven::Proven;
 use template::Templates;
 use variables::Variables;
-pub(crate) use variables::compile as compile_schema;
+pub(crate) use variables::{
+    compile as compile_schema, compile_of_caller as compile_callers_schema,
+};
 
 /// One version of a prompt, checked and compiled.
 #[derive(Debug)]

@@ -18,9 +18,11 @@ use tokio::sync::Notify;
 use crate::clock::WallClock;
 use crate::store::Store;
 
+mod drift;
 mod error;
 mod judging;
 mod ledger;
+mod matrix;
 mod nights;
 mod record;
 mod recordings;

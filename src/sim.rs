@@ -32,6 +32,7 @@ mod schema;
 mod script;
 mod serve;
 mod signature;
+mod skill;
 mod stats;
 #[cfg(test)]
 mod tests;

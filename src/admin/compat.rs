@@ -13,9 +13,11 @@ use super::AdminState;
 use super::actor::By;
 use super::page::{self, Page, PageQuery};
 use super::problem::Problem;
-use crate::runs::{RunFilter, RunState};
+use crate::runs::{RunFilter, RunKind, RunState};
 
 mod calibrations;
+mod cases;
+mod matrix;
 mod new;
 mod recordings;
 mod report;
@@ -32,7 +34,9 @@ struct RunsQuery {
     limit: Option<u32>,
     cursor: Option<String>,
     suite: Option<String>,
+    prompt: Option<String>,
     state: Option<RunState>,
+    kind: Option<RunKind>,
 }
 
 /// In which form a report is wanted.
@@ -64,8 +68,10 @@ pub(super) fn routes() -> Vec<(MethodFilter, &'static str, MethodRouter<AdminSta
         (M::GET, "/compat/runs", on(M::GET, list)),
         (M::GET, "/compat/runs/{id}", on(M::GET, show)),
         (M::GET, "/compat/runs/{id}/report", on(M::GET, show_report)),
+        (M::GET, "/compat/runs/{id}/cases", on(M::GET, cases::list)),
         (M::POST, "/compat/runs/{id}/cancel", on(M::POST, cancel)),
         (M::GET, "/compat/drifts", on(M::GET, drifts)),
+        (M::GET, "/compat/matrix/{prompt}", on(M::GET, matrix::show)),
         (M::POST, "/compat/calibrations", on(M::POST, calibrations::create)),
         (M::GET, "/compat/calibrations", on(M::GET, calibrations::list)),
         (M::POST, "/compat/recordings", on(M::POST, recordings::create)),
@@ -97,8 +103,9 @@ async fn create(
 async fn list(State(state): State<AdminState>, uri: Uri) -> Result<Json<Page<RunView>>, Problem> {
     let query: RunsQuery = page::query(&uri)?;
     let limit = page::limit(query.limit)?;
-    let filter = RunFilter { suite: query.suite, state: query.state, kind: None };
-    let records = state.runs.list(&filter, query.cursor.as_deref(), limit).await?;
+    let RunsQuery { suite, prompt, state: in_state, kind, cursor, limit: _ } = query;
+    let filter = RunFilter { suite, prompt, state: in_state, kind };
+    let records = state.runs.list(&filter, cursor.as_deref(), limit).await?;
     let views = records.iter().map(RunView::of).collect();
     Ok(Json(Page::of(views, limit, |view: &RunView| &view.id)))
 }

@@ -116,7 +116,9 @@ impl From<RolloutError> for Problem {
             RolloutError::Meets { .. } => conflict("rollouts_meet"),
             RolloutError::Quarantined { .. } => conflict("quarantined"),
             RolloutError::FreezeWindow { .. } => conflict("frozen"),
-            RolloutError::Incompatible { .. } => conflict("incompatible"),
+            RolloutError::Incompatible { .. } | RolloutError::Bounded { .. } => {
+                conflict("incompatible")
+            }
             RolloutError::Refused(refusal) => match refusal {
                 Refusal::Over => conflict("rollout_over"),
                 Refusal::Frozen => conflict("frozen"),

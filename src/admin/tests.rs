@@ -295,7 +295,7 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
             "/targets/sim/tide-smal",
             "",
             "404 unknown_target",
-            "did you mean `sim/tide-small`?",
+            "did you mean `sim/tide-small` or",
         ),
         ("GET", "/targets/sim/(unlisted)", "", "404 unknown_target", "no target"),
         ("PATCH", "/targets/sim/x", r#"{"drained":true}"#, "404 unknown_target", "`sim/x`"),

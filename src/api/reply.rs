@@ -33,6 +33,50 @@ const OVERHEAD_US: HeaderName = HeaderName::from_static("x-tidegate-overhead-us"
 const COST_USD: HeaderName = HeaderName::from_static("x-tidegate-cost-usd");
 /// Tells nginx and its kin not to collect a stream before they pass it on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The headers of one limit.
+struct LimitNames {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+/// Requests and tokens in OpenAI's words.
+const OPENAI_LIMITS: [LimitNames; 2] = [
+    LimitNames {
+        limit: HeaderName::from_static("x-ratelimit-limit-requests"),
+        remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
+        reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+    },
+    LimitNames {
+        limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
+        remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
+    },
+];
+
+/// Requests, tokens, and tokens of prompts and of answers, in Anthropic's words.
+const ANTHROPIC_LIMITS: [LimitNames; 4] = [
+    LimitNames {
+        limit: HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        remaining: HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        reset: HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+    },
+    LimitNames {
+        limit: HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        remaining: HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        reset: HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+    },
+    LimitNames {
+        limit: HeaderName::from_static("anthropic-ratelimit-input-tokens-limit"),
+        remaining: HeaderName::from_static("anthropic-ratelimit-input-tokens-remaining"),
+        reset: HeaderName::from_static("anthropic-ratelimit-input-tokens-reset"),
+    },
+    LimitNames {
+        limit: HeaderName::from_static("anthropic-ratelimit-output-tokens-limit"),
+        remaining: HeaderName::from_static("anthropic-ratelimit-output-tokens-remaining"),
+        reset: HeaderName::from_static("anthropic-ratelimit-output-tokens-reset"),
+    },
+];
 /// How many headers a reply has, about; growing means to place them all again.
 const USUAL_HEADERS: usize = 16;
 
@@ -157,32 +201,28 @@ pub(super) fn identify_new(headers: &mut HeaderMap, request_id: &str) {
 /// Adds what is left of the caller's limits: in OpenAI's words everywhere, and in Anthropic's to those who
 /// speak its dialect.
 fn insert_limits(headers: &mut HeaderMap, standing: &Standing, is_anthropic: bool) {
-    let all = [("requests", standing.requests), ("tokens", standing.any_tokens())];
-    for (what, level) in all {
+    headers.reserve(if is_anthropic { 18 } else { 6 });
+    for (names, level) in OPENAI_LIMITS.into_iter().zip([standing.requests, standing.any_tokens()])
+    {
         let Some(Level { limit, remaining, reset }) = level else { continue };
-        insert_named(headers, &format!("x-ratelimit-limit-{what}"), &limit.to_string());
-        insert_named(headers, &format!("x-ratelimit-remaining-{what}"), &remaining.to_string());
-        insert_named(headers, &format!("x-ratelimit-reset-{what}"), &go_duration(reset));
+        headers.insert(names.limit, HeaderValue::from(limit));
+        headers.insert(names.remaining, HeaderValue::from(remaining));
+        insert(headers, names.reset, &go_duration(reset));
     }
     if !is_anthropic {
         return;
     }
-    let all = [
-        ("requests", standing.requests),
-        ("tokens", standing.any_tokens()),
-        ("input-tokens", standing.input_tokens),
-        ("output-tokens", standing.output_tokens),
-    ];
-    for (what, level) in all {
+    let all =
+        [standing.requests, standing.any_tokens(), standing.input_tokens, standing.output_tokens];
+    for (names, level) in ANTHROPIC_LIMITS.into_iter().zip(all) {
         let Some(Level { limit, remaining, reset }) = level else { continue };
         let reset_ms = u64::try_from(reset.as_millis()).unwrap_or(u64::MAX);
         let reset_at =
             standing.at_ms.saturating_add(reset_ms).div_ceil(1_000).saturating_mul(1_000);
-        insert_named(headers, &format!("anthropic-ratelimit-{what}-limit"), &limit.to_string());
-        let remaining = remaining.to_string();
-        insert_named(headers, &format!("anthropic-ratelimit-{what}-remaining"), &remaining);
+        headers.insert(names.limit, HeaderValue::from(limit));
+        headers.insert(names.remaining, HeaderValue::from(remaining));
         let reset_at = rfc3339(reset_at).replace(".000Z", "Z");
-        insert_named(headers, &format!("anthropic-ratelimit-{what}-reset"), &reset_at);
+        insert(headers, names.reset, &reset_at);
     }
 }
 
@@ -202,12 +242,6 @@ fn go_duration(duration: Duration) -> String {
         (0, 0) => seconds,
         (0, minutes) => format!("{minutes}m{seconds}"),
         (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-    }
-}
-
-fn insert_named(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-        insert(headers, name, value);
     }
 }
 

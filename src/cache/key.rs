@@ -11,10 +11,11 @@
 //! told from others.
 
 use std::fmt;
+use std::ops::Range;
 
-use blake3::Hasher;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::RouteCacheSettings;
 use crate::dialect::Dialect;
 use crate::ids::{CallerId, ModelName, ProviderId, RouteName, TeamId};
 
@@ -74,7 +75,13 @@ pub const SHAPELESS: [&str; 9] = [
 ];
 
 /// Another one makes other keys of the same questions.
-const VERSION: &[u8] = b"tidegate 1";
+const VERSION: &[u8] = b"tidegate 2";
+/// What comes before the body, about.
+const USUAL_REST: usize = 256;
+/// Members of an object, about.
+const USUAL_MEMBERS: usize = 8;
+/// Bytes before a key: its kind and its length.
+const NAME_HEAD: usize = 1 + size_of::<u64>();
 /// Whole numbers up to here are the same as floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Whole numbers from here on (2^63) are read as floats, many of them as the same one.
@@ -86,35 +93,35 @@ impl Key {
     /// The key of a question; `None` where the body can be read in two ways, or is nested so deeply
     /// that it is not read.
     pub fn of(question: &Question<'_>) -> Option<Self> {
-        let mut hash = Hasher::new();
-        hash.update(VERSION);
+        let mut out = Vec::with_capacity(question.body.len() + USUAL_REST);
+        out.extend_from_slice(VERSION);
         match question.tenant {
-            Tenant::Team(team) => text(&mut hash, b't', team.as_str().as_bytes()),
-            Tenant::Caller(caller) => text(&mut hash, b'c', caller.as_str().as_bytes()),
+            Tenant::Team(team) => text(&mut out, b't', team.as_str().as_bytes()),
+            Tenant::Caller(caller) => text(&mut out, b'c', caller.as_str().as_bytes()),
             Tenant::User(caller, user) => {
-                text(&mut hash, b'c', caller.as_str().as_bytes());
-                text(&mut hash, b'u', user);
+                text(&mut out, b'c', caller.as_str().as_bytes());
+                text(&mut out, b'u', user);
             }
         }
-        hash.update(&question.route.0);
-        text(&mut hash, b'p', question.prompt.unwrap_or_default().as_bytes());
-        text(&mut hash, b'e', question.endpoint.as_bytes());
-        text(&mut hash, b'd', question.dialect.as_str().as_bytes());
+        out.extend_from_slice(&question.route.0);
+        text(&mut out, b'p', question.prompt.unwrap_or_default().as_bytes());
+        text(&mut out, b'e', question.endpoint.as_bytes());
+        text(&mut out, b'd', question.dialect.as_str().as_bytes());
         for (name, value) in question.headers {
-            text(&mut hash, b'h', name.as_bytes());
-            text(&mut hash, b'v', value);
+            text(&mut out, b'h', name.as_bytes());
+            text(&mut out, b'v', value);
         }
         let mut reader = serde_json::Deserializer::from_slice(question.body);
-        let body = Value { hash: &mut hash, is_top: true };
+        let body = Value { out: &mut out, is_top: true };
         body.deserialize(&mut reader).and_then(|()| reader.end()).ok()?;
-        Some(Self(hash.finalize().into()))
+        Some(Self(blake3::hash(&out).into()))
     }
 
     /// The key of what these bytes say.
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        let mut hash = Hasher::new();
-        text(&mut hash, b'b', bytes);
-        Self(hash.finalize().into())
+        let mut out = Vec::with_capacity(bytes.len() + USUAL_REST);
+        text(&mut out, b'b', bytes);
+        Self(blake3::hash(&out).into())
     }
 
     /// The key that is written so, see [`Key::to_hex`].
@@ -125,10 +132,9 @@ impl Key {
     /// A key of its own for each of several words within this one.
     #[must_use]
     pub fn within(self, word: &str) -> Self {
-        let mut hash = Hasher::new();
-        hash.update(&self.0);
-        text(&mut hash, b'w', word.as_bytes());
-        Self(hash.finalize().into())
+        let mut out = self.0.to_vec();
+        text(&mut out, b'w', word.as_bytes());
+        Self(blake3::hash(&out).into())
     }
 
     /// The first 8 bytes as a number.
@@ -168,14 +174,25 @@ impl RouteIdentity {
             .collect();
         targets.sort_unstable();
         targets.dedup();
-        let mut hash = Hasher::new();
-        text(&mut hash, b'r', name.as_str().as_bytes());
+        let mut out = Vec::new();
+        text(&mut out, b'r', name.as_str().as_bytes());
         for (tier, provider, model) in targets {
-            hash.update(&tier.to_le_bytes());
-            text(&mut hash, b'p', provider.as_bytes());
-            text(&mut hash, b'm', model.as_bytes());
+            out.extend_from_slice(&tier.to_le_bytes());
+            text(&mut out, b'p', provider.as_bytes());
+            text(&mut out, b'm', model.as_bytes());
         }
-        Self(hash.finalize().into())
+        Self(blake3::hash(&out).into())
+    }
+
+    /// The same with what shapes which answers may be kept, see [`policy`](super::policy): what is
+    /// found under one's key was allowed under these settings.
+    #[must_use]
+    pub fn with_policy(self, settings: &RouteCacheSettings) -> Self {
+        let RouteCacheSettings { max_temperature, tools, time_sensitive, .. } = settings;
+        let mut out = self.0.to_vec();
+        out.extend_from_slice(&max_temperature.to_le_bytes());
+        out.extend_from_slice(&[u8::from(*tools), u8::from(*time_sensitive)]);
+        Self(blake3::hash(&out).into())
     }
 }
 
@@ -186,25 +203,28 @@ impl fmt::Debug for RouteIdentity {
 }
 
 /// A kind, a length, and the bytes: nothing else reads the same.
-fn text(hash: &mut Hasher, kind: u8, bytes: &[u8]) {
-    hash.update(&[kind]);
-    hash.update(&(bytes.len() as u64).to_le_bytes());
-    hash.update(bytes);
+fn text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    out.push(kind);
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
-/// Reads a JSON value into a hash.
+/// Writes a JSON value in the one form that all of its spellings have.
 struct Value<'a> {
-    hash: &'a mut Hasher,
+    out: &'a mut Vec<u8>,
     /// Whether it is the body itself, some of whose members do not count.
     is_top: bool,
 }
+
+/// The key of an object's member.
+struct Name(Range<usize>);
 
 // === impl Value ===
 
 impl Value<'_> {
     fn whole(&mut self, value: i128) {
-        self.hash.update(b"i");
-        self.hash.update(&value.to_le_bytes());
+        self.out.push(b'i');
+        self.out.extend_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -224,12 +244,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.hash.update(b"0");
+        self.out.push(b'0');
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.hash.update(if value { b"T" } else { b"F" });
+        self.out.push(if value { b'T' } else { b'F' });
         Ok(())
     }
 
@@ -251,45 +271,92 @@ impl<'de> Visitor<'de> for Value<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
             self.whole(value as i128);
         } else {
-            self.hash.update(b"f");
-            self.hash.update(&value.to_bits().to_le_bytes());
+            self.out.push(b'f');
+            self.out.extend_from_slice(&value.to_bits().to_le_bytes());
         }
         Ok(())
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        text(self.hash, b's', value.as_bytes());
+        text(self.out, b's', value.as_bytes());
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.hash.update(b"[");
-        while items.next_element_seed(Value { hash: &mut *self.hash, is_top: false })?.is_some() {}
-        self.hash.update(b"]");
+        self.out.push(b'[');
+        while items.next_element_seed(Value { out: &mut *self.out, is_top: false })?.is_some() {}
+        self.out.push(b']');
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let mut hashes: Vec<(String, [u8; 32])> = Vec::new();
-        while let Some(key) = members.next_key::<String>()? {
-            if self.is_top && SHAPELESS.contains(&key.as_str()) {
+        self.out.push(b'{');
+        let start = self.out.len();
+        // Where each member's key is, and where the member ends.
+        let mut written: Vec<(Range<usize>, usize)> = Vec::with_capacity(USUAL_MEMBERS);
+        while let Some(Name(name)) = members.next_key_seed(NameInto(&mut *self.out))? {
+            let key = self.out.get(name.clone()).unwrap_or_default();
+            if self.is_top && SHAPELESS.iter().any(|shapeless| shapeless.as_bytes() == key) {
+                self.out.truncate(name.start - NAME_HEAD);
                 members.next_value::<serde::de::IgnoredAny>()?;
                 continue;
             }
-            let mut hash = Hasher::new();
-            members.next_value_seed(Value { hash: &mut hash, is_top: false })?;
-            hashes.push((key, hash.finalize().into()));
+            members.next_value_seed(Value { out: &mut *self.out, is_top: false })?;
+            written.push((name, self.out.len()));
         }
-        hashes.sort_unstable();
-        if hashes.windows(2).any(|pair| matches!(pair, [one, other] if one.0 == other.0)) {
-            return Err(A::Error::custom("a member comes twice"));
-        }
-        self.hash.update(b"{");
-        self.hash.update(&(hashes.len() as u64).to_le_bytes());
-        for (key, value) in &hashes {
-            text(self.hash, b'k', key.as_bytes());
-            self.hash.update(value);
-        }
+        sort_members(self.out, start, &mut written).map_err(A::Error::custom)?;
+        self.out.push(b'}');
+        self.out.extend_from_slice(&(written.len() as u64).to_le_bytes());
         Ok(())
+    }
+}
+
+/// Puts the members of an object, which begin at `start`, in the order of their keys.
+fn sort_members(
+    out: &mut Vec<u8>,
+    start: usize,
+    members: &mut [(Range<usize>, usize)],
+) -> Result<(), &'static str> {
+    let key = |member: &(Range<usize>, usize)| out.get(member.0.clone()).unwrap_or_default();
+    let is_sorted = members.is_sorted_by(|one, other| key(one) < key(other));
+    if is_sorted {
+        return Ok(());
+    }
+    members.sort_unstable_by(|one, other| key(one).cmp(key(other)));
+    if members.windows(2).any(|pair| matches!(pair, [one, other] if key(one) == key(other))) {
+        return Err("a member comes twice");
+    }
+    let unsorted = out.split_off(start);
+    for (name, end) in members {
+        let member = unsorted.get(name.start - NAME_HEAD - start..*end - start);
+        out.extend_from_slice(member.unwrap_or_default());
+    }
+    Ok(())
+}
+
+// === impl Name ===
+
+/// Writes a key, and says where it is.
+struct NameInto<'a>(&'a mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for NameInto<'_> {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameInto<'_> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Name, E> {
+        text(self.0, b'k', value.as_bytes());
+        let end = self.0.len();
+        Ok(Name(end - value.len()..end))
     }
 }

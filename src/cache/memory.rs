@@ -12,6 +12,7 @@ use std::time::Duration;
 use moka::Expiry;
 use moka::sync::Cache;
 
+use super::rendered::Written;
 use super::{Kept, Key};
 use crate::clock::Instant;
 
@@ -22,6 +23,9 @@ const ENTRY_BYTES: usize = 640;
 /// The part of all bytes that the policy's tables take, one in so many: 4.4 MB of 64 were measured.
 const POLICY_SHARE: u64 = 12;
 
+/// The part of all bytes, one in so many, that answers take as they were written for callers.
+const WRITTEN_SHARE: u64 = 8;
+
 /// What moka tells the time by.
 #[expect(clippy::disallowed_types, reason = "moka's trait has it; nothing here reads it")]
 type MokaInstant = std::time::Instant;
@@ -29,6 +33,8 @@ type MokaInstant = std::time::Instant;
 /// Kept answers in this process.
 pub(super) struct Memory {
     entries: Cache<Key, Arc<Held>>,
+    /// What was written of them for callers.
+    pub(super) written: Written,
 }
 
 /// An entry.
@@ -49,12 +55,13 @@ struct Ends;
 impl Memory {
     /// Room for so many bytes, the policy's own tables among them.
     pub(super) fn new(max_bytes: u64) -> Self {
+        let written = max_bytes / WRITTEN_SHARE;
         let entries = Cache::builder()
-            .max_capacity(max_bytes - max_bytes / POLICY_SHARE)
+            .max_capacity(max_bytes - max_bytes / POLICY_SHARE - written)
             .weigher(|_key, held: &Arc<Held>| held.weight())
             .expire_after(Ends)
             .build();
-        Self { entries }
+        Self { entries, written: Written::new(written) }
     }
 
     /// What is kept under a key, fresh or not.
@@ -65,6 +72,11 @@ impl Memory {
             return None;
         }
         Some(held)
+    }
+
+    /// Whether anything is kept under a key.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// Keeps an answer. What is over the bytes that there is room for is gone when this returns.
@@ -92,7 +104,7 @@ impl Memory {
 
     /// How many entries there are, and how many bytes they take.
     pub(super) fn size(&self) -> (u64, u64) {
-        (self.entries.entry_count(), self.entries.weighted_size())
+        (self.entries.entry_count(), self.entries.weighted_size() + self.written.bytes())
     }
 }
 

@@ -132,7 +132,8 @@ fn a_scan_of_many_keys_never_takes_more_than_there_is_room_for() {
         assert!(fill.bytes <= fill.max_bytes, "{fill:?}");
     }
     let fill = cache.fill();
-    assert!(fill.entries > 100 && fill.bytes > 800_000, "it is used: {fill:?}");
+    // An eighth is for answers as they were written, and nobody has asked for one.
+    assert!(fill.entries > 100 && fill.bytes > 750_000, "it is used: {fill:?}");
 }
 
 #[test]

@@ -3,6 +3,10 @@
 //! They are looked for as whole words, in a few languages. A word too many costs a request that is
 //! asked again; one too few is an old answer to a question of the day, so the lists are generous.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 /// Words of questions whose answer is another one tomorrow.
 const OF_THE_DAY: [&str; 47] = [
     // English
@@ -135,13 +139,15 @@ const APOLOGIES: [&str; 7] = [
 
 /// Whether a question is one of the day.
 pub(super) fn asks_of_the_day(text: &str) -> bool {
-    let plain = plain(text);
-    plain.split(' ').any(|word| OF_THE_DAY.contains(&word)) || has_any(&plain, &PHRASES_OF_THE_DAY)
+    static FINDER: LazyLock<Option<AhoCorasick>> =
+        LazyLock::new(|| finder(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));
+    has_any(&plain(text), FINDER.as_ref())
 }
 
 /// Whether a text says which day it is from.
 pub(super) fn tells_the_day(text: &str) -> bool {
-    has_any(&plain(text), &TELLS_THE_DAY)
+    static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| finder(TELLS_THE_DAY.iter()));
+    has_any(&plain(text), FINDER.as_ref())
 }
 
 /// Whether an answer is a refusal in words.
@@ -182,7 +188,9 @@ fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len() + 2);
     plain.push(' ');
     for character in text.chars() {
-        if character.is_alphanumeric() {
+        if character.is_ascii_alphanumeric() {
+            plain.push(character.to_ascii_lowercase());
+        } else if !character.is_ascii() && character.is_alphanumeric() {
             plain.extend(character.to_lowercase());
         } else if !plain.ends_with(' ') {
             plain.push(' ');
@@ -194,15 +202,17 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Whether one of these phrases stands in a plain text, between blanks.
-fn has_any(plain: &str, phrases: &[&str]) -> bool {
-    phrases.iter().any(|phrase| {
-        plain.match_indices(phrase).any(|(at, _)| {
-            let before = plain.get(..at).is_some_and(|before| before.ends_with(' '));
-            let after = plain.get(at + phrase.len()..).is_some_and(|after| after.starts_with(' '));
-            before && after
-        })
-    })
+/// Finds all of these at once, between blanks. `None` where there is no memory for it, and then nothing
+/// is found.
+fn finder<'a>(phrases: impl Iterator<Item = &'a &'a str>) -> Option<AhoCorasick> {
+    let made = AhoCorasick::new(phrases.map(|phrase| format!(" {phrase} ")));
+    debug_assert!(made.is_ok(), "a few short phrases fit");
+    made.ok()
+}
+
+/// Whether one of these phrases stands in a plain text.
+fn has_any(plain: &str, phrases: Option<&AhoCorasick>) -> bool {
+    phrases.is_some_and(|phrases| phrases.is_match(plain))
 }
 
 #[cfg(test)]

@@ -37,16 +37,17 @@ impl Origin {
     /// The host as it stands in a `host` header: brackets around an IPv6 address, and the port
     /// only where it is not the scheme's own.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
+        // By hand: each request to a provider has it in its head.
+        let mut authority = String::with_capacity(self.host.len() + "[]:65535".len());
+        if self.host.contains(':') {
+            authority.extend(["[", &self.host, "]"]);
         } else {
-            self.host.as_ref().to_owned()
-        };
-        if self.sim || self.port == default_port(self.https) {
-            host
-        } else {
-            format!("{host}:{}", self.port)
+            authority.push_str(&self.host);
         }
+        if !self.sim && self.port != default_port(self.https) {
+            authority.extend([":", itoa::Buffer::new().format(self.port)]);
+        }
+        authority
     }
 }
 

@@ -195,8 +195,12 @@ impl AdminClient {
         }
         let json = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
         let detail = match json.get("detail").and_then(Value::as_str) {
-            Some(detail) => detail.to_owned(),
+            Some(detail) => in_flags(detail),
             None => format!("the gateway answered with status {status}"),
+        };
+        let detail = match status {
+            401 => format!("{detail} (`--admin-key`, or TIDEGATE_ADMIN_KEY)"),
+            _ => detail,
         };
         Err(ClientError::Refused { status, detail })
     }
@@ -232,6 +236,14 @@ impl AdminClient {
         stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// What the gateway says of members of a body, in the words of the command line.
+fn in_flags(detail: &str) -> String {
+    detail
+        .replace("send {\"force\": true}", "give `--force`")
+        .replace("say \"force\": true", "give `--force`")
+        .replace("with \"force\": true", "with `--force`")
 }
 
 /// Takes apart an answer that was read to the end of the connection.

@@ -7,11 +7,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::AdminArgs;
+use crate::units::UsdAmount;
 
 mod calibrate;
+mod cases;
 mod files;
 mod lists;
+mod matrix;
 mod runs;
+
+#[cfg(test)]
+mod tests;
 
 /// Compares a candidate with what is served today, case by case, and says whether it may take its
 /// place.
@@ -21,8 +27,11 @@ mod runs;
                   tidegate compat run support-reply --to-model anthropic/claude-sonnet-4-6 --html report.html\n  \
                   tidegate compat run promptfooconfig.yaml --junit results.xml\n  \
                   tidegate compat check promptfooconfig.yaml\n  \
-                  tidegate compat list\n  \
+                  tidegate compat list --prompt support-reply --state running\n  \
+                  tidegate compat matrix support-reply\n  \
                   tidegate compat calibrate --judge gemini/gemini-2.5-pro --labels labels.jsonl\n  \
+                  tidegate compat cases cr_Ab3dE6gH9jK2 --failing --out prompts/support-reply/cases/incidents.yaml\n  \
+                  tidegate compat run support-reply --only incidents --to-model openai/gpt-5-mini\n  \
                   tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
                   Exit codes of run, watch and report: 0 compatible; 1 incompatible; 2 not decided, or \
                   it could not be made. Of the others: 0 good; 1 the gateway refused; 2 wrong use, or \
@@ -61,14 +70,17 @@ pub enum CompatCommand {
         #[command(flatten)]
         files: FileArgs,
     },
+    /// Writes the cases of a run as incidents, to be asked of whatever comes after.
+    Cases(cases::CasesArgs),
     /// Lists runs, newest first.
-    List {
-        /// Only those of this suite.
-        #[arg(long, value_name = "ID")]
-        suite: Option<String>,
+    List(ListArgs),
+    /// Shows what is known of each version of a prompt on each model.
+    Matrix {
+        /// The registered prompt.
+        prompt: String,
     },
-    /// Lists prompts that have drifted: the same version on the same model answers worse than the night
-    /// before.
+    /// Lists prompts that have drifted: the same version on the same model answers worse than the nights
+    /// before; and those whose last night could not tell.
     Drift,
     /// Ends a run. What it has asked stays.
     Cancel {
@@ -97,11 +109,58 @@ pub enum CompatCommand {
         #[arg(long, value_name = "FILE")]
         labels: PathBuf,
     },
-    /// Says what of a file in promptfoo's YAML is understood, without a gateway.
+    /// Says what of a file in promptfoo's YAML is understood. With an admin key the gateway is asked, too,
+    /// which of its models it does not know.
     Check {
         /// The file.
         file: PathBuf,
+        /// The registered prompt whose versions its cases are for: the gateway says which cannot be asked.
+        #[arg(long, value_name = "ID")]
+        prompt: Option<String>,
     },
+}
+
+/// Which runs are listed.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ListArgs {
+    /// Only those of this suite.
+    #[arg(long, value_name = "ID")]
+    pub suite: Option<String>,
+    /// Only those of this registered prompt's versions.
+    #[arg(long, value_name = "ID")]
+    pub prompt: Option<String>,
+    /// Only those in this state.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub state: Option<StateOption>,
+    /// Only those that were made for this reason.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub kind: Option<KindOption>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateOption {
+    /// It waits for its turn.
+    Waiting,
+    /// It asks.
+    Running,
+    /// It has a verdict.
+    Done,
+    /// Somebody ended it.
+    Cancelled,
+    /// It cannot be made.
+    Failed,
+}
+
+/// Why a run is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindOption {
+    /// Somebody asked for it.
+    Asked,
+    /// It was night.
+    Nightly,
+    /// It was night, and the prompt is held against itself.
+    Drift,
 }
 
 /// What is compared with what.
@@ -129,15 +188,23 @@ pub struct RunArgs {
     /// How many cases are asked; by the numbers of the versions where nothing is said.
     #[arg(long, value_enum, value_name = "DEPTH")]
     pub depth: Option<DepthOption>,
-    /// Answers of each side to each case, at first.
-    #[arg(long, value_name = "N")]
+    /// Asks only some of the cases: `incidents`, those with a tag, or of one incident.
+    #[arg(long, value_name = "WHICH")]
+    pub only: Option<String>,
+    /// Answers of each side to each case, at first: 1 to 100.
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
     pub samples: Option<u32>,
     /// What whatever is drawn is drawn by.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// What it may cost, such as `2.50`.
-    #[arg(long, value_name = "USD")]
-    pub max_cost: Option<String>,
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+    pub max_cost: Option<UsdAmount>,
     /// Begins it and does not wait.
     #[arg(long)]
     pub no_wait: bool,
@@ -195,7 +262,9 @@ pub fn run(
 fn is_of_run(command: &CompatCommand) -> bool {
     match command {
         CompatCommand::Run(_) | CompatCommand::Watch { .. } | CompatCommand::Report { .. } => true,
-        CompatCommand::List { .. }
+        CompatCommand::List(_)
+        | CompatCommand::Matrix { .. }
+        | CompatCommand::Cases(_)
         | CompatCommand::Drift
         | CompatCommand::Cancel { .. }
         | CompatCommand::Suites
@@ -211,14 +280,20 @@ fn carry_out(
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     match &args.command {
-        CompatCommand::Check { file } => files::check(file, args.json, out, complaints),
+        CompatCommand::Check { file, prompt } => {
+            files::check(args, (file, prompt.as_deref()), out, complaints)
+        }
         CompatCommand::Run(run) => runs::begin(args, run, out, complaints),
-        CompatCommand::Watch { id, files } => runs::watch(args, id, files, out, complaints),
-        CompatCommand::Report { id, files } => runs::report(args, id, files, out, complaints),
+        CompatCommand::Watch { id, files } => runs::show(args, (id, true), files, out, complaints),
+        CompatCommand::Report { id, files } => {
+            runs::show(args, (id, false), files, out, complaints)
+        }
+        CompatCommand::Cases(wanted) => cases::run(args, wanted, out, complaints),
         CompatCommand::Calibrate { judge, labels } => {
             calibrate::run(args, (judge, labels), out, complaints)
         }
-        CompatCommand::List { .. }
+        CompatCommand::List(_)
+        | CompatCommand::Matrix { .. }
         | CompatCommand::Drift
         | CompatCommand::Cancel { .. }
         | CompatCommand::Suites
@@ -235,6 +310,34 @@ impl DepthOption {
             Self::Smoke => "smoke",
             Self::Targeted => "targeted",
             Self::Full => "full",
+        }
+    }
+}
+
+// === impl StateOption ===
+
+impl StateOption {
+    /// As the admin API has it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+// === impl KindOption ===
+
+impl KindOption {
+    /// As the admin API has it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Nightly => "nightly",
+            Self::Drift => "drift",
         }
     }
 }

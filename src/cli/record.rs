@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{AdminArgs, AdminClient, ClientError};
 use super::terms::{checked_id, text};
+use crate::compat::report::counted;
 use crate::units::HumanDuration;
 
 /// Records the next answers to requests with a registered prompt, as cases of a compatibility suite.
@@ -86,9 +87,12 @@ pub fn run(
             return Ok(error.exit_code());
         }
     };
-    let left_out = count(&recorded, "left_out");
+    let left_out = match count(&recorded, "left_out") {
+        1 => "1 answer makes none".to_owned(),
+        left_out => format!("{} make none", counted(left_out, "answer")),
+    };
     if cases == 0 {
-        writeln!(complaints, "no cases; {left_out} answers make none")?;
+        writeln!(complaints, "no cases; {left_out}")?;
         return Ok(1);
     }
     let yaml = text(&recorded, "cases");
@@ -99,7 +103,8 @@ pub fn run(
     let place = args.out.as_ref().map(|path| format!(" in {}", path.display()));
     writeln!(
         complaints,
-        "{cases} cases{}; {left_out} answers make none. Read them before you commit them",
+        "{}{}; {left_out}. Read them before you commit them",
+        counted(cases, "case"),
         place.unwrap_or_default()
     )?;
     Ok(0)

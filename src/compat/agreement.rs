@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::report::counted;
+
 /// Labels that it takes at least to call a judge calibrated.
 pub const FEWEST_LABELS: u64 = 100;
 /// The kappa that it takes: "substantial agreement" begins here (Landis and Koch, Biometrics 33,
@@ -107,7 +109,8 @@ impl Agreement {
         let labels = self.labels();
         if labels < FEWEST_LABELS {
             let more = FEWEST_LABELS - labels;
-            lacks.push(format!("{more} more labels, of {FEWEST_LABELS} at least"));
+            let more = counted(more, "more label");
+            lacks.push(format!("{more}, of {FEWEST_LABELS} at least"));
         }
         match self.kappa() {
             None if labels == 0 => {}
@@ -161,7 +164,7 @@ mod tests {
         assert!(!agreement(60, 5, 5, 29).is_calibrated(), "99 labels");
         assert!(!agreement(50, 15, 15, 20).is_calibrated(), "a kappa of 0.34");
         assert_eq!(agreement(60, 5, 5, 30).lacks(), Vec::<String>::new());
-        assert_eq!(agreement(60, 5, 5, 29).lacks(), ["1 more labels, of 100 at least"]);
+        assert_eq!(agreement(60, 5, 5, 29).lacks(), ["1 more label, of 100 at least"]);
         assert!(agreement(50, 15, 15, 20).lacks()[0].contains("it is 0.34"));
         assert!(agreement(100, 0, 0, 0).lacks()[0].starts_with("labels of both kinds"));
         assert_eq!(Agreement::default().lacks(), ["100 more labels, of 100 at least"]);

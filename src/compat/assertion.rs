@@ -26,6 +26,7 @@ mod refusal;
 mod test;
 mod text;
 mod tools;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,9 @@ pub(super) struct Rule {
     weight: f64,
     /// What people call what it measures; shown before the reason.
     metric: Option<String>,
+    /// As they are written.
+    value: Option<Value>,
+    threshold: Option<f64>,
     test: Test,
 }
 
@@ -115,7 +119,8 @@ impl Case {
         known: &dyn Fn(&AskKey) -> Option<Reply>,
         terms: GradeTerms<'_>,
     ) -> Graded {
-        let seen = Seen::of(answer, question, terms.tools);
+        let mut seen = Seen::of(answer, question, terms.tools);
+        seen.reference = self.golden();
         let mut asks = Vec::new();
         let mut checks = Vec::new();
         let mut sum = Sum::default();
@@ -136,6 +141,20 @@ impl Case {
         }
         let (passed, score) = sum.result(self.rules.threshold);
         Graded::Done(Grade { passed, score, checks })
+    }
+}
+
+impl Case {
+    /// An answer that is known to be right: the one that is named, else the one text of `similar`.
+    fn golden(&self) -> Option<&str> {
+        let of_similar = || {
+            let mut rules = self.rules.entries.iter().filter_map(|entry| match entry {
+                Entry::One(rule) if !rule.is_negated => rule.test.reference(),
+                Entry::One(_) | Entry::Set(_) => None,
+            });
+            rules.next()
+        };
+        self.reference.as_deref().or_else(of_similar)
     }
 }
 
@@ -207,7 +226,15 @@ impl Rule {
         let test = Test::of(name.unwrap_or(spec.kind), spec)?;
         let is_negated = name.is_some();
         let metric = spec.metric.map(str::to_owned);
-        Ok(Self { kind: spec.kind.to_owned(), is_negated, weight: spec.weight, metric, test })
+        Ok(Self {
+            kind: spec.kind.to_owned(),
+            is_negated,
+            weight: spec.weight,
+            metric,
+            value: spec.value.cloned(),
+            threshold: spec.threshold,
+            test,
+        })
     }
 }
 

@@ -14,11 +14,19 @@ use super::{Answer, Call, Category, Check, Depth, Grade, Preference, Side};
 mod draft;
 mod html;
 mod junit;
+mod lacking;
+mod next;
+mod nights;
 mod numbers;
 mod plots;
+mod state;
 mod summary;
 
 pub use draft::{CaseAnswers, Draft, Graded};
+pub use lacking::{Unanswered, Unjudged};
+pub use nights::PairRuns;
+pub use numbers::counted;
+pub use state::RunState;
 pub use summary::Style;
 
 #[cfg(test)]
@@ -32,6 +40,9 @@ pub const FORMAT: u32 = 1;
 pub struct Report {
     /// [`FORMAT`].
     pub format: u32,
+    /// Where the run is: what is said of one that goes on, or that ended early, is what is known so far.
+    #[serde(default)]
+    pub state: RunState,
     /// What was run.
     pub run: RunFacts,
     /// What it was held to.
@@ -39,11 +50,15 @@ pub struct Report {
     /// What was announced before it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// The verdict, and all that led to it.
+    /// The verdict, and all that led to it. A first night has none.
+    #[serde(default = "Judgement::nothing", skip_serializing_if = "Judgement::is_nothing")]
     pub judgement: Judgement,
     /// Who judged what no rule can, if anybody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeFacts>,
+    /// Answers that did not come, if there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Unanswered>,
     /// What was asserted and nobody could say, if there is such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unjudged: Option<Unjudged>,
@@ -77,6 +92,9 @@ pub struct RunFacts {
     pub candidate: Side,
     /// How many cases were asked.
     pub depth: Depth,
+    /// Cases of the suite, whether this depth asks them or not; 0 where it cannot be read any more.
+    #[serde(default)]
+    pub suite_cases: u64,
     /// The seed of whatever was drawn.
     pub seed: u64,
     /// When it began, in Unix milliseconds.
@@ -87,10 +105,20 @@ pub struct RunFacts {
     pub cost_micro_usd: u64,
     /// What judges cost besides.
     pub judging_micro_usd: u64,
+    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare them
+    /// with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first_night: bool,
+    /// How often the same was compared, this run included; where it has a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairRuns>,
     /// What is to be known of its end: that money or time ended it, or somebody; that it was the first
     /// night.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
+    /// Which of the cases alone were asked: `incidents`, a tag or an incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
 }
 
 /// Who judged.
@@ -111,17 +139,6 @@ pub struct JudgeFacts {
     pub disagreed: u64,
 }
 
-/// What was asserted and nobody could say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unjudged {
-    /// Cases with such assertions: they were passed or failed by their others alone.
-    pub cases: u64,
-    /// Of so many.
-    pub of: u64,
-    /// The commonest reason.
-    pub why: String,
-}
-
 /// A case and how both sides did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaseReport {
@@ -136,6 +153,9 @@ pub struct CaseReport {
     pub is_critical: bool,
     /// What became of it.
     pub standing: Standing,
+    /// Whether some assertion could not be judged: the others alone passed or failed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_not_judged_in_full: bool,
     /// How the baseline did.
     pub baseline: Tally,
     /// How the candidate did.
@@ -148,7 +168,8 @@ pub struct CaseReport {
     pub shown: Option<Shown>,
 }
 
-/// What became of a case. The order is that of reports.
+/// What became of a case. The order is that of reports, but that critical cases which are not passed come
+/// before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
@@ -277,13 +298,16 @@ pub struct Distribution {
     pub candidate: Vec<u64>,
 }
 
-// === impl Unjudged ===
+// === impl Report ===
 
-impl Unjudged {
-    /// `4 of 12 cases were not judged in full: nobody judges`
-    pub fn in_words(&self) -> String {
-        let Self { cases, of, why } = self;
-        format!("{cases} of {of} cases were not judged in full, and passed by the rest: {why}")
+impl Report {
+    /// `44 cases`, or `12 of 18 cases` where the depth chose fewer.
+    fn cases_in_words(&self) -> String {
+        let (asked, all) = (self.cases.len() as u64, self.run.suite_cases);
+        match all > asked {
+            true => format!("{asked} of {}", counted(all, "case")),
+            false => counted(asked, "case"),
+        }
     }
 }
 
@@ -292,28 +316,22 @@ impl Unjudged {
 impl JudgeFacts {
     /// Who judged, and how far to trust it.
     pub fn in_words(&self) -> String {
+        let labels = counted(self.agreement.labels(), "label");
         let trust = match (self.agreement.is_calibrated(), self.agreement.kappa()) {
             (true, Some(kappa)) => format!(
-                "calibrated on {} labels, kappa {:.2} ({:.2} to {:.2})",
-                self.agreement.labels(),
-                kappa.value,
-                kappa.low,
-                kappa.high
+                "calibrated on {}, kappa {:.2} ({:.2} to {:.2})",
+                labels, kappa.value, kappa.low, kappa.high
             ),
-            (false, Some(kappa)) => format!(
-                "not calibrated: {} labels, kappa {:.2}",
-                self.agreement.labels(),
-                kappa.value
-            ),
+            (false, Some(kappa)) => format!("not calibrated: {}, kappa {:.2}", labels, kappa.value),
             (_, None) => "not calibrated: no labels by people".to_owned(),
         };
         let swayed = self.disagreed as f64 / self.asked.max(1) as f64;
         format!(
-            "Judge {} (protocol {}), {trust}; asked {} times, said otherwise in the other order in \
+            "Judge {} (protocol {}), {trust}; asked {}, said otherwise in the other order in \
              {} of them",
             self.model,
             self.protocol,
-            numbers::grouped(self.asked),
+            counted(self.asked, "time"),
             numbers::percent(swayed)
         )
     }
@@ -345,6 +363,18 @@ impl Standing {
             Self::Unanswered => "unanswered",
             Self::StillFailing => "still_failing",
             Self::StillPassing => "still_passing",
+        }
+    }
+
+    /// Whether the candidate does not do as well as it should.
+    const fn is_bad(self) -> bool {
+        match self {
+            Self::NewlyFailing
+            | Self::Worse
+            | Self::Quarantined
+            | Self::Unanswered
+            | Self::StillFailing => true,
+            Self::NewlyPassing | Self::Better | Self::StillPassing => false,
         }
     }
 

@@ -6,18 +6,20 @@
 //! What only says how a run of promptfoo's own goes, such as `evaluateOptions`, is in [`Suite::left_out`].
 //!
 //! What promptfoo has no word for stands in `metadata` of a test: `id`, `category`, `critical`, `smoke`,
-//! `incident`, `tags`.
+//! `incident`, `reference`, `tags`.
 //!
 //! Everything is checked and filled in when a suite is read: templates of assertions, patterns, schemas.
 //! So a run meets no faults of a suite, and a case is graded without any template.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::assertion::Rules;
 use super::{Category, Depth};
-use crate::problems::Problems;
+use crate::problems::{Problems, nearest};
 use crate::prompt::{Prompt, RenderedMessage, Role};
 
 mod asserts;
@@ -36,7 +38,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use files::{InlineError, inline_files};
+pub use files::{Files, InlineError, inline_files};
 pub use redact::redact;
 pub use write::{NewCase, write_cases};
 
@@ -113,10 +115,14 @@ pub struct Case {
     pub is_smoke: bool,
     /// The incident that it must not let happen again, as people call it.
     pub incident: Option<String>,
+    /// An answer that is right, which a judge is shown beside a rubric (`metadata.reference`).
+    pub reference: Option<String>,
     /// For people and for choosing.
     pub tags: Vec<String>,
     /// Variables of the prompt, and what assertions use besides.
     pub vars: Map<String, Value>,
+    /// Where it stands: the file, and the line from 1.
+    pub place: (Arc<Path>, u32),
     /// What shapes its question and its grade, as one number: 32 hex digits.
     pub hash: String,
     /// What makes one answer better than another, in words (`select-best`). `None`: nobody compares.
@@ -155,14 +161,34 @@ impl Suite {
         depth::chosen(&self.cases, depth, &[])
     }
 
-    /// The cases that a registered prompt cannot be asked, by id, and why: a variable that it needs is
-    /// missing or is none that it takes.
-    pub fn unaskable(&self, prompt: &Prompt) -> Vec<(String, String)> {
-        let why = |case: &Case| {
-            let refused = prompt.render(case.vars_for(prompt)).err()?;
-            Some((case.id.clone(), refused.to_string()))
+    /// The cases that a registered prompt cannot be asked, and why: a variable that it needs is missing or
+    /// is none that it takes.
+    pub fn unaskable(&self, prompt: &Prompt) -> Vec<(&Case, String)> {
+        let why = |case| {
+            let refused = prompt.render(Case::vars_for(case, prompt)).err()?;
+            Some((case, refused.to_string()))
         };
         self.cases.iter().filter_map(why).collect()
+    }
+
+    /// Variables of cases that none of these versions takes and that are called almost as one that they do
+    /// take: the place, the case, the variable, and the one that may be meant.
+    pub fn misspelled(&self, versions: &[Arc<Prompt>]) -> Vec<String> {
+        let known: BTreeSet<&str> =
+            versions.iter().flat_map(|prompt| known_variables(prompt)).collect();
+        let mut found = Vec::new();
+        for case in &self.cases {
+            for name in case.vars.keys().filter(|name| !known.contains(name.as_str())) {
+                let free = known.iter().copied().filter(|one| !case.vars.contains_key(*one));
+                if let Some(near) = nearest(name, free) {
+                    found.push(format!(
+                        "{}: no version takes the variable `{name}`; did you mean `{near}`?",
+                        case.at()
+                    ));
+                }
+            }
+        }
+        found
     }
 
     /// As [`Self::chosen`], with what a change of the prompt touches: at [`Depth::Targeted`], cases that
@@ -178,11 +204,23 @@ impl Case {
     /// The variables that a registered prompt knows. What else a case has is for its assertions, and
     /// for other versions.
     pub fn vars_for(&self, prompt: &Prompt) -> Map<String, Value> {
-        let known = prompt.variables().get("properties").and_then(Value::as_object);
-        let is_known = |name: &str| known.is_some_and(|known| known.contains_key(name));
+        let known: BTreeSet<&str> = known_variables(prompt).collect();
+        let is_known = |name: &str| known.contains(name);
         let vars = self.vars.iter().filter(|(name, _)| is_known(name));
         vars.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+
+    /// Where it stands and what it is called: `suite.yaml:12: case `late-parcel``
+    pub fn at(&self) -> String {
+        let (file, line) = &self.place;
+        format!("{}:{line}: case `{}`", file.display(), self.id)
+    }
+}
+
+/// The names of the variables that a registered prompt takes.
+fn known_variables(prompt: &Prompt) -> impl Iterator<Item = &str> {
+    let properties = prompt.variables().get("properties").and_then(Value::as_object);
+    properties.into_iter().flat_map(Map::keys).map(String::as_str)
 }
 
 /// A text in YAML, as JSON.

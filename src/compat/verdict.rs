@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use super::{Category, Preference};
 
 mod critical;
+mod drift;
 mod looks;
 mod normal;
 mod plan;
@@ -42,6 +43,7 @@ mod terms;
 mod words;
 
 use critical::Critical;
+pub use drift::{CaseNight, CaseNights, Drift, MOST_NIGHTS, judge_nights};
 use looks::Bounds;
 pub use plan::{Plan, PlannedLook, plan};
 use rates::Pairs;
@@ -136,6 +138,10 @@ pub struct Judgement {
     pub next_samples: Option<u32>,
     /// How many pairs beyond those there are it would take to tell, about; where that is known.
     pub samples_needed: Option<u64>,
+    /// Where a prompt was held against itself: what its nights say. [`Self::pairs`] are answers of
+    /// tonight then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
 }
 
 /// What is compared.
@@ -237,10 +243,7 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
     let unanswered = cases.iter().map(|case| case.unanswered(look.samples)).sum();
     let (newly_failing, newly_passing) = turned(cases, look.samples);
     let mut judgement = Judgement {
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
         criteria,
-        confirm: Vec::new(),
         quarantined: quarantined.iter().map(|case| case.id.clone()).collect(),
         newly_failing,
         newly_passing,
@@ -249,8 +252,7 @@ pub fn judge(cases: &[PairedCase], terms: &Terms, look: Look) -> Judgement {
         pairs: pairs.count,
         discordance: pairs.discordance(),
         unanswered,
-        next_samples: None,
-        samples_needed: None,
+        ..Judgement::nothing()
     };
     judgement.decide(&critical, terms, look);
     judgement.say_what_is_missing(&pairs, terms, (look, holds), ladder.get(number + 1).copied());
@@ -282,7 +284,7 @@ fn rate(pairs: &Pairs, terms: &Terms, (holds, fails): (f64, f64)) -> Option<Crit
         low,
         high,
         limit: -terms.margin,
-        gates: true,
+        gates: terms.pass_rate == Bearing::Gates,
         outcome,
         equivalence: None,
         pairs: pairs.count,
@@ -307,6 +309,32 @@ fn turned(cases: &[PairedCase], samples: u32) -> (Vec<String>, Vec<String>) {
 // === impl Judgement ===
 
 impl Judgement {
+    /// That of nothing: no pairs, nothing compared.
+    pub const fn nothing() -> Self {
+        Self {
+            verdict: Verdict::Inconclusive,
+            reasons: Vec::new(),
+            criteria: Vec::new(),
+            confirm: Vec::new(),
+            quarantined: Vec::new(),
+            newly_failing: Vec::new(),
+            newly_passing: Vec::new(),
+            look: (1, 1),
+            samples: 0,
+            pairs: 0,
+            discordance: 0.0,
+            unanswered: 0,
+            next_samples: None,
+            samples_needed: None,
+            drift: None,
+        }
+    }
+
+    /// Whether it is that of nothing: every look has a pair of each case at least.
+    pub fn is_nothing(&self) -> bool {
+        self.samples == 0
+    }
+
     /// What a measure says, where there is anything to compare.
     pub fn criterion(&self, measure: Measure) -> Option<&Criterion> {
         self.criteria.iter().find(|criterion| criterion.measure == measure)

@@ -99,6 +99,7 @@ impl Config {
         let named = Named { providers: &providers, routes: &routes };
         let limits = limits::rules(&file.limits, &named, &mut checking);
         embedders::check(&file.embedders, &providers, &mut checking);
+        suites::check(&file.compat, &named, &prompts, &mut checking);
         let mut notes = checking.notes;
         notes.extend(suites::notes(&suites, &prompts));
         if !problems.is_empty() {

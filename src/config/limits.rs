@@ -164,7 +164,7 @@ impl Named<'_> {
             || self.unknown_model(name).is_none()
     }
 
-    fn unknown_model(&self, name: &str) -> Option<String> {
+    pub(super) fn unknown_model(&self, name: &str) -> Option<String> {
         let Some((provider, model)) = name.split_once('/') else {
             return Some(format!("{name:?} names no provider; write it as \"provider/model\""));
         };

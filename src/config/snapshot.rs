@@ -352,6 +352,17 @@ impl Route {
     }
 }
 
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// The credential itself, to be found where it must not be.
+    pub fn secret(&self) -> Option<&str> {
+        let (_, value) = self.auth_header.as_ref()?;
+        let value = value.to_str().ok()?;
+        Some(value.strip_prefix("Bearer ").unwrap_or(value))
+    }
+}
+
 // === impl Target ===
 
 impl Target {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::check::Checking;
 use super::draft::{Source, read_text};
+use super::limits::Named;
 use super::prompts::{entries, unreadable};
-use crate::compat::suite::{Suite, inline_files};
+use crate::compat::suite::{Files, Suite, inline_files};
 use crate::problems::{KeyPath, Problems};
 use crate::prompt::Prompts;
-use crate::runs::SuiteRow;
+use crate::runs::{CompatSettings, SuiteRow};
 
 /// The cases beside a prompt.
 #[derive(Debug)]
@@ -38,15 +40,48 @@ pub(super) fn notes(suites: &FileSuites, prompts: &Prompts) -> Vec<String> {
         let Some(newest) = versions.max_by_key(|prompt| prompt.version) else { continue };
         let unaskable = one.suite.unaskable(newest);
         let Some((_, why)) = unaskable.first() else { continue };
-        let named: Vec<_> = unaskable.iter().take(MOST_NAMED).map(|(case, _)| &**case).collect();
+        let named: Vec<_> = unaskable.iter().take(MOST_NAMED).map(|(case, _)| &*case.id).collect();
         notes.push(format!(
-            "{} cases of the prompt {id} cannot be asked of its version {}: {} ({why})",
-            unaskable.len(),
+            "{} of the prompt {id} cannot be asked of its version {}: {} ({why})",
+            match unaskable.len() {
+                1 => "1 case".to_owned(),
+                several => format!("{several} cases"),
+            },
             newest.version,
             named.join(", ")
         ));
     }
     notes
+}
+
+/// Names of `[compat]` that nothing has: a word with a slip in it would make no run, night after night. A
+/// prompt may yet be pushed, so that one is only noted.
+pub(super) fn check(
+    settings: &CompatSettings,
+    named: &Named<'_>,
+    prompts: &Prompts,
+    checking: &mut Checking<'_>,
+) {
+    let at = KeyPath::root().key("compat");
+    let is_route = |name: &str| named.routes.iter().any(|route| route.name.as_str() == name);
+    let mut models = |models: &[String], at: KeyPath| {
+        for (index, model) in models.iter().enumerate().filter(|(_, model)| !is_route(model)) {
+            if let Some(problem) = named.unknown_model(model) {
+                checking.report(at.index(index), problem);
+            }
+        }
+    };
+    models(&settings.judge.models, at.key("judge").key("models"));
+    for (index, entry) in settings.matrix.iter().enumerate() {
+        models(&entry.models, at.key("matrix").index(index).key("models"));
+    }
+    for entry in settings.matrix.iter().filter(|entry| prompts.versions(&entry.prompt).is_none()) {
+        let name = &entry.prompt;
+        checking.notes.push(format!(
+            "[[compat.matrix]] names the prompt `{name}`, which is not among the files: nothing is run \
+             for it until it is pushed"
+        ));
+    }
 }
 
 /// The folder of cases in a prompt's.
@@ -92,7 +127,7 @@ fn read_suite(
     let mut files = Vec::new();
     for path in entries(folder, problems).into_iter().filter(|path| is_suite(path)) {
         let text = read_text(&path).map_err(|error| unreadable(&path, &error, problems)).ok()?;
-        let whole = inline_files(&text, &mut |wanted| read_beside(folder, wanted));
+        let whole = inline_files(&text, &mut Beside { folder });
         let whole = whole
             .map_err(|error| problems.add(&path, error.line, error.key, error.problem))
             .ok()?;
@@ -113,14 +148,52 @@ fn is_suite(path: &Path) -> bool {
     path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
 }
 
-/// A file that a suite refers to. It is in the suite's folder or below.
-fn read_beside(folder: &Path, wanted: &Path) -> io::Result<String> {
-    let stays =
-        wanted.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !stays {
-        let problem = "is not in the folder of the cases or below it";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+/// The files that a suite refers to. They are in the suite's folder or below.
+struct Beside<'a> {
+    folder: &'a Path,
+}
+
+// === impl Beside ===
+
+impl Beside<'_> {
+    fn path(&self, wanted: &Path) -> io::Result<PathBuf> {
+        let stays = wanted
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        match stays {
+            true => Ok(self.folder.join(wanted)),
+            false => {
+                let problem = "is not in the folder of the cases or below it";
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, problem))
+            }
+        }
     }
-    let path: PathBuf = folder.join(wanted);
-    read_text(&path)
+}
+
+impl Files for Beside<'_> {
+    fn read(&mut self, path: &Path) -> io::Result<String> {
+        read_text(&self.path(path)?)
+    }
+
+    fn list(&mut self, folder: &Path) -> io::Result<Vec<(String, bool)>> {
+        names_in(&self.path(folder)?)
+    }
+}
+
+/// The names in a folder that are text, each with whether it is a folder itself.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub(crate) fn names_in(folder: &Path) -> io::Result<Vec<(String, bool)>> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_folder = entry.file_type()?.is_dir();
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push((name, is_folder));
+        }
+    }
+    Ok(names)
 }

@@ -101,7 +101,7 @@ pub fn frame_len_from(bytes: &[u8], scanned: usize) -> Option<usize> {
 /// UTF-8 become U+FFFD, as the format demands.
 pub fn parse(frame: &[u8]) -> SseEvent<'_> {
     let mut event = SseEvent::default();
-    let mut rest = frame.strip_prefix(BOM).unwrap_or(frame);
+    let mut rest = begun(frame);
     let mut has_data = false;
     while !rest.is_empty() {
         let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
@@ -115,19 +115,32 @@ pub fn parse(frame: &[u8]) -> SseEvent<'_> {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
             b"data" if !has_data => {
-                event.data = String::from_utf8_lossy(value);
+                event.data = text_of(value);
                 has_data = true;
             }
             b"data" => {
                 let data = event.data.to_mut();
                 data.push('\n');
-                data.push_str(&String::from_utf8_lossy(value));
+                data.push_str(&text_of(value));
             }
             b"event" => event.name = std::str::from_utf8(value).unwrap_or_default(),
             _ => {}
         }
     }
     event
+}
+
+/// Text of bytes. Providers send UTF-8 nearly always, which is faster to see than to mend.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
+/// A frame from its first field on. Blank lines come with the frame after them or before it, as the
+/// bytes were cut, so a byte-order mark behind them is one, too.
+fn begun(frame: &[u8]) -> &[u8] {
+    let blank = frame.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+    let rest = frame.get(blank..).unwrap_or_default();
+    rest.strip_prefix(BOM).unwrap_or(rest)
 }
 
 /// Reads a frame's first `data:` value as bytes, without joining further lines: what scanners use.
@@ -139,7 +152,7 @@ pub fn first_data(frame: &[u8]) -> Option<&[u8]> {
 
 /// A frame from its first `data:` value on, to the frame's end.
 pub(super) fn from_first_data(frame: &[u8]) -> Option<&[u8]> {
-    let mut rest = frame.strip_prefix(BOM).unwrap_or(frame);
+    let mut rest = begun(frame);
     loop {
         if let Some(value) = rest.strip_prefix(b"data:") {
             return Some(value.strip_prefix(b" ").unwrap_or(value));

@@ -98,7 +98,9 @@ impl Lane {
     ) -> Result<Unticketed, Lost> {
         let answering = self.begin(call, &target, sent, terms);
         match tokio::time::timeout(patience, answering).await {
-            Ok(begun) => begun,
+            Ok(begun) => {
+                begun.map_err(|lost| Lost { failure: concealed(lost.failure, &target), ..lost })
+            }
             Err(_elapsed) => {
                 let message = format!("no first token within {patience:?}");
                 // It was sent, and nobody knows how far its provider has come.
@@ -242,6 +244,14 @@ pub(super) fn reply_context(call: &Call, target: &Target, created: u64) -> Reply
         model: target.model.name.to_string(),
         created,
         include_usage: call.envelope.include_usage,
+    }
+}
+
+/// A failure less the credential, which its provider may have repeated.
+pub(super) fn concealed(failure: Failure, target: &Target) -> Failure {
+    match target.endpoint.secret() {
+        Some(secret) => failure.without(secret),
+        None => failure,
     }
 }
 

@@ -50,6 +50,15 @@ pub(super) struct Given {
     pub(super) similarity: Option<f64>,
 }
 
+/// How an answer was found.
+#[derive(Debug, Clone, Copy)]
+enum Under<'a> {
+    /// By the same words.
+    Key(&'a Key),
+    /// By what it means; how similar the words are, where they are others.
+    Meaning(Option<f64>),
+}
+
 /// The largest request that is looked at. Reading a larger one would hold others up, and it does
 /// not come twice.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -78,7 +87,7 @@ impl Lane {
     /// The answer that is kept to the same words, if there is one.
     pub(super) async fn find(&self, call: &Call, asked: &mut Cacheable) -> Option<Given> {
         let kept = self.look(asked).await?;
-        self.given(call, *kept, None)
+        self.given(call, *kept, Under::Key(&asked.key))
     }
 
     /// The answer that is kept to words that mean the same, if there is one.
@@ -100,7 +109,8 @@ impl Lane {
         let within = call.timeout.map_or(total, |timeout| timeout.min(total));
         let began = Instant::now();
         let found = self.look_for_meaning(call, asked, within).await;
-        let given = found.and_then(|(kept, similarity)| self.given(call, kept, similarity));
+        let given =
+            found.and_then(|(kept, similarity)| self.given(call, kept, Under::Meaning(similarity)));
         if given.is_none() {
             // It is taken again with all that an answer needs.
             account.on_unshared();
@@ -146,19 +156,30 @@ impl Lane {
         // The chance with which none is to be made anew.
         let found = || self.cache.look(&asked.key, asked.max_age, 0.0, Instant::now());
         match (!asked.refreshes).then(found) {
-            Some(Look::Hit(kept)) => self.given(call, *kept, None),
+            Some(Look::Hit(kept)) => self.given(call, *kept, Under::Key(&asked.key)),
             Some(Look::Miss(_)) | None => None,
         }
     }
 
     /// A kept answer as its caller wants it. Nothing where it cannot be read.
-    fn given(&self, call: &Call, kept: Kept, similarity: Option<f64>) -> Option<Given> {
+    fn given(&self, call: &Call, kept: Kept, under: Under<'_>) -> Option<Given> {
         let body = match kept.head.form {
             Form::Vectors => kept.said.clone(),
             Form::Completion => {
-                let reuse = if similarity.is_some() { Reuse::Semantic } else { Reuse::Exact };
-                replay::write(call, &kept, reuse, self.ledger.unix_seconds())?
+                let now = self.ledger.unix_seconds();
+                match under {
+                    Under::Key(key) => {
+                        let place = (&self.cache, key);
+                        replay::write_again(call, place, &kept, Reuse::Exact, now)?
+                    }
+                    Under::Meaning(None) => replay::write(call, &kept, Reuse::Exact, now)?,
+                    Under::Meaning(Some(_)) => replay::write(call, &kept, Reuse::Semantic, now)?,
+                }
             }
+        };
+        let similarity = match under {
+            Under::Key(_) => None,
+            Under::Meaning(similarity) => similarity,
         };
         Some(Given { head: kept.head, body, similarity })
     }
@@ -167,7 +188,7 @@ impl Lane {
     pub(super) async fn stale(&self, call: &Call) -> Option<Box<Stale>> {
         let (key, since) = call.stale?;
         let kept = self.cache.stale(&key, since).await?;
-        let Given { head, body, .. } = self.given(call, kept, None)?;
+        let Given { head, body, .. } = self.given(call, kept, Under::Key(&key))?;
         Some(Box::new(Stale { body, age: self.cache.age(&head), head, similarity: None }))
     }
 
@@ -179,7 +200,8 @@ impl Lane {
             return None;
         }
         let similarity = Some(*similarity);
-        let Given { head, body, .. } = self.given(call, kept.clone(), similarity)?;
+        let under = Under::Meaning(similarity);
+        let Given { head, body, .. } = self.given(call, kept.clone(), under)?;
         self.meanings.count(domain, |counts| counts.hit(head.cost));
         Some(Box::new(Stale { body, age: self.cache.age(&head), head, similarity }))
     }
@@ -267,17 +289,27 @@ impl Cacheable {
         if body.len() > MAX_BODY_BYTES {
             return Err(Bypass::TooLarge);
         }
+        if call.kind == EndpointKind::CountTokens {
+            return Err(Bypass::Off);
+        }
+        let key = with_question(call, &settings, Key::of).ok_or(Bypass::Unreadable)?;
         let temperature = match call.kind {
+            // The same text has the same vector.
+            EndpointKind::Embeddings | EndpointKind::CountTokens => Some(0.0),
+            // The policy looks at nothing that is not in the key, and has let one like it pass.
+            // Reading the conversation costs as much as all the rest of a hit.
+            EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions
+                if cache.holds(&key) =>
+            {
+                let temperature = call.envelope.raw("temperature");
+                temperature.and_then(|raw| serde_json::from_slice(raw).ok())
+            }
             EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions => {
                 let chat = prepare::decode(call).map_err(|_| Bypass::Unreadable)?;
                 policy::may_ask(&chat, &settings.settings)?;
                 chat.sampling.temperature
             }
-            // The same text has the same vector.
-            EndpointKind::Embeddings => Some(0.0),
-            EndpointKind::CountTokens => return Err(Bypass::Off),
         };
-        let key = with_question(call, &settings, Key::of).ok_or(Bypass::Unreadable)?;
         Ok(Self {
             key,
             ttl: settings.settings.ttl(temperature),

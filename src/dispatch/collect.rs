@@ -60,8 +60,13 @@ impl Collector {
 
 impl StreamEncoder for Collector {
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
-        self.assembler.push(delta.clone());
-        if *delta == Delta::End {
+        self.push_owned(delta.clone(), out);
+    }
+
+    fn push_owned(&mut self, delta: Delta, out: &mut Vec<u8>) {
+        let is_end = delta == Delta::End;
+        self.assembler.push(delta);
+        if is_end {
             let completion = std::mem::take(&mut self.assembler).finish();
             out.extend_from_slice(&self.codec.encode_reply(&completion, &self.context));
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::cache::Kept;
+use crate::cache::{Cache, Kept, Key, Rendered, Wording};
 use crate::chat::{Completion, Delta};
 use crate::dialect::{self, ReplyContext, StreamEncoder};
 use crate::journal::{EndpointKind, Reuse};
@@ -13,8 +13,35 @@ use crate::journal::{EndpointKind, Reuse};
 /// Bytes of text in one event of a stream: 16 to 32 tokens, at four bytes a token.
 const PIECE_BYTES: std::ops::RangeInclusive<usize> = 64..=128;
 
-/// The answer as the caller wants it; `created` is in seconds since 1970. Nothing where what is kept
-/// cannot be read.
+/// The answer that is kept under `key` as the caller wants it; `created` is in seconds since 1970. One
+/// that was written so before is not written anew. Nothing where what is kept cannot be read.
+pub(super) fn write_again(
+    call: &Call,
+    (cache, key): (&Cache, &Key),
+    kept: &Kept,
+    reuse: Reuse,
+    created: u64,
+) -> Option<Bytes> {
+    let form = Wording {
+        key: *key,
+        made_at_ms: kept.head.made_at_ms,
+        dialect: call.dialect,
+        endpoint: call.kind.as_str(),
+        stream: call.envelope.stream,
+        include_usage: call.envelope.include_usage,
+        found: reuse.as_str(),
+    };
+    let (id, model) = (call.request_id.as_str(), &call.envelope.model);
+    let again = cache.rendered(&form).and_then(|rendered| rendered.write(id, created, model));
+    if again.is_some() {
+        return again;
+    }
+    let bytes = write(call, kept, reuse, created)?;
+    cache.keep_rendered(form, Rendered::of(bytes.clone(), id, created, model));
+    Some(bytes)
+}
+
+/// The same for an answer that is kept elsewhere.
 pub(super) fn write(call: &Call, kept: &Kept, reuse: Reuse, created: u64) -> Option<Bytes> {
     let by = kept.head.target.as_str();
     let words = json!({ "served_by": by, "cost_usd": "0.000000", "cache": reuse.as_str() });

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-use super::attempt::{Begun, Whole};
+use super::attempt::{Begun, Whole, concealed};
 use super::expiry::Expiry;
 use super::flight::{Reader, Telling};
 use super::keeping::Keeping;
@@ -362,6 +362,7 @@ impl AnswerStream {
         };
         let Live { wire, ticket, target, body, .. } = *live;
         drop(body);
+        let failure = concealed(failure, &target);
         if let Some(ticket) = ticket {
             ticket.fail(&failure, Instant::now());
         }

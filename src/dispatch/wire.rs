@@ -176,7 +176,9 @@ impl Wire {
             let model = std::mem::take(&mut translated.summary.model);
             translated.summary = StreamSummary { usage, model, finish: None, ..told };
             translated.deltas = kept;
-            progress.bytes = translated.encode(&self.notes, &mut progress).into();
+            let mut out = Vec::new();
+            translated.encode(&self.notes, &mut progress, &mut out);
+            progress.bytes = out.into();
         }
         progress
     }
@@ -219,7 +221,8 @@ impl Wire {
             Path::Translated(translated) => {
                 match translated.decoder.finish(&mut translated.deltas) {
                     Ok(()) => {
-                        let bytes = translated.encode(&self.notes, &mut last);
+                        let mut bytes = Vec::new();
+                        translated.encode(&self.notes, &mut last, &mut bytes);
                         last.bytes = join(last.bytes, &bytes);
                     }
                     Err(failure) => last.failure = Some(failure),
@@ -325,11 +328,11 @@ fn sse_extension(frame: &[u8], json: &[u8]) -> Option<Bytes> {
 impl Translated {
     fn push(&mut self, whole: &[u8], notes: &Notes) -> Progress {
         let mut progress = Progress::default();
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         for frame in sse::frames(whole) {
             let event = sse::parse(frame);
             let result = self.decoder.push(&event, &mut self.deltas);
-            out.extend_from_slice(&self.encode(notes, &mut progress));
+            self.encode(notes, &mut progress, &mut out);
             if self.complete || progress.failure.is_some() {
                 break;
             }
@@ -338,15 +341,15 @@ impl Translated {
                 break;
             }
         }
-        progress.bytes = out.freeze();
+        progress.bytes = out.into();
         progress
     }
 
-    /// Writes the deltas that were decoded, and notes in `progress` what they are.
-    fn encode(&mut self, notes: &Notes, progress: &mut Progress) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// Appends the deltas that were decoded, and notes in `progress` what they are.
+    fn encode(&mut self, notes: &Notes, progress: &mut Progress, out: &mut Vec<u8>) {
         let Self { part, summary, deltas, complete, heard, .. } = self;
         for delta in deltas.drain(..) {
+            let is_end = delta == Delta::End;
             progress.tokens += u32::from(delta.is_semantic());
             progress.advanced |= !matches!(delta, Delta::Start { .. });
             match part {
@@ -358,14 +361,15 @@ impl Translated {
                     if let Delta::Usage { usage } = &delta {
                         encoder.set_extension(notes.extension(Some(*usage), None));
                     }
-                    encoder.push(&delta, &mut out);
-                    if let Delta::Start { .. } = &delta {
+                    let is_start = matches!(delta, Delta::Start { .. });
+                    encoder.push_owned(delta, out);
+                    if is_start {
                         summary.head = encoder.head();
                     }
                 }
                 Part::Kept(kept) => {
                     note(summary, &delta);
-                    kept.push(delta.clone());
+                    kept.push(delta);
                 }
                 Part::Second(encoder, seam) => {
                     let written = write_on((encoder.as_mut(), seam), &delta, summary, notes);
@@ -378,9 +382,8 @@ impl Translated {
                     }
                 }
             }
-            *complete |= delta == Delta::End;
+            *complete |= is_end;
         }
-        out
     }
 }
 

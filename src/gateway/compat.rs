@@ -23,6 +23,7 @@ use crate::compat::verdict::Verdict;
 use crate::config::Snapshot;
 use crate::control::tasks::Tasks;
 use crate::dispatch::Lane;
+use crate::embed::Embedder;
 use crate::runs::{Ending, RunKind, RunRecord, RunState, RunSurroundings, Runs};
 use crate::store::lease::{Holding, Lease};
 use crate::store::{Store, StoreError};
@@ -30,13 +31,16 @@ use crate::units::Priority;
 
 mod asking;
 mod bench;
+mod drifting;
 mod labels;
 mod making;
 mod nights;
 mod pace;
 mod plan;
+mod purse;
 mod reading;
 mod sampling;
+mod simulated;
 mod table;
 
 use asking::Asking;
@@ -56,6 +60,8 @@ const RUNS_AT_A_TIME: usize = 4;
 const MOST_FALLS: u32 = 3;
 /// How often old answers are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How often each node reads what has drifted: another may have found it.
+const SHOWN_EVERY: Duration = Duration::from_secs(60);
 /// The first and the longest pause after the store failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -68,6 +74,8 @@ struct Engine {
     asking: Asking,
     /// Asks judges.
     judging: Asking,
+    /// Embeds for runs of simulated models.
+    simulated: Embedder,
     pace: Arc<Pace>,
     /// A run has ended here.
     ended: Notify,
@@ -86,6 +94,8 @@ struct Leader {
     /// How often a run ended without an end.
     falls: HashMap<String, u32>,
     swept: Option<Instant>,
+    /// When it was last shown what has drifted.
+    shown: Option<Instant>,
     tasks: Tasks,
 }
 
@@ -124,37 +134,62 @@ impl Engine {
         let asking =
             |purpose| Asking::new(own(purpose, lane.clone()), Arc::clone(&pace), runs.clone());
         let (judging, asking) = (asking("compat-judge"), asking("compat"));
+        let simulated = simulated::embedder(&gateway, lane);
         let (ended, left) = (Notify::new(), Mutex::default());
-        Arc::new(Self { runs, asking, judging, pace, ended, left, gateway })
+        Arc::new(Self { runs, asking, judging, simulated, pace, ended, left, gateway })
     }
 
     /// Says how a run ended.
     fn tell(&self, run: &RunRecord, ending: &Ending, verdict: Option<Verdict>) {
-        let word = ending.judgement.as_ref().map_or("failed", |(_, word)| word.as_str());
+        let word = match (&ending.judgement, ending.state) {
+            (Some((_, word)), _) => word.as_str(),
+            (None, RunState::Done) => "first_night",
+            (None, _) => "failed",
+        };
         let kind = match run.kind {
             RunKind::Asked => "asked",
             RunKind::Nightly => "nightly",
             RunKind::Drift => "drift",
         };
         self.gateway.metrics.compat.ended(kind, word);
-        let reason = ending.reason.as_deref().unwrap_or_default();
+        let judged = ending.judgement.as_ref().and_then(|(said, _)| said.get("reasons")?.get(0));
+        let judged = judged.and_then(serde_json::Value::as_str);
+        let reason = ending.reason.as_deref().or(judged).unwrap_or_default();
         let (baseline, candidate) = (&run.baseline, &run.candidate);
+        if ending.state == RunState::Failed {
+            tracing::warn!(
+                run = %run.id, suite = %run.suite, kind, %candidate, reason,
+                "a compatibility run could not be made"
+            );
+            return;
+        }
         tracing::info!(
             run = %run.id, suite = %run.suite, kind, verdict = word, %baseline, %candidate, reason,
             "a compatibility run has ended"
         );
         let Some(verdict) = verdict.filter(|_| run.kind == RunKind::Drift) else { return };
-        let has_drifted = verdict == Verdict::Incompatible;
-        self.gateway.metrics.compat.set_drift(&run.suite, has_drifted);
-        if has_drifted {
-            let said = ending.judgement.as_ref().and_then(|(said, _)| said.get("reasons")?.get(0));
-            let said = said.and_then(serde_json::Value::as_str).unwrap_or_default();
-            tracing::warn!(
-                run = %run.id, suite = %run.suite, %candidate,
-                "a prompt has drifted: the same version on the same model answers worse than the night \
-                 before. {said}"
-            );
+        match verdict {
+            Verdict::Compatible => self.gateway.metrics.compat.set_drift(&run.suite, false),
+            // What was not decided takes nothing back.
+            Verdict::Inconclusive => {}
+            Verdict::Incompatible => {
+                self.gateway.metrics.compat.set_drift(&run.suite, true);
+                let said = judged.unwrap_or_default();
+                tracing::warn!(
+                    run = %run.id, suite = %run.suite, %candidate,
+                    "a prompt has drifted: the same version on the same model answers worse than the \
+                     nights before. {said}"
+                );
+            }
         }
+    }
+
+    /// Shows what has drifted, as the store has it: whoever found it, and whenever.
+    async fn show_drifts(&self) -> Result<(), StoreError> {
+        for (suite, has_drifted) in self.runs.drifted().await? {
+            self.gateway.metrics.compat.set_drift(&suite, has_drifted);
+        }
+        Ok(())
     }
 }
 
@@ -171,6 +206,7 @@ impl Leader {
             running: HashMap::new(),
             falls: HashMap::new(),
             swept: None,
+            shown: None,
             tasks: Tasks::new(),
         }
     }
@@ -214,6 +250,10 @@ impl Leader {
         self.engine.pace.set(settings.concurrency, settings.requests_per_minute);
         self.note_ends();
         self.engine.runs.recordings().sweep();
+        if self.shown.is_none_or(|at| at.elapsed() >= SHOWN_EVERY) {
+            self.engine.show_drifts().await?;
+            self.shown = Some(Instant::now());
+        }
         let open = self.engine.runs.open().await?;
         if open.is_empty() && !self.nights.are_due().await? && !self.is_sweep_due() {
             self.stop_all();
@@ -290,6 +330,7 @@ impl Leader {
             progress: crate::runs::Progress {
                 samples_done: run.samples_done,
                 samples_planned: run.samples_planned,
+                samples_reused: run.samples_reused,
                 cost_micro_usd: run.cost_micro_usd,
                 worked_ms: 0,
             },

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::{WallClock, rfc3339};
+use crate::compat::report::PairRuns;
 use crate::compat::verdict::Verdict;
 use crate::compat::{Depth, SidePrompt};
 use crate::config::Snapshot;
@@ -231,20 +232,13 @@ fn says(
     let (name, command) = (&question.prompt.name, question.command());
     let hash = question.suite.as_ref().map(|suite| &suite.hash);
     let runs: Vec<_> = runs.iter().filter(|run| Some(&run.suite_hash) == hash).collect();
-    let mut cleared: Option<&RunRecord> = None;
-    for run in &runs {
-        match verdict(run) {
-            Some(Verdict::Compatible) => {
-                cleared = cleared.into_iter().chain([*run]).max_by_key(|run| run.depth);
-            }
-            Some(Verdict::Incompatible) if cleared.is_none_or(|by| by.depth < run.depth) => {
-                let (id, reason) = (&run.id, reason(run));
-                let why = format!("run {id} has found `{name}` incompatible: {reason}");
-                return Bound { most: Share::NONE, why };
-            }
-            Some(Verdict::Incompatible | Verdict::Inconclusive) | None => {}
-        }
+    if let Some(run) = refuting(&runs) {
+        let (id, reason, again) = (&run.id, reason(run), again(run, &runs));
+        let why = format!("run {id} has found `{name}` incompatible: {reason}{again}");
+        return Bound { most: Share::NONE, why };
     }
+    // Some of the cases are no verdict on all.
+    let runs: Vec<_> = runs.into_iter().filter(|run| run.only.is_none()).collect();
     let up_to_canary = |why: String| Bound { most: canary, why };
     let oldest_ms = now_ms.saturating_sub(settings.max_age.0.as_millis() as u64);
     let ended_ms = |run: &RunRecord| run.ended_ms.unwrap_or(run.created_ms);
@@ -253,6 +247,12 @@ fn says(
     };
     let newest_enough = runs.iter().find(|run| is_enough(run));
     match (newest_enough, runs.first()) {
+        (Some(run), _) if is_outvoted(run, &runs, question.depth()) => up_to_canary(format!(
+            "run {} has found `{name}` compatible, but more runs of the same pair have found the \
+             opposite{}: for more than {canary} it takes as many that find it compatible",
+            run.id,
+            again(run, &runs)
+        )),
         (Some(run), _) if ended_ms(run) >= oldest_ms => Bound::NONE,
         (Some(run), _) => up_to_canary(format!(
             "the verdict of run {} on `{name}` is from {} and too old for more than {canary}: run \
@@ -265,9 +265,10 @@ fn says(
             run.id
         )),
         (None, Some(run)) => up_to_canary(format!(
-            "run {} could not decide on `{name}`, so that it may serve {canary} at most: {}",
+            "run {} could not decide on `{name}`, so that it may serve {canary} at most: {}{}",
             run.id,
-            reason(run)
+            reason(run),
+            again(run, &runs)
         )),
         (None, None) => up_to_canary(format!(
             "beyond {canary} there has to be a verdict on `{name}` by the cases as they are, and there \
@@ -276,9 +277,65 @@ fn says(
     }
 }
 
+/// The run that has found a candidate incompatible and was not cleared by one after it that asked as many
+/// cases, or the same ones. The newest come first.
+fn refuting<'a>(runs: &[&'a RunRecord]) -> Option<&'a RunRecord> {
+    // Some of the cases may be any of them: then it takes all.
+    let depth = |run: &RunRecord| if run.only.is_some() { Depth::Full } else { run.depth };
+    let mut cleared: Vec<&RunRecord> = Vec::new();
+    for run in runs {
+        match verdict(run) {
+            Some(Verdict::Compatible) => cleared.push(run),
+            Some(Verdict::Incompatible) => {
+                let clears = |by: &&&RunRecord| match &by.only {
+                    None => by.depth >= depth(run),
+                    only @ Some(_) => *only == run.only,
+                };
+                if !cleared.iter().any(|by| clears(&by)) {
+                    return Some(run);
+                }
+            }
+            Some(Verdict::Inconclusive) | None => {}
+        }
+    }
+    None
+}
+
 fn verdict(run: &RunRecord) -> Option<Verdict> {
-    let verdict = run.judgement.as_ref()?.get("verdict")?.clone();
-    serde_json::from_value(verdict).ok()
+    run.verdict()
+}
+
+/// Whether the same versions on the same models were found incompatible more often than compatible, by
+/// runs that asked as many cases. Each run of a candidate that is worse has its own chance to be found
+/// compatible: who runs it again until it is must not get there by that.
+fn is_outvoted(run: &RunRecord, runs: &[&RunRecord], depth: Depth) -> bool {
+    let count = |wanted| {
+        let pair = of_pair(run, runs).filter(|other| other.depth >= depth);
+        pair.filter(|other| verdict(other) == Some(wanted)).count()
+    };
+    count(Verdict::Incompatible) > count(Verdict::Compatible)
+}
+
+/// How often this pair was compared by now, where that is more than once: what to think of the verdict.
+fn again(run: &RunRecord, runs: &[&RunRecord]) -> String {
+    let until = (run.ended_ms, &run.id);
+    let before = || of_pair(run, runs).filter(|other| (other.ended_ms, &other.id) <= until);
+    let compatible = |other: &&&RunRecord| verdict(other) == Some(Verdict::Compatible);
+    let number = before().count();
+    let pair = PairRuns {
+        number: number as u64,
+        not_compatible: (number - before().filter(compatible).count()) as u64,
+    };
+    pair.in_words().map(|words| format!(" ({words})")).unwrap_or_default()
+}
+
+/// Runs of the same versions on the same models; those of other cases are left out by who asks.
+fn of_pair<'a>(
+    run: &RunRecord,
+    runs: &'a [&'a RunRecord],
+) -> impl Iterator<Item = &'a &'a RunRecord> {
+    let (baseline, candidate) = (run.baseline.clone(), run.candidate.clone());
+    runs.iter().filter(move |other| other.baseline == baseline && other.candidate == candidate)
 }
 
 /// The weightiest reason of a verdict.

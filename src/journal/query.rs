@@ -108,7 +108,7 @@ impl Journal {
         limit: u32,
     ) -> Result<Vec<StoredRequest>, StoreError> {
         let mut query = Sql::new("SELECT ");
-        query.push(&COLUMNS.join(", ")).push(" FROM requests");
+        query.push(&COLUMNS.map(|(name, _)| name).join(", ")).push(" FROM requests");
         push_filter(&mut query, filter, self.store.kind());
         if let Some(before) = before {
             query.push(" AND id < ").bind(before);

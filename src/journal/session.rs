@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use sqlx::any::AnyArguments;
 use sqlx::{AnyConnection, Arguments, AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr};
 
-use super::row::{self, Ids};
+use super::row::{self, Ids, Shape};
 use super::{Entry, LostRun, Shared};
 use crate::ids::RequestId;
 use crate::store::{self, FileId, Kind, Sql, Store, StoreError};
@@ -18,8 +18,12 @@ pub(super) struct Session {
     file: Option<FileId>,
     run_id: i64,
     ids: Ids,
-    inserts: [(usize, SqlStr); INSERT_ROWS.len()],
+    usual: Inserts,
+    full: Inserts,
 }
+
+/// The statements for rows of one shape, by how many rows they write.
+type Inserts = [(usize, SqlStr); INSERT_ROWS.len()];
 
 /// What a run says about itself with every write.
 #[derive(Debug, Clone, Copy)]
@@ -85,10 +89,13 @@ impl Session {
         }
         *shared.run.lock() = Some((run_id, ids));
         shared.on_lost_runs(lost);
-        let inserts = INSERT_ROWS
-            .map(|rows| (rows, AssertSqlSafe(row::insert_sql(kind, rows)).into_sql_str()));
+        let inserts = |shape| {
+            let sql = |rows| AssertSqlSafe(row::insert_sql(kind, shape, rows)).into_sql_str();
+            INSERT_ROWS.map(|rows| (rows, sql(rows)))
+        };
+        let (usual, full) = (inserts(Shape::Usual), inserts(Shape::Full));
         let connection = Mutex::new(connection);
-        Ok(Self { connection, store: store.clone(), file, run_id, ids, inserts })
+        Ok(Self { connection, store: store.clone(), file, run_id, ids, usual, full })
     }
 
     /// The ids that come next.
@@ -111,11 +118,14 @@ impl Session {
     ) -> Result<Refused, StoreError> {
         let failed = StoreError::query("write requests to the journal");
         let mut ids = self.ids;
-        let rows: Vec<_> = batch.iter().map(|entry| (ids.of(entry), entry)).collect();
-        let refused = match self.write_together(&rows, counts).await {
+        let rows = batch.iter().map(|entry| (ids.of(entry), entry));
+        let (usual, full): (Vec<_>, Vec<_>) =
+            rows.partition(|(_, entry)| Shape::of(entry) == Shape::Usual);
+        let rows = [(Shape::Usual, &usual[..]), (Shape::Full, &full[..])];
+        let refused = match self.write_together(rows, counts).await {
             Ok(()) => Refused::default(),
             Err(error) if store::is_refusal(&error) => {
-                self.write_apart(&rows, counts).await.map_err(failed)?
+                self.write_apart(rows, counts).await.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -125,51 +135,60 @@ impl Session {
 
     async fn write_together(
         &mut self,
-        rows: &[(i64, &Entry)],
+        all: [(Shape, &[(i64, &Entry)]); 2],
         counts: Counts,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
-        let mut rest = rows;
-        for (size, sql) in &self.inserts {
-            let chunks = rest.chunks_exact(*size);
-            rest = chunks.remainder();
-            for chunk in chunks {
-                insert(&mut transaction, sql, chunk).await?;
+        for (shape, mut rest) in all {
+            let inserts = match shape {
+                Shape::Usual => &self.usual,
+                Shape::Full => &self.full,
+            };
+            for (size, sql) in inserts {
+                let chunks = rest.chunks_exact(*size);
+                rest = chunks.remainder();
+                for chunk in chunks {
+                    insert(&mut transaction, sql, shape, chunk).await?;
+                }
             }
         }
-        counts.after(rows.len(), 0).update(&mut transaction, self.run_id).await?;
+        counts.after(count(all), 0).update(&mut transaction, self.run_id).await?;
         transaction.commit().await
     }
 
     /// Writes rows of which some are refused: smaller and smaller parts, until those are found.
     async fn write_apart(
         &mut self,
-        rows: &[(i64, &Entry)],
+        all: [(Shape, &[(i64, &Entry)]); 2],
         counts: Counts,
     ) -> Result<Refused, sqlx::Error> {
         let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
         let mut refused = Refused::default();
-        let mut parts = vec![(rows, 0)];
-        while let Some((part, level)) = parts.pop() {
-            let Some((size, sql)) = self.inserts.get(level) else { continue };
+        let mut parts: Vec<_> = all.into_iter().map(|(shape, rows)| (shape, rows, 0)).collect();
+        while let Some((shape, part, level)) = parts.pop() {
+            let inserts = match shape {
+                Shape::Usual => &self.usual,
+                Shape::Full => &self.full,
+            };
+            let Some((size, sql)) = inserts.get(level) else { continue };
             let chunks = part.chunks_exact(*size);
-            parts.push((chunks.remainder(), level + 1));
+            parts.push((shape, chunks.remainder(), level + 1));
             for chunk in chunks {
                 let mut attempt = transaction.begin().await?;
-                match insert(&mut attempt, sql, chunk).await {
+                match insert(&mut attempt, sql, shape, chunk).await {
                     Ok(()) => attempt.commit().await?,
                     Err(error) if store::is_refusal(&error) => {
                         attempt.rollback().await?;
                         match chunk {
                             [(_, entry)] => refused.add(entry, &error),
-                            _ => parts.push((chunk, level + 1)),
+                            _ => parts.push((shape, chunk, level + 1)),
                         }
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        counts.after(rows.len(), refused.rows).update(&mut transaction, self.run_id).await?;
+        counts.after(count(all), refused.rows).update(&mut transaction, self.run_id).await?;
         transaction.commit().await?;
         Ok(refused)
     }
@@ -203,15 +222,21 @@ impl Session {
 }
 
 /// Writes rows in one statement.
+/// Rows of both shapes.
+fn count(all: [(Shape, &[(i64, &Entry)]); 2]) -> usize {
+    all.iter().map(|(_, rows)| rows.len()).sum()
+}
+
 async fn insert(
     connection: &mut AnyConnection,
     sql: &SqlStr,
+    shape: Shape,
     rows: &[(i64, &Entry)],
 ) -> Result<(), sqlx::Error> {
     let mut values = AnyArguments::default();
-    values.reserve(rows.len() * row::COLUMNS.len(), 0);
+    values.reserve(rows.len() * shape.values(), 0);
     for (id, entry) in rows {
-        row::bind(&mut values, *id, entry).map_err(sqlx::Error::Encode)?;
+        row::bind(&mut values, *id, entry, shape).map_err(sqlx::Error::Encode)?;
     }
     sqlx::query_with(sql.clone(), values).execute(connection).await.map(drop)
 }

@@ -10,6 +10,7 @@ use minijinja::value::{Serde, Value as Filled};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use super::growth::bound_filters;
 use super::{Prompt, RenderError};
 
 /// Steps of the template engine for one message: some ten milliseconds at worst. A loop over a
@@ -51,6 +52,7 @@ impl Templates {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
+        bound_filters(&mut environment);
         environment.add_filter("tojson", to_json);
         Self { environment, names: Vec::new() }
     }

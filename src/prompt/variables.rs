@@ -13,10 +13,18 @@ use serde_json::{Map, Value, json};
 use super::quoted;
 use crate::problems::nearest;
 
+#[cfg(test)]
+mod tests;
+
 /// More than anybody reads at once.
 const MAX_PROBLEMS: usize = 8;
 /// The longest name of a caller's that is repeated.
 const MAX_ECHO_CHARS: usize = 60;
+
+/// The largest pattern of a schema, compiled.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// The same of one that came with a request.
+const MAX_CALLERS_PATTERN_BYTES: usize = 64 << 10;
 
 /// What variables a prompt has.
 #[derive(Debug)]
@@ -212,7 +220,8 @@ impl Variables {
     }
 }
 
-/// Compiles a schema that refers to nothing outside. Patterns are matched in linear time.
+/// Compiles a schema that refers to nothing outside. Patterns are matched in linear time, and are not
+/// large.
 ///
 /// # Errors
 ///
@@ -222,13 +231,23 @@ pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
         .offline()
         .should_validate_formats(true)
         .should_ignore_unknown_formats(false)
-        .with_pattern_options(PatternOptions::regex())
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
         .build(schema)
         .map_err(|error| {
             let place = error.instance_path().as_str();
             let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
             format!("is no JSON Schema{place}: {}", spoken(&error))
         })
+}
+
+/// Compiles a schema that came with a request: as [`compile`], but `format` says nothing, as JSON
+/// Schema has it, and patterns are small. `None` where it cannot be used.
+pub(crate) fn compile_of_caller(schema: &Value) -> Option<Validator> {
+    jsonschema::options()
+        .offline()
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_CALLERS_PATTERN_BYTES))
+        .build(schema)
+        .ok()
 }
 
 /// The names a set has and another does not.

@@ -64,9 +64,15 @@ pub enum RolloutError {
         /// The reason that is written.
         why: String,
     },
-    /// What is known of the candidate's compatibility does not allow so much.
-    #[error("{why}, or say \"force\": true when you begin it")]
+    /// What is known of the candidate's compatibility does not allow so much at its beginning.
+    #[error("{why}, or say \"force\": true")]
     Incompatible {
+        /// What is known, and what to do.
+        why: String,
+    },
+    /// The same of one that goes on: only a beginning takes `force`.
+    #[error("{why}; to go without, roll it back and begin it again with \"force\": true")]
+    Bounded {
         /// What is known, and what to do.
         why: String,
     },

@@ -334,7 +334,7 @@ fn refuse_growth(
 
 fn refused(refusal: Refusal, bound: &Bound) -> RolloutError {
     match refusal {
-        Refusal::Bounded => RolloutError::Incompatible { why: bound.why.clone() },
+        Refusal::Bounded => RolloutError::Bounded { why: bound.why.clone() },
         Refusal::Over | Refusal::Frozen | Refusal::NotPaused | Refusal::Paused => {
             RolloutError::Refused(refusal)
         }

@@ -4,10 +4,11 @@ use rand::distr::{Alphanumeric, SampleString};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::matrix::push_of_prompt;
 use super::row::{RUN, int, json_text, number, word_of};
 use super::{NewRun, RunKind, RunRecord, RunState, Runs, RunsError, SuiteRow};
 use crate::audit::{self, Actor};
-use crate::compat::{Side, SidePrompt};
+use crate::compat::{Only, Side, SidePrompt};
 use crate::store::{self, Sql, StoreError};
 
 /// Runs that may wait or run at a time.
@@ -24,6 +25,8 @@ const MOST_VERDICTS: i64 = 100;
 pub struct RunFilter {
     /// Of this suite.
     pub suite: Option<String>,
+    /// Whose candidate is a version of this registered prompt.
+    pub prompt: Option<String>,
     /// In this state.
     pub state: Option<RunState>,
     /// Of this kind.
@@ -86,6 +89,7 @@ impl Runs {
             baseline: new.baseline,
             candidate: new.candidate,
             depth: new.depth,
+            only: new.only,
             samples: new.samples,
             seed: new.seed,
             max_cost_micro_usd: max_cost,
@@ -95,6 +99,7 @@ impl Runs {
             ended_ms: None,
             samples_done: 0,
             samples_planned: 0,
+            samples_reused: 0,
             cost_micro_usd: 0,
             judge: None,
             judgement: None,
@@ -133,6 +138,9 @@ impl Runs {
         query.bind(place).push(", ").bind(cursor.unwrap_or_default().to_owned()).push(")");
         if let Some(suite) = &filter.suite {
             query.push(" AND suite = ").bind(suite.clone());
+        }
+        if let Some(prompt) = &filter.prompt {
+            push_of_prompt(&mut query, prompt);
         }
         if let Some(state) = filter.state {
             query.push(" AND state = ").bind(state.as_str());
@@ -204,7 +212,7 @@ impl Runs {
     }
 
     /// What was found compatible when all cases were asked, by the newest decided verdict of each suite,
-    /// version and model: sorted.
+    /// version and model: sorted. A run of some cases proves nothing, and may refute.
     ///
     /// # Errors
     ///
@@ -213,9 +221,11 @@ impl Runs {
         let failed = StoreError::query("read which models are tested");
         let newest = "SELECT id, suite, candidate_prompt, candidate_model, ended_ms
              FROM compat_runs r
-             WHERE verdict = 'compatible' AND kind <> 'drift' AND depth = 'full' AND NOT EXISTS (
+             WHERE verdict = 'compatible' AND kind <> 'drift' AND depth = 'full'
+             AND only_cases IS NULL AND NOT EXISTS (
                  SELECT 1 FROM compat_runs later
-                 WHERE later.verdict IN ('compatible', 'incompatible') AND later.kind <> 'drift'
+                 WHERE later.kind <> 'drift' AND (later.verdict = 'incompatible'
+                     OR (later.verdict = 'compatible' AND later.only_cases IS NULL))
                  AND later.suite = r.suite AND later.candidate_prompt = r.candidate_prompt
                  AND later.candidate_model = r.candidate_model
                  AND (later.ended_ms, later.id) > (r.ended_ms, r.id))";
@@ -238,7 +248,8 @@ impl Runs {
         Ok(tested)
     }
 
-    /// Runs of a suite with a verdict of this candidate, the newest first, at most `limit`: how it
+    /// Runs of the same cases of a suite with a verdict of this candidate, the newest first, at most
+    /// `limit`: how it
     /// has fared night by night.
     ///
     /// # Errors
@@ -246,34 +257,18 @@ impl Runs {
     /// [`StoreError`].
     pub async fn history(
         &self,
-        suite: &str,
+        (suite, only): (&str, Option<&Only>),
         candidate: &Side,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
         let mut query = select(" WHERE verdict IS NOT NULL AND suite = ");
         query.bind(suite.to_owned()).push(" AND candidate_hash = ").bind(candidate.hash());
+        let only = only.map(Only::as_str).unwrap_or_default().to_owned();
+        query.push(" AND COALESCE(only_cases, '') = ").bind(only);
         query
             .push(" ORDER BY ended_ms DESC, id DESC LIMIT ")
             .bind(i64::from(limit.min(MOST_LISTED)));
         self.read_all(query, "read earlier verdicts").await
-    }
-
-    /// What has drifted: of each prompt that is held against itself at night, the newest such run, if
-    /// it found that the provider answers worse than the night before.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn drifts(&self) -> Result<Vec<RunRecord>, StoreError> {
-        let mut query = select(
-            " r WHERE kind = 'drift' AND verdict = 'incompatible' AND NOT EXISTS (
-                 SELECT 1 FROM compat_runs later WHERE later.kind = 'drift'
-                 AND later.verdict IS NOT NULL AND later.suite = r.suite
-                 AND (later.ended_ms, later.id) > (r.ended_ms, r.id))
-             ORDER BY suite LIMIT ",
-        );
-        query.bind(i64::from(MOST_LISTED));
-        self.read_all(query, "read what has drifted").await
     }
 
     pub(super) async fn read_all(
@@ -318,7 +313,7 @@ pub(super) async fn insert(
     sqlx::query(keep).bind(text_hash(text)).bind(text).execute(&mut *connection).await?;
     let mut insert = Sql::new(
         "INSERT INTO compat_runs (id, kind, suite, suite_hash, text, baseline, candidate, \
-         baseline_prompt, candidate_prompt, candidate_model, candidate_hash, depth, samples, seed, \
+         baseline_prompt, candidate_prompt, candidate_model, candidate_hash, depth, only_cases, samples, seed, \
          max_cost_micro_usd, state, created_by, created_ms, worked_ms, samples_done, \
          samples_planned, cost_micro_usd) VALUES (",
     );
@@ -339,13 +334,16 @@ pub(super) async fn insert(
     for text in texts {
         insert.bind(text).push(", ");
     }
+    let only = run.only.as_ref().map(|only| only.as_str().to_owned());
+    insert.bind(only).push(", ");
     insert.bind(i64::from(run.samples)).push(", ").bind(run.seed.cast_signed()).push(", ");
     insert.bind(int(run.max_cost_micro_usd)).push(", ").bind(run.state.as_str()).push(", ");
     insert.bind(by.name.clone()).push(", ").bind(int(run.created_ms)).push(", 0, 0, 0, 0)");
     insert.query()?.execute(&mut *connection).await?;
     let after = json!({
         "kind": run.kind, "suite": run.suite, "baseline": run.baseline.to_string(),
-        "candidate": run.candidate.to_string(), "depth": run.depth, "samples": run.samples,
+        "candidate": run.candidate.to_string(), "depth": run.depth, "only": run.only,
+        "samples": run.samples,
         "max_cost_micro_usd": run.max_cost_micro_usd,
     });
     let event = audit_event("compat.run.begin", format!("compat/runs/{}", run.id), after);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::CompatSettings;
 use crate::compat::report::JudgeFacts;
 use crate::compat::verdict::Terms;
-use crate::compat::{Answer, Depth, Grade, Preference, Side};
+use crate::compat::{Answer, Depth, Grade, Only, Preference, Side};
 
 /// A run to begin.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct NewRun {
     pub candidate: Side,
     /// How many cases are asked.
     pub depth: Depth,
+    /// The cases of these that are asked, where not all are.
+    pub only: Option<Only>,
     /// Answers of each side to each case, at first. Where the verdict is open more are asked.
     pub samples: u32,
     /// The seed of whatever is drawn, and what is sent as `seed` with the sample's number added.
@@ -39,7 +41,7 @@ pub enum RunKind {
     Asked,
     /// It was night: one cell of a matrix.
     Nightly,
-    /// It was night: the same prompt on the same model as the night before, whose answers are the
+    /// It was night: the same prompt on the same model as the nights before, whose answers are the
     /// baseline. What it finds, the provider has changed.
     Drift,
 }
@@ -77,6 +79,9 @@ pub struct RunRecord {
     pub candidate: Side,
     /// How many cases are asked.
     pub depth: Depth,
+    /// The cases of these that are asked, where not all are. Its verdict is one on them alone.
+    #[serde(default)]
+    pub only: Option<Only>,
     /// Answers of each side to each case, at first.
     pub samples: u32,
     /// The seed.
@@ -91,10 +96,12 @@ pub struct RunRecord {
     pub created_ms: u64,
     /// When it ended.
     pub ended_ms: Option<u64>,
-    /// Samples that have come, of both sides.
+    /// Samples that were asked and have come, of both sides.
     pub samples_done: u64,
-    /// Samples that there will be, as far as is known.
+    /// Samples that will have been asked, as far as is known.
     pub samples_planned: u64,
+    /// Samples besides that others have asked.
+    pub samples_reused: u64,
     /// What all of it has cost, in millionths of a dollar.
     pub cost_micro_usd: u64,
     /// Who judged what no rule can, when it is done, if anybody did.
@@ -144,15 +151,31 @@ pub struct SuiteRow {
 // === impl RunRecord ===
 
 impl RunRecord {
+    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare them
+    /// with.
+    pub fn is_first_night(&self) -> bool {
+        self.kind == RunKind::Drift && self.state == RunState::Done && self.judgement.is_none()
+    }
+
     /// By what it is judged.
     pub fn terms(&self, settings: &CompatSettings) -> Terms {
         let terms = Terms {
             margin: settings.margin.get(),
             samples: self.samples,
-            max_samples: settings.max_samples.max(self.samples),
+            max_samples: match self.kind {
+                // A night has one look: there is one baseline, and that is as large as it is.
+                RunKind::Drift => self.samples,
+                RunKind::Asked | RunKind::Nightly => settings.max_samples.max(self.samples),
+            },
             ..Terms::default()
         };
-        terms.between(&self.baseline, &self.candidate).at(self.depth)
+        let terms = terms.between(&self.baseline, &self.candidate);
+        match &self.only {
+            None => terms.at(self.depth),
+            Some(only) if only.is_of_incidents() => terms.of_incidents(),
+            // Some cases are as few as those of a smoke run.
+            Some(_) => terms.at(Depth::Smoke),
+        }
     }
 }
 

@@ -336,6 +336,7 @@ impl Captured {
             metadata: metadata.as_object().cloned().unwrap_or_default(),
             vars: vars.collect(),
             asserts: vec![json!({"type": "similar", "value": clean(text), "threshold": SIMILAR})],
+            threshold: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::Row;
 
 use super::ledger::audit_event;
-use super::row::{int, json, json_text};
+use super::row::{int, json, json_text, number};
 use super::{Runs, RunsError};
 use crate::audit::{self, Actor};
 use crate::compat::agreement::Agreement;
@@ -59,16 +59,18 @@ impl Runs {
         Ok(replies)
     }
 
-    /// Keeps what a judge has said. What it said before stays.
+    /// Keeps what a judge has said, for which run, and whether it said otherwise in the other order.
+    /// What it said before stays.
     pub(crate) async fn keep_reply(
         &self,
         (judge, protocol): (&str, &str),
-        key: &AskKey,
-        reply: &Reply,
+        (key, reply): (&AskKey, &Reply),
+        (run, contradicted): (Option<&str>, bool),
     ) -> Result<(), StoreError> {
         let failed = StoreError::query("keep what a judge has said");
-        let insert = "INSERT INTO compat_replies (ask, judge, protocol, reply, at_ms)
-                      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ask, judge, protocol) DO NOTHING";
+        let insert = "INSERT INTO compat_replies
+                      (ask, judge, protocol, reply, at_ms, run, contradicted)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (ask, judge, protocol) DO NOTHING";
         let reply = json_text(reply).map_err(&failed)?;
         let mut writer = self.shared.store.writer().await?;
         sqlx::query(insert)
@@ -77,10 +79,29 @@ impl Runs {
             .bind(protocol)
             .bind(reply)
             .bind(int(self.now_ms()))
+            .bind(run)
+            .bind(i64::from(contradicted))
             .execute(&mut *writer)
             .await
             .map_err(failed)
             .map(drop)
+    }
+
+    /// How often this judge has answered for a run, and in how many of these it said otherwise in the
+    /// other order.
+    pub(crate) async fn sittings(
+        &self,
+        (judge, protocol): (&str, &str),
+        run: &str,
+    ) -> Result<(u64, u64), StoreError> {
+        let failed = StoreError::query("count what a judge has said");
+        let select = "SELECT COUNT(*) AS asked, COUNT(NULLIF(contradicted, 0)) AS disagreed
+                      FROM compat_replies WHERE run = $1 AND judge = $2 AND protocol = $3";
+        let mut reader = self.shared.store.reader().await?;
+        let row = sqlx::query(select).bind(run).bind(judge).bind(protocol);
+        let row = row.fetch_one(&mut *reader).await.map_err(&failed)?;
+        let count = |column| number(&row, column).map_err(&failed);
+        Ok((count("asked")?, count("disagreed")?))
     }
 
     /// Writes down how far a judge agrees with people, in place of what was found before.

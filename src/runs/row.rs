@@ -6,12 +6,12 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{RunRecord, SampleRow, SuiteRow};
-use crate::compat::{Answer, Grade, Preference};
+use crate::compat::{Answer, Grade, Only, Preference};
 
 /// Every column that a [`RunRecord`] is read from.
-pub(super) const RUN: &str = "id, kind, suite, suite_hash, baseline, candidate, depth, samples, seed, \
+pub(super) const RUN: &str = "id, kind, suite, suite_hash, baseline, candidate, depth, only_cases, samples, seed, \
     max_cost_micro_usd, state, reason, created_ms, ended_ms, samples_done, samples_planned, \
-    cost_micro_usd, judge, judgement";
+    samples_reused, cost_micro_usd, judge, judgement";
 /// Every column that a [`SampleRow`] is read from.
 pub(super) const SAMPLE: &str = "case_id, side, sample, answer, grade, preference, reused_from, \
     judging_micro_usd";
@@ -25,6 +25,7 @@ impl RunRecord {
         let text = |column| row.try_get::<String, _>(column);
         let judgement: Option<String> = row.try_get("judgement")?;
         let judge: Option<String> = row.try_get("judge")?;
+        let only: Option<String> = row.try_get("only_cases")?;
         Ok(Self {
             id: text("id")?,
             kind: word(&text("kind")?)?,
@@ -33,6 +34,7 @@ impl RunRecord {
             baseline: json(&text("baseline")?)?,
             candidate: json(&text("candidate")?)?,
             depth: word(&text("depth")?)?,
+            only: only.map(|text| Only::parse(&text)).transpose().map_err(|why| decode(&why))?,
             samples: small(row, "samples")?,
             seed: row.try_get::<i64, _>("seed")?.cast_unsigned(),
             max_cost_micro_usd: number(row, "max_cost_micro_usd")?,
@@ -42,6 +44,7 @@ impl RunRecord {
             ended_ms: optional(row, "ended_ms")?,
             samples_done: number(row, "samples_done")?,
             samples_planned: number(row, "samples_planned")?,
+            samples_reused: number(row, "samples_reused")?,
             cost_micro_usd: number(row, "cost_micro_usd")?,
             judge: judge.map(|text| json(&text)).transpose()?,
             judgement: judgement.map(|text| json(&text)).transpose()?,
@@ -111,6 +114,10 @@ pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
 /// is fine.
 pub(super) fn json_text(value: &impl Serialize) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn decode(why: &str) -> sqlx::Error {
+    sqlx::Error::Decode(why.into())
 }
 
 /// An enum by its word.

@@ -54,6 +54,8 @@ pub(crate) struct DoneSample {
     pub(crate) latency_ms: u64,
     pub(crate) spent_micro_usd: u64,
     pub(crate) preference: Option<Preference>,
+    /// Whether another run has asked for it.
+    pub(crate) is_reused: bool,
 }
 
 /// Whose answers are taken over as a baseline's.
@@ -148,7 +150,8 @@ impl Runs {
     pub(crate) async fn done(&self, run: &str) -> Result<Vec<DoneSample>, StoreError> {
         let failed = StoreError::query("read what a compatibility run has");
         let select = "SELECT case_id, side, sample, passed, output_tokens, cost_micro_usd,
-                      latency_ms, spent_micro_usd, preference FROM compat_samples WHERE run = $1";
+                      latency_ms, spent_micro_usd, preference, reused_from FROM compat_samples
+                      WHERE run = $1";
         let mut reader = self.shared.store.reader().await?;
         let rows = sqlx::query(select).bind(run).fetch_all(&mut *reader).await.map_err(&failed)?;
         rows.iter().map(DoneSample::read).collect::<Result<_, _>>().map_err(failed)
@@ -206,22 +209,6 @@ impl Runs {
         Ok(Committed::Yes)
     }
 
-    /// The newest run that held the same side against itself, ended and has answers.
-    pub(crate) async fn last_night_of(
-        &self,
-        suite: &str,
-        candidate_hash: &str,
-    ) -> Result<Option<String>, StoreError> {
-        let failed = StoreError::query("look for last night's answers");
-        let select = "SELECT id FROM compat_runs WHERE suite = $1 AND candidate_hash = $2
-                      AND kind = 'drift' AND state = 'done' AND swept_ms IS NULL
-                      ORDER BY ended_ms DESC, id DESC LIMIT 1";
-        let mut reader = self.shared.store.reader().await?;
-        let row = sqlx::query(select).bind(suite).bind(candidate_hash);
-        let row = row.fetch_optional(&mut *reader).await.map_err(&failed)?;
-        row.map(|row| row.try_get("id")).transpose().map_err(failed)
-    }
-
     /// Deletes samples of runs that ended longer ago than `keep`, and replies of judges as old. How
     /// many runs have lost theirs; more may be left where it is not 0.
     pub(crate) async fn sweep(&self, keep: Duration) -> Result<u64, StoreError> {
@@ -266,6 +253,7 @@ impl DoneSample {
             latency_ms: number(row, "latency_ms")?,
             spent_micro_usd: number(row, "spent_micro_usd")?,
             preference: preference(row)?,
+            is_reused: row.try_get::<Option<String>, _>("reused_from")?.is_some(),
         })
     }
 
@@ -281,6 +269,7 @@ impl DoneSample {
             latency_ms: row.answer.latency_ms,
             spent_micro_usd: row.answer.cost_micro_usd.saturating_add(row.judging_micro_usd),
             preference: row.preference,
+            is_reused: row.reused_from.is_some(),
         }
     }
 }

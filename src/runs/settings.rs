@@ -30,6 +30,9 @@ pub struct CompatSettings {
     pub samples: u32,
     /// The most answers of each side to each case, where the verdict stays open.
     pub max_samples: u32,
+    /// Answers to each case at night, where a prompt is held against itself: the nights before are the
+    /// other side.
+    pub drift_samples: u32,
     /// How much lower the candidate's rate of passed cases may be, without being called worse.
     pub margin: Ratio,
     /// How long a baseline's answers may be used again.
@@ -40,7 +43,8 @@ pub struct CompatSettings {
     pub judge: JudgeSettings,
     /// What rollouts need.
     pub gate: GateSettings,
-    /// The embedder of `similar`; the name of one in `[embedders]`. Absent: the only one there is.
+    /// The embedder of `similar`; the name of one in `[embedders]`. Absent: the only one there is, or
+    /// between simulated models the simulator's.
     #[schemars(extend("examples" = ["minilm"]))]
     pub embedder: Option<String>,
     /// What is run at night besides the version in production on the model it was written for: models
@@ -54,7 +58,7 @@ pub struct CompatSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeSettings {
     /// Models that may judge, the first that is of another family than both sides does. Empty: none
-    /// does, and cases that need one say so.
+    /// does, and cases that need one say so; between simulated models the simulator's does.
     #[schemars(extend("examples" = [["openai/gpt-5-mini", "anthropic/claude-haiku-4-5"]]))]
     pub models: Vec<String>,
     /// Whether what a judge says counts that was not held against people's labels
@@ -114,6 +118,7 @@ impl Default for CompatSettings {
             max_time: HumanDuration::secs(4 * 3_600),
             samples: 3,
             max_samples: 10,
+            drift_samples: 10,
             margin: Ratio::percent(3),
             reuse_baseline: HumanDuration::secs(24 * 3_600),
             keep: HumanDuration::secs(30 * 24 * 3_600),
@@ -152,6 +157,7 @@ impl CompatSettings {
                 "max_samples",
                 "must be from `samples` to 100",
             ),
+            ((1..=100).contains(&self.drift_samples), "drift_samples", "must be 1 to 100"),
             (
                 self.margin.get() > 0.0 && self.margin.get() < 1.0,
                 "margin",
@@ -201,13 +207,14 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_told_by_its_key() {
         type Spoil = fn(&mut CompatSettings);
-        let wrong: [(&str, Spoil); 9] = [
+        let wrong: [(&str, Spoil); 10] = [
             ("schedule", |settings| settings.schedule = Some("nightly".to_owned())),
             ("schedule", |settings| settings.schedule = Some("0 3 * * * Asia/Tokyo".to_owned())),
             ("concurrency", |settings| settings.concurrency = 0),
             ("requests_per_minute", |settings| settings.requests_per_minute = Some(0)),
             ("share", |settings| settings.share = Ratio::percent(0)),
             ("max_samples", |settings| settings.max_samples = settings.samples - 1),
+            ("drift_samples", |settings| settings.drift_samples = 0),
             ("margin", |settings| settings.margin = Ratio::percent(0)),
             ("gate", |settings| settings.gate.max_age = HumanDuration::secs(1)),
             ("matrix", |settings| {

@@ -14,6 +14,8 @@ use crate::compat::{Answer, Ask, Check, Depth, Grade, Reply, Side, SidePrompt};
 use crate::store::lease::{Holding, Lease};
 use crate::store::places::{Place, places};
 
+mod drift;
+
 const NOW: u64 = 1_700_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 
@@ -95,6 +97,7 @@ fn side(version: &str, model: &str) -> Side {
 
 fn new_run() -> NewRun {
     NewRun {
+        only: None,
         kind: RunKind::Asked,
         suite: "of-files".to_owned(),
         baseline: side("1.0.0", "openai/gpt-5"),
@@ -298,10 +301,9 @@ async fn the_newest_verdict_of_a_version_and_model_counts() {
         let ids: Vec<_> = tested.iter().map(|tested| (&*tested.model, &*tested.run)).collect();
         assert_eq!(ids, [("a/one", &*good.id)], "the newest of the other is bad");
         assert_eq!(node.runs.drifts().await.unwrap(), [drifted]);
-        node.judged(NewRun { kind: RunKind::Drift, ..on("a/one") }, "inconclusive").await;
-        assert_eq!(node.runs.drifts().await.unwrap(), [], "the newest says nothing bad");
 
-        let history = node.runs.history("of-files", &side("2.0.0", "a/two"), 10).await.unwrap();
+        let history =
+            node.runs.history(("of-files", None), &side("2.0.0", "a/two"), 10).await.unwrap();
         assert_eq!(history.len(), 2);
         assert!(history[0].ended_ms > history[1].ended_ms, "the newest first");
         let filter = RunFilter { kind: Some(RunKind::Asked), ..RunFilter::default() };
@@ -368,8 +370,20 @@ async fn what_a_judge_has_said_is_known_by_judge_and_protocol() {
         let node = Node::of(&place).await;
         let ask = Ask::Similarity { text: "a".to_owned(), reference: "b".to_owned() };
         let (key, reply) = (ask.key(), Reply::Similarity(0.25));
-        node.runs.keep_reply(("j", "1"), &key, &reply).await.unwrap();
-        node.runs.keep_reply(("j", "1"), &key, &Reply::Similarity(0.5)).await.unwrap();
+        let other = Reply::Similarity(0.5);
+        node.runs.keep_reply(("j", "1"), (&key, &reply), (Some("cr_1"), true)).await.unwrap();
+        node.runs.keep_reply(("j", "1"), (&key, &other), (Some("cr_2"), false)).await.unwrap();
+        let more = crate::compat::AskKey("more".to_owned());
+        node.runs.keep_reply(("j", "1"), (&more, &other), (Some("cr_1"), false)).await.unwrap();
+        for (judge, run, count) in
+            [("j", "cr_1", (2, 1)), ("j", "cr_2", (0, 0)), ("k", "cr_1", (0, 0))]
+        {
+            assert_eq!(
+                node.runs.sittings((judge, "1"), run).await.unwrap(),
+                count,
+                "{judge} {run}"
+            );
+        }
         let keys = [key.clone(), crate::compat::AskKey("none".to_owned())];
         let known = node.runs.replies(("j", "1"), &keys).await.unwrap();
         assert_eq!((known.len(), known.get(&key)), (1, Some(&reply)), "the first one stays");

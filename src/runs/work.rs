@@ -15,6 +15,7 @@ use crate::store::{self, StoreError};
 pub(crate) struct Progress {
     pub(crate) samples_done: u64,
     pub(crate) samples_planned: u64,
+    pub(crate) samples_reused: u64,
     pub(crate) cost_micro_usd: u64,
     /// How long it has asked, on all nodes one after another.
     pub(crate) worked_ms: u64,
@@ -117,12 +118,14 @@ pub(super) async fn write_progress(
     progress: &Progress,
 ) -> Result<bool, sqlx::Error> {
     let update = "UPDATE compat_runs SET samples_done = $1, samples_planned = $2,
-                  cost_micro_usd = $3, worked_ms = $4 WHERE id = $5 AND state = 'running'";
+                  cost_micro_usd = $3, worked_ms = $4, samples_reused = $5
+                  WHERE id = $6 AND state = 'running'";
     let updated = sqlx::query(update)
         .bind(int(progress.samples_done))
         .bind(int(progress.samples_planned))
         .bind(int(progress.cost_micro_usd))
         .bind(int(progress.worked_ms))
+        .bind(int(progress.samples_reused))
         .bind(run)
         .execute(connection)
         .await?;

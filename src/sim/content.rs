@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::directive::{Directives, strip};
 use super::schema;
 use super::signature;
+use super::skill::{self, Brief, Habits, Luck};
 use crate::chat::{
     ChatRequest, FinishReason, Message, Part, ResponseFormat, Role, Tool, ToolChoice,
 };
@@ -25,6 +26,7 @@ pub(super) struct Question<'a> {
     pub(super) wishes: &'a Directives,
     /// The scenario's range of tokens.
     pub(super) tokens: Option<(u64, u64)>,
+    pub(super) habits: Habits,
     pub(super) seed: u64,
 }
 
@@ -185,6 +187,12 @@ fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
     if let Some(say) = &question.wishes.say {
         return words(say.strip_prefix(begun).unwrap_or(say));
     }
+    if let Some(text) = skilled(question, dice).filter(|_| begun.is_empty()) {
+        return match chat.response_format {
+            Some(ResponseFormat::Json | ResponseFormat::JsonSchema { .. }) => pieces(&text),
+            Some(ResponseFormat::Text) | None => words(&text),
+        };
+    }
     match &chat.response_format {
         Some(ResponseFormat::Json) => {
             let asked = strip(&last_user_text(chat));
@@ -209,6 +217,51 @@ fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
     // What somebody else began is continued where it could have been said here.
     let whole = tokens.concat();
     words(whole.strip_prefix(begun).unwrap_or(&whole))
+}
+
+/// What the model can make of the request, if it is something that it can do and nobody wants a certain
+/// length.
+fn skilled(question: &Question<'_>, dice: &mut Dice) -> Option<String> {
+    let chat = question.chat;
+    let wants_length = question.wishes.tokens.is_some() || question.tokens.is_some();
+    if wants_length || chat.messages.last().is_some_and(is_tool_result) {
+        return None;
+    }
+    let said = strip(&last_user_text(chat));
+    let system = system_text(chat);
+    let schema = match &chat.response_format {
+        Some(ResponseFormat::JsonSchema { schema, .. }) => Some(schema),
+        Some(ResponseFormat::Json | ResponseFormat::Text) | None => None,
+    };
+    let brief = Brief { system: &system, said: &said, schema };
+    let habits = &question.habits;
+    let good = skill::answer(&brief, habits, Luck::default())?;
+    let luck = match chat.sampling.seed {
+        // Who sends a seed gets the same answer each time.
+        Some(seed) => {
+            let all = json!([chat.model, seed, system, said]).to_string();
+            let hash = blake3::hash(all.as_bytes());
+            let start = hash.as_bytes().iter().take(8);
+            let number = start.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            luck(habits, &mut Dice::new(question.seed, number))
+        }
+        None => luck(habits, dice),
+    };
+    if luck == Luck::default() { Some(good) } else { skill::answer(&brief, habits, luck) }
+}
+
+fn luck(habits: &Habits, dice: &mut Dice) -> Luck {
+    let slips = dice.chance(habits.slips);
+    let which = dice.between(0, u64::MAX);
+    Luck { slip: slips.then_some(which), takes_first: dice.chance(habits.bias) }
+}
+
+/// What the model is told to do.
+fn system_text(chat: &ChatRequest) -> String {
+    let is_told = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
+    let told = chat.messages.iter().filter(is_told);
+    let texts = told.flat_map(|message| message.parts.iter().filter_map(Part::as_text));
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// The beginning of the answer that the conversation ends with, as models take it that go on from

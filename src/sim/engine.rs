@@ -14,6 +14,7 @@ use super::prefix::BlockCache;
 use super::route::{ChatPath, Endpoint};
 use super::scenario::{Behaviour, Overload, PrefixCache, Scenario};
 use super::script::Script;
+use super::skill::Habits;
 use super::stats::Busy;
 use super::{count, plain, render, signature, timing};
 use crate::chat::{ChatRequest, Usage};
@@ -307,6 +308,7 @@ impl Engine {
             dialect: turn.dialect,
             wishes: &plan.wishes,
             tokens: plan.behaviour.tokens,
+            habits: Habits::of(&chat.model, plan.behaviour.slips, plan.behaviour.bias),
             seed: self.scenario.seed,
         };
         let mut all = Vec::new();

@@ -43,6 +43,11 @@ pub struct Behaviour {
     pub token_gap: Latency,
     /// Tokens of text, least and most. `None`: as the answer falls.
     pub tokens: Option<(u64, u64)>,
+    /// The share of answers, 0 to 1, with a slip, where the model does what it is told to in a system
+    /// message. `None`: as the model is.
+    pub slips: Option<f64>,
+    /// The share of comparisons, 0 to 1, in which it prefers what it is shown first when it judges.
+    pub bias: f64,
     /// The share of requests, 0 to 1, that are stragglers.
     pub slow_share: f64,
     /// How many times slower a straggler is.
@@ -108,8 +113,15 @@ pub struct FaultRule {
 impl Scenario {
     /// The models that a list of models names when the scenario has only `*`: those of
     /// `providers/sim.toml`.
-    pub const MODELS: [&'static str; 5] =
-        ["tide-small", "tide-large", "tide-reasoner", "tide-instruct", "tide-embed"];
+    pub const MODELS: [&'static str; 7] = [
+        "tide-small",
+        "tide-small-next",
+        "tide-large",
+        "tide-reasoner",
+        "tide-instruct",
+        "tide-embed",
+        "moon-judge",
+    ];
 
     /// Every model behaves alike and answers at once, without faults: for tests that are not
     /// about time.
@@ -197,6 +209,8 @@ impl Default for Behaviour {
             ttft: Latency { median: Duration::from_millis(200), sigma: 0.3 },
             token_gap: Latency { median: Duration::from_millis(15), sigma: 0.3 },
             tokens: None,
+            slips: None,
+            bias: 0.0,
             slow_share: 0.0,
             slow_factor: 1.0,
             slower: 1.0,

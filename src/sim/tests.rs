@@ -17,6 +17,7 @@ mod plain;
 mod play;
 mod scenario;
 mod schema;
+mod skill;
 
 /// A POST to an engine.
 fn post(engine: &mut Engine, path: &str, body: &Value) -> Script {

@@ -41,6 +41,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (20, "purges of semantic caches", include_str!("../../migrations/0020_semantic_purges.sql")),
     (21, "rollout of requests", include_str!("../../migrations/0021_rollout_of_requests.sql")),
     (22, "compat runs", include_str!("../../migrations/0022_compat_runs.sql")),
+    (23, "compat drift", include_str!("../../migrations/0023_compat_drift.sql")),
+    (24, "only cases", include_str!("../../migrations/0024_only_cases.sql")),
 ];
 
 /// What stands behind a migration's text for one kind alone: triggers have no common words.

@@ -22,7 +22,6 @@ use std::time::Duration;
 use super::{SendFuture, Transport, UpstreamReply, UpstreamRequest};
 use crate::clock::Instant;
 use crate::failure::{Failure, FailureKind};
-use http::{HeaderMap, StatusCode};
 
 mod body;
 mod chunked;
@@ -165,7 +164,7 @@ impl LiveTransport {
                 return Err(Broken::Failed(transport(request, error)));
             }
         };
-        Ok(self.reply(connection, request, head))
+        self.reply(connection, request, head).map_err(Broken::Failed)
     }
 
     fn reply(
@@ -173,11 +172,11 @@ impl LiveTransport {
         connection: Connection,
         request: &UpstreamRequest,
         head: head::Head,
-    ) -> UpstreamReply {
-        let framing = Framing::of(&head);
+    ) -> Result<UpstreamReply, Failure> {
+        let framing = Framing::of(&head).map_err(|problem| transport(request, problem))?;
         let home = head.keep_alive.then(|| (self.pool.clone(), request.origin.clone()));
         let body = LiveBody::new(connection, framing, home);
-        UpstreamReply { status: head.status, headers: head.headers, body: Box::new(body) }
+        Ok(UpstreamReply { status: head.status, headers: head.headers, body: Box::new(body) })
     }
 }
 
@@ -198,10 +197,4 @@ fn check_path(request: &UpstreamRequest) -> Result<(), Failure> {
 fn transport(request: &UpstreamRequest, problem: impl std::fmt::Display) -> Failure {
     let origin = &request.origin;
     Failure::new(FailureKind::Transport, format!("{}:{}: {problem}", origin.host, origin.port))
-}
-
-/// Whether an answer with this status and to this request has a body at all.
-fn has_body(status: StatusCode, headers: &HeaderMap) -> bool {
-    let empty = headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length == "0");
-    !empty && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }

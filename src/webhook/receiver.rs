@@ -133,6 +133,10 @@ impl FromStr for Receiver {
             None => 80,
         };
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // Said at once: a transport would refuse to send it.
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ReceiverError("must have other letters than ASCII's written as `%C3%A9`"));
+        }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { https, host: host.to_ascii_lowercase(), port, path })
     }

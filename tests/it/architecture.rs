@@ -345,6 +345,30 @@ fn files_are_small() {
 }
 
 #[test]
+fn every_file_that_architecture_names_is_there() {
+    let text = fs::read_to_string(package().join("ARCHITECTURE.md")).unwrap();
+    let named = text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    let mut missing: Vec<String> = Vec::new();
+    let mut seen = 0;
+    for word in named.filter(|word| word.contains('/') && !word.contains([' ', '\n'])) {
+        // `a/{b,c}.rs` names two files; `foo/tests.rs` any.
+        let (before, rest) = word.split_once('{').unwrap_or((word, "}"));
+        let (names, after) = rest.split_once('}').unwrap();
+        for name in names.split(',') {
+            let path = format!("{before}{name}{after}");
+            let places = [package().join(&path), package().join("src").join(&path)];
+            let is_there = path.starts_with("foo/") || places.iter().any(|place| place.is_file());
+            seen += 1;
+            if !is_there {
+                missing.push(path);
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} files are named: were they looked for rightly?");
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:#?}");
+}
+
+#[test]
 fn nothing_is_left_undone() {
     let words = ["to", "unimplemen"].map(|start| match start {
         "to" => "todo!(".to_owned(),

@@ -13,6 +13,7 @@ use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, eventually};
 mod crash;
 mod engine;
 mod gate;
+mod incidents;
 mod judges;
 mod nights;
 mod pace;

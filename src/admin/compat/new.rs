@@ -9,7 +9,7 @@ use super::suites::FoundSuite;
 use super::{AdminState, Problem};
 use crate::callers::Caller;
 use crate::compat::suite::Suite;
-use crate::compat::{Depth, Side, SidePrompt};
+use crate::compat::{Depth, Only, Side, SidePrompt};
 use crate::prompt::{Change, Prompt, Prompts, Version, Versions, Wanted};
 use crate::runs::{NewRun, RunKind};
 use crate::units::UsdAmount;
@@ -25,6 +25,8 @@ pub(super) struct NewBody {
     from_model: Option<String>,
     to_model: Option<String>,
     depth: Option<Depth>,
+    /// `incidents`, a tag or an incident: only these cases are asked.
+    only: Option<String>,
     samples: Option<u32>,
     seed: Option<u64>,
     max_cost_usd: Option<UsdAmount>,
@@ -32,6 +34,8 @@ pub(super) struct NewBody {
 
 /// The label of what is served today.
 const PRODUCTION: &str = "production";
+/// Tags that a refusal names.
+const MOST_NAMES: usize = 20;
 
 // === impl NewBody ===
 
@@ -51,26 +55,67 @@ impl NewBody {
                  (`to`) or which model (`to_model`) may take its place"
             )));
         }
-        for (side, parameter) in [(&baseline, "from_model"), (&candidate, "to_model")] {
+        let asked = [
+            (&baseline, "from_model", self.from_model.is_some()),
+            (&candidate, "to_model", self.to_model.is_some()),
+        ];
+        for (side, parameter, is_named) in asked {
             let asks = snapshot.resolve_for(&Caller::gateway(), &side.model);
             asks.map_err(|rejection| {
-                let why = rejection.to_string();
-                Problem::invalid(format!("{parameter}: `{}` cannot be asked: {why}", side.model))
+                let (model, why) = (&side.model, rejection.to_string());
+                Problem::invalid(match is_named {
+                    true => format!("{parameter}: `{model}` cannot be asked: {why}"),
+                    false => format!(
+                        "{parameter}: `{model}`, which {side} was written for, cannot be asked: {why}; \
+                         from_model and to_model name others, and --model of the command line both"
+                    ),
+                })
             })?;
         }
         if self.samples.is_some_and(|samples| !(1..=100).contains(&samples)) {
             return Err(Problem::invalid("samples: must be from 1 to 100"));
         }
+        let only = self.only(&found.suite)?;
         Ok(NewRun {
             kind: RunKind::Asked,
             suite: self.suite.clone(),
             baseline,
             candidate,
-            depth: self.depth.unwrap_or(depth),
+            // Of some cases all are asked, unless it is said otherwise.
+            depth: self.depth.unwrap_or(if only.is_some() { Depth::Full } else { depth }),
+            only,
             samples: self.samples.unwrap_or(settings.samples),
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
             max_cost_micro_usd: self.max_cost_usd.map(|amount| amount.0.0),
         })
+    }
+
+    /// The cases that alone are asked, of which there must be some.
+    fn only(&self, suite: &Suite) -> Result<Option<Only>, Problem> {
+        let Some(text) = &self.only else { return Ok(None) };
+        let only = Only::parse(text).map_err(|why| Problem::invalid(format!("only: {why}")))?;
+        if suite.cases.iter().any(|case| only.takes(case)) {
+            return Ok(Some(only));
+        }
+        let id = &suite.id;
+        let mut names: Vec<_> = suite.cases.iter().flat_map(|case| &case.tags).collect();
+        names.sort();
+        names.dedup();
+        let names: Vec<_> =
+            names.into_iter().take(MOST_NAMES).map(|tag| format!("`{tag}`")).collect();
+        let tags = match names.is_empty() {
+            true => "it has no tags".to_owned(),
+            false => format!("it has the tags {}", names.join(", ")),
+        };
+        Err(Problem::invalid(match only.is_of_incidents() {
+            true => format!(
+                "only: no case of `{id}` has `metadata.incident`; `tidegate compat cases RUN --failing` \
+                 makes such cases of a run"
+            ),
+            false => {
+                format!("only: no case of `{id}` has the tag or the incident `{only}`; {tags}")
+            }
+        }))
     }
 
     /// Two versions of a registered prompt, or one on two models.

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{AdminState, Problem};
-use crate::compat::report::{CaseAnswers, Draft, Graded, Night, Report, RunFacts};
+use crate::compat::report::{
+    CaseAnswers, Draft, Graded, Night, Report, RunFacts, RunState as Shown, counted,
+};
 use crate::compat::suite::{Case, Suite};
 use crate::compat::verdict::{Judgement, Look, Measure, Terms, judge, plan};
 use crate::compat::{Side, SidePrompt};
 use crate::problems::Problems;
 use crate::prompt::{Prompts, RenderedMessage, Version};
-use crate::runs::{RunRecord, RunState, SamplePlace, SampleRow};
+use crate::runs::{RunKind, RunRecord, RunState, SamplePlace, SampleRow};
 
 /// Samples that are read at a time.
 const PAGE: u32 = 1_000;
@@ -27,11 +29,20 @@ pub(super) async fn of(state: &AdminState, record: &RunRecord) -> Result<Report,
             let detail = format!("the verdict of {} cannot be read: {error}", record.id);
             Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
         })?,
+        None if record.is_first_night() => Judgement::nothing(),
         None => so_far(state, record, &suite, &terms).await?,
     };
-    let mut draft = Draft::new(facts(record, &suite), terms.clone(), judgement)
-        .plan(plan(suite.cases.len() as u64, None, &terms))
+    let mut facts = facts(record, &suite);
+    if record.kind != RunKind::Drift && record.verdict().is_some() {
+        facts.pair = Some(state.runs.runs_of_pair(record).await?);
+    }
+    let mut draft = Draft::new(facts, terms.clone(), judgement)
+        .state(state_of(record))
         .trend(trend(state, record).await?);
+    // What pairs can tell; nights add up.
+    if record.kind != RunKind::Drift {
+        draft = draft.plan(plan(suite.chosen, None, &terms));
+    }
     if let Some(judge) = &record.judge {
         draft = draft.judge(judge.clone());
     }
@@ -48,10 +59,12 @@ pub(super) async fn of(state: &AdminState, record: &RunRecord) -> Result<Report,
 }
 
 /// The suite as it was when the run began.
-struct Frozen {
+pub(super) struct Frozen {
     description: String,
     cases: BTreeMap<String, Case>,
-    suite: Option<Suite>,
+    /// How many of them the depth asks, but for those that a change touches.
+    chosen: u64,
+    pub(super) suite: Option<Suite>,
     prompts: std::sync::Arc<Prompts>,
     candidate: Side,
 }
@@ -59,18 +72,22 @@ struct Frozen {
 // === impl Frozen ===
 
 impl Frozen {
-    async fn read(state: &AdminState, record: &RunRecord) -> Result<Self, Problem> {
+    pub(super) async fn read(state: &AdminState, record: &RunRecord) -> Result<Self, Problem> {
         let text = state.runs.text_of(&record.id).await?;
         let files = serde_json::from_str::<Vec<_>>(&text).unwrap_or_default();
         // What has become unreadable, by a newer program, is shown without its questions.
-        let suite = Suite::parse(&record.suite, &files, &mut Problems::new());
+        let mut suite = Suite::parse(&record.suite, &files, &mut Problems::new());
+        if let (Some(only), Some(suite)) = (&record.only, &mut suite) {
+            only.leave_in(suite);
+        }
         let of = |suite: &Suite| {
-            let chosen = suite.chosen(record.depth).into_iter();
-            chosen.map(|case| (case.id.clone(), case.clone())).collect()
+            suite.cases.iter().map(|case| (case.id.clone(), case.clone())).collect()
         };
+        let chosen = suite.as_ref().map_or(0, |suite| suite.chosen(record.depth).len() as u64);
         Ok(Self {
             description: suite.as_ref().map(|suite| suite.description.clone()).unwrap_or_default(),
             cases: suite.as_ref().map(of).unwrap_or_default(),
+            chosen,
             suite,
             prompts: state.registry.prompts(),
             candidate: record.candidate.clone(),
@@ -113,7 +130,7 @@ impl Frozen {
 }
 
 /// Reads all samples, case by case; with each, what judges cost for it.
-async fn each_case(
+pub(super) async fn each_case(
     state: &AdminState,
     record: &RunRecord,
     suite: &Frozen,
@@ -185,12 +202,29 @@ fn facts(record: &RunRecord, suite: &Frozen) -> RunFacts {
         baseline: record.baseline.clone(),
         candidate: record.candidate.clone(),
         depth: record.depth,
+        suite_cases: suite.cases.len() as u64,
         seed: record.seed,
         started_ms: record.created_ms,
         ended_ms: record.ended_ms,
         cost_micro_usd: record.cost_micro_usd,
         judging_micro_usd: 0,
+        first_night: record.is_first_night(),
+        pair: None,
         ended_early: note(record),
+        only: record.only.as_ref().map(ToString::to_string),
+    }
+}
+
+/// Where it is. That money or time has ended a run, its reason says.
+fn state_of(record: &RunRecord) -> Shown {
+    let is_capped = record.reason.as_ref().is_some_and(|why| why.starts_with("it ended early"));
+    match record.state {
+        RunState::Waiting => Shown::Waiting,
+        RunState::Running => Shown::Running,
+        RunState::Done if is_capped => Shown::Capped,
+        RunState::Done => Shown::Done,
+        RunState::Cancelled => Shown::Cancelled,
+        RunState::Failed => Shown::Failed,
     }
 }
 
@@ -202,12 +236,16 @@ fn note(record: &RunRecord) -> Option<String> {
     }
     let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let (state, done) = (record.state.as_str(), record.samples_done);
-    Some(format!("the run is {state}, with {done} of {} answers{why}", record.samples_planned))
+    let planned = counted(record.samples_planned, "answer");
+    Some(format!("the run is {state}, with {done} of {planned}{why}"))
 }
 
 /// How the candidate has fared before, the oldest first.
 async fn trend(state: &AdminState, record: &RunRecord) -> Result<Vec<Night>, Problem> {
-    let runs = state.runs.history(&record.suite, &record.candidate, NIGHTS).await?;
+    let runs = state
+        .runs
+        .history((&record.suite, record.only.as_ref()), &record.candidate, NIGHTS)
+        .await?;
     let night = |run: &RunRecord| {
         let judgement: Judgement = serde_json::from_value(run.judgement.clone()?).ok()?;
         let rate = judgement.criteria.iter().find(|one| one.measure == Measure::PassRate)?;

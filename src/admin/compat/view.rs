@@ -1,11 +1,15 @@
 //! Runs and suites as replies show them.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::callers::Caller;
 use crate::clock::rfc3339;
 use crate::compat::suite::Suite;
-use crate::compat::{Depth, Side, SidePrompt};
+use crate::compat::{Depth, Only, Side, SidePrompt};
+use crate::config::Snapshot;
 use crate::runs::{RunKind, RunRecord, RunState};
 use crate::units::MicroUsd;
 
@@ -19,11 +23,15 @@ pub(super) struct RunView {
     from: SideView,
     to: SideView,
     depth: Depth,
+    /// Some of the cases: `incidents`, a tag or an incident.
+    only: Option<Only>,
     samples: SamplesView,
     seed: u64,
     state: RunState,
     /// Why it is there, where that needs a word.
     reason: Option<String>,
+    /// Whether it had nothing to compare with: no verdict then.
+    first_night: bool,
     /// `compatible`, `incompatible` or `inconclusive`, when it is done.
     verdict: Option<Value>,
     /// All that led to it.
@@ -53,6 +61,8 @@ struct SamplesView {
     each: u32,
     done: u64,
     planned: u64,
+    /// Answers besides that other runs have asked.
+    reused: u64,
 }
 
 /// A suite.
@@ -68,6 +78,11 @@ pub(super) struct SuiteView {
     critical: usize,
     prompts: Vec<String>,
     models: Vec<String>,
+    /// Those of them that this gateway does not know.
+    unknown_models: Vec<String>,
+    /// What whoever pushes it should know: versions of its prompt that some cases cannot be asked of,
+    /// variables that may be misspelled.
+    notes: Vec<String>,
     created_at: Option<String>,
 }
 
@@ -84,14 +99,17 @@ impl RunView {
             from: SideView::of(&record.baseline),
             to: SideView::of(&record.candidate),
             depth: record.depth,
+            only: record.only.clone(),
             samples: SamplesView {
                 each: record.samples,
                 done: record.samples_done,
                 planned: record.samples_planned,
+                reused: record.samples_reused,
             },
             seed: record.seed,
             state: record.state,
             reason: record.reason.clone(),
+            first_night: record.is_first_night(),
             verdict,
             judgement: record.judgement.clone(),
             cost_usd: MicroUsd(record.cost_micro_usd).to_usd_string(),
@@ -123,8 +141,16 @@ impl SideView {
 // === impl SuiteView ===
 
 impl SuiteView {
-    /// `created_ms` of one that was pushed.
-    pub(super) fn of(suite: &Suite, prompt: Option<String>, created_ms: Option<u64>) -> Self {
+    /// `created_ms` of one that was pushed; by what the gateway knows now.
+    pub(super) fn of(
+        suite: &Suite,
+        prompt: Option<String>,
+        created_ms: Option<u64>,
+        snapshot: &Snapshot,
+    ) -> Self {
+        let models: BTreeSet<&String> = suite.models.iter().map(|model| &model.model).collect();
+        let is_unknown =
+            |model: &&&String| snapshot.resolve_for(&Caller::gateway(), model).is_err();
         Self {
             id: suite.id.clone(),
             prompt,
@@ -135,7 +161,18 @@ impl SuiteView {
             critical: suite.cases.iter().filter(|case| case.is_critical).count(),
             prompts: suite.prompts.iter().map(|prompt| prompt.label.clone()).collect(),
             models: suite.models.iter().map(|model| model.model.clone()).collect(),
+            unknown_models: models
+                .iter()
+                .filter(is_unknown)
+                .map(|model| (*model).clone())
+                .collect(),
+            notes: Vec::new(),
             created_at: created_ms.map(rfc3339),
         }
+    }
+
+    /// As the reply to a push, with what whoever pushes it should know.
+    pub(super) fn pushed(self, notes: Vec<String>) -> Self {
+        Self { notes, origin: "push", ..self }
     }
 }

@@ -44,6 +44,8 @@ async fn a_suite_is_pushed_listed_and_run() {
     assert!(says("to").contains("one word"), "the second prompt: {}", says("to"));
     assert_eq!((&begun.body["state"], &begun.body["depth"]), (&json!("waiting"), &json!("full")));
     let id = begun.body["id"].as_str().unwrap();
+    let cases = admin.get(&format!("/compat/runs/{id}/cases?failing=true")).await;
+    assert_eq!((cases.status, &cases.body["cases"]), (200, &json!(0)), "{}", cases.body);
     let report = admin.get(&format!("/compat/runs/{id}/report")).await;
     assert_eq!(report.status, 200, "{}", report.body);
     assert_eq!(report.body["judgement"]["verdict"], "inconclusive");
@@ -58,6 +60,7 @@ async fn a_suite_is_pushed_listed_and_run() {
     openapi::same_members(&schemas["CompatSuite"], &suite.body, "CompatSuite");
     openapi::same_members(&schemas["CompatSide"], &begun.body["from"], "CompatSide");
     openapi::same_members(&schemas["CompatRun"], &begun.body, "CompatRun");
+    openapi::same_members(&schemas["CompatCases"], &cases.body, "CompatCases");
 }
 
 #[tokio::test]
@@ -81,6 +84,13 @@ async fn what_cannot_be_run_is_refused_with_what_would_be_right() {
         ),
         ("/compat/runs", r#"{"suite": "greetings", "samples": 0}"#, 400, "from 1 to 100"),
         (
+            "/compat/runs",
+            r#"{"suite": "greetings", "only": "incidents"}"#,
+            400,
+            "`metadata.incident`; `tidegate compat cases RUN --failing`",
+        ),
+        ("/compat/runs", r#"{"suite": "greetings", "only": "tone"}"#, 400, "it has no tags"),
+        (
             "/compat/suites",
             r#"{"id": "a b", "text": "tests: [{assert: [{type: equals, value: x}]}]"}"#,
             400,
@@ -99,6 +109,106 @@ async fn what_cannot_be_run_is_refused_with_what_would_be_right() {
         assert!(detail.contains(words), "{body}: {detail}");
     }
     assert_eq!(admin.get("/compat/runs/cr_000000000000").await.status, 404);
+}
+
+/// A prompt with two versions: only the second one needs `order`.
+async fn with_prompt(admin: &Admin) {
+    for (version, required) in [("1.0.0", json!(["q"])), ("1.1.0", json!(["q", "order"]))] {
+        let property = json!({"type": "string"});
+        let mut properties = json!({"q": property, "order": property});
+        if version == "1.0.0" {
+            properties = json!({"q": {"type": "string", "maxLength": 5}, "order": property});
+        }
+        let version = json!({
+            "version": version, "target_model": "sim/tide-small",
+            "variables": {"properties": properties, "required": required},
+            "messages": [
+                {"role": "user", "content": "{{ q }}{% if order %} {{ order }}{% endif %}"},
+            ],
+        });
+        let pushed = admin.call("POST", "/prompts/orders/versions", &version.to_string()).await;
+        assert_eq!(pushed.status, 201, "{}", pushed.body);
+    }
+}
+
+async fn push_cases(admin: &Admin, text: &str, dry_run: bool) -> Reply {
+    let body = json!({
+        "id": "of-orders", "prompt": "orders", "text": text, "file": "cases/late.yaml",
+        "dry_run": dry_run,
+    });
+    admin.call("POST", "/compat/suites", &body.to_string()).await
+}
+
+#[tokio::test]
+async fn cases_are_held_against_the_versions_of_their_prompt_when_they_are_pushed() {
+    let admin = Admin::new().await;
+    with_prompt(&admin).await;
+    let lacking = "tests:\n  - {metadata: {id: late}, vars: {q: Where?, ordr: b}}\n";
+    let refused = push_cases(&admin, lacking, false).await;
+    let detail = refused.body["detail"].as_str().unwrap_or_default();
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(
+        detail.contains("cases/late.yaml:2: case `late` cannot be asked of orders@1.1.0"),
+        "{detail}"
+    );
+    assert!(detail.contains("`order` is missing"), "{detail}");
+    let misspelled = "no version takes the variable `ordr`; did you mean `order`?";
+    assert!(detail.contains(misspelled), "{detail}");
+    let near = "tests:\n  - {metadata: {id: late}, vars: {q: Where is it?, order: a}}\n";
+    let noted = push_cases(&admin, near, true).await;
+    assert_eq!((noted.status, &noted.body["origin"]), (200, &json!("push")), "{}", noted.body);
+    let notes: Vec<_> =
+        noted.body["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let [old] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(
+        old.starts_with("cases/late.yaml:2: case `late` cannot be asked of orders@1.0.0"),
+        "{old}"
+    );
+    let suites = admin.get("/compat/suites").await.body;
+    assert_eq!(suites["data"], json!([]), "it was only asked what would come of it");
+    assert_eq!(push_cases(&admin, near, false).await.status, 201);
+}
+
+#[tokio::test]
+async fn models_that_the_gateway_does_not_know_are_named_when_a_suite_is_pushed() {
+    let admin = Admin::new().await;
+    let text = SUITE.replace("sim/tide-large", "nobody/x");
+    let body = json!({ "id": "greetings", "text": text }).to_string();
+    let pushed = admin.call("POST", "/compat/suites", &body).await;
+    assert_eq!(pushed.status, 201, "{}", pushed.body);
+    assert_eq!(pushed.body["unknown_models"], json!(["nobody/x"]));
+}
+
+#[tokio::test]
+async fn the_matrix_and_the_list_are_of_a_prompts_versions() {
+    let admin = Admin::new().await;
+    with_prompt(&admin).await;
+    let cases = "tests: [{metadata: {id: a}, vars: {q: Here, order: b}}]";
+    assert_eq!(push_cases(&admin, cases, false).await.status, 201);
+    let body = r#"{"suite": "of-orders", "from": "1.0.0", "to": "1.1.0"}"#;
+    let begun = admin.call("POST", "/compat/runs", body).await;
+    assert_eq!(begun.status, 201, "{}", begun.body);
+    for (query, count) in [
+        ("prompt=orders", 1),
+        ("prompt=order", 0),
+        ("prompt=orders&kind=nightly", 0),
+        ("prompt=orders&kind=asked&state=waiting", 1),
+    ] {
+        let runs = admin.get(&format!("/compat/runs?{query}")).await.body;
+        assert_eq!(runs["data"].as_array().map(Vec::len), Some(count), "{query}: {runs}");
+    }
+    let matrix = admin.get("/compat/matrix/orders").await;
+    assert_eq!(matrix.status, 200, "{}", matrix.body);
+    let document = admin.get("/openapi.json").await.body;
+    openapi::same_members(
+        &document["components"]["schemas"]["CompatMatrix"],
+        &matrix.body,
+        "matrix",
+    );
+    assert_eq!(matrix.body["versions"], json!(["1.1.0", "1.0.0"]));
+    assert_eq!(matrix.body["models"], json!(["sim/tide-small"]));
+    assert_eq!(matrix.body["cells"], json!([]), "it has no verdict yet");
+    assert_eq!(admin.get("/compat/matrix/none").await.problem(), "404 unknown_prompt");
 }
 
 fn label(more: Value) -> Value {

@@ -12,6 +12,7 @@ use super::CompatArgs;
 use super::runs::refused;
 use crate::cli::client::{AdminClient, ClientError};
 use crate::cli::terms::text;
+use crate::compat::report::counted;
 use crate::compat::{Label, MAX_LABELS};
 
 /// The largest file of labels.
@@ -82,8 +83,8 @@ fn read(file: &Path) -> anyhow::Result<Result<Vec<Value>, Vec<String>>> {
         }
     }
     if problems.is_empty() && !(1..=MAX_LABELS).contains(&labels.len()) {
-        let count = labels.len();
-        problems.push(format!("{name}: has {count} labels, and takes 1 to {MAX_LABELS}"));
+        let count = counted(labels.len() as u64, "label");
+        problems.push(format!("{name}: has {count}, and takes 1 to {MAX_LABELS}"));
     }
     Ok(if problems.is_empty() { Ok(labels) } else { Err(problems) })
 }
@@ -115,7 +116,11 @@ fn ask_until_all(
                     bar.set_position(judged);
                 } else if !is_quiet {
                     // Where this cannot be written, what comes in the end can not be, either.
-                    let _ = writeln!(complaints, "{judged} of {count} labels judged");
+                    let _ = writeln!(
+                        complaints,
+                        "{judged} of {} judged",
+                        counted(count as u64, "label")
+                    );
                 }
             }
             Err(ClientError::Refused { status: 503, .. } | ClientError::Unreachable { .. })
@@ -151,9 +156,13 @@ fn show(found: &Value, out: &mut dyn Write) -> io::Result<()> {
         }
         _ => "no kappa".to_owned(),
     };
-    writeln!(out, "agreed on {agreed} of {labels} labels; {kappa}")?;
+    writeln!(out, "agreed on {agreed} of {}; {kappa}", counted(labels, "label"))?;
     if failed > 0 {
-        writeln!(out, "left out {failed} labels, of which the judge could say nothing")?;
+        writeln!(
+            out,
+            "left out {}, of which the judge could say nothing",
+            counted(failed, "label")
+        )?;
     }
     let lacks = found.get("lacks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if lacks.is_empty() {

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use super::CompatArgs;
+use super::runs::in_flags;
 use crate::cli::check::problems_json;
-use crate::compat::suite::{Suite, inline_files};
+use crate::compat::report::counted;
+use crate::compat::suite::{Files, Suite, inline_files};
+use crate::config::names_in;
 use crate::problems::Problems;
 
 /// The largest file that a suite refers to.
@@ -20,21 +24,40 @@ pub(super) fn is_file(suite: &str) -> bool {
     path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
 }
 
-/// Says what of a file is understood.
+/// Says what of a file is understood; and, where there is an admin key, what of it the gateway does not
+/// know. The exit code: 0 all, 1 the gateway does not know something, 2 the file cannot be read.
 pub(super) fn check(
-    file: &Path,
-    json: bool,
+    args: &CompatArgs,
+    (file, prompt): (&Path, Option<&str>),
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     let text = whole(file)?;
     let mut problems = Problems::new();
     let id = name_of(file);
-    let suite = Suite::parse(&id, &[(file.to_owned(), text)], &mut problems);
-    if json {
-        let found = problems_json(&problems);
+    let files = [(file.to_owned(), text)];
+    let suite = Suite::parse(&id, &files, &mut problems);
+    let asks = suite.is_some() && (prompt.is_some() || args.admin.admin_key.is_some());
+    let asked = asks.then(|| {
+        let [(_, text)] = &files;
+        let body = json!({ "id": id, "prompt": prompt, "text": text,
+            "file": file.display().to_string(), "dry_run": true });
+        let client = args.admin.client()?;
+        client.call("POST", "/compat/suites", Some(&body)).map_err(in_flags)
+    });
+    if args.json {
+        let mut found = problems_json(&problems);
+        found["ok"] = Value::from(problems.is_empty());
         let cases = suite.as_ref().map_or(0, |suite| suite.cases.len());
-        writeln!(out, "{:#}", json!({ "suite": id, "cases": cases, "problems": found }))?;
+        let gateway = match &asked {
+            Some(Ok(view)) => {
+                json!({ "unknown_models": view["unknown_models"], "notes": view["notes"] })
+            }
+            Some(Err(error)) => json!({ "error": error.to_string() }),
+            None => Value::Null,
+        };
+        let said = json!({ "suite": id, "cases": cases, "problems": found, "gateway": gateway });
+        writeln!(out, "{said:#}")?;
     } else {
         write!(complaints, "{problems}")?;
         if !problems.is_empty() {
@@ -43,15 +66,43 @@ pub(super) fn check(
         if let Some(suite) = &suite {
             writeln!(
                 out,
-                "{}: {} cases, {} prompts, {} models",
+                "{}: {}, {}, {}",
                 file.display(),
-                suite.cases.len(),
-                suite.prompts.len(),
-                suite.models.len()
+                counted(suite.cases.len() as u64, "case"),
+                counted(suite.prompts.len() as u64, "prompt"),
+                counted(suite.models.len() as u64, "model")
             )?;
         }
+        match &asked {
+            Some(Ok(view)) => notes(view, complaints)?,
+            Some(Err(error)) => writeln!(complaints, "{error}")?,
+            None => {}
+        }
     }
-    Ok(if problems.is_empty() { 0 } else { 2 })
+    Ok(match asked {
+        _ if !problems.is_empty() => 2,
+        Some(Ok(view)) => {
+            u8::from(view["unknown_models"].as_array().is_some_and(|all| !all.is_empty()))
+        }
+        Some(Err(error)) => error.exit_code(),
+        None => 0,
+    })
+}
+
+/// What the gateway has to say of a suite that it has read.
+pub(super) fn notes(view: &Value, complaints: &mut dyn Write) -> io::Result<()> {
+    let of = |member: &str| {
+        let said = view.get(member).and_then(Value::as_array).map(Vec::as_slice);
+        said.unwrap_or_default().iter().filter_map(Value::as_str)
+    };
+    let unknown: Vec<_> = of("unknown_models").collect();
+    if !unknown.is_empty() {
+        writeln!(complaints, "this gateway does not know {}", unknown.join(", "))?;
+    }
+    for note in of("notes") {
+        writeln!(complaints, "{note}")?;
+    }
+    Ok(())
 }
 
 /// A suite as the admin API takes it.
@@ -61,17 +112,34 @@ pub(super) fn suite_body(
     prompt: Option<&str>,
 ) -> anyhow::Result<Value> {
     let id = id.map_or_else(|| name_of(file), str::to_owned);
-    Ok(json!({ "id": id, "prompt": prompt, "text": whole(file)? }))
+    let name = file.display().to_string();
+    Ok(json!({ "id": id, "prompt": prompt, "text": whole(file)?, "file": name }))
 }
 
 /// The text with what it refers to put in.
 fn whole(file: &Path) -> anyhow::Result<String> {
     let text = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    let mut beside = |path: &Path| read(&folder.join(path));
-    match inline_files(&text, &mut beside) {
+    match inline_files(&text, &mut Beside { folder }) {
         Ok(text) => Ok(text),
         Err(problem) => bail!("{}: {problem}", file.display()),
+    }
+}
+
+/// Files beside the one that refers to them, or wherever it says.
+struct Beside {
+    folder: PathBuf,
+}
+
+// === impl Beside ===
+
+impl Files for Beside {
+    fn read(&mut self, path: &Path) -> io::Result<String> {
+        read(&self.folder.join(path))
+    }
+
+    fn list(&mut self, folder: &Path) -> io::Result<Vec<(String, bool)>> {
+        names_in(&self.folder.join(folder))
     }
 }
 

@@ -11,9 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use super::{CompatArgs, FileArgs, RunArgs, files};
-use crate::cli::client::{AdminClient, ClientError};
+use crate::cli::client::{AdminClient, ClientError, encoded};
 use crate::cli::terms::{checked_id, text};
-use crate::compat::report::{Report, Style};
+use crate::compat::report::{Report, Style, counted};
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -38,12 +38,20 @@ pub(super) fn begin(
     let begun = args.admin.client().and_then(|client| {
         let mut body = run.body();
         if let Some(pushed) = &pushed {
-            let suite = client.call("POST", "/compat/suites", Some(pushed))?;
+            let suite = client.call("POST", "/compat/suites", Some(pushed)).map_err(in_flags)?;
             body.insert("suite".to_owned(), Value::from(text(&suite, "id")));
         }
-        let begun = client.call("POST", "/compat/runs", Some(&Value::Object(body)))?;
+        let body = Value::Object(body);
+        let begun = client.call("POST", "/compat/runs", Some(&body)).map_err(in_flags)?;
         Ok((client, begun))
     });
+    if let Ok((client, begun)) = &begun
+        && !args.json
+    {
+        for line in not_run(client, &run.suite, begun) {
+            writeln!(complaints, "{line}")?;
+        }
+    }
     match begun {
         Ok((_, begun)) if run.no_wait && args.json => {
             writeln!(out, "{begun:#}")?;
@@ -64,10 +72,10 @@ pub(super) fn begin(
     }
 }
 
-/// Waits for the verdict of a run that goes on.
-pub(super) fn watch(
+/// Shows the report of a run: when it has a verdict where that is waited for, else as it is now.
+pub(super) fn show(
     args: &CompatArgs,
-    id: &str,
+    (id, waits): (&str, bool),
     files: &FileArgs,
     out: &mut dyn Write,
     complaints: &mut dyn Write,
@@ -77,24 +85,7 @@ pub(super) fn watch(
         Ok((client, run))
     });
     match found {
-        Ok((client, run)) => wait(args, (&client, &run), files, out, complaints),
-        Err(error) => refused(&error, args.json, out, complaints),
-    }
-}
-
-/// Shows the report of a run, whether it is over or not.
-pub(super) fn report(
-    args: &CompatArgs,
-    id: &str,
-    files: &FileArgs,
-    out: &mut dyn Write,
-    complaints: &mut dyn Write,
-) -> anyhow::Result<u8> {
-    let found = args.admin.client().and_then(|client| {
-        let run = look(&client, id)?;
-        Ok((client, run))
-    });
-    match found {
+        Ok((client, run)) if waits => wait(args, (&client, &run), files, out, complaints),
         Ok((client, run)) => conclude(args, (&client, &run), files, out, complaints),
         Err(error) => refused(&error, args.json, out, complaints),
     }
@@ -141,11 +132,13 @@ fn conclude(
     for (format, file) in wanted {
         let Some(file) = file else { continue };
         match client.text(&path(format)) {
-            Ok(text) => {
-                fs::write(file, text)
-                    .with_context(|| format!("{} cannot be written", file.display()))?;
-                written.push(file.display().to_string());
-            }
+            // The verdict is told all the same: it has cost money, and it is what counts.
+            Ok(text) => match fs::write(file, text) {
+                Ok(()) => written.push(file.display().to_string()),
+                Err(error) => {
+                    writeln!(complaints, "{} cannot be written: {error}", file.display())?
+                }
+            },
             Err(error) => return refused(&error, args.json, out, complaints),
         }
     }
@@ -158,10 +151,6 @@ fn conclude(
     } else {
         let report: Report = serde_json::from_str(&report)
             .context("the gateway's report is not one that this program knows")?;
-        let (state, reason) = (text(run, "state"), text(run, "reason"));
-        if state != "done" {
-            writeln!(out, "{id} is {state}: {reason}. What is known so far:\n")?;
-        }
         write!(out, "{}", report.summary(style()))?;
         if let [first, ..] = &written[..] {
             writeln!(out, "\nwritten: {}", written.join(", "))?;
@@ -176,6 +165,8 @@ fn conclude(
     Ok(match run.get("verdict").and_then(Value::as_str) {
         Some("compatible") => 0,
         Some("incompatible") => 1,
+        // There is nothing to fail.
+        None if run.get("first_night") == Some(&Value::Bool(true)) => 0,
         Some(_) | None => 2,
     })
 }
@@ -201,6 +192,89 @@ fn look(client: &AdminClient, id: &str) -> Result<Value, ClientError> {
     client.call("GET", &format!("/compat/runs/{id}"), None)
 }
 
+/// The same refusal in the words of the command line: options for members of the body.
+pub(super) fn in_flags(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused { status, detail } => {
+            let mut detail = detail;
+            // Files have names, and lines.
+            if let Some(why) = detail.strip_prefix("text: ") {
+                detail = why.to_owned();
+            }
+            if let Some((fields, why)) = detail.split_once(": ") {
+                let flags: Option<Vec<_>> =
+                    fields.trim_matches('`').split(", ").map(flag).collect();
+                if let Some(flags) = flags {
+                    detail = format!("{}: {why}", flags.join(", "));
+                }
+            }
+            for (field, flag) in FLAGS {
+                detail = detail.replace(&format!("`{field}`"), &format!("`{flag}`"));
+            }
+            ClientError::Refused { status, detail }
+        }
+        ClientError::Usage(_) | ClientError::Unreachable { .. } => error,
+    }
+}
+
+/// Members of the body that begins a run, and the options that say them.
+const FLAGS: [(&str, &str); 8] = [
+    ("depth", "--depth"),
+    ("from", "--from"),
+    ("from_model", "--from-model"),
+    ("max_cost_usd", "--max-cost"),
+    ("samples", "--samples"),
+    ("seed", "--seed"),
+    ("to", "--to"),
+    ("to_model", "--to-model"),
+];
+
+fn flag(field: &str) -> Option<&'static str> {
+    FLAGS.iter().find(|(known, _)| *known == field).map(|(_, flag)| *flag)
+}
+
+/// What of a suite with prompts and models of its own this run leaves out, and how to run that; nothing
+/// where the gateway cannot say it.
+fn not_run(client: &AdminClient, named: &str, begun: &Value) -> Vec<String> {
+    let path = format!("/compat/suites/{}", encoded(&text(begun, "suite")));
+    let Ok(suite) = client.call("GET", &path, None) else { return Vec::new() };
+    left_out(named, &suite, begun)
+}
+
+/// As [`not_run`], of a suite that the gateway has.
+pub(super) fn left_out(named: &str, suite: &Value, begun: &Value) -> Vec<String> {
+    let of = |member: &str| {
+        let said = suite.get(member).and_then(Value::as_array).map(Vec::as_slice);
+        said.unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned)
+    };
+    let sides = |member: &str| -> Vec<String> {
+        ["from", "to"]
+            .iter()
+            .filter_map(|side| begun.get(*side))
+            .map(|one| text(one, member))
+            .collect()
+    };
+    let (asked_prompts, asked_models) = (sides("prompt"), sides("model"));
+    let prompts = of("prompts").enumerate().filter(|(_, label)| !asked_prompts.contains(label));
+    let prompts: Vec<_> = prompts.map(|(at, label)| format!("{at} ({label})")).collect();
+    let models: Vec<_> = of("models").filter(|model| !asked_models.contains(model)).collect();
+    let mut lines = Vec::new();
+    let mut say = |count: usize, what: &str, names: String, how: &str| {
+        if count > 0 {
+            let what = counted(count as u64, what);
+            lines.push(format!("not run: {what} of the suite: {names}"));
+            lines.push(format!("  to run it: tidegate compat run {named} {how}"));
+        }
+    };
+    say(prompts.len(), "prompt", prompts.join(", "), "--from NUMBER --to NUMBER");
+    say(models.len(), "model", models.join(", "), "--from-model NAME --to-model NAME");
+    let unknown: Vec<_> = of("unknown_models").collect();
+    if !unknown.is_empty() {
+        lines.push(format!("this gateway does not know {}", unknown.join(", ")));
+    }
+    lines
+}
+
 fn is_over(run: &Value) -> bool {
     !matches!(run.get("state").and_then(Value::as_str), Some("waiting" | "running"))
 }
@@ -210,10 +284,10 @@ fn plan(run: &Value) -> String {
     let says = |at: &str| run.pointer(at).and_then(Value::as_str).unwrap_or("-").to_owned();
     let count = |at: &str| run.pointer(at).and_then(Value::as_u64).unwrap_or(0);
     format!(
-        "{}: {} depth, {} answers of each side to each case at first\n  baseline   {}\n  candidate  {}",
+        "{}: {} depth, {} of each side to each case at first\n  baseline   {}\n  candidate  {}",
         text(run, "id"),
         text(run, "depth"),
-        count("/samples/each"),
+        counted(count("/samples/each"), "answer"),
         says("/from/says"),
         says("/to/says"),
     )
@@ -243,9 +317,10 @@ impl RunArgs {
             ("from_model", of_both(&self.from_model)),
             ("to_model", of_both(&self.to_model)),
             ("depth", self.depth.map(|depth| Value::from(depth.as_str()))),
+            ("only", text(&self.only)),
             ("samples", self.samples.map(Value::from)),
             ("seed", self.seed.map(Value::from)),
-            ("max_cost_usd", text(&self.max_cost)),
+            ("max_cost_usd", self.max_cost.map(|usd| Value::from(usd.to_string()))),
         ];
         let said = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         said.collect()
@@ -280,17 +355,26 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(planned);
             bar.set_position(done);
-            bar.set_message(format!("${}", text(run, "cost_usd")));
+            let reused = match count("/samples/reused") {
+                0 => String::new(),
+                reused => format!("  {reused} reused"),
+            };
+            bar.set_message(format!("${}{reused}", text(run, "cost_usd")));
             return Ok(());
         }
         self.looks += 1;
         if self.is_quiet || !self.looks.is_multiple_of(LOOKS_A_LINE) {
             return Ok(());
         }
+        let reused = match count("/samples/reused") {
+            0 => String::new(),
+            reused => format!(" ({reused} reused besides)"),
+        };
         let line = format!(
-            "{}: {}, {done} of {planned} answers, ${}",
+            "{}: {}, {done} of {}{reused}, ${}",
             text(run, "id"),
             text(run, "state"),
+            counted(planned, "answer"),
             text(run, "cost_usd")
         );
         if line != self.last {

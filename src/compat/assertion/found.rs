@@ -16,6 +16,8 @@ pub(super) struct Seen<'a> {
     /// The text; the calls as JSON where there are only calls.
     pub(super) text: Cow<'a, str>,
     pub(super) question: &'a str,
+    /// An answer that is right, where there is one.
+    pub(super) reference: Option<&'a str>,
     pub(super) tools: &'a [Value],
 }
 
@@ -40,7 +42,7 @@ impl<'a> Seen<'a> {
         } else {
             Cow::Borrowed(answer.text.as_str())
         };
-        Self { answer, text, question, tools }
+        Self { answer, text, question, reference: None, tools }
     }
 }
 

@@ -38,6 +38,14 @@ impl Similar {
         Ok(Self { references: spec.texts()?, threshold: spec.share(0.75)? })
     }
 
+    /// The reference, where it is the only one.
+    pub(super) fn only_reference(&self) -> Option<&str> {
+        match self.references.as_slice() {
+            [only] => Some(only),
+            [] | [_, ..] => None,
+        }
+    }
+
     /// Asks for all references at once; the nearest counts.
     pub(super) fn on(&self, seen: &Seen<'_>, replies: &mut Replies<'_>) -> Option<Found> {
         if seen.text.trim().is_empty() {
@@ -101,7 +109,8 @@ impl Judged {
         let answer = seen.text.clone().into_owned();
         let ask = match &self.about {
             About::Rubric(rubric) => {
-                Ask::Rubric { question, answer, rubric: rubric.clone(), reference: None }
+                let reference = seen.reference.map(str::to_owned);
+                Ask::Rubric { question, answer, rubric: rubric.clone(), reference }
             }
             About::Facts(facts) => Ask::Factuality { question, answer, facts: facts.clone() },
         };

@@ -158,6 +158,11 @@ impl Test {
         matches!(self, Self::Judged(_))
     }
 
+    /// The one text that an answer is to mean, where there is one.
+    pub(super) fn reference(&self) -> Option<&str> {
+        if let Self::Similar(similar) = self { similar.only_reference() } else { None }
+    }
+
     /// `None`: a reply is needed first.
     pub(super) fn on(&self, seen: &Seen<'_>, replies: &mut Replies<'_>) -> Option<Found> {
         Some(match self {

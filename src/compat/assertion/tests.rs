@@ -359,3 +359,31 @@ fn what_is_wrong_with_an_assertion_is_said() {
         assert!(problems.to_string().starts_with("s.yaml:1: [0].assert[0]"), "{problems}");
     }
 }
+
+#[test]
+fn a_judge_is_shown_the_golden_answer_beside_a_rubric() {
+    let shown = |asserts: &str| {
+        let graded = case(asserts).grade(&says("text"), "q", &|_| None, COUNTS);
+        let Graded::Asks(asks) = graded else { panic!("{asserts}: {graded:?}") };
+        let rubric = asks.into_iter().find_map(|ask| match ask {
+            Ask::Rubric { reference, .. } => Some(reference),
+            Ask::Similarity { .. } | Ask::Factuality { .. } | Ask::Prefer { .. } => None,
+        });
+        rubric.expect("a rubric")
+    };
+    let rubric = "{type: llm-rubric, value: is polite}";
+    assert_eq!(shown(rubric), None);
+    let golden = "{type: similar, value: 'Good day.'}";
+    assert_eq!(shown(&format!("{golden}, {rubric}")).as_deref(), Some("Good day."));
+    // What an answer may not mean, and one of several, is none.
+    assert_eq!(shown(&format!("{{type: not-similar, value: 'Go away.'}}, {rubric}")), None);
+    assert_eq!(shown(&format!("{{type: similar, value: [a, b]}}, {rubric}")), None);
+    let mut named = case(&format!("{golden}, {rubric}"));
+    named.reference = Some("Good evening.".to_owned());
+    let Graded::Asks(asks) = named.grade(&says("text"), "q", &|_| None, COUNTS) else {
+        panic!("it asks nobody")
+    };
+    assert!(asks.iter().any(
+        |ask| matches!(ask, Ask::Rubric { reference: Some(one), .. } if one == "Good evening.")
+    ));
+}

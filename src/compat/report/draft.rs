@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::lacking::Lacking;
 use super::{
     Answer, CaseReport, Category, Check, Distribution, FORMAT, Grade, JudgeFacts, Judgement,
-    Measure, Night, Plan, Preference, Report, RunFacts, Shown, ShownAnswer, ShownPair, Standing,
-    Tally, Terms, Unjudged,
+    Measure, Night, Plan, Preference, Report, RunFacts, RunState, Shown, ShownAnswer, ShownPair,
+    Standing, Tally, Terms,
 };
 use crate::compat::verdict::{PairedCase, Sample};
 
@@ -19,8 +20,6 @@ const SHOWN_PAIRS: usize = 2;
 const SHOWN_CHARS: usize = 6_000;
 /// Failing checks of a case that are told.
 const FAILURES: usize = 5;
-/// Reasons that are counted why nobody could judge.
-const REASONS: usize = 100;
 /// Bins of a distribution.
 const BINS: usize = 24;
 /// How finely readings are counted until all are there: steps a doubling.
@@ -63,6 +62,7 @@ pub struct Graded {
 /// A report that is being drawn up.
 #[derive(Debug)]
 pub struct Draft {
+    state: RunState,
     run: RunFacts,
     terms: Terms,
     judgement: Judgement,
@@ -75,13 +75,12 @@ pub struct Draft {
     /// Those of [`Self::cases`] that have their answers.
     with_answers: BTreeSet<Rank>,
     counts: [BTreeMap<u32, (u64, u64)>; 3],
-    /// Cases with assertions that nobody could judge, and how often it was for which reason.
-    unjudged: u64,
-    reasons: BTreeMap<String, u64>,
+    lacking: Lacking,
 }
 
-/// How telling a case is: less is more.
-type Rank = (Standing, bool, String);
+/// How telling a case is: less is more. Critical cases that are not passed come before all others, and
+/// before those of their standing.
+type Rank = (bool, Standing, bool, String);
 
 /// What an answer has of a measure.
 type Reading = fn(&Answer) -> u64;
@@ -269,6 +268,7 @@ impl Draft {
     pub fn new(run: RunFacts, terms: Terms, judgement: Judgement) -> Self {
         let quarantined = judgement.quarantined.iter().cloned().collect();
         Self {
+            state: RunState::Done,
             run,
             terms,
             judgement,
@@ -280,9 +280,14 @@ impl Draft {
             cases: BTreeMap::new(),
             with_answers: BTreeSet::new(),
             counts: Default::default(),
-            unjudged: 0,
-            reasons: BTreeMap::new(),
+            lacking: Lacking::default(),
         }
+    }
+
+    /// With where the run is; it is done if nobody says otherwise.
+    #[must_use]
+    pub fn state(self, state: RunState) -> Self {
+        Self { state, ..self }
     }
 
     /// With what was announced before the run began.
@@ -319,13 +324,15 @@ impl Draft {
                 }
             }
         }
-        self.note_unjudged(case);
+        let models = [self.run.baseline.model.as_str(), self.run.candidate.model.as_str()];
+        let is_not_judged_in_full = self.lacking.add(case, models);
         let standing = if self.quarantined.contains(&case.id) {
             Standing::Quarantined
         } else {
             case.standing()
         };
-        let rank = (standing, !case.is_critical, case.id.clone());
+        let comes_first = case.is_critical && standing.is_bad();
+        let rank = (!comes_first, standing, !case.is_critical, case.id.clone());
         let is_shown = self.has_room_for(&rank);
         let report = CaseReport {
             id: case.id.clone(),
@@ -333,25 +340,13 @@ impl Draft {
             category: case.category,
             is_critical: case.is_critical,
             standing,
+            is_not_judged_in_full,
             baseline: Tally::of(&case.baseline),
             candidate: Tally::of(&case.candidate),
             failures: case.failures(),
             shown: is_shown.then(|| case.shown()),
         };
         self.cases.insert(rank, report);
-    }
-
-    fn note_unjudged(&mut self, case: &CaseAnswers) {
-        let grades =
-            case.baseline.iter().chain(&case.candidate).filter_map(|one| one.grade.as_ref());
-        let checks = grades.flat_map(|grade| &grade.checks);
-        let unsaid: Vec<_> = checks.filter(|check| check.passed.is_none()).collect();
-        self.unjudged += u64::from(!unsaid.is_empty());
-        for check in unsaid {
-            if self.reasons.len() < REASONS || self.reasons.contains_key(&check.reason) {
-                *self.reasons.entry(check.reason.clone()).or_default() += 1;
-            }
-        }
     }
 
     /// Whether a case is among the most telling so far. It takes the place of the least telling.
@@ -378,16 +373,16 @@ impl Draft {
             .zip(&self.counts)
             .filter_map(|((measure, _), counts)| distribution(*measure, counts))
             .collect();
-        let why = self.reasons.into_iter().max_by_key(|(_, count)| *count);
-        let of = self.cases.len() as u64;
-        let unjudged = why.map(|(why, _)| Unjudged { cases: self.unjudged, of, why });
+        let (unanswered, unjudged) = self.lacking.told();
         Report {
             format: FORMAT,
+            state: self.state,
             run: self.run,
             terms: self.terms,
             plan: self.plan,
             judgement: self.judgement,
             judge: self.judge,
+            unanswered,
             unjudged,
             cases: self.cases.into_values().collect(),
             trend: self.trend,

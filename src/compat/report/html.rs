@@ -5,17 +5,19 @@
 //! the digest of its one script) forbids whatever would run all the same. The page can be read
 //! without the script, which only filters.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Value};
+use minijinja::{AutoEscape, Environment, Error, Output, State, Value, escape_formatter};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use similar::{ChangeTag, TextDiff};
 
 use super::numbers::{self, counted};
 use super::{
-    CaseReport, Distribution, Report, RunFacts, ShownAnswer, ShownPair, Standing, Tally, plots,
-    summary,
+    CaseReport, Distribution, Report, RunFacts, ShownAnswer, ShownPair, Standing, Tally,
+    Unanswered, plots, summary,
 };
 use crate::compat::Preference;
 use crate::compat::verdict::Criterion;
@@ -33,12 +35,16 @@ struct Page<'a> {
     looks: Value,
     script: Value,
     run: &'a RunFacts,
+    /// Where the run is, where that is not its end.
+    state: &'static str,
+    caveat: Option<String>,
+    is_not_judged_in_full: bool,
     verdict: &'static str,
     class: &'static str,
     headline: String,
     baseline: String,
     candidate: String,
-    reasons: &'a [String],
+    reasons: Vec<String>,
     steps: Vec<String>,
     facts: Vec<(&'static str, String)>,
     rows: Vec<Row>,
@@ -88,6 +94,8 @@ struct CaseView<'a> {
     words: &'static str,
     category: &'static str,
     why: String,
+    /// Whether it is shown opened: the first one, if something is wrong with it.
+    is_bad: bool,
     baseline: SideView<'a>,
     candidate: SideView<'a>,
     question: &'a str,
@@ -136,18 +144,25 @@ impl Report {
     pub fn html(&self) -> Result<String, String> {
         let mut templates = Environment::new();
         templates.set_auto_escape_callback(|_| AutoEscape::Html);
+        templates.set_formatter(format_visibly);
         let verdict = self.judgement.verdict;
         let page = Page {
             digest: base64::engine::general_purpose::STANDARD.encode(Sha256::digest(SCRIPT)),
             looks: drawing(LOOKS.to_owned()),
             script: drawing(SCRIPT.to_owned()),
             run: &self.run,
-            verdict: verdict.as_str(),
-            class: plots::verdict_class(verdict),
+            state: self.state.as_str(),
+            caveat: self.caveat(),
+            is_not_judged_in_full: self.unjudged.is_some(),
+            verdict: self.word(),
+            class: match self.run.first_night {
+                true => "told",
+                false => plots::verdict_class(verdict),
+            },
             headline: self.headline(),
             baseline: self.run.baseline.to_string(),
             candidate: self.run.candidate.to_string(),
-            reasons: &self.judgement.reasons,
+            reasons: self.reasons(),
             steps: self.next_steps(),
             facts: self.facts(),
             rows: self.judgement.criteria.iter().map(Row::of).collect(),
@@ -161,25 +176,30 @@ impl Report {
         templates.render_str(PAGE, page).map_err(|error| format!("{error:#}"))
     }
 
+    /// Why the verdict is what it is, and what failed.
+    fn reasons(&self) -> Vec<String> {
+        let unanswered = self.unanswered.iter().map(Unanswered::in_words);
+        self.judgement.reasons.iter().cloned().chain(unanswered).collect()
+    }
+
     fn facts(&self) -> Vec<(&'static str, String)> {
         let (run, judgement) = (&self.run, &self.judgement);
         let mut facts = vec![
             ("Run", format!("{} ({})", run.id, run.kind)),
+            ("State", self.state.as_str().to_owned()),
             ("Suite", format!("{} ({:?})", run.suite, run.depth).to_lowercase()),
             ("Began", format!("{} UTC", numbers::moment(run.started_ms))),
         ];
         if let Some(ended) = run.ended_ms {
             facts.push(("Took", numbers::time(ended.saturating_sub(run.started_ms) as f64)));
         }
-        facts.push((
-            "Asked",
-            format!(
-                "{} × {}",
-                counted(self.cases.len(), "case"),
-                counted(judgement.samples as usize, "pair")
-            ),
-        ));
-        facts.push(("Look", format!("{} of {}", judgement.look.0, judgement.look.1)));
+        facts.push(("Asked", self.extent(" × ")));
+        if !self.is_of_nights() {
+            facts.push(("Look", format!("{} of {}", judgement.look.0, judgement.look.1)));
+        }
+        if let Some(pair) = run.pair.and_then(|pair| pair.in_words()) {
+            facts.push(("Again", pair));
+        }
         let judging = if run.judging_micro_usd > 0 {
             format!(" + {} judges", numbers::dollars(run.judging_micro_usd as f64))
         } else {
@@ -188,9 +208,9 @@ impl Report {
         facts.push(("Cost", format!("{}{judging}", numbers::dollars(run.cost_micro_usd as f64))));
         facts.push(("Seed", run.seed.to_string()));
         if judgement.unanswered > 0 {
-            facts.push(("Unanswered", counted(judgement.unanswered as usize, "pair")));
+            facts.push(("Unanswered", counted(judgement.unanswered, "pair")));
         }
-        if let Some(why) = &run.ended_early {
+        if let Some(why) = run.ended_early.as_ref().filter(|_| self.caveat().is_none()) {
             facts.push(("Note", why.clone()));
         }
         if let Some(unjudged) = &self.unjudged {
@@ -209,6 +229,18 @@ impl Report {
             count: self.with_standing(&[standing]).len(),
         };
         Standing::ALL.into_iter().map(kind).filter(|kind| kind.count > 0).collect()
+    }
+}
+
+/// Prints texts of others escaped, with what a reader would not see shown by its number.
+fn format_visibly(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    match value.as_str().filter(|_| !value.is_safe()).map(numbers::visible) {
+        Some(Cow::Owned(shown)) => escape_formatter(out, state, &Value::from(shown)),
+        Some(Cow::Borrowed(_)) | None => escape_formatter(out, state, value),
     }
 }
 
@@ -271,12 +303,13 @@ impl<'a> CaseView<'a> {
             words: case.standing.in_words(),
             category: numbers::category(case.category),
             why: case.why(),
+            is_bad: case.standing.is_bad(),
             baseline: SideView::of(&case.baseline),
             candidate: SideView::of(&case.candidate),
             question: shown.map_or("", |shown| shown.question.as_str()),
             vars: vars.unwrap_or_default(),
             pairs: pairs.unwrap_or_default(),
-            more: if more == 0 { String::new() } else { counted(more as usize, "more pair") },
+            more: if more == 0 { String::new() } else { counted(u64::from(more), "more pair") },
         }
     }
 }

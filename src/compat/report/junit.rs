@@ -8,7 +8,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::numbers;
-use super::{CaseReport, Report, Standing, Tally, Unjudged};
+use super::{CaseReport, Report, Standing, Tally, Unanswered, Unjudged};
 use crate::compat::verdict::{Criterion, Outcome, Verdict};
 
 // === impl Report ===
@@ -39,8 +39,9 @@ impl Report {
     fn properties(&self) -> Vec<(&'static str, String)> {
         let (run, judgement) = (&self.run, &self.judgement);
         vec![
-            ("verdict", judgement.verdict.as_str().to_owned()),
+            ("verdict", self.word().to_owned()),
             ("reason", judgement.reasons.first().cloned().unwrap_or_default()),
+            ("state", self.state.as_str().to_owned()),
             ("run", run.id.clone()),
             ("baseline", run.baseline.to_string()),
             ("candidate", run.candidate.to_string()),
@@ -57,13 +58,17 @@ impl Report {
         let mut status = match self.judgement.verdict {
             Verdict::Compatible => TestCaseStatus::success(),
             Verdict::Incompatible => TestCaseStatus::non_success(NonSuccessKind::Failure),
+            // There is nothing to fail.
+            Verdict::Inconclusive if self.run.first_night => TestCaseStatus::success(),
             Verdict::Inconclusive => TestCaseStatus::non_success(NonSuccessKind::Error),
         };
         let ended_early = self.run.ended_early.iter();
         let unjudged = self.unjudged.iter().map(Unjudged::in_words);
-        let says = self.judgement.reasons.iter().chain(ended_early).cloned().chain(unjudged);
-        let says: Vec<_> = says.collect();
-        status.set_message(self.judgement.verdict.as_str());
+        let unanswered = self.unanswered.iter().map(Unanswered::in_words);
+        let pair = self.run.pair.and_then(|pair| pair.in_words());
+        let says = self.judgement.reasons.iter().chain(ended_early).cloned();
+        let says: Vec<_> = says.chain(unanswered).chain(unjudged).chain(pair).collect();
+        status.set_message(self.word());
         status.set_description(says.join("\n"));
         let mut case = TestCase::new("verdict", status);
         case.set_classname(format!("{}.verdict", self.run.suite));
@@ -92,18 +97,30 @@ impl Report {
         case
     }
 
-    fn test_case(&self, case: &CaseReport) -> TestCase {
-        let counts = format!(
+    fn counts(case: &CaseReport) -> String {
+        format!(
             "the candidate passes {} of {}, the baseline {} of {}",
             case.candidate.passed,
             case.candidate.answered,
             case.baseline.passed,
             case.baseline.answered
-        );
+        )
+    }
+
+    fn test_case(&self, case: &CaseReport) -> TestCase {
+        let tonight = &case.candidate;
+        let counts = if self.run.first_night {
+            format!("{} of {} answers pass", tonight.passed, tonight.answered)
+        } else {
+            Self::counts(case)
+        };
         let is_compatible = self.judgement.verdict == Verdict::Compatible;
         let mut status = match case.standing {
             Standing::NewlyFailing if !is_compatible => {
                 TestCaseStatus::non_success(NonSuccessKind::Failure)
+            }
+            Standing::Unanswered if self.run.first_night && case.candidate.answered > 0 => {
+                TestCaseStatus::success()
             }
             Standing::Quarantined | Standing::Unanswered => TestCaseStatus::skipped(),
             Standing::NewlyFailing
@@ -115,6 +132,7 @@ impl Report {
         };
         let message = match case.standing {
             Standing::Quarantined => "flaky with both sides, not counted".to_owned(),
+            Standing::Unanswered if self.run.first_night => counts.clone(),
             Standing::Unanswered => "no pair of answers".to_owned(),
             Standing::NewlyFailing
             | Standing::Worse

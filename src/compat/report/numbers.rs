@@ -1,4 +1,7 @@
-//! Numbers as people read them, the same on the terminal and on the page.
+//! Numbers and texts as people read them, the same on the terminal and on the page.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::compat::Category;
 use crate::compat::verdict::{Criterion, Measure};
@@ -138,9 +141,9 @@ pub(super) fn needs(criterion: &Criterion) -> String {
 }
 
 /// How many, with the word for it: `1 case`, `3 cases`.
-pub(super) fn counted(count: usize, word: &str) -> String {
+pub fn counted(count: u64, word: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{} {word}{plural}", grouped(count as u64))
+    format!("{} {word}{plural}", grouped(count))
 }
 
 /// What a case is there for, in a word.
@@ -151,4 +154,28 @@ pub(super) const fn category(category: Category) -> &'static str {
         Category::Edge => "edge",
         Category::Performance => "performance",
     }
+}
+
+/// A text in which characters that a reader would not see, or that turn around what follows, are shown by
+/// their numbers: `\x1b`, `\u{202e}`. Lines and tabs stay.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        // Writing into a string does not fail.
+        let _ = match u32::from(letter) {
+            code if is_hidden(letter) && code < 0x100 => write!(shown, "\\x{code:02x}"),
+            code if is_hidden(letter) => write!(shown, "\\u{{{code:x}}}"),
+            _ => shown.write_char(letter),
+        };
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters but for lines and tabs, and marks of the direction of writing.
+fn is_hidden(letter: char) -> bool {
+    let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (letter.is_control() && !matches!(letter, '\n' | '\r' | '\t'))
 }

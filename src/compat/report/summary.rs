@@ -53,53 +53,11 @@ impl Report {
         page.text
     }
 
-    /// What to do now, in sentences.
-    pub fn next_steps(&self) -> Vec<String> {
-        let judgement = &self.judgement;
-        let mut steps = Vec::new();
-        if !judgement.confirm.is_empty() {
-            steps.push(format!(
-                "Ask {} once more before they count: {}.",
-                counted(judgement.confirm.len(), "critical case"),
-                judgement.confirm.join(", ")
-            ));
-        }
-        match (judgement.verdict, judgement.next_samples, judgement.samples_needed) {
-            (Verdict::Compatible, _, _) => {
-                steps.push("The candidate may be rolled out past its canary.".to_owned());
-            }
-            (Verdict::Incompatible, _, _) => steps.push(
-                "Read the newly failing cases, change the prompt, and run the suite again. The \
-                 rollout stays at its canary."
-                    .to_owned(),
-            ),
-            (Verdict::Inconclusive, Some(samples), _) => steps.push(format!(
-                "Run it on: the next look needs {samples} answers of each side to each case."
-            )),
-            (Verdict::Inconclusive, None, Some(needed)) => steps.push(format!(
-                "About {} more pairs would tell: add cases (more answers to the same ones help less), \
-                 or widen the margin.",
-                numbers::grouped(needed)
-            )),
-            (Verdict::Inconclusive, None, None) => steps.push(
-                "Look at what is unclear above; more answers alone may not settle it.".to_owned(),
-            ),
-        }
-        if let Some(judge) = self.judge.as_ref().filter(|judge| !judge.agreement.is_calibrated()) {
-            let counts = if judge.counts { "counts" } else { "does not count" };
-            steps.push(format!(
-                "The judge is not calibrated, and {counts}: label answers and run `tidegate compat \
-                 calibrate`."
-            ));
-        }
-        if !judgement.quarantined.is_empty() {
-            steps.push("Make the flaky cases say what they mean, or drop them.".to_owned());
-        }
-        steps
-    }
-
     /// The verdict in one sentence.
     pub fn headline(&self) -> String {
+        if self.is_of_nights() {
+            return self.headline_of_night();
+        }
         let says = match self.judgement.verdict {
             Verdict::Compatible => "is as good as",
             Verdict::Incompatible => "is worse than",
@@ -137,23 +95,35 @@ impl CaseReport {
 impl Page {
     fn verdict(&mut self, report: &Report) {
         let judgement = &report.judgement;
+        if let Some(caveat) = report.caveat() {
+            let state = report.state.as_str().to_uppercase();
+            let lead = (format!("{}  ", self.painted(&state, Tone::Open)), columns(&state) + 2);
+            self.led(lead, &format!("{caveat}. What is known so far:"));
+            self.line("");
+        }
         let tone = match judgement.verdict {
             Verdict::Compatible => Tone::Good,
             Verdict::Incompatible => Tone::Bad,
+            Verdict::Inconclusive if report.run.first_night => Tone::Heading,
             Verdict::Inconclusive => Tone::Open,
         };
-        let verdict = judgement.verdict.as_str().to_uppercase();
+        let verdict = report.word().to_uppercase();
         let mut reasons = judgement.reasons.iter();
-        let why = reasons.next().cloned().unwrap_or_else(|| report.headline());
+        // Of a first night this is all there is to say.
+        let first = report.run.ended_early.as_ref().filter(|_| report.run.first_night);
+        let first = first.map(|why| why.replacen("first night: ", "", 1));
+        let why = reasons.next().cloned().or(first).unwrap_or_else(|| report.headline());
         let lead = (format!("{}  ", self.painted(&verdict, tone)), columns(&verdict) + 2);
         self.led(lead, &why);
         for reason in reasons {
             self.led(("  - ".to_owned(), 4), reason);
         }
+        if let Some(unanswered) = &report.unanswered {
+            self.led(("  - ".to_owned(), 4), &unanswered.in_words());
+        }
         self.line("");
-        for (name, side) in
-            [("baseline", &report.run.baseline), ("candidate", &report.run.candidate)]
-        {
+        let sides = [("baseline", &report.run.baseline), ("candidate", &report.run.candidate)];
+        for (name, side) in sides.into_iter().skip(usize::from(report.run.first_night)) {
             let name = format!("  {name:<11}");
             self.led((name, 13), &side.to_string());
         }
@@ -162,6 +132,9 @@ impl Page {
 
     /// A table. On a narrow page the interval takes the place of what is needed.
     fn criteria(&mut self, criteria: &[Criterion]) {
+        if criteria.is_empty() {
+            return;
+        }
         let is_wide = self.style.width >= 110;
         let mut rows = vec![
             vec!["", "baseline", "candidate", "difference", "interval", "needs", ""]
@@ -245,14 +218,12 @@ impl Page {
         let mut facts = vec![
             format!("run {} of {} UTC", run.id, numbers::moment(run.started_ms)),
             format!("suite {}", run.suite),
-            format!(
-                "{} x {}",
-                counted(report.cases.len(), "case"),
-                counted(judgement.samples as usize, "pair")
-            ),
-            format!("look {} of {}", judgement.look.0, judgement.look.1),
-            format!("seed {}", run.seed),
+            report.extent(" x "),
         ];
+        if !report.is_of_nights() {
+            facts.push(format!("look {} of {}", judgement.look.0, judgement.look.1));
+        }
+        facts.push(format!("seed {}", run.seed));
         if let Some(ended) = run.ended_ms {
             facts.push(numbers::time(ended.saturating_sub(run.started_ms) as f64));
         }
@@ -261,13 +232,16 @@ impl Page {
             facts.push(format!("judges {}", numbers::dollars(run.judging_micro_usd as f64)));
         }
         if reused > 0 {
-            facts.push(format!("{} answers reused", numbers::grouped(u64::from(reused))));
+            facts.push(format!("{} reused", counted(u64::from(reused), "answer")));
         }
         if judgement.unanswered > 0 {
-            facts.push(format!("{} pairs unanswered", numbers::grouped(judgement.unanswered)));
+            facts.push(format!("{} unanswered", counted(judgement.unanswered, "pair")));
         }
+        facts.extend(run.pair.and_then(|pair| pair.in_words()));
         self.wrapped(&facts.join(", "), "");
-        if let Some(why) = &run.ended_early {
+        if let Some(why) =
+            run.ended_early.as_ref().filter(|_| !run.first_night && report.caveat().is_none())
+        {
             self.wrapped(&format!("Note: {why}."), "");
         }
         if let Some(unjudged) = &report.unjudged {
@@ -389,7 +363,7 @@ fn shortened(text: &str, width: usize) -> String {
     cut
 }
 
-/// Without what a terminal would obey: a model may have said it.
+/// Without what a terminal would obey, since a model may have said it: it is shown as `\x1b`.
 fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    numbers::visible(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }

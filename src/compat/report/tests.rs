@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 
 mod example;
+mod words;
 
 const PLAIN: Style = Style { color: false, width: 80 };
 
@@ -173,4 +174,69 @@ fn the_page_and_the_xml_can_be_looked_at() {
         std::fs::write(folder.join("report.xml"), &xml).unwrap();
     }
     assert!(page.contains("</html>") && xml.contains("</testsuites>"));
+}
+
+/// A night of a prompt against itself: the candidate's answers, and what is said of them.
+fn night(judgement: Judgement, is_first: bool) -> Report {
+    let mut facts = example::facts();
+    (facts.kind, facts.first_night) = ("drift".to_owned(), is_first);
+    facts.baseline = facts.candidate.clone();
+    let first = "first night: answers are kept, nothing to compare with yet".to_owned();
+    facts.ended_early = is_first.then_some(first);
+    let mut draft = Draft::new(facts, Terms::default(), judgement);
+    for mut case in example::answers(6) {
+        if is_first {
+            case.baseline.clear();
+        }
+        draft.add(&case);
+    }
+    draft.finish()
+}
+
+#[test]
+fn a_first_night_is_no_failure_in_any_form() {
+    let report = night(Judgement::nothing(), true);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["run"]["first_night"], true);
+    assert_eq!(json.get("judgement"), None, "no verdict");
+    let again: Report = serde_json::from_value(json).unwrap();
+    assert_eq!(again, report);
+    let summary = report.summary(Style { width: 200, ..PLAIN });
+    assert!(
+        summary.starts_with("FIRST NIGHT  answers are kept, nothing to compare with yet\n"),
+        "{summary}"
+    );
+    assert!(summary.contains("44 cases x 6 answers"), "{summary}");
+    assert!(!summary.contains("baseline") && !summary.contains("INCONCLUSIVE"), "{summary}");
+    let junit = report.junit().unwrap();
+    assert!(!junit.contains("<failure") && !junit.contains("<error"), "{junit}");
+    assert!(junit.contains("answers pass") && !junit.contains("no pair of answers"), "{junit}");
+    let page = report.html().unwrap();
+    assert!(page.contains("<p class=\"verdict\">first night</p>"), "{page}");
+    assert!(!page.contains("<h2>Criteria</h2>") && !page.contains("inconclusive"), "{page}");
+}
+
+#[test]
+fn a_night_says_what_nights_say_and_a_pair_how_often_it_was_run() {
+    let verdict = Verdict::Incompatible;
+    let report = night(Judgement { verdict, samples: 6, ..Judgement::nothing() }, false);
+    let headline = report.headline();
+    assert!(headline.ends_with("answers worse than the nights before"), "{headline}");
+    let steps = report.next_steps().join(" ");
+    assert!(steps.contains("what the provider says it has changed"), "{steps}");
+    assert!(!steps.contains("canary"), "{steps}");
+
+    let mut report = example::report();
+    assert!(!report.summary(PLAIN).contains("run of this pair"));
+    for (number, not_compatible, words) in [
+        (3, 2, "the 3rd run of this pair; 2 were not compatible"),
+        (11, 1, "the 11th run of this pair; 1 was not compatible"),
+        (22, 0, "the 22nd run of this pair; all were compatible"),
+    ] {
+        report.run.pair = Some(PairRuns { number, not_compatible });
+        let on_one_line = report.summary(Style { width: 2_000, ..PLAIN });
+        assert!(on_one_line.contains(words), "{on_one_line}");
+        assert!(report.html().unwrap().contains(words));
+        assert!(report.junit().unwrap().contains(words));
+    }
 }

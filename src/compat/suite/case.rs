@@ -1,6 +1,7 @@
 //! Tests: what is asked, and what must be true of the answers.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -39,7 +40,17 @@ impl Tests {
             }
             return;
         }
+        if at.get("path").is_some() {
+            let message =
+                "`path` is for tests that code makes, and suites run none; name the file itself";
+            return reading.report(at, message);
+        }
         for item in list(reading, at) {
+            // A file of tests stands as a list where one of several files is named.
+            if matches!(item.node.value, Yaml::List(_)) {
+                self.list(reading, &item, defaults);
+                continue;
+            }
             let test = written(reading, &item);
             self.add(reading, &item, &defaults.under(&test));
         }
@@ -94,7 +105,9 @@ impl Tests {
             }
             settle(&mut vars);
             let drafted = self.drafted(reading, &test.asserts, &vars);
-            let case = case(reading, test, vars, drafted, is_several.then_some(number + 1));
+            let place = (Arc::from(reading.file), at.line);
+            let number = is_several.then_some(number + 1);
+            let case = case(reading, (test, place), vars, drafted, number);
             if !self.ids.insert(case.id.clone()) {
                 let message = format!(
                     "another case has the id `{}`; give one of them a `metadata.id`",
@@ -109,7 +122,7 @@ impl Tests {
 
 fn case(
     reading: &Reading<'_>,
-    test: &Written<'_>,
+    (test, place): (&Written<'_>, (Arc<Path>, u32)),
     vars: Map<String, Value>,
     drafted: Drafted,
     number: Option<usize>,
@@ -119,11 +132,15 @@ fn case(
     let is = |name: &str| metadata.get(name).and_then(Value::as_bool).unwrap_or_default();
     let description = test.description.clone().unwrap_or_default();
     let description = reading.filler.fill(&description, &vars).unwrap_or(description);
-    let hash = short(&json!({
+    let mut said = json!({
         "vars": vars,
         "rules": drafted.said,
         "threshold": test.threshold,
-    }));
+    });
+    if let (Some(reference), Some(said)) = (metadata.get("reference"), said.as_object_mut()) {
+        said.insert("reference".to_owned(), reference.clone());
+    }
+    let hash = short(&said);
     let id = text("id").or_else(|| Some(slug(&description)).filter(|id| !id.is_empty()));
     let id = match (id, number) {
         // What variables come to may be in the description already.
@@ -145,8 +162,10 @@ fn case(
         is_critical: is("critical"),
         is_smoke: is("smoke"),
         incident: text("incident"),
+        reference: text("reference"),
         tags,
         vars,
+        place,
         hash,
         prefer: drafted.prefer,
         rules: Rules { entries: drafted.entries, threshold: test.threshold },

@@ -1,4 +1,5 @@
-//! `file://` references: what they refer to, put in their place.
+//! References to files: what they refer to, put in their place. Anywhere `file://` begins one; where tests
+//! stand, a text is one without it, too. Tests and prompts may be referred to by a pattern for several files.
 //!
 //! What is put in stands on the line of the reference, as JSON, which is YAML. So every other value keeps
 //! its line, and a problem of what was put in is reported at the line of its reference, with the key path
@@ -15,7 +16,26 @@ use serde_json::{Map, Value, json};
 use super::tree::{self, MAX_BYTES, Node, Yaml};
 use crate::problems::KeyPath;
 
+mod pattern;
 mod table;
+
+/// Where the files are that a suite refers to. It decides what paths are relative to, and which files may be
+/// read at all.
+pub trait Files {
+    /// What a file holds.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or may not be.
+    fn read(&mut self, path: &Path) -> io::Result<String>;
+
+    /// The names in a folder, each with whether it is a folder itself; links are none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or may not be.
+    fn list(&mut self, folder: &Path) -> io::Result<Vec<(String, bool)>>;
+}
 
 /// How often what was put in may refer to files itself.
 const MAX_DEPTH: usize = 4;
@@ -40,36 +60,28 @@ struct Found {
 }
 
 struct Inlining<'a> {
-    read: &'a mut dyn FnMut(&Path) -> io::Result<String>,
+    files: &'a mut dyn Files,
     bytes: usize,
     found: Vec<Found>,
     seen: HashSet<u32>,
 }
 
-/// Puts in what `file://` refers to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else
-/// as text. `read` opens a path as it stands in the reference; it decides what that is relative to, and
-/// which files may be read at all. A text without references comes back as it is, and so do references
-/// that cannot be put in, such as those to code: [`super::Suite::parse`] reports them all.
+/// Puts in what is referred to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else as
+/// text. A text without references comes back as it is, and so do one that is no YAML and references that
+/// cannot be put in, such as those to code: [`super::Suite::parse`] reports them all.
 ///
 /// # Errors
 ///
 /// The first file that cannot be read, or is too long.
-pub fn inline_files(
-    text: &str,
-    read: &mut dyn FnMut(&Path) -> io::Result<String>,
-) -> Result<String, InlineError> {
-    if !text.contains("file://") {
-        return Ok(text.to_owned());
-    }
+pub fn inline_files(text: &str, files: &mut dyn Files) -> Result<String, InlineError> {
+    let Ok(root) = tree::parse(text, &mut Vec::new()) else { return Ok(text.to_owned()) };
     let mut inlining =
-        Inlining { read, bytes: text.len(), found: Vec::new(), seen: HashSet::new() };
-    let root = tree::parse(text, &mut Vec::new()).map_err(|(line, problem)| InlineError {
-        line,
-        key: KeyPath::root(),
-        problem,
-    })?;
+        Inlining { files, bytes: text.len(), found: Vec::new(), seen: HashSet::new() };
     inlining.walk(&root, &KeyPath::root())?;
-    Ok(spliced(text, inlining.found))
+    match inlining.found.is_empty() {
+        true => Ok(text.to_owned()),
+        false => Ok(spliced(text, inlining.found)),
+    }
 }
 
 /// The text with each found reference replaced. Places are counted in characters.
@@ -95,13 +107,13 @@ fn spliced(text: &str, mut found: Vec<Found>) -> String {
 impl Inlining<'_> {
     fn walk(&mut self, node: &Node, path: &KeyPath) -> Result<(), InlineError> {
         match &node.value {
-            Yaml::Text(text) if text.starts_with("file://") => {
+            Yaml::Text(text) if is_reference(text, path) => {
                 let failed = |problem| InlineError { line: node.line, key: path.clone(), problem };
                 let Some(place) = &node.place else {
                     return Err(failed("write the reference on one line".to_owned()));
                 };
                 // An alias of one that was found already, or one that is reported later.
-                if self.seen.insert(place.start) && refused(text).is_none() {
+                if self.seen.insert(place.start) && refused(text, path).is_none() {
                     let value = self.value(text, path, 0).map_err(failed)?;
                     self.found.push(Found { place: place.clone(), json: value.to_string() });
                 }
@@ -124,8 +136,33 @@ impl Inlining<'_> {
             return Err(format!("files refer to each other more than {MAX_DEPTH} times"));
         }
         let path = reference.strip_prefix("file://").unwrap_or(reference);
-        let Ok((name, kind)) = named(path) else { return Ok(json!(reference)) };
-        let text = (self.read)(&name).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        if refused(reference, at).is_some() {
+            return Ok(json!(reference));
+        }
+        let is_list = is_of_tests(at) || at.as_str().starts_with("prompts");
+        if !(is_list && pattern::is_pattern(path)) {
+            return self.file(path, at, depth);
+        }
+        let mut all = Vec::new();
+        for file in pattern::expand(path, self.files)? {
+            let file = file.to_string_lossy();
+            match self.file(&file, at, depth)? {
+                Value::Array(items) => all.extend(items),
+                one @ (Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Object(_)) => all.push(one),
+            }
+        }
+        Ok(Value::Array(all))
+    }
+
+    /// What one file stands for. A test that stands alone in one is a list of one.
+    fn file(&mut self, path: &str, at: &KeyPath, depth: usize) -> Result<Value, String> {
+        let (name, kind) = named(path, at)?;
+        let text = self.files.read(&name);
+        let text = text.map_err(|error| format!("cannot read {path:?}: {error}"))?;
         self.bytes = self.bytes.saturating_add(text.len());
         if text.len() > MAX_BYTES || self.bytes > MAX_TOTAL_BYTES {
             return Err(format!("{path:?} is too long"));
@@ -133,12 +170,18 @@ impl Inlining<'_> {
         // A prompt and a variable are texts, whatever the file holds.
         let is_text = is_text(at);
         let value = match kind {
-            Kind::Table => Value::Array(table::tests(&text)?),
-            Kind::Lines => lines(&text, path)?,
+            Kind::Table => {
+                Value::Array(table::tests(&text).map_err(|why| format!("{path}: {why}"))?)
+            }
+            Kind::Lines => self.nested(lines(&text, path)?, at, depth)?,
             Kind::Values if !is_text => {
                 let parsed = tree::parse(&text, &mut Vec::new());
                 let node = parsed.map_err(|(line, why)| format!("{path}:{line}: {why}"))?;
-                self.nested(node.json(), at, depth)?
+                let value = self.nested(node.json(), at, depth)?;
+                match value.is_object() && is_of_tests(at) {
+                    true => Value::Array(vec![value]),
+                    false => value,
+                }
             }
             Kind::Values | Kind::Text => match at.as_str().starts_with("prompts") {
                 true => prompts(&text),
@@ -151,7 +194,7 @@ impl Inlining<'_> {
     /// Puts in references within what was put in.
     fn nested(&mut self, value: Value, at: &KeyPath, depth: usize) -> Result<Value, String> {
         match value {
-            Value::String(text) if text.starts_with("file://") => self.value(&text, at, depth + 1),
+            Value::String(text) if is_reference(&text, at) => self.value(&text, at, depth + 1),
             Value::Array(items) => {
                 let items = items.into_iter().enumerate();
                 let items = items.map(|(index, item)| self.nested(item, &at.index(index), depth));
@@ -181,13 +224,34 @@ enum Kind {
 }
 
 /// Why a reference is never put in, whatever there is.
-pub(super) fn refused(reference: &str) -> Option<String> {
-    named(reference.strip_prefix("file://").unwrap_or(reference)).err()
+pub(super) fn refused(reference: &str, at: &KeyPath) -> Option<String> {
+    named(reference.strip_prefix("file://").unwrap_or(reference), at).err()
 }
 
-fn named(path: &str) -> Result<(PathBuf, Kind), String> {
-    if path.contains(['*', '?']) {
-        return Err(format!("{path:?} is a pattern for several files; name each"));
+/// Whether a text stands for a file.
+pub(super) fn is_reference(text: &str, at: &KeyPath) -> bool {
+    text.starts_with("file://") || (is_of_tests(at) && !text.trim().is_empty())
+}
+
+/// Whether tests stand there, in a list or as one: `tests`, `tests[3]`, `[3]`, `tests[0][2]`.
+fn is_of_tests(at: &KeyPath) -> bool {
+    let path = at.as_str();
+    let rest = path.strip_prefix("tests").unwrap_or(path);
+    let is_root = path.is_empty();
+    let is_index = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let inner = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    !is_root && (rest.is_empty() || inner.is_some_and(|inner| inner.split("][").all(is_index)))
+}
+
+fn named(path: &str, at: &KeyPath) -> Result<(PathBuf, Kind), String> {
+    if let Some((scheme, _)) = path.split_once("://") {
+        return Err(format!("`{scheme}://` is not supported: put it into a file"));
+    }
+    let may_be_several = is_of_tests(at) || at.as_str().starts_with("prompts");
+    if !may_be_several && pattern::is_pattern(path) {
+        return Err(format!(
+            "{path:?} is a pattern for several files, which only tests and prompts may be; name each"
+        ));
     }
     let code = [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".go"];
     let is_code = |path: &str| code.iter().any(|end| path.ends_with(end));
@@ -195,6 +259,7 @@ fn named(path: &str) -> Result<(PathBuf, Kind), String> {
         return Err(format!("{path:?} is code; suites run none"));
     }
     let end = Path::new(path).extension().and_then(|end| end.to_str()).unwrap_or_default();
+    let end = end.split('#').next().unwrap_or_default();
     let kind = match end.to_ascii_lowercase().as_str() {
         "yaml" | "yml" | "json" => Kind::Values,
         "jsonl" | "ndjson" => Kind::Lines,
@@ -202,6 +267,11 @@ fn named(path: &str) -> Result<(PathBuf, Kind), String> {
         "xlsx" | "xls" | "pdf" | "png" | "jpg" | "jpeg" | "gif" | "webp" | "mp3" | "wav"
         | "mp4" => {
             return Err(format!("{path:?} is no text; files of `.{end}` are not supported"));
+        }
+        _ if is_of_tests(at) && !pattern::is_pattern(path) => {
+            return Err(format!(
+                "{path:?} holds no tests; they are in .yaml, .json, .jsonl or .csv"
+            ));
         }
         _ => Kind::Text,
     };

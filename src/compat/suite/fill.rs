@@ -12,6 +12,8 @@ use minijinja::value::{Serde, Value as Filled};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use crate::prompt::bound_filters;
+
 /// Steps of the template engine for one text.
 const FUEL: u64 = 200_000;
 /// How deep templates may nest.
@@ -47,6 +49,7 @@ impl Filler {
         }
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
+        bound_filters(&mut environment);
         environment.add_filter("tojson", to_json);
         environment.add_filter("dump", to_json);
         Self { environment }

@@ -93,42 +93,37 @@ pub(super) fn suite(
     let mut left_out = BTreeSet::new();
     let mut found = 0;
     let mut parts = Parts::default();
-    for (file, text) in files {
-        let mut reading = Reading {
-            file,
-            problems: &mut *problems,
-            filler: &filler,
-            left_out: &mut left_out,
-            found: &mut found,
-        };
-        if let Some(root) = reading.parse(text) {
-            reading.configuration(&root, &mut parts);
-        }
-    }
-    let inline = Inline::new(&parts.prompts);
-    // What is wrong already would be said again, of each case.
-    let unfilled = match found {
-        0 => prompts::unfilled(&inline, &parts.prompts, &parts.tests.cases),
-        _ => Vec::new(),
-    };
-    let file = files.first().map(|(file, _)| file.as_path()).unwrap_or(Path::new(""));
+    let first = files.first().map(|(file, _)| file.as_path()).unwrap_or(Path::new(""));
     let mut reading = Reading {
-        file,
+        file: first,
         problems: &mut *problems,
         filler: &filler,
         left_out: &mut left_out,
         found: &mut found,
     };
+    for (file, text) in files {
+        reading.file = file;
+        if let Some(root) = reading.parse(text) {
+            reading.configuration(&root, &mut parts);
+        }
+    }
+    reading.file = first;
+    let inline = Inline::new(&parts.prompts);
     if parts.tests.cases.is_empty() && *reading.found == 0 {
         reading.add(0, KeyPath::root(), "has no test; a suite has at least one".to_owned());
     }
+    // What is wrong already would be said again, of each case.
+    let unfilled = match *reading.found {
+        0 => prompts::unfilled(&inline, &parts.prompts, &parts.tests.cases),
+        _ => Vec::new(),
+    };
     for ((file, line, path), message) in &unfilled {
         reading.file = file;
         reading.add(*line, path.clone(), message.clone());
     }
     if found > MAX_PROBLEMS {
         let more = format!("{} more problems are not shown", found - MAX_PROBLEMS);
-        problems.add(file, 0, KeyPath::root(), more);
+        problems.add(first, 0, KeyPath::root(), more);
     }
     if found > 0 {
         return None;
@@ -240,9 +235,9 @@ impl Reading<'_> {
 
     /// Whether a text refers to a file, which it must not any more. Reported.
     pub(super) fn is_file(&mut self, at: &At<'_>, text: &str) -> bool {
-        let is_file = text.starts_with("file://");
+        let is_file = files::is_reference(text, &at.path);
         if is_file {
-            let why = files::refused(text);
+            let why = files::refused(text, &at.path);
             let why =
                 why.unwrap_or_else(|| format!("{text:?} refers to a file that was not put in"));
             self.report(at, why);

@@ -27,6 +27,8 @@ pub struct NewCase {
     pub vars: Map<String, Value>,
     /// Assertions in promptfoo's form: `{"type": "similar", "value": "…", "threshold": 0.8}`.
     pub asserts: Vec<Value>,
+    /// The mean score from which it is passed, whatever single assertions say.
+    pub threshold: Option<f64>,
 }
 
 /// Cases as a YAML file of promptfoo's that [`super::Suite::parse`] reads. Nothing in them is a template:
@@ -60,6 +62,9 @@ pub fn write_cases(cases: &[NewCase]) -> String {
         test.insert("vars".to_owned(), kept(&Value::Object(case.vars.clone())));
         if !case.asserts.is_empty() {
             test.insert("assert".to_owned(), literals(&Value::Array(case.asserts.clone())));
+        }
+        if let Some(threshold) = case.threshold {
+            test.insert("threshold".to_owned(), json!(threshold));
         }
         let mut lead = "  - ";
         for (name, value) in &test {

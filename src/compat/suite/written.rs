@@ -148,7 +148,7 @@ fn check_metadata(reading: &mut Reading<'_>, at: &At<'_>) {
                 reading.report(&member, message);
             }
             "critical" | "smoke" => _ = reading.truth(&member),
-            "incident" => _ = reading.text(&member),
+            "incident" | "reference" => _ = reading.text(&member),
             "tags" => {
                 let is_texts = !member.items().is_empty()
                     && member.items().iter().all(|item| item.text().is_some());

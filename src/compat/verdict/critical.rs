@@ -46,6 +46,11 @@ enum Finding {
 // === impl Critical ===
 
 impl Critical {
+    /// Those that are newly failed, as somebody else has found.
+    pub(super) fn newly(broken: Vec<String>) -> Self {
+        Self { broken, ..Self::default() }
+    }
+
     pub(super) fn of(cases: &[PairedCase], terms: &Terms, look: Look) -> Self {
         let critical: Vec<&PairedCase> = cases.iter().filter(|case| case.is_critical).collect();
         let tests = critical.len().max(1) * terms.ladder().len();

@@ -63,22 +63,30 @@ impl CasePairs {
         f64::from(self.candidate) - f64::from(self.baseline)
     }
 
-    /// The hypergeometric distribution: `count` answers of `2 count`, of which `passed` are good.
     fn dealt(self) -> Dealt {
-        let passed = self.baseline + self.candidate;
-        let least = passed.saturating_sub(self.count);
-        let most = passed.min(self.count);
+        Dealt::of(self.baseline + self.candidate, (self.count, self.count))
+    }
+}
+
+// === impl Dealt ===
+
+impl Dealt {
+    /// The hypergeometric distribution: so many answers drawn of them and of others, of all of which
+    /// `passed` are good.
+    fn of(passed: u32, (drawn, others): (u32, u32)) -> Self {
+        let least = passed.saturating_sub(others);
+        let most = passed.min(drawn);
         let mut chances = vec![1.0];
         let (mut chance, mut sum) = (1.0, 1.0);
         for more in least..most {
-            // C(n, k+1) C(n, p-k-1) / (C(n, k) C(n, p-k))
-            chance *= f64::from(self.count - more) / f64::from(more + 1) * f64::from(passed - more)
-                / f64::from(self.count + more + 1 - passed);
+            // C(d, k+1) C(o, p-k-1) / (C(d, k) C(o, p-k))
+            chance *= f64::from(drawn - more) / f64::from(more + 1) * f64::from(passed - more)
+                / f64::from(others + more + 1 - passed);
             chances.push(chance);
             sum += chance;
         }
         chances.iter_mut().for_each(|chance| *chance /= sum);
-        Dealt { least, chances }
+        Self { least, chances }
     }
 }
 
@@ -176,27 +184,44 @@ impl Pairs {
 
     /// The same, exact if that is no more than so much work.
     pub(super) fn chance_within(&self, work: u64) -> f64 {
-        let dealt: Vec<Dealt> = self.cases.iter().map(|case| case.dealt()).collect();
-        let least: u64 = dealt.iter().map(|case| u64::from(case.least)).sum();
-        let seen = usize::try_from(self.candidate.saturating_sub(least)).unwrap_or(usize::MAX);
-        let open: Vec<&Dealt> = dealt.iter().filter(|case| case.chances.len() > 1).collect();
-        let reach: usize = open.iter().map(|case| case.chances.len() - 1).sum();
-        if (reach as u64).saturating_mul(reach as u64) > work {
-            return normal_chance(&open, seen as f64);
-        }
-        let mut chances = vec![1.0];
-        for case in open {
-            let mut next = vec![0.0; chances.len() + case.chances.len() - 1];
-            for (at, chance) in chances.iter().enumerate() {
-                for (slot, more) in next.iter_mut().skip(at).zip(&case.chances) {
-                    *slot += chance * more;
-                }
-            }
-            chances = next;
-        }
-        let fewer: f64 = chances.iter().take(seen).sum();
-        fewer + chances.get(seen).copied().unwrap_or(0.0) / 2.0
+        chance_of_fewer(self.cases.iter().map(|case| case.dealt()), self.candidate, work)
     }
+}
+
+/// The chance to see so few passed answers, or fewer, where those of each case are dealt out by chance;
+/// half the chance of what was seen counts. Exact if that is no more than so much work.
+fn chance_of_fewer(cases: impl Iterator<Item = Dealt>, passed: u64, work: u64) -> f64 {
+    let dealt: Vec<Dealt> = cases.collect();
+    let least: u64 = dealt.iter().map(|case| u64::from(case.least)).sum();
+    let seen = usize::try_from(passed.saturating_sub(least)).unwrap_or(usize::MAX);
+    let open: Vec<&Dealt> = dealt.iter().filter(|case| case.chances.len() > 1).collect();
+    let reach: usize = open.iter().map(|case| case.chances.len() - 1).sum();
+    if (reach as u64).saturating_mul(reach as u64) > work {
+        return normal_chance(&open, seen as f64);
+    }
+    let mut chances = vec![1.0];
+    for case in open {
+        let mut next = vec![0.0; chances.len() + case.chances.len() - 1];
+        for (at, chance) in chances.iter().enumerate() {
+            for (slot, more) in next.iter_mut().skip(at).zip(&case.chances) {
+                *slot += chance * more;
+            }
+        }
+        chances = next;
+    }
+    let fewer: f64 = chances.iter().take(seen).sum();
+    fewer + chances.get(seen).copied().unwrap_or(0.0) / 2.0
+}
+
+/// The same of two parts that need not have as many answers: each case's first and second part, as
+/// passed and all. The question is whether the first passes as many as it would by chance.
+pub(super) fn chance_of_strata(
+    strata: impl Iterator<Item = ((u32, u32), (u32, u32))> + Clone,
+    work: u64,
+) -> f64 {
+    let passed = strata.clone().map(|((passed, _), _)| u64::from(passed)).sum();
+    let dealt = strata.map(|(one, other)| Dealt::of(one.0 + other.0, (one.1, other.1)));
+    chance_of_fewer(dealt, passed, work)
 }
 
 /// The same of very many cases.
@@ -234,4 +259,92 @@ pub(super) fn tango(gained: f64, lost: f64, total: f64, z: f64) -> (f64, f64) {
         f64::midpoint(low, high)
     };
     (find(-1.0, estimate, z), find(estimate, 1.0, -z))
+}
+
+/// The answers of some nights against those of others, case by case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Against {
+    cases: Vec<CaseAgainst>,
+}
+
+/// One case of them.
+#[derive(Debug, Clone, Copy)]
+struct CaseAgainst {
+    /// Answers of the first part.
+    count: f64,
+    /// The rate of those that pass.
+    rate: f64,
+    /// Answers of the other part, and their rate.
+    others: f64,
+    before: f64,
+}
+
+// === impl Against ===
+
+impl Against {
+    /// Of each case's two parts, as passed and all. Cases that lack either are left out.
+    pub(super) fn of(cases: impl Iterator<Item = ((u32, u32), (u32, u32))>) -> Self {
+        let part = |passed: u32, all: u32| f64::from(passed) / f64::from(all);
+        let cases = cases.filter(|((_, count), (_, others))| *count > 0 && *others > 0);
+        let case = |((passed, count), (before, others))| CaseAgainst {
+            count: f64::from(count),
+            rate: part(passed, count),
+            others: f64::from(others),
+            before: part(before, others),
+        };
+        Self { cases: cases.map(case).collect() }
+    }
+
+    /// Answers of the first part.
+    pub(super) fn answers(&self) -> u64 {
+        self.cases.iter().map(|case| case.count as u64).sum()
+    }
+
+    /// The rate of the first part.
+    pub(super) fn rate(&self) -> f64 {
+        self.mean(|case| case.rate)
+    }
+
+    /// That less the rate of the other part, to the same cases in the same proportions.
+    pub(super) fn difference(&self) -> f64 {
+        self.mean(|case| case.rate - case.before)
+    }
+
+    /// The part of pairs that would differ, if each answer of the first part were held against one of
+    /// the other.
+    pub(super) fn discordance(&self) -> f64 {
+        self.mean(|case| case.rate * (1.0 - case.before) + case.before * (1.0 - case.rate))
+    }
+
+    fn mean(&self, of: impl Fn(&CaseAgainst) -> f64) -> f64 {
+        let (sum, count) = self.cases.iter().fold((0.0, 0.0), |(sum, count), case| {
+            (sum + case.count * of(case), count + case.count)
+        });
+        sum / f64::max(count, 1.0)
+    }
+
+    /// The bounds of the difference, each exceeded with the chance that the normal distribution exceeds
+    /// `z` with: Tango's, of as many pairs as there are answers in the first part, with the design
+    /// effect of cases as clusters. That is below 1 where the other part is known better than by one
+    /// answer for each, but not by more than answers' own variance explains.
+    pub(super) fn bounds(&self, z: f64) -> (f64, f64) {
+        let cases = self.cases.len() as f64;
+        let total: f64 = self.cases.iter().map(|case| case.count).sum();
+        if total < 1.0 {
+            return (-1.0, 1.0);
+        }
+        let (difference, discordance) = (self.difference(), self.discordance());
+        let alone = (discordance - difference * difference) / total;
+        let others: f64 = self.cases.iter().map(|case| case.count * case.count / case.others).sum();
+        let least = f64::midpoint(1.0, (others / total).min(1.0));
+        let squares =
+            |case: &CaseAgainst| (case.count * (case.rate - case.before - difference)).powi(2);
+        let squares: f64 = self.cases.iter().map(squares).sum();
+        let clustered = cases / (cases - 1.0).max(1.0) * squares / (total * total);
+        let effect = if alone > 0.0 { (clustered / alone).max(least) } else { least };
+        let z = normal::student(z, self.cases.len().saturating_sub(1));
+        let (gained, lost) = ((discordance + difference) / 2.0, (discordance - difference) / 2.0);
+        let total = total / effect;
+        tango(gained * total, lost * total, total, z)
+    }
 }

@@ -12,6 +12,10 @@ use super::{
 /// Half of the widest interval there is. It is that of a single case; JSON has no infinity.
 const WIDE: f64 = 10.0;
 
+/// Cases from which on it counts which answers a judge prefers. Fewer tell neither that none is liked less
+/// (of one, nothing is known of how cases vary) nor that one is (two that agree seem certain).
+const LEAST_PREFERRED: usize = 10;
+
 /// A mean over cases, with the deviation of that mean.
 struct Mean {
     mean: f64,
@@ -145,7 +149,7 @@ pub(super) fn preference(
         low: low.max(-1.0),
         high: high.min(1.0),
         limit: -terms.preference_margin,
-        gates: terms.preference == Bearing::Gates,
+        gates: terms.preference == Bearing::Gates && mean.cases >= LEAST_PREFERRED,
         outcome,
         equivalence: None,
         pairs: pairs as u64,

@@ -19,6 +19,9 @@ pub(super) const CRITICAL: f64 = 0.2;
 pub struct Terms {
     /// How much lower its rate of passed answers may be: 0.03 are three points. Above 0, below 1.
     pub margin: f64,
+    /// Whether the rate of passed answers gates.
+    #[serde(skip_serializing_if = "Bearing::is_gating")]
+    pub pass_rate: Bearing,
     /// Pairs of each case at the first look. At least 1.
     pub samples: u32,
     /// Pairs of each case at the last look. At least `samples`.
@@ -57,6 +60,14 @@ pub enum Bearing {
     Reported,
 }
 
+// === impl Bearing ===
+
+impl Bearing {
+    fn is_gating(&self) -> bool {
+        *self == Self::Gates
+    }
+}
+
 // === impl Terms ===
 
 /// Length and cost gate: another wording of a prompt on the same model has no reason to make answers
@@ -66,6 +77,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             margin: 0.03,
+            pass_rate: Bearing::Gates,
             samples: 3,
             max_samples: 10,
             error: 0.05,
@@ -107,6 +119,19 @@ impl Terms {
         };
         self.margin = self.margin.max(least);
         self
+    }
+
+    /// The terms of cases that are all critical, a library of incidents: the verdict hangs on them alone,
+    /// one by one. A rate of a handful of cases would tell nothing.
+    #[must_use]
+    pub fn of_incidents(self) -> Self {
+        Self {
+            pass_rate: Bearing::Reported,
+            length: Bearing::Reported,
+            cost: Bearing::Reported,
+            preference: Bearing::Reported,
+            ..self.at(Depth::Smoke)
+        }
     }
 
     /// The loss that should be found, but at least five thirds of the margin: what is hardly beyond

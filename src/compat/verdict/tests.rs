@@ -5,6 +5,7 @@ use super::rates::{Pairs, tango};
 use super::*;
 use crate::compat::{Side, SidePrompt};
 
+mod nights;
 mod simulation;
 
 const FIRST: Look = Look { samples: 3, can_ask_more: true };

@@ -1,7 +1,7 @@
 //! Judgements in sentences.
 
 use super::critical::Critical;
-use super::{Criterion, Judgement, Measure, Outcome, Terms, Verdict};
+use super::{Criterion, Drift, Judgement, Measure, Outcome, Terms, Verdict};
 
 /// How many cases a sentence names.
 const NAMED: usize = 5;
@@ -11,9 +11,9 @@ pub(super) fn reasons(judgement: &Judgement, critical: &Critical, terms: &Terms)
     let mut reasons = Vec::new();
     if judgement.is_full_of_holes(terms) {
         reasons.push(format!(
-            "{} of {} pairs have no answer that could be judged; at most {} may lack one",
+            "{} of {} no answer that could be judged; at most {} may lack one",
             judgement.unanswered,
-            judgement.unanswered + judgement.pairs,
+            asked(judgement),
             percent(terms.max_unanswered),
         ));
     }
@@ -47,6 +47,16 @@ pub(super) fn reasons(judgement: &Judgement, critical: &Critical, terms: &Terms)
     reasons
 }
 
+/// `39 pairs have`, of all that were asked; of a night answers.
+fn asked(judgement: &Judgement) -> String {
+    let count = judgement.unanswered + judgement.pairs;
+    let what = if judgement.drift.is_some() { "answer" } else { "pair" };
+    match count {
+        1 => format!("1 {what} has"),
+        count => format!("{count} {what}s have"),
+    }
+}
+
 fn sentence(criterion: &Criterion, judgement: &Judgement, critical: &Critical) -> String {
     match criterion.measure {
         Measure::PassRate => rate(criterion, judgement),
@@ -67,6 +77,9 @@ fn sentence(criterion: &Criterion, judgement: &Judgement, critical: &Critical) -
 }
 
 fn rate(criterion: &Criterion, judgement: &Judgement) -> String {
+    if let Some(drift) = &judgement.drift {
+        return rate_of_nights(criterion, drift);
+    }
     let seen = format!(
         "the candidate passes {} of answers, the baseline {} ({}, interval {}, {} pairs)",
         percent(criterion.candidate),
@@ -82,9 +95,31 @@ fn rate(criterion: &Criterion, judgement: &Judgement) -> String {
             format!("{seen}: it could be worse by {}", margin(criterion.limit))
         }
         (Outcome::Unclear, Some(needed)) => format!(
-            "{seen}: it could be worse by {}; about {needed} more pairs, of more cases, would tell",
-            margin(criterion.limit)
+            "{seen}: it could be worse by {}; about {needed} more {}, of more cases, would tell",
+            margin(criterion.limit),
+            if needed == 1 { "pair" } else { "pairs" },
         ),
+    }
+}
+
+fn rate_of_nights(criterion: &Criterion, drift: &Drift) -> String {
+    let nights = |count: u32| format!("{count} {}", if count == 1 { "night" } else { "nights" });
+    let seen = format!(
+        "tonight {} of answers pass, in the {} before {} ({}, interval {}, {} answers)",
+        percent(criterion.candidate),
+        nights(drift.nights),
+        percent(criterion.baseline),
+        points(criterion.difference),
+        interval(criterion, "points"),
+        criterion.pairs,
+    );
+    match criterion.outcome {
+        Outcome::Holds => format!("{seen}: not worse by {}", margin(criterion.limit)),
+        Outcome::Fails if drift.fallen == 1 => format!("{seen}: worse tonight"),
+        Outcome::Fails => format!("{seen}: worse for {} now", nights(drift.fallen)),
+        Outcome::Unclear => {
+            format!("{seen}: it could be worse by {}; more nights tell", margin(criterion.limit))
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Snapshot {
             let targets = tiers.iter().flatten();
             let named =
                 targets.map(|target| (target.tier, &target.endpoint.provider, &target.model.name));
-            let identity = RouteIdentity::of(&route.name, named);
+            let identity = RouteIdentity::of(&route.name, named).with_policy(&cache.settings);
             Arc::new(RouteCache { identity, ..RouteCache::clone(cache) })
         });
         Some(Route {

@@ -100,7 +100,7 @@ impl Names {
         let created = plan.targets.iter().map(|target| created(&target.model)).max();
         let RoutePlan { name, targets, conduct, degrade, sticky, cache } = plan;
         let named = targets.iter().map(|plan| (plan.tier, &plan.provider, &plan.model.name));
-        let identity = RouteIdentity::of(&name, named);
+        let identity = RouteIdentity::of(&name, named).with_policy(&cache);
         let stale_for = if degrade.stale_cache { cache.stale_for.0 } else { Duration::ZERO };
         let cache = cache.is_on().then(|| {
             let max_answer = self.max_answer;

@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value, json};
 
-use super::super::{ReplyContext, StreamEncoder, sse};
+use super::super::around::Around;
+use super::super::{ReplyContext, StreamEncoder, json_bytes, sse};
 use super::scan::MESSAGE_STOP;
 use super::wire::{NAME, Said, message_id, stop_reason, usage_value};
 use super::{block, foreign};
@@ -30,6 +31,8 @@ pub(super) struct MessagesEncoder {
     finish: Option<FinishReason>,
     start_usage: Usage,
     has_told_end: bool,
+    /// An event of text, and of which block.
+    around: Option<(u64, Around)>,
 }
 
 /// The kind of the block that is open, and whether its text has begun.
@@ -144,6 +147,7 @@ impl MessagesEncoder {
             finish: None,
             start_usage: Usage::default(),
             has_told_end: false,
+            around: None,
         }
     }
 
@@ -168,6 +172,14 @@ impl MessagesEncoder {
 
     fn text(&mut self, text: &str, out: &mut Vec<u8>) {
         self.ensure(Open::Text, out);
+        let index = self.next_index;
+        if let Some((_, around)) = self.around.as_ref().filter(|(of, _)| *of == index) {
+            around.write(text, out);
+            return;
+        }
+        let mut empty = Vec::new();
+        self.delta(json!({"type": "text_delta", "text": ""}), &mut empty);
+        self.around = Around::of(&empty, "\"text\"").map(|around| (index, around));
         self.delta(json!({"type": "text_delta", "text": text}), out);
     }
 
@@ -350,5 +362,5 @@ fn write(out: &mut Vec<u8>, name: &str, fields: Value) {
     if let Value::Object(fields) = fields {
         data.extend(fields);
     }
-    sse::write(out, name, Value::Object(data).to_string().as_bytes());
+    sse::write(out, name, &json_bytes(&data));
 }

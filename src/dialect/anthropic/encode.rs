@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
-use super::super::{Dropped, RequestTarget, WireRequest};
+use super::super::{Dropped, RequestTarget, WireRequest, json_bytes};
 use super::turns;
 use super::wire::{NAME, VERSION};
 use crate::chat::{
@@ -68,7 +68,7 @@ pub(super) fn encode(
             HeaderName::from_static("anthropic-version"),
             HeaderValue::from_static(VERSION),
         )],
-        body: Bytes::from(Value::Object(body).to_string()),
+        body: Bytes::from(json_bytes(&body)),
     })
 }
 

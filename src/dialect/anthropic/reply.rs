@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::super::{ReplyContext, StreamSummary};
+use super::super::{ReplyContext, StreamSummary, json_bytes};
 use super::fields::Fields;
 use super::wire::{
     CITATION, NAME, Said, WireUsage, arguments_object, finish_reason, message_id, stop_reason,
@@ -176,7 +176,7 @@ pub(super) fn encode(completion: &Completion, context: &ReplyContext) -> Vec<u8>
             map.entry(key.as_str()).or_insert_with(|| value.clone());
         }
     }
-    value.to_string().into_bytes()
+    json_bytes(&value)
 }
 
 fn encode_part(part: &Part, said: &mut Said, blocks: &mut Vec<Value>) {

@@ -5,8 +5,12 @@
 //! verbatim, because the provider adds to them without notice. Where `message_stop` is missing but
 //! a reason was seen, the end is implied: Bedrock leaves it out at times.
 
+use std::ops::Range;
+
 use serde_json::{Map, Value};
 
+use super::super::mold::Mold;
+use super::super::prompt::member;
 use super::super::sse::{MAX_FRAME_BYTES, SseEvent};
 use super::super::{StreamDecoder, keep_finish};
 use super::event::{Event, Metrics, StartMessage, WireDelta};
@@ -19,6 +23,9 @@ use crate::failure::{Failure, FailureKind};
 /// any is broken.
 const MAX_OPEN_BLOCKS: usize = 256;
 
+/// The event with which a block grows.
+const TEXT_GROWS: &str = "content_block_delta";
+
 /// Decodes one `message_start` … `message_stop` sequence.
 #[derive(Debug, Default)]
 pub(super) struct MessagesDecoder {
@@ -30,6 +37,8 @@ pub(super) struct MessagesDecoder {
     finish: Option<FinishReason>,
     is_begun: bool,
     is_over: bool,
+    /// The last event with nothing but a piece of text.
+    mold: Mold,
 }
 
 /// A block that has not closed.
@@ -56,11 +65,27 @@ impl StreamDecoder for MessagesDecoder {
         if self.is_over {
             return Ok(());
         }
+        if event.name == TEXT_GROWS
+            && let Some(text) = self.mold.read(event.data.trim())
+        {
+            self.is_begun |= !text.is_empty();
+            push_text(text.into_owned(), out);
+            return Ok(());
+        }
+        // A block may close, and its number may come again for one of another kind.
+        self.mold.break_up();
         let from = out.len();
         if let Some(read) = Event::read(event, self.is_begun)? {
             self.on_event(read, &event.data, out)?;
         }
-        self.is_begun |= out.iter().skip(from).any(Delta::is_semantic);
+        let new = out.get(from..).unwrap_or_default();
+        self.is_begun |= new.iter().any(Delta::is_semantic);
+        if let ([Delta::Text { .. }], TEXT_GROWS) = (new, event.name) {
+            let data = event.data.trim();
+            if let Some(text) = text_in(data) {
+                self.mold.cast(data.as_bytes(), text);
+            }
+        }
         Ok(())
     }
 
@@ -317,6 +342,14 @@ fn grow_other(block: &mut Map<String, Value>, data: &str) {
             }
         }
     }
+}
+
+/// Where the text that an event brings stands, in quotes.
+fn text_in(data: &str) -> Option<Range<usize>> {
+    let object = data.as_bytes();
+    let text = member(member(object, b"delta")?, b"text").filter(|text| text.starts_with(b"\""))?;
+    let start = (text.as_ptr() as usize).checked_sub(object.as_ptr() as usize)?;
+    Some(start..start + text.len())
 }
 
 fn delta_value(data: &str) -> Option<Value> {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::request::unsupported;
 use super::{failure, wire};
-use crate::dialect::{RequestTarget, WireRequest};
+use crate::dialect::{RequestTarget, WireRequest, json_bytes};
 use crate::failure::{Failure, FailureKind};
 use crate::rejection::Rejection;
 
@@ -50,7 +50,7 @@ pub fn encode_embeddings(
     let wire = WireRequest {
         path: format!("/{model}:batchEmbedContents"),
         headers: Vec::new(),
-        body: Bytes::from(json!({ "requests": requests }).to_string()),
+        body: Bytes::from(json_bytes(&json!({ "requests": requests }))),
     };
     Ok((request, wire))
 }

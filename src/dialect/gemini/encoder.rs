@@ -12,7 +12,7 @@ use super::parts;
 use super::reply;
 use super::wire::{self, NAME};
 use crate::chat::{Delta, FinishReason, Opaque, Usage};
-use crate::dialect::{ReplyContext, StreamEncoder};
+use crate::dialect::{ReplyContext, StreamEncoder, json_bytes};
 
 /// Writes one streamed answer.
 #[derive(Debug)]
@@ -193,6 +193,6 @@ impl StreamEncoder for Encoder {
 /// One event as the API frames it: with CRLF and without a name.
 pub(super) fn frame(value: &Value, out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: ");
-    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(&json_bytes(value));
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -6,7 +6,7 @@ use super::failure;
 use super::parts::{self, CallIds};
 use super::wire::{self, Counts, NAME};
 use crate::chat::{Choice, Completion, Extra, FinishReason, Logprob, Part, TopLogprob};
-use crate::dialect::ReplyContext;
+use crate::dialect::{ReplyContext, json_bytes};
 use crate::failure::{Failure, FailureKind};
 
 /// Top-level members that are modelled.
@@ -115,7 +115,7 @@ pub(super) fn encode(completion: &Completion, context: &ReplyContext) -> Vec<u8>
             answer.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
-    Value::Object(answer).to_string().into_bytes()
+    json_bytes(&answer)
 }
 
 /// Adds what every answer and every piece of a stream carries.

@@ -7,7 +7,7 @@ use super::state;
 use super::usage::{self, WireUsage};
 use super::wire;
 use crate::chat::{Choice, Completion, Opaque, Part};
-use crate::dialect::{Dialect, ReplyContext};
+use crate::dialect::{Dialect, ReplyContext, json_bytes};
 use crate::failure::{Failure, FailureKind};
 
 /// Fields of a message that are modelled.
@@ -296,7 +296,7 @@ pub(super) fn encode(completion: &Completion, context: &ReplyContext) -> Vec<u8>
     if completion.extra_dialect == Dialect::OpenAiChat.as_str() {
         wire::fill(&mut reply, &completion.extra);
     }
-    Value::Object(reply).to_string().into_bytes()
+    json_bytes(&reply)
 }
 
 fn choice_value(choice: &Choice) -> Value {

@@ -14,6 +14,7 @@ use super::failure;
 use super::usage::WireUsage;
 use super::wire::{finish_reason, no_finish};
 use crate::dialect::envelope::json::{self, Broken};
+use crate::dialect::mold::Mold;
 use crate::dialect::{Expected, FrameKind, Scanner, StreamSummary, sse};
 use crate::failure::{Failure, FailureKind};
 
@@ -22,14 +23,12 @@ mod tests;
 
 mod choices;
 mod members;
-mod mold;
 mod reply;
 mod text;
 
 use choices::Choices;
-pub(super) use members::members;
-use members::{is_empty, member, walk_array};
-use mold::Mold;
+use members::{is_empty, walk_array};
+pub(super) use members::{items, member, members};
 pub(super) use reply::scan_reply;
 use text::{push_calls, push_text, text_of};
 

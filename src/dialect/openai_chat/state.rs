@@ -117,8 +117,9 @@ pub(super) fn plain_thinking(message: &Value) -> Option<&str> {
 /// tool calls.
 pub(super) fn gemini_signature(value: &Value) -> Option<Opaque> {
     let signature = value
-        .pointer("/extra_content/google/thought_signature")
-        .or_else(|| value.pointer("/function/thought_signature"))
+        .get("extra_content")
+        .and_then(|extra| extra.get("google")?.get("thought_signature"))
+        .or_else(|| value.get("function")?.get("thought_signature"))
         .or_else(|| value.get("thought_signature"))
         .and_then(Value::as_str)
         .filter(|signature| !signature.is_empty())?;

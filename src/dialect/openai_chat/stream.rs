@@ -3,6 +3,8 @@
 mod calls;
 mod encoder;
 
+use std::ops::Range;
+
 use serde_json::{Map, Value, json};
 
 pub(super) use encoder::Encoder;
@@ -10,10 +12,12 @@ pub(super) use encoder::Encoder;
 use self::calls::Calls;
 use super::error;
 use super::reply::{MadeIds, Piece, arguments, piece_of, seconds};
+use super::scan::{items, member, members};
 use super::state::{self, Detail};
 use super::usage::WireUsage;
 use super::wire;
 use crate::chat::{Delta, FinishReason, OpaqueKind};
+use crate::dialect::mold::Mold;
 use crate::dialect::sse::SseEvent;
 use crate::dialect::{Dialect, Expected, StreamDecoder, StreamFinish, keep_finish};
 use crate::failure::{Failure, FailureKind};
@@ -46,6 +50,9 @@ pub(super) struct Decoder {
     has_finish_field: bool,
     /// Whether usage came in an event of its own.
     is_counted: bool,
+    /// The last event with nothing but a piece of text, and of which alternative.
+    mold: Mold,
+    molded: u32,
 }
 
 /// An alternative that is being read.
@@ -74,7 +81,14 @@ impl StreamDecoder for Decoder {
             }
             return self.end(out);
         }
+        if let Some(text) = self.mold.read(data).filter(|_| event.name != "error") {
+            self.has_content |= !text.is_empty();
+            push_text(self.molded, &text, out);
+            return Ok(());
+        }
+        self.mold.break_up();
         let before = out.len();
+        let knew = self.known();
         let chunk = match serde_json::from_str::<Value>(data) {
             Ok(chunk @ Value::Object(_)) => chunk,
             _ if event.name == "error" => {
@@ -91,7 +105,15 @@ impl StreamDecoder for Decoder {
             return Err(self.broken(failure));
         }
         self.chunk(&chunk, out);
-        self.has_content |= out.iter().skip(before).any(Delta::is_semantic);
+        let new = out.get(before..).unwrap_or_default();
+        self.has_content |= new.iter().any(Delta::is_semantic);
+        if let [Delta::Text { choice, .. }] = new
+            && knew == self.known()
+            && let Some(text) = only_text_in(data)
+        {
+            self.molded = *choice;
+            self.mold.cast(data.as_bytes(), text);
+        }
         Ok(())
     }
 
@@ -111,6 +133,13 @@ impl StreamDecoder for Decoder {
 }
 
 impl Decoder {
+    /// What an event can change besides what it tells: alternatives, how many of them have ended,
+    /// usage, sources.
+    fn known(&self) -> (usize, usize, Option<WireUsage>, usize) {
+        let ended = self.choices.iter().filter(|choice| choice.finish.is_some()).count();
+        (self.choices.len(), ended, self.usage, self.sources.len())
+    }
+
     /// Before the first token an error is what it says; after it, it is a broken stream.
     fn broken(&self, mut failure: Failure) -> Failure {
         if self.has_content {
@@ -133,7 +162,7 @@ impl Decoder {
         self.is_counted |=
             choices.is_none_or(Vec::is_empty) && chunk.get("usage").is_some_and(Value::is_object);
         self.start(chunk, choices.is_some_and(|choices| !choices.is_empty()), out);
-        let own_usage = [chunk.get("usage"), chunk.pointer("/x_groq/usage")];
+        let own_usage = [chunk.get("usage"), chunk.get("x_groq").and_then(|own| own.get("usage"))];
         for usage in own_usage.into_iter().flatten().filter_map(WireUsage::read) {
             self.usage.get_or_insert_default().merge(usage);
         }
@@ -306,6 +335,25 @@ impl Open {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
         }
     }
+}
+
+/// Where the text of an event's only alternative stands, in quotes, if nothing stands beside it.
+fn only_text_in(data: &str) -> Option<Range<usize>> {
+    let object = data.as_bytes();
+    let choices = member(object, b"choices")?;
+    let mut all = items(choices);
+    let (Some(choice), None) = (all.next(), all.next()) else { return None };
+    let mut text = None;
+    for (key, value) in members(member(choice, b"delta")?) {
+        match (key, value) {
+            (b"content", value) if text.is_none() && value.starts_with(b"\"") => text = Some(value),
+            (b"role", _) | (_, b"null" | b"\"\"" | b"[]") => {}
+            _ => return None,
+        }
+    }
+    let text = text?;
+    let start = (text.as_ptr() as usize).checked_sub(object.as_ptr() as usize)?;
+    Some(start..start + text.len())
 }
 
 fn push_text(choice: u32, text: &str, out: &mut Vec<Delta>) {

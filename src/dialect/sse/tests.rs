@@ -156,3 +156,16 @@ fn written_events_are_read_back() {
     assert_eq!(events[0], SseEvent { name: "", data: "{}".into() });
     assert_eq!(events[1], SseEvent { name: "ping", data: "x".into() });
 }
+
+#[test]
+fn a_mark_behind_blank_lines_is_skipped_however_the_bytes_are_cut() {
+    let stream = b"\n\r\n\xEF\xBB\xBFevent: x\ndata: 1\n\n";
+    for cut in 0..stream.len() {
+        let frames = arrive(stream, &[cut]);
+        let events: Vec<_> = frames.iter().map(|frame| parse(frame)).collect();
+        let said: Vec<_> = events.iter().filter(|event| !event.data.is_empty()).collect();
+        assert_eq!(said.len(), 1, "{events:?}");
+        assert_eq!((said[0].name, &*said[0].data), ("x", "1"), "cut at {cut}");
+        assert_eq!(frames.iter().find_map(|frame| first_data(frame)), Some(&b"1"[..]));
+    }
+}

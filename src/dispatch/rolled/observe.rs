@@ -13,6 +13,7 @@ use crate::failure::FailureKind;
 use crate::ids::{CallerId, RequestId};
 use crate::journal::{Entry, Outcome, Part};
 use crate::policy::rollout::{Arm, Guardrail, HardFailure, Observation, Readings, Traits};
+use crate::prompt::compile_callers_schema;
 use crate::rollout::{Note, Noted, Subject};
 
 /// What is to be known of a request that takes part in a rollout, when it has ended.
@@ -29,6 +30,10 @@ pub(in crate::dispatch) struct Watched {
     beside: Option<Box<Self>>,
 }
 
+/// The longest description of a form that answers are held against. The longer ones of callers take
+/// more time than the answer is worth.
+const MAX_SHAPE_BYTES: usize = 16 << 10;
+
 /// The form in which an answer was asked for.
 #[derive(Debug, PartialEq)]
 enum Shape {
@@ -41,7 +46,8 @@ enum Shape {
 /// The form that a call asks for; `None` where it may be any.
 fn shape_of(call: &Call) -> Option<Shape> {
     let asked = call.envelope.raw("response_format").or_else(|| call.envelope.raw("output_config"));
-    let asked: Value = serde_json::from_slice(asked?).ok()?;
+    let asked = asked.filter(|asked| asked.len() <= MAX_SHAPE_BYTES)?;
+    let asked: Value = serde_json::from_slice(asked).ok()?;
     let schema = asked.pointer("/json_schema/schema").or_else(|| asked.pointer("/format/schema"));
     match (schema, asked.get("type").and_then(Value::as_str)) {
         (Some(schema), _) => Some(Shape::Schema(Box::new(schema.clone()))),
@@ -90,7 +96,8 @@ impl Watched {
         let is_of_prompt = matches!(self.side.steered.subject, Subject::Prompt { .. });
         let traits = Traits {
             caller: Some(self.caller.as_str().into()),
-            language: language::of(&self.sent).map(Into::into),
+            language: language::of_unit(self.side.unit, &self.sent)
+                .map(|language| (*language).into()),
             prompt_size: Some(size_class(self.sent.len()).into()),
             // A candidate that is another model changes it.
             provider: entry
@@ -143,7 +150,8 @@ impl Shape {
             Self::Json => Some(false),
             // A schema that cannot be used is the caller's affair.
             Self::Schema(schema) => {
-                Some(jsonschema::validator_for(schema).is_ok_and(|schema| !schema.is_valid(&value)))
+                let schema = compile_callers_schema(schema);
+                Some(schema.is_some_and(|schema| !schema.is_valid(&value)))
             }
         }
     }

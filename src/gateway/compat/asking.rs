@@ -10,9 +10,11 @@
 //! | a credential that is refused | asked again, 3 times at most |
 //! | a request that is wrong, a model that is not there | no answer |
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -39,6 +41,8 @@ const ASKED_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration:
 const MOST_BROKEN: u32 = 5;
 /// How often a request is made whose credential is refused.
 const MOST_REFUSED: u32 = 3;
+/// Models of which is kept what was said of their credentials.
+const MOST_REFUSALS: usize = 1_000;
 
 /// Asks models, at the pace of all runs.
 #[derive(Debug, Clone)]
@@ -46,6 +50,14 @@ pub(super) struct Asking {
     own: Own,
     pace: Arc<Pace>,
     runs: Runs,
+    refusals: Refusals,
+}
+
+/// What providers said when they refused a credential, by the model that was asked for: the gateway does not
+/// ask them again for a while, and what it says then names no provider.
+#[derive(Debug, Clone, Default)]
+struct Refusals {
+    last: Arc<Mutex<HashMap<String, String>>>,
 }
 
 /// What came of asking.
@@ -89,7 +101,7 @@ struct Tries {
 
 impl Asking {
     pub(super) fn new(own: Own, pace: Arc<Pace>, runs: Runs) -> Self {
-        Self { own, pace, runs }
+        Self { own, pace, runs, refusals: Refusals::default() }
     }
 
     /// Requests that may be made at a time.
@@ -134,13 +146,17 @@ impl Asking {
                     asked.reply = Ok(body);
                     return asked;
                 }
-                Err(rejection) => match tries.next(&rejection) {
-                    Next::Again(after) => tokio::time::sleep(tries.pause(after)).await,
-                    Next::Over(why) => {
-                        asked.reply = Err(why);
-                        return asked;
+                Err(rejection) => {
+                    let told = self.refusals.why(&model, &rejection);
+                    match tries.next(&rejection) {
+                        Next::Again(after) => tokio::time::sleep(tries.pause(after)).await,
+                        Next::Over(Unanswered::Never(_)) => {
+                            asked.reply = Err(Unanswered::Never(told));
+                            return asked;
+                        }
+                        Next::Over(Unanswered::Policy) => return asked,
                     }
-                },
+                }
             }
         }
     }
@@ -162,12 +178,33 @@ impl Asking {
     }
 }
 
+// === impl Refusals ===
+
+impl Refusals {
+    /// Why a model gave no answer. Notes what is said of a credential.
+    fn why(&self, model: &str, rejection: &Rejection) -> String {
+        let why = why(rejection);
+        if let Rejection::AttemptsFailed { failure, .. } = rejection
+            && matches!(failure.kind, FailureKind::AuthFault | FailureKind::HardQuota)
+        {
+            let mut last = self.last.lock();
+            if last.len() < MOST_REFUSALS || last.contains_key(model) {
+                last.insert(model.to_owned(), why.clone());
+            }
+        }
+        if matches!(rejection, Rejection::NobodyReady { why: NobodyWhy::Credential, .. }) {
+            return self.last.lock().get(model).cloned().unwrap_or(why);
+        }
+        why
+    }
+}
+
 // === impl Tries ===
 
 impl Tries {
     fn next(&mut self, rejection: &Rejection) -> Next {
         self.all = self.all.saturating_add(1);
-        let never = || Next::Over(Unanswered::Never(rejection.to_string()));
+        let never = || Next::Over(Unanswered::Never(why(rejection)));
         let mut bounded = |count: fn(&mut Self) -> &mut u32, most: u32| {
             *count(self) += 1;
             if *count(self) < most { Next::Again(None) } else { never() }
@@ -210,6 +247,18 @@ impl Tries {
                 doubled.min(PAUSE.1).mul_f64(0.5 + random / 2.0)
             }
         }
+    }
+}
+
+/// Why there is no answer, for whoever reads the report: with the provider's status and its own word for
+/// it, which callers are not told. `401 authentication_error: the key is not known`
+fn why(rejection: &Rejection) -> String {
+    let Rejection::AttemptsFailed { failure, .. } = rejection else { return rejection.to_string() };
+    let word = failure.code.as_deref().unwrap_or(failure.kind.as_str());
+    let status = failure.status.map(|status| format!("{} ", status.as_u16())).unwrap_or_default();
+    match failure.message.as_str() {
+        "" => format!("{status}{word}"),
+        message => format!("{status}{word}: {message}"),
     }
 }
 
@@ -257,6 +306,33 @@ mod tests {
             assert_eq!(tries.next(&failed(FailureKind::AuthFault, None)), Next::Again(None));
         }
         assert!(matches!(tries.next(&failed(FailureKind::HardQuota, None)), Next::Over(_)));
+    }
+
+    #[test]
+    fn the_report_is_told_the_providers_status_and_word() {
+        let mut failure = Failure::new(FailureKind::AuthFault, "the key is not known");
+        failure.status = Some(http::StatusCode::UNAUTHORIZED);
+        failure.code = Some("authentication_error".to_owned());
+        let said = |failure: Failure| {
+            why(&Rejection::AttemptsFailed { attempts: 3, failure, is_futile: false })
+        };
+        assert_eq!(said(failure.clone()), "401 authentication_error: the key is not known");
+        // What is not asked any more because of that says it, too.
+        let refusals = Refusals::default();
+        let refused = Rejection::AttemptsFailed { attempts: 1, failure, is_futile: false };
+        let told = refusals.why("a/m", &refused);
+        let nobody = Rejection::NobodyReady {
+            route: "a/m".to_owned(),
+            targets: Vec::new(),
+            why: NobodyWhy::Credential,
+            retry_after: None,
+        };
+        assert_eq!(refusals.why("a/m", &nobody), told);
+        assert_eq!(refusals.why("a/other", &nobody), nobody.to_string());
+        let failure = Failure::new(FailureKind::MidStream, "");
+        assert_eq!(said(failure), FailureKind::MidStream.as_str());
+        let unknown = Rejection::UnknownModel { model: "none".into(), near: Vec::new() };
+        assert_eq!(why(&unknown), unknown.to_string());
     }
 
     #[test]

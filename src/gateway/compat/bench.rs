@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::asking::{Asking, Unanswered};
-use super::reading;
 use super::stored;
+use super::{reading, simulated};
 use crate::compat::agreement::Agreement;
 use crate::compat::judge::{MAX_TOKENS, PROTOCOL, Sitting, Step, TEMPERATURE, family};
 use crate::compat::report::JudgeFacts;
@@ -38,21 +38,28 @@ pub(super) struct Bench {
     embedder: Result<Embedder, String>,
     /// What is being found out.
     asked: Mutex<HashMap<AskKey, Arc<OnceCell<Reply>>>>,
-    sittings: AtomicU64,
-    contradicted: AtomicU64,
+    /// Whose questions these are; nobody's, where a judge itself is tried.
+    run: Option<String>,
+    /// How often the judge was asked and could not say; the rest is in the store.
+    unsaid: AtomicU64,
 }
 
 // === impl Bench ===
 
 impl Bench {
-    /// Chooses the judge: the first that is of another family than all of `models`.
+    /// Chooses the judge: the first that is of another family than all of `models`; of simulated ones,
+    /// where nobody is named, the simulator's.
     pub(super) async fn new(
         asking: Asking,
         runs: Runs,
         models: &[String],
         embedder: Result<Embedder, String>,
     ) -> Self {
-        let settings = runs.settings().judge;
+        let mut settings = runs.settings().judge;
+        let is_simulated = settings.models.is_empty() && simulated::are_all(models);
+        if is_simulated {
+            settings.models.push(simulated::JUDGE.to_owned());
+        }
         let families: Vec<&str> = models.iter().map(|model| family(model)).collect();
         let other = |model: &&String| !families.contains(&family(model));
         let (judge, counts) = match settings.models.iter().find(other) {
@@ -60,7 +67,8 @@ impl Bench {
                 let found =
                     stored("read how far a judge agrees", || runs.calibration(judge, PROTOCOL));
                 let agreement = found.await.map(|found| found.agreement).unwrap_or_default();
-                let counts = settings.trust_uncalibrated || agreement.is_calibrated();
+                let counts =
+                    is_simulated || settings.trust_uncalibrated || agreement.is_calibrated();
                 (Ok((judge.clone(), agreement)), counts)
             }
             None if settings.models.is_empty() => {
@@ -82,8 +90,8 @@ impl Bench {
             counts,
             embedder,
             asked: Mutex::default(),
-            sittings: AtomicU64::new(0),
-            contradicted: AtomicU64::new(0),
+            run: None,
+            unsaid: AtomicU64::new(0),
         }
     }
 
@@ -96,21 +104,34 @@ impl Bench {
             counts: true,
             embedder: Err("judges measure no similarity".to_owned()),
             asked: Mutex::default(),
-            sittings: AtomicU64::new(0),
-            contradicted: AtomicU64::new(0),
+            run: None,
+            unsaid: AtomicU64::new(0),
         }
     }
 
-    /// Who judges, and how often it was asked since the run was taken up here.
-    pub(super) fn facts(&self) -> Option<JudgeFacts> {
-        let (model, agreement) = self.judge.as_ref().ok()?;
+    /// For a run: what is asked is counted as its.
+    pub(super) fn for_run(self, run: &str) -> Self {
+        Self { run: Some(run.to_owned()), ..self }
+    }
+
+    /// The judge and its protocol, and whether what it says counts.
+    pub(super) fn judge(&self) -> Option<(&str, &'static str, bool)> {
+        let (judge, _) = self.judge.as_ref().ok()?;
+        Some((judge, PROTOCOL, self.counts))
+    }
+
+    /// Who judges, and how often it was asked for this run, on whichever node.
+    pub(super) async fn facts(&self) -> Option<JudgeFacts> {
+        let ((model, agreement), run) = (self.judge.as_ref().ok()?, self.run.as_ref()?);
+        let count = || self.runs.sittings((model, PROTOCOL), run);
+        let (said, disagreed) = stored("count what a judge has said", count).await;
         Some(JudgeFacts {
             model: model.clone(),
             protocol: PROTOCOL.to_owned(),
             agreement: *agreement,
             counts: self.counts,
-            asked: self.sittings.load(Ordering::Relaxed),
-            disagreed: self.contradicted.load(Ordering::Relaxed),
+            asked: said.saturating_add(self.unsaid.load(Ordering::Relaxed)),
+            disagreed,
         })
     }
 
@@ -139,30 +160,30 @@ impl Bench {
         if let Some(reply) = known.remove(key) {
             return reply;
         }
-        let reply =
+        let (reply, contradicted) =
             if let (Ask::Similarity { text, reference }, Ok(embedder)) = (&ask, &self.embedder) {
-                similarity(embedder, text, reference, cost).await
+                (similarity(embedder, text, reference, cost).await, false)
             } else {
                 self.sit(by, ask, cost).await
             };
         if !matches!(reply, Reply::Failed(_)) {
-            let keep = || self.runs.keep_reply((by, protocol), key, &reply);
+            let run = (self.run.as_deref(), contradicted);
+            let keep = || self.runs.keep_reply((by, protocol), (key, &reply), run);
             stored("keep what a judge has said", keep).await;
         }
         reply
     }
 
-    /// Has a judge judge.
-    async fn sit(&self, judge: &str, ask: Ask, cost: &mut u64) -> Reply {
+    /// Has a judge judge; what it says, and whether it said otherwise in the other order.
+    async fn sit(&self, judge: &str, ask: Ask, cost: &mut u64) -> (Reply, bool) {
         let mut sitting = Sitting::new(ask, rand::random());
         let mut is_asked = false;
         loop {
             let messages = match sitting.next() {
                 Step::Over(reply) => {
-                    self.sittings.fetch_add(u64::from(is_asked), Ordering::Relaxed);
-                    let contradicted = u64::from(sitting.is_contradicted());
-                    self.contradicted.fetch_add(contradicted, Ordering::Relaxed);
-                    return reply;
+                    let is_unsaid = is_asked && matches!(reply, Reply::Failed(_));
+                    self.unsaid.fetch_add(u64::from(is_unsaid), Ordering::Relaxed);
+                    return (reply, sitting.is_contradicted());
                 }
                 Step::Say(messages) => messages,
             };

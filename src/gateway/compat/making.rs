@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Engine;
 use super::bench::{Bench, models_behind};
-use super::plan::{Lacks, Plan};
-use super::sampling::{Purse, Sampling};
+use super::drifting::Past;
+use super::plan::{Asked, Lacks, Plan};
+use super::purse::{Purse, Tariff};
+use super::sampling::Sampling;
+use super::simulated;
 use super::stored;
 use super::table::{Table, Unit};
 use crate::clock::Instant;
@@ -39,25 +41,30 @@ const WRITTEN_TOGETHER: usize = 64;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How often a case is asked once more to confirm what it says.
 const MOST_CONFIRMATIONS: u32 = 4;
+/// What is said of a night before which there is none.
+const FIRST_NIGHT: &str = "first night: answers are kept, nothing to compare with yet";
 /// How often units are asked for that no worker brought.
 const MOST_FILLS: u32 = 3;
 
 /// A run that is made.
 pub(super) struct Making {
     engine: Arc<Engine>,
-    run: RunRecord,
+    pub(super) run: RunRecord,
     holding: Holding,
-    sampling: Arc<Sampling>,
-    table: Table,
-    terms: Terms,
+    pub(super) sampling: Arc<Sampling>,
+    pub(super) table: Table,
+    pub(super) terms: Terms,
+    /// What earlier nights have answered, where a prompt is held against itself.
+    pub(super) past: Past,
     /// How long it had asked before it was taken up.
     worked_before: Duration,
     began: Instant,
     /// When it has asked for long enough.
     deadline: Instant,
     written: Option<Instant>,
-    /// Samples that there will be, as far as is known.
+    /// Samples that will have been asked, as far as is known, and those that others have asked.
     planned: u64,
+    reused: u64,
 }
 
 /// Why a run is left as it is: another node makes it, or nobody shall.
@@ -66,7 +73,7 @@ pub(super) struct Left;
 
 /// What ends the asking early.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Cap {
+pub(super) enum Cap {
     Money,
     Time,
 }
@@ -120,24 +127,27 @@ impl Making {
             Ok(plan) => plan,
             Err(why) => return Ok(Err(why)),
         };
-        engine.take_over(run, &plan, holding).await?;
+        let (models, tariffs) = engine.around(&plan);
+        let asking = engine.judging.clone();
+        let embedder = engine.embedder(&models);
+        let bench = Bench::new(asking, engine.runs.clone(), &models, embedder).await;
+        let bench = bench.for_run(&run.id);
+        let past = match run.kind {
+            RunKind::Drift => engine.past(run, &plan, &bench).await,
+            RunKind::Asked | RunKind::Nightly => Past::default(),
+        };
+        engine.take_over(run, (&plan, &past), holding).await?;
         let read = || engine.runs.done(&run.id);
         let done = stored("read what a compatibility run has", read).await;
         let table = Table::new(&plan, &done);
-        let models = {
-            let snapshot = engine.gateway.snapshot();
-            let sides = [&run.baseline.model, &run.candidate.model];
-            sides.iter().flat_map(|model| models_behind(&snapshot, model)).collect::<Vec<_>>()
-        };
-        let asking = engine.judging.clone();
-        let bench = Bench::new(asking, engine.runs.clone(), &models, engine.embedder()).await;
         let sampling = Sampling {
             run: run.id.clone(),
             plan,
             asking: engine.asking.clone(),
             bench,
             runs: engine.runs.clone(),
-            purse: Purse::new(run.max_cost_micro_usd, table.spent_micro_usd, table.done),
+            purse: Purse::new(run.max_cost_micro_usd, table.spent_micro_usd),
+            tariffs,
         };
         Ok(Ok(Self {
             engine: Arc::clone(engine),
@@ -146,7 +156,9 @@ impl Making {
             holding: holding.clone(),
             sampling: Arc::new(sampling),
             planned: 0,
+            reused: 0,
             table,
+            past,
             worked_before,
             began,
             deadline: began + settings.max_time.0.saturating_sub(worked_before),
@@ -156,14 +168,16 @@ impl Making {
 
     /// Asks and looks until there is a verdict, or no more may be asked.
     async fn run(mut self) -> Result<(), Left> {
+        if self.run.kind == RunKind::Drift {
+            return self.night().await;
+        }
         let ladder = self.terms.ladder();
-        let is_drift = self.run.kind == RunKind::Drift;
         let mut samples = ladder.first().copied().unwrap_or(1);
         let mut wanted = vec![samples; self.sampling.plan.len()];
         let mut confirmed = 0;
         loop {
             let cap = self.fill(&wanted).await?;
-            let can_ask_more = cap.is_none() && !is_drift;
+            let can_ask_more = cap.is_none();
             let judgement = self.look(&wanted, (samples, can_ask_more), cap.is_some());
             if can_ask_more && !judgement.confirm.is_empty() && confirmed < MOST_CONFIRMATIONS {
                 confirmed += 1;
@@ -187,7 +201,7 @@ impl Making {
                 true => self.look(&wanted, (samples, false), false),
                 false => judgement,
             };
-            return self.end(judgement, cap).await;
+            return self.end(Some(judgement), cap).await;
         }
     }
 
@@ -204,11 +218,12 @@ impl Making {
     }
 
     /// Asks until each case has so many pairs. What kept it from that, if anything did.
-    async fn fill(&mut self, wanted: &[u32]) -> Result<Option<Cap>, Left> {
+    pub(super) async fn fill(&mut self, wanted: &[u32]) -> Result<Option<Cap>, Left> {
         let fresh_baseline = self.run.kind != RunKind::Drift;
-        self.planned = self.table.planned(wanted, fresh_baseline);
+        self.reused = self.table.reused(wanted);
         for _ in 0..MOST_FILLS {
             let units = self.table.missing(&self.sampling.plan, wanted, fresh_baseline);
+            self.planned = self.table.asked + units.iter().map(Unit::answers).sum::<u64>();
             if units.is_empty() {
                 return Ok(None);
             }
@@ -272,39 +287,59 @@ impl Making {
     fn progress(&self) -> Progress {
         let worked = self.worked_before + self.began.elapsed();
         Progress {
-            samples_done: self.table.done,
-            samples_planned: self.planned.max(self.table.done),
+            samples_done: self.table.asked,
+            samples_planned: self.planned.max(self.table.asked),
+            samples_reused: self.reused,
             cost_micro_usd: self.sampling.purse.spent_micro_usd(),
             worked_ms: u64::try_from(worked.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
-    async fn end(self, judgement: Judgement, cap: Option<Cap>) -> Result<(), Left> {
+    /// Ends the run; without a judgement where there was nothing to compare with.
+    pub(super) async fn end(
+        self,
+        judgement: Option<Judgement>,
+        cap: Option<Cap>,
+    ) -> Result<(), Left> {
         let settings = self.engine.runs.settings();
-        let reason = match cap {
+        let ended_early = match cap {
             Some(Cap::Money) => {
                 let cap = crate::units::MicroUsd(self.run.max_cost_micro_usd).to_usd_string();
-                Some(format!("it ended early: all of the ${cap} that it may cost was spent"))
+                Some(format!(
+                    "it ended early: what is left of the ${cap} that it may cost is too little for \
+                     another answer"
+                ))
             }
             Some(Cap::Time) => {
                 let time = Spoken(settings.max_time.0);
                 Some(format!("it ended early: it has taken the {time} that it may"))
             }
-            None if self.run.kind == RunKind::Drift && !self.table.has_baseline() => {
-                Some("it is the first night: there are no answers to compare with yet".to_owned())
-            }
             None => None,
         };
-        let verdict = judgement.verdict;
-        let judgement = match (serde_json::to_value(&judgement), serde_json::to_value(verdict)) {
-            (Ok(judgement), Ok(Value::String(word))) => Some((judgement, word)),
-            // A verdict is numbers and texts: it can always be written.
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => None,
+        // Answers that did not come are nothing to hold the next night against.
+        let (answered, asked) = self.table.answered();
+        let is_empty = judgement.is_none() && answered * 2 < asked;
+        let (state, first) = match (&judgement, is_empty) {
+            (Some(_), _) => (RunState::Done, None),
+            (None, false) => (RunState::Done, Some(FIRST_NIGHT.to_owned())),
+            (None, true) => {
+                let failed = asked - answered;
+                let why = format!("{failed} of {asked} answers failed: the night keeps nothing");
+                (RunState::Failed, Some(why))
+            }
         };
-        let judge = self.sampling.bench.facts().filter(|facts| facts.asked > 0);
+        let reasons: Vec<String> = ended_early.into_iter().chain(first).collect();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+        let verdict = judgement.as_ref().map(|judgement| judgement.verdict);
+        let judgement = judgement.and_then(|judgement| {
+            // A verdict is numbers and texts: it can always be written.
+            let value = serde_json::to_value(&judgement).ok()?;
+            Some((value, judgement.verdict.as_str().to_owned()))
+        });
+        let judge = self.sampling.bench.facts().await.filter(|facts| facts.asked > 0);
         let progress = self.progress();
-        let ending = Ending { state: RunState::Done, reason, judgement, judge, progress };
-        self.engine.end(&self.run, &ending, Some(verdict), &self.holding).await
+        let ending = Ending { state, reason, judgement, judge, progress };
+        self.engine.end(&self.run, &ending, verdict, &self.holding).await
     }
 }
 
@@ -333,15 +368,30 @@ impl Engine {
         }
     }
 
-    /// Takes over answers of the baseline that others have: of the last night where a prompt is held
+    /// The models that may answer, and what their answers cost: the baseline's and the candidate's.
+    fn around(&self, plan: &Plan) -> (Vec<String>, [Tariff; 2]) {
+        let snapshot = self.gateway.snapshot();
+        let models = |asked: &Asked| models_behind(&snapshot, &asked.side.model);
+        let tariff = |is_candidate| {
+            let asked = plan.side(is_candidate);
+            Tariff::of(&snapshot, &asked.side.model, asked.most_tokens(), &asked.tools)
+        };
+        let models = plan.sides.iter().flat_map(models).collect();
+        (models, [tariff(false), tariff(true)])
+    }
+
+    /// Takes over answers of the baseline that others have: of an earlier night where a prompt is held
     /// against itself, else of any run that is not too old.
-    async fn take_over(&self, run: &RunRecord, plan: &Plan, holding: &Holding) -> Result<(), Left> {
+    async fn take_over(
+        &self,
+        run: &RunRecord,
+        (plan, past): (&Plan, &Past),
+        holding: &Holding,
+    ) -> Result<(), Left> {
         let settings = self.runs.settings();
         let from = if run.kind == RunKind::Drift {
-            let hash = run.candidate.hash();
-            let look = || self.runs.last_night_of(&run.suite, &hash);
-            match stored("look for last night's answers", look).await {
-                Some(last) => Reuse::CandidateOf(last),
+            match &past.shown {
+                Some(night) => Reuse::CandidateOf(night.clone()),
                 None => return Ok(()),
             }
         } else if settings.reuse_baseline.0.is_zero() {
@@ -356,14 +406,16 @@ impl Engine {
         kept(stored("take over samples of another compatibility run", take).await)
     }
 
-    /// The embedder of `similar`: the one that is named, or the only one.
-    fn embedder(&self) -> Result<Embedder, String> {
+    /// The embedder of `similar`: the one that is named, or the only one; of simulated models, where
+    /// there is none, the simulator's.
+    fn embedder(&self, models: &[String]) -> Result<Embedder, String> {
         let snapshot = self.gateway.snapshot();
         let named = self.runs.settings().embedder;
         let mut all = snapshot.settings.embedders.keys();
         let name = match (&named, all.next(), all.next()) {
             (Some(name), ..) => name,
             (None, Some(only), None) => only,
+            (None, None, _) if simulated::are_all(models) => return Ok(self.simulated.clone()),
             (None, None, _) => return Err("there is no embedder in `[embedders]`".to_owned()),
             (None, Some(_), Some(_)) => {
                 return Err("there are several embedders; `compat.embedder` says which".to_owned());

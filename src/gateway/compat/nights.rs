@@ -100,7 +100,7 @@ impl Nights {
     }
 }
 
-/// The runs of one prompt: its production version against last night's, then whatever could take its
+/// The runs of one prompt: its production version against what it was the nights before, then whatever could take its
 /// place against it.
 fn of_prompt(suite: &SuiteRow, versions: &Versions, settings: &CompatSettings) -> Vec<NewRun> {
     let Some(production) = versions.find(&Wanted::Unsaid) else { return Vec::new() };
@@ -112,13 +112,17 @@ fn of_prompt(suite: &SuiteRow, versions: &Versions, settings: &CompatSettings) -
         return Vec::new();
     };
     let baseline = side(production, model);
-    let run = |kind, candidate: Side, depth| NewRun {
+    let run = |kind: RunKind, candidate: Side, depth| NewRun {
         kind,
         suite: suite.id.clone(),
         baseline: baseline.clone(),
         candidate,
         depth,
-        samples: settings.samples,
+        only: None,
+        samples: match kind {
+            RunKind::Drift => settings.drift_samples,
+            RunKind::Asked | RunKind::Nightly => settings.samples,
+        },
         seed: rand::random::<u32>().into(),
         max_cost_micro_usd: None,
     };

@@ -74,10 +74,13 @@ impl Plan {
             created_ms: 0,
         };
         let mut problems = Problems::default();
-        let suite = Suite::parse(&row.id, &row.files(), &mut problems).ok_or_else(|| {
+        let mut suite = Suite::parse(&row.id, &row.files(), &mut problems).ok_or_else(|| {
             let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
             Lacks::Never(format!("the suite cannot be read any more: {first}"))
         })?;
+        if let Some(only) = &run.only {
+            only.leave_in(&mut suite);
+        }
         let sides = [
             Asked::find(&run.baseline, &suite, &prompts)?,
             Asked::find(&run.candidate, &suite, &prompts)?,
@@ -194,6 +197,16 @@ impl Asked {
         let own = || prompt.as_ref().map(|prompt| prompt.tools.clone()).unwrap_or_default();
         let tools = given.unwrap_or_else(own);
         Ok(Self { side: side.clone(), prompt, content, tools })
+    }
+
+    /// The most tokens of an answer, where that is asked for.
+    pub(super) fn most_tokens(&self) -> Option<u64> {
+        let of_prompt = self.prompt.as_ref().map(|prompt| &prompt.parameters);
+        let parameters = [Some(&self.side.parameters), of_prompt];
+        parameters.into_iter().flatten().find_map(|parameters| {
+            let keys = ["max_tokens", "max_completion_tokens"];
+            keys.iter().find_map(|key| parameters.get(*key)?.as_u64())
+        })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 use super::asking::{Asking, Unanswered};
 use super::bench::Bench;
 use super::plan::{Plan, Question};
+use super::purse::{Hold, Purse, Tariff};
 use super::reading;
 use super::stored;
 use super::table::{Of, Unit};
@@ -30,18 +30,8 @@ pub(super) struct Sampling {
     pub(super) bench: Bench,
     pub(super) runs: Runs,
     pub(super) purse: Purse,
-}
-
-/// What a run may spend.
-#[derive(Debug)]
-pub(super) struct Purse {
-    cap_micro_usd: u64,
-    spent_micro_usd: AtomicU64,
-    /// Samples that were paid for.
-    paid: AtomicU64,
-    /// Samples that are being asked.
-    in_hand: AtomicU64,
-    is_empty: AtomicBool,
+    /// What answers of the baseline and of the candidate cost.
+    pub(super) tariffs: [Tariff; 2],
 }
 
 /// An answer and its grade, before it is a row.
@@ -50,51 +40,8 @@ struct Sampled {
     grade: Option<Grade>,
     question: String,
     judging_micro_usd: u64,
-}
-
-// === impl Purse ===
-
-impl Purse {
-    /// Of so much, of which this is spent on so many samples.
-    pub(super) fn new(cap_micro_usd: u64, spent_micro_usd: u64, paid: u64) -> Self {
-        Self {
-            cap_micro_usd,
-            spent_micro_usd: AtomicU64::new(spent_micro_usd),
-            paid: AtomicU64::new(paid),
-            in_hand: AtomicU64::new(0),
-            is_empty: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether something was not asked because there is too little left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::Relaxed)
-    }
-
-    /// What is spent.
-    pub(super) fn spent_micro_usd(&self) -> u64 {
-        self.spent_micro_usd.load(Ordering::Relaxed)
-    }
-
-    /// Whether there is enough for those in hand and one more, by what samples have cost so far.
-    fn begin(&self) -> bool {
-        let spent = self.spent_micro_usd();
-        let mean = spent / self.paid.load(Ordering::Relaxed).max(1);
-        let in_hand = self.in_hand.fetch_add(1, Ordering::Relaxed) + 1;
-        let fits = spent < self.cap_micro_usd
-            && spent.saturating_add(mean.saturating_mul(in_hand)) <= self.cap_micro_usd;
-        if !fits {
-            self.in_hand.fetch_sub(1, Ordering::Relaxed);
-            self.is_empty.store(true, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    fn end(&self, cost_micro_usd: u64) {
-        self.spent_micro_usd.fetch_add(cost_micro_usd, Ordering::Relaxed);
-        self.paid.fetch_add(1, Ordering::Relaxed);
-        self.in_hand.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// What is held for it.
+    hold: Option<Hold>,
 }
 
 // === impl Sampling ===
@@ -109,7 +56,7 @@ impl Sampling {
         loop {
             let next = queue.lock().next();
             let Some(unit) = next else { return };
-            if self.purse.is_empty() || !self.purse.begin() {
+            if self.purse.is_empty() {
                 return;
             }
             let Some(case) = self.plan.case(unit.case) else { continue };
@@ -117,32 +64,31 @@ impl Sampling {
                 Of::Baseline => self.one(case, (false, unit.sample), &tell).await,
                 Of::Candidate => self.one(case, (true, unit.sample), &tell).await,
                 Of::CandidateCompared => self.compared(case, unit.sample, None, &tell).await,
-                Of::Both => {
-                    let baseline = self.sample(case, false, unit.sample).await;
-                    let kept = baseline.answer.clone();
-                    let row = row(case, (false, unit.sample), baseline, None);
-                    // Its other half is still in hand.
-                    self.purse.in_hand.fetch_add(1, Ordering::Relaxed);
-                    match self.tell(case, row, &tell).await {
-                        true => self.compared(case, unit.sample, Some(kept), &tell).await,
-                        false => false,
-                    }
-                }
+                Of::Both => self.both(case, unit.sample, &tell).await,
             };
-            if !told {
+            if told.is_none() {
                 return;
             }
         }
     }
 
+    /// Asks one side. `None`: there is no money left, or nobody who wants to know.
     async fn one(
         &self,
         case: &Case,
         (is_candidate, sample): (bool, u32),
         tell: &mpsc::Sender<NewSample>,
-    ) -> bool {
-        let sampled = self.sample(case, is_candidate, sample).await;
-        self.tell(case, row(case, (is_candidate, sample), sampled, None), tell).await
+    ) -> Option<()> {
+        let sampled = self.sample(case, is_candidate, sample).await?;
+        self.tell(case, (is_candidate, sample), (sampled, None), tell).await
+    }
+
+    /// Asks both sides, and has their answers compared.
+    async fn both(&self, case: &Case, sample: u32, tell: &mpsc::Sender<NewSample>) -> Option<()> {
+        let baseline = self.sample(case, false, sample).await?;
+        let kept = baseline.answer.clone();
+        self.tell(case, (false, sample), (baseline, None), tell).await?;
+        self.compared(case, sample, Some(kept), tell).await
     }
 
     /// Asks the candidate, and has its answer compared with the baseline's.
@@ -152,17 +98,17 @@ impl Sampling {
         sample: u32,
         baseline: Option<Answer>,
         tell: &mpsc::Sender<NewSample>,
-    ) -> bool {
+    ) -> Option<()> {
         let baseline = match baseline {
             Some(answer) => Some(answer),
             None => self.baseline(case, sample).await,
         };
-        let mut sampled = self.sample(case, true, sample).await;
+        let mut sampled = self.sample(case, true, sample).await?;
         let mut preference = None;
         if let (Some(baseline), Some(criteria)) = (baseline, &case.prefer) {
             preference = self.prefer(&baseline, &mut sampled, criteria).await;
         }
-        self.tell(case, row(case, (true, sample), sampled, preference), tell).await
+        self.tell(case, (true, sample), (sampled, preference), tell).await
     }
 
     /// The baseline's answer, as the store has it.
@@ -195,24 +141,36 @@ impl Sampling {
         }
     }
 
-    /// Hands over a row. Whether anybody still wants it.
-    async fn tell(&self, case: &Case, row: SampleRow, tell: &mpsc::Sender<NewSample>) -> bool {
-        let cost = row.answer.cost_micro_usd.saturating_add(row.judging_micro_usd);
-        self.purse.end(cost);
+    /// Hands over a row. `None`: nobody wants it any more.
+    async fn tell(
+        &self,
+        case: &Case,
+        place: (bool, u32),
+        (mut sampled, preference): (Sampled, Option<Preference>),
+        tell: &mpsc::Sender<NewSample>,
+    ) -> Option<()> {
+        let cost = sampled.answer.cost_micro_usd.saturating_add(sampled.judging_micro_usd);
+        if let Some(hold) = sampled.hold.take() {
+            self.purse.settle(hold, cost);
+        }
+        let row = row(case, place, sampled, preference);
         let reuse_key = self.plan.reuse_key(case, row.is_candidate);
-        tell.send(NewSample { row, reuse_key }).await.is_ok()
+        tell.send(NewSample { row, reuse_key }).await.ok()
     }
 
-    /// Asks once, and grades.
-    async fn sample(&self, case: &Case, is_candidate: bool, sample: u32) -> Sampled {
+    /// Asks once, and grades. `None`: there is no money left.
+    async fn sample(&self, case: &Case, is_candidate: bool, sample: u32) -> Option<Sampled> {
         let Question { text, body } = match self.plan.question(case, is_candidate, sample) {
             Ok(question) => question,
             Err(why) => {
                 let error = Some(format!("it cannot be asked: {why}"));
                 let answer = Answer { error, ..Answer::default() };
-                return Sampled::ungraded(answer, String::new());
+                return Some(Sampled::ungraded(answer, String::new()));
             }
         };
+        let [baseline, candidate] = &self.tariffs;
+        let tariff = if is_candidate { candidate } else { baseline };
+        let hold = self.purse.hold(tariff.quote(text.len())).await?;
         let asked = self.asking.ask(&body, Some(self.plan.prompts())).await;
         let read = match asked.reply {
             Ok(body) => reading::read(&body),
@@ -229,13 +187,16 @@ impl Sampling {
             Err(why) => Answer { error: Some(why), ..Answer::default() },
         };
         answer.cost_micro_usd = asked.cost_micro_usd;
-        if answer.error.is_none() {
+        let mut sampled = if answer.error.is_none() {
             answer.latency_ms = asked.latency_ms;
             answer.served_by = asked.by;
             let tools = self.plan.side(is_candidate).tools.as_slice();
-            return self.graded(case, (answer, text), tools).await;
-        }
-        Sampled::ungraded(answer, text)
+            self.graded(case, (answer, text), tools).await
+        } else {
+            Sampled::ungraded(answer, text)
+        };
+        sampled.hold = Some(hold);
+        Some(sampled)
     }
 
     async fn graded(
@@ -273,7 +234,7 @@ impl Sampling {
 
 impl Sampled {
     fn ungraded(answer: Answer, question: String) -> Self {
-        Self { answer, grade: None, question, judging_micro_usd: 0 }
+        Self { answer, grade: None, question, judging_micro_usd: 0, hold: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::plan::Plan;
 use crate::compat::Preference;
-use crate::compat::verdict::{PairedCase, Sample};
+use crate::compat::verdict::{CaseNight, PairedCase, Sample};
 use crate::runs::DoneSample;
 
 /// The samples of a run, without their answers.
@@ -13,8 +13,8 @@ pub(super) struct Table {
     /// By the place of the case in the plan.
     cases: Vec<Row>,
     places: HashMap<String, usize>,
-    /// Samples that are there.
-    pub(super) done: u64,
+    /// Samples that this run has asked.
+    pub(super) asked: u64,
     /// What they have cost, in millionths of a dollar.
     pub(super) spent_micro_usd: u64,
 }
@@ -24,6 +24,8 @@ pub(super) struct Table {
 struct Row {
     sides: [Vec<Option<Sample>>; 2],
     preferences: Vec<Option<Preference>>,
+    /// The numbers of the baseline's samples that others have asked.
+    reused: Vec<u32>,
 }
 
 /// Something to ask.
@@ -55,7 +57,7 @@ impl Table {
         let mut table = Self {
             cases: vec![Row::default(); plan.len()],
             places: places.collect(),
-            done: 0,
+            asked: 0,
             spent_micro_usd: 0,
         };
         done.iter().for_each(|done| table.take(done));
@@ -88,7 +90,11 @@ impl Table {
                 *preference = done.preference;
             }
         }
-        self.done += u64::from(is_new);
+        match is_new {
+            true if done.is_reused => row.reused.push(done.sample),
+            true => self.asked += 1,
+            false => {}
+        }
         self.spent_micro_usd = self.spent_micro_usd.saturating_add(done.spent_micro_usd);
     }
 
@@ -121,20 +127,31 @@ impl Table {
         units
     }
 
-    /// Samples that there will be, when each case has `wanted` pairs.
-    pub(super) fn planned(&self, wanted: &[u32], fresh_baseline: bool) -> u64 {
-        let pairs: u64 = wanted.iter().map(|wanted| u64::from(*wanted)).sum();
-        let planned = if fresh_baseline { pairs * 2 } else { pairs + self.of_baseline() };
-        planned.max(self.done)
+    /// Of the first `wanted` samples of each case those that others have asked.
+    pub(super) fn reused(&self, wanted: &[u32]) -> u64 {
+        let cases = self.cases.iter().zip(wanted);
+        let of_case = |(row, wanted): (&Row, &u32)| {
+            row.reused.iter().filter(|sample| *sample < wanted).count() as u64
+        };
+        cases.map(of_case).sum()
     }
 
-    fn of_baseline(&self) -> u64 {
-        self.cases.iter().map(|row| row.sides[0].iter().flatten().count() as u64).sum()
-    }
-
-    /// Whether the baseline has any answer.
-    pub(super) fn has_baseline(&self) -> bool {
-        self.cases.iter().any(|row| row.sides[0].iter().any(Option::is_some))
+    /// The candidate's first `wanted` answers to each case, by the place of the case, and how many of
+    /// them are missing: where not all were asked (`is_cut`), those that came without a grade.
+    pub(super) fn tonight(&self, wanted: &[u32], is_cut: bool) -> Vec<(CaseNight, u32)> {
+        let of_case = |(row, wanted): (&Row, &u32)| {
+            let [_, candidate] = &row.sides;
+            let there = || (0..*wanted).filter_map(|sample| at(candidate, sample));
+            let graded = || there().filter_map(|sample| sample.passed);
+            let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            let night = CaseNight {
+                passed: count(graded().filter(|passed| *passed).count()),
+                answered: count(graded().count()),
+            };
+            let asked = if is_cut { count(there().count()) } else { *wanted };
+            (night, asked.saturating_sub(night.answered))
+        };
+        self.cases.iter().zip(wanted).map(of_case).collect()
     }
 
     /// The cases with their first `wanted` pairs, no matter what is there besides. With `only_whole`
@@ -166,9 +183,28 @@ impl Table {
         paired.collect()
     }
 
+    /// How many of the candidate's samples were answered, and how many were asked.
+    pub(super) fn answered(&self) -> (u64, u64) {
+        let samples = || self.cases.iter().flat_map(|row| &row.sides[1]).flatten();
+        let answered = samples().filter(|sample| sample.passed.is_some()).count();
+        (answered as u64, samples().count() as u64)
+    }
+
     /// The place of a case in the plan.
     pub(super) fn place(&self, case: &str) -> Option<usize> {
         self.places.get(case).copied()
+    }
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// Answers that it asks for.
+    pub(super) const fn answers(&self) -> u64 {
+        match self.of {
+            Of::Both => 2,
+            Of::Baseline | Of::Candidate | Of::CandidateCompared => 1,
+        }
     }
 }
 

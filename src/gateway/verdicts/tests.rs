@@ -42,6 +42,7 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         baseline: side.clone(),
         candidate: side,
         depth: Depth::Targeted,
+        only: None,
         samples: 3,
         seed: 1,
         max_cost_micro_usd: 1,
@@ -51,6 +52,7 @@ fn run(verdict: &str, ended_ms: u64) -> RunRecord {
         ended_ms: Some(ended_ms),
         samples_done: 1,
         samples_planned: 1,
+        samples_reused: 0,
         cost_micro_usd: 1,
         judge: None,
         judgement: Some(judgement),
@@ -74,6 +76,11 @@ fn only_a_compatible_verdict_that_is_fresh_lets_a_candidate_grow() {
     let (bad, good) = ("incompatible", "compatible");
     let smoke = |verdict| RunRecord { depth: Depth::Smoke, ..run(verdict, NOW) };
     let full = |verdict| RunRecord { depth: Depth::Full, ..run(verdict, NOW) };
+    let only = |which: &str, verdict| {
+        let only = Some(crate::compat::Only::parse(which).unwrap());
+        RunRecord { depth: Depth::Full, only, ..run(verdict, NOW) }
+    };
+    let incidents = |verdict| only("incidents", verdict);
     let other = RunRecord { suite_hash: "before".into(), ..run(good, NOW) };
     for (newest_first, most, words) in [
         (vec![], 5.0, "tidegate compat run support --from 1.0.0 --to 1.1.0"),
@@ -91,6 +98,25 @@ fn only_a_compatible_verdict_that_is_fresh_lets_a_candidate_grow() {
         (vec![full(good), run(bad, NOW)], 100.0, ""),
         (vec![smoke(good)], 5.0, "too few cases"),
         (vec![other], 5.0, "by the cases as they are"),
+        // Who runs it until it is compatible has to be right more often than wrong.
+        (vec![run(good, NOW), run(bad, 2), run(bad, 1)], 5.0, "as many that find it compatible"),
+        (vec![run(good, NOW), run(bad, 2), run(bad, 1)], 5.0, "3rd run of this pair; 2 were not"),
+        (vec![run(good, NOW), run(good, 3), run(bad, 2), run(bad, 1)], 100.0, ""),
+        (vec![run(good, NOW), smoke(bad), smoke(bad)], 100.0, ""),
+        (
+            vec![run("inconclusive", NOW), run("inconclusive", 1)],
+            5.0,
+            "because (the 2nd run of this pair; 2 were not compatible)",
+        ),
+        (vec![incidents(good)], 5.0, "there is none"),
+        (vec![incidents(good), run(good, NOW)], 100.0, ""),
+        (vec![incidents(good), run("inconclusive", NOW)], 5.0, "because"),
+        (vec![incidents(good), run(bad, NOW)], 0.0, "incompatible: because"),
+        (vec![incidents(bad), full(good)], 0.0, "incompatible: because"),
+        (vec![run(good, NOW), incidents(bad)], 0.0, "incompatible: because"),
+        (vec![full(good), incidents(bad)], 100.0, ""),
+        (vec![incidents(good), incidents(bad), run(good, NOW)], 100.0, ""),
+        (vec![only("tone", good), incidents(bad), run(good, NOW)], 0.0, "incompatible: because"),
     ] {
         let bound = says(&settings(), &question, &newest_first, NOW);
         assert_eq!(bound.most.percent(), most, "{bound:?}");

@@ -260,15 +260,19 @@ async fn what_is_not_known_to_be_compatible_begins_and_grows_by_force_alone() {
         let wall: Arc<dyn WallClock> = Arc::<Hands>::clone(&clock);
         let ledger = RolloutLedger::new(place.again(), Rollouts::new(), "a", None, wall, around);
         let refused = |result: Result<_, RolloutError>| match result {
-            Err(RolloutError::Incompatible { why }) => assert_eq!(why, "run the suite"),
+            Err(error @ (RolloutError::Incompatible { .. } | RolloutError::Bounded { .. })) => {
+                error.to_string()
+            }
             other => panic!("{other:?}"),
         };
         let large = new_rollout(plan(&[20.0, 100.0], 1));
-        refused(ledger.begin(large.clone(), None, &by(), |_| false).await);
+        let told = refused(ledger.begin(large.clone(), None, &by(), |_| false).await);
+        assert_eq!(told, "run the suite, or say \"force\": true");
         let small = new_rollout(plan(&[5.0, 100.0], 1));
         let record = ledger.begin(small, None, &by(), |_| false).await.unwrap();
         let promote = Command { event: Event::Promote, if_revision: None, reason: None };
-        refused(ledger.command(&record.id, &promote, None, &by()).await);
+        let told = refused(ledger.command(&record.id, &promote, None, &by()).await);
+        assert!(told.ends_with("roll it back and begin it again with \"force\": true"), "{told}");
         most.store(10_000, Ordering::Relaxed);
         let grown = ledger.command(&record.id, &promote, None, &by()).await.unwrap();
         assert_eq!(grown.rollout.share(), Share::ALL);

@@ -16,10 +16,12 @@ const TOP: [&str; 8] =
     ["seed", "keys", "models", "changes", "gateway", "baseline", "traffic", "expect"];
 
 /// Keys of a behaviour.
-const BEHAVIOUR: [&str; 12] = [
+const BEHAVIOUR: [&str; 14] = [
     "ttft",
     "token_gap",
     "tokens",
+    "slips",
+    "bias",
     "slow_share",
     "slow_factor",
     "slower",
@@ -160,6 +162,8 @@ impl Reader<'_> {
                 "ttft" => behaviour.ttft = self.latency(value, &key, behaviour.ttft),
                 "token_gap" => behaviour.token_gap = self.latency(value, &key, behaviour.token_gap),
                 "tokens" => behaviour.tokens = self.range(value, &key),
+                "slips" => behaviour.slips = Some(self.share(value, &key)),
+                "bias" => behaviour.bias = self.share(value, &key),
                 "slow_share" => behaviour.slow_share = self.share(value, &key),
                 "slow_factor" => behaviour.slow_factor = self.factor(value, &key),
                 "slower" => behaviour.slower = self.factor(value, &key),

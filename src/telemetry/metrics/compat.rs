@@ -31,8 +31,8 @@ impl CompatMetrics {
             drift: gauges(
                 registry,
                 "tidegate_compat_drift",
-                "1 where a prompt's production version answers worse than the night before, 0 where it \
-                 does not.",
+                "1 where a prompt's production version answers worse than the nights before, and no night \
+                 since as well as they did; else 0. As the store has it.",
                 &["suite"],
             ),
         }

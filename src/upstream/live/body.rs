@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::chunked::ChunkedDecoder;
@@ -50,18 +51,27 @@ pub(super) struct LiveBody {
 // === impl Framing ===
 
 impl Framing {
-    /// RFC 9112, section 6.3.
-    pub(super) fn of(head: &Head) -> Self {
-        if !super::has_body(head.status, &head.headers) {
-            return Self::Length(0);
+    /// RFC 9112, section 6.3. A head that says it in two ways is refused and its connection closed:
+    /// who reads it the other way would take the rest of this answer for the next one, which is
+    /// another caller's.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the head.
+    pub(super) fn of(head: &Head) -> Result<Self, &'static str> {
+        if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Self::Length(0));
         }
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            return Self::Chunked(ChunkedDecoder::new());
-        }
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        match length.and_then(|length| length.parse().ok()) {
-            Some(length) => Self::Length(length),
-            None => Self::UntilClose,
+        let length = length(&head.headers)?;
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        match (codings.next(), codings.next(), length) {
+            (None, _, Some(length)) => Ok(Self::Length(length)),
+            (None, _, None) => Ok(Self::UntilClose),
+            (Some(_), _, Some(_)) => Err("the answer has a length and a transfer coding"),
+            (Some(coding), None, None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+                Ok(Self::Chunked(ChunkedDecoder::new()))
+            }
+            (Some(_), _, None) => Err("the answer has a transfer coding that was not asked for"),
         }
     }
 
@@ -91,6 +101,23 @@ impl Framing {
             }
         }
     }
+}
+
+/// The length that a head says, in one number however often.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut said = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        let length = digits.and_then(|digits| digits.parse().ok());
+        match (length, said) {
+            (None, _) => return Err("the answer's length is no number"),
+            (Some(length), Some(before)) if length != before => {
+                return Err("the answer has two lengths");
+            }
+            (Some(_), _) => said = length,
+        }
+    }
+    Ok(said)
 }
 
 // === impl LiveBody ===

@@ -52,7 +52,7 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn put(&self, origin: Origin, mut connection: Connection) {
-        if !connection.recycle() {
+        if self.max_idle == 0 || !connection.recycle() {
             return;
         }
         let now = Instant::now();

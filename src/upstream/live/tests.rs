@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -79,6 +80,25 @@ async fn a_kept_connection_serves_the_next_request() {
             assert_eq!(collect(&mut *reply.body, 100).await.unwrap(), "hello");
         }
         assert_eq!(transport.idle_connections(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_keeps_no_connections_keeps_none() {
+    locally(async {
+        let port = provider(|_, mut socket| async move {
+            read_request(&mut socket).await;
+            socket.write_all(WHOLE).await.unwrap();
+            assert_eq!(socket.read(&mut [0; 16]).await.unwrap_or(0), 0, "it is closed");
+        })
+        .await;
+        let transport = LiveTransport::new(0, Duration::ZERO);
+        for _ in 0..2 {
+            let mut reply = transport.send(request(port)).await.unwrap();
+            assert_eq!(collect(&mut *reply.body, 100).await.unwrap(), "hello");
+            assert_eq!(transport.idle_connections(), 0);
+        }
     })
     .await;
 }
@@ -182,6 +202,53 @@ async fn a_body_that_is_cut_is_a_failure_and_not_an_end() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_whose_end_can_be_read_in_two_ways_is_none() {
+    for (head, why) in [
+        ("content-length: 5\r\ncontent-length: 6", "two lengths"),
+        ("content-length: 5, 5", "no number"),
+        ("content-length: +5", "no number"),
+        ("content-length: -5", "no number"),
+        ("content-length: 99999999999999999999", "no number"),
+        ("content-length: 5\r\ntransfer-encoding: chunked", "a length and a transfer coding"),
+        ("transfer-encoding: gzip, chunked", "not asked for"),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: chunked", "not asked for"),
+        ("transfer-encoding: identity", "not asked for"),
+        ("transfer-encoding : chunked", "invalid"),
+        ("x-folded: a\r\n b\r\ncontent-length: 5", "invalid"),
+        ("x-nul: a\0b\r\ncontent-length: 5", "invalid"),
+    ] {
+        locally(async move {
+            let port = provider(move |_, mut socket| async move {
+                read_request(&mut socket).await;
+                let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                // Not to be used again.
+                assert_eq!(socket.read(&mut [0; 16]).await.unwrap_or(0), 0);
+            })
+            .await;
+            let transport = transport_under_test();
+            let failure = transport.send(request(port)).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Transport, "{head}");
+            assert!(failure.message.contains(why), "{head}: {failure}");
+            assert_eq!(transport.idle_connections(), 0, "{head}");
+        })
+        .await;
+    }
+    // The same length twice is one.
+    locally(async {
+        let port = provider(|_, mut socket| async move {
+            read_request(&mut socket).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello";
+            socket.write_all(answer).await.unwrap();
+        })
+        .await;
+        let mut reply = transport_under_test().send(request(port)).await.unwrap();
+        assert_eq!(collect(&mut *reply.body, 100).await.unwrap(), "hello");
+    })
+    .await;
 }
 
 #[tokio::test]

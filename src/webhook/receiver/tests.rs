@@ -36,6 +36,8 @@ fn what_is_no_receiver_is_refused_with_the_rule() {
         ("https://example.com:99999/", "a URL like"),
         ("https://[fe80::1%25eth0]/", "a URL like"),
         ("https://exa mple.com/", "a URL like"),
+        ("https://example.com/caf\u{e9}", "%C3%A9"),
+        ("https://example.com/?a=\u{e9}", "%C3%A9"),
         (&long, "2000"),
     ] {
         let error = url.parse::<Receiver>().unwrap_err().to_string();

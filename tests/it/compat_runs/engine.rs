@@ -13,6 +13,10 @@ async fn judgement(gate: &Program, id: &str) -> Value {
     run
 }
 
+async fn report(gate: &Program, id: &str) -> Value {
+    gate.get_json(&format!("/admin/v1/compat/runs/{id}/report")).await
+}
+
 #[tokio::test]
 async fn equal_models_are_compatible_and_the_journal_says_who_asked() {
     let provider = Counting::new(1, good).await;
@@ -20,7 +24,7 @@ async fn equal_models_are_compatible_and_the_journal_says_who_asked() {
     push(&gate, &suite(20, &contains_good())).await;
     let run = judgement(&gate, &begin(&gate, json!({"samples": 10})).await).await;
     assert_eq!(run["verdict"], "compatible", "{run}");
-    assert_eq!(run["samples"], json!({"each": 10, "done": 400, "planned": 400}));
+    assert_eq!(run["samples"], json!({"each": 10, "done": 400, "planned": 400, "reused": 0}));
     assert_eq!(provider.count(), 400);
     assert!(provider.most_at_once() <= 4, "{}", provider.most_at_once());
     let seeds: std::collections::BTreeSet<_> =
@@ -59,7 +63,13 @@ async fn a_refusal_is_an_answer_and_a_request_that_is_wrong_is_none() {
     let provider = Counting::new(1, says).await;
     let gate = Program::serve(&config(&provider, "samples = 3\nmax_samples = 3"));
     push(&gate, &suite(10, &contains_good())).await;
-    let run = judgement(&gate, &begin(&gate, json!({})).await).await;
+    let id = begin(&gate, json!({})).await;
+    let run = judgement(&gate, &id).await;
+    let unanswered = report(&gate, &id).await["unanswered"].clone();
+    assert_eq!((&unanswered["answers"], &unanswered["commonest"]), (&json!(3), &json!(3)));
+    assert_eq!(unanswered["model"], "mock/claude-new");
+    let why = unanswered["why"].as_str().unwrap_or_default();
+    assert!(why.starts_with("400 unsupported_value"), "{why}");
     assert_eq!(run["judgement"]["unanswered"], 3, "{run}");
     assert_eq!(run["judgement"]["pairs"], 27, "{run}");
     assert_eq!(provider.count(), 60, "none is asked again");
@@ -74,7 +84,9 @@ async fn a_baseline_is_asked_once_a_day() {
     judgement(&gate, &begin(&gate, json!({})).await).await;
     let run = judgement(&gate, &begin(&gate, json!({"seed": 7})).await).await;
     assert_eq!((provider.of("gpt-base"), provider.of("claude-new")), (30, 60));
-    assert_eq!(run["samples"]["done"], 60, "{run}");
+    // What is reused is no work: neither done nor to do.
+    let samples = json!({"each": 3, "done": 30, "planned": 30, "reused": 30});
+    assert_eq!(run["samples"], samples, "{run}");
 }
 
 #[tokio::test]
@@ -124,6 +136,7 @@ async fn a_cancelled_run_asks_nothing_more() {
     assert!(!more.await, "{count} {}", provider.count());
     let run = over(&gate, &id).await;
     assert_eq!((&run["state"], &run["verdict"]), (&json!("cancelled"), &Value::Null));
+    assert_eq!(report(&gate, &id).await["state"], "cancelled");
 }
 
 #[tokio::test]
@@ -137,9 +150,15 @@ async fn a_run_ends_where_its_money_does_with_what_it_knows() {
     let gate = Program::serve(&priced);
     push(&gate, &suite(100, &contains_good())).await;
     // An answer has 15 tokens, which are 1,500 millionths: some 40 answers.
-    let run = judgement(&gate, &begin(&gate, json!({"max_cost_usd": "0.06"})).await).await;
-    assert!((30..=40).contains(&provider.count()), "{} of 40", provider.count());
+    let id = begin(&gate, json!({"max_cost_usd": "0.06"})).await;
+    let run = judgement(&gate, &id).await;
+    assert_eq!((provider.count(), &run["cost_usd"]), (40, &json!("0.060000")), "{run}");
     assert!(run["reason"].as_str().unwrap().contains("$0.06"), "{run}");
     assert_eq!(run["verdict"], "inconclusive", "{run}");
     assert_eq!(run["judgement"]["unanswered"], 0, "what was not asked is no hole: {run}");
+    assert_eq!(report(&gate, &id).await["state"], "capped");
+
+    // A cap that not even one answer fits under, as far as anybody knows before it.
+    let run = judgement(&gate, &begin(&gate, json!({"max_cost_usd": "0.001"})).await).await;
+    assert_eq!((provider.count(), &run["verdict"]), (40, &json!("inconclusive")), "{run}");
 }

@@ -61,6 +61,11 @@ async fn a_rollout_grows_past_its_canary_when_a_run_has_found_it_compatible() {
     let grow = async || ask(&gate, "PATCH", &path, &json!({"percent": 25})).await;
     assert_eq!(grow().await.status, 409);
     assert_eq!(verdict(&gate).await, "compatible");
+    let matrix = gate.get_json("/admin/v1/compat/matrix/support").await;
+    assert_eq!(matrix["versions"], json!(["1.0.1", "1.0.0"]));
+    let [cell] = matrix["cells"].as_array().unwrap().as_slice() else { panic!("{matrix}") };
+    assert_eq!((&cell["version"], &cell["verdict"]), (&json!("1.0.1"), &json!("compatible")));
+    assert_eq!((&cell["model"], &cell["depth"]), (&json!("mock/claude-new"), &json!("full")));
     let grown = grow().await;
     assert_eq!(grown.status, 200, "{grown:?}");
     assert_eq!((&grown.json()["percent"], &grown.json()["gate"]), (&json!(25.0), &Value::Null));

@@ -32,21 +32,25 @@ role = "user"
 content = "{{ q }}"
 "#;
 
-const CASES: &str = r#"
-tests:
-  - vars: { q: one }
-    assert: [{ type: contains, value: good }]
-    metadata: { id: one, smoke: true }
-  - vars: { q: two }
-    assert: [{ type: contains, value: good }]
-    metadata: { id: two, smoke: true }
-"#;
+/// Cases, all of which are asked at every depth.
+const CASES: usize = 30;
+
+fn cases() -> String {
+    let case = |number: usize| {
+        json!({
+            "vars": {"q": format!("question {number}")}, "assert": [contains_good()],
+            "metadata": {"id": format!("c{number}"), "smoke": true},
+        })
+    };
+    json!({"tests": (0..CASES).map(case).collect::<Vec<_>>()}).to_string()
+}
 
 const CONFIG: &str = r#"
 [compat]
 schedule = "0 3 * * *"
 samples = 4
 max_samples = 4
+drift_samples = 4
 reuse_baseline = "0s"
 matrix = [{ prompt = "greeting", versions = ["1.0.1"], models = ["chat/alpha", "chat/beta"] }]
 [providers.chat]
@@ -81,7 +85,7 @@ impl Node {
             ("prompts/greeting/1.0.0.toml", PROMPT.to_owned()),
             ("prompts/greeting/1.0.1.toml", PROMPT.replace("{{ q }}", "Please: {{ q }}")),
             ("prompts/greeting/labels.toml", "production = \"1.0.0\"\n".to_owned()),
-            ("prompts/greeting/cases/cases.yaml", CASES.to_owned()),
+            ("prompts/greeting/cases/cases.yaml", cases()),
         ];
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -167,15 +171,20 @@ async fn a_night_is_made_once_and_drift_is_told() {
             (RunKind::Nightly, "greeting@1.0.1 on chat/beta".to_owned(), "Full".to_owned()),
         ]
     );
-    assert!(night[0].reason.as_deref().unwrap().contains("first night"), "{night:#?}");
-    assert_eq!((night[0].samples_done, night[1].samples_done), (8, 16));
+    let reason = night[0].reason.as_deref().unwrap();
+    assert_eq!(reason, "first night: answers are kept, nothing to compare with yet");
+    assert_eq!((night[0].is_first_night(), &night[0].judgement), (true, &None));
+    assert_eq!((night[0].samples_done, night[1].samples_done), (120, 240));
+    assert_eq!(node.gateway.runs().drifts().await.unwrap(), []);
     node.stop().await;
 
     // Two nights are missed; the next start catches up with one.
     clock.0.store(NOON + 70 * HOUR_MS, Ordering::Relaxed);
     let node = Node::start(&folder, &clock);
     let drift = &node.done(6, 3).await[0];
-    assert_eq!((drift.kind, drift.samples_done), (RunKind::Drift, 16), "eight are last night's");
+    assert_eq!(drift.kind, RunKind::Drift);
+    assert_eq!((drift.samples_done, drift.samples_planned, drift.samples_reused), (120, 120, 120));
+    assert_eq!(drift.judgement.as_ref().unwrap()["verdict"], "compatible", "{drift:#?}");
     assert_eq!(node.gateway.runs().drifts().await.unwrap(), []);
 
     node.is_bad.store(true, Ordering::Relaxed);
@@ -184,7 +193,30 @@ async fn a_night_is_made_once_and_drift_is_told() {
     assert_eq!(drift.judgement.as_ref().unwrap()["verdict"], "incompatible", "{drift:#?}");
     let drifts = node.gateway.runs().drifts().await.unwrap();
     assert_eq!(drifts.len(), 1);
-    let metrics = node.gateway.render_metrics();
-    assert!(metrics.contains("tidegate_compat_drift{suite=\"greeting\"} 1"), "{metrics}");
+    let gauge = |node: &Node, value: u32| {
+        let metrics = node.gateway.render_metrics();
+        metrics.contains(&format!("tidegate_compat_drift{{suite=\"greeting\"}} {value}"))
+    };
+    assert!(gauge(&node, 1), "{}", node.gateway.render_metrics());
+    node.stop().await;
+
+    // Another process knows it from the store, without a run.
+    let node = Node::start(&folder, &clock);
+    assert!(eventually(PATIENCE, async || gauge(&node, 1)).await, "the alert is lost");
+    assert_eq!(node.runs().await.len(), 9);
+
+    // It is still bad the next night, and is held against the good ones.
+    node.is_bad.store(true, Ordering::Relaxed);
+    node.clock.0.store(NOON + 114 * HOUR_MS, Ordering::Relaxed);
+    let drift = &node.done(12, 3).await[0];
+    assert_eq!(drift.judgement.as_ref().unwrap()["drift"]["fallen"], 2, "{drift:#?}");
+    assert!(gauge(&node, 1));
+
+    node.is_bad.store(false, Ordering::Relaxed);
+    node.clock.0.store(NOON + 138 * HOUR_MS, Ordering::Relaxed);
+    let drift = &node.done(15, 3).await[0];
+    assert_eq!(drift.judgement.as_ref().unwrap()["verdict"], "compatible", "{drift:#?}");
+    assert_eq!(node.gateway.runs().drifts().await.unwrap(), []);
+    assert!(gauge(&node, 0), "{}", node.gateway.render_metrics());
     node.stop().await;
 }

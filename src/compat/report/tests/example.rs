@@ -249,12 +249,16 @@ pub(super) fn facts() -> RunFacts {
         baseline: side("1.1.0"),
         candidate: side("1.2.0"),
         depth: Depth::Full,
+        suite_cases: 44,
         seed: SEED,
         started_ms: NIGHT_MS,
         ended_ms: Some(NIGHT_MS + 252_000),
         cost_micro_usd: 83_400,
         judging_micro_usd: 21_900,
+        first_night: false,
+        pair: None,
         ended_early: None,
+        only: None,
     }
 }
 

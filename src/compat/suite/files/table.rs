@@ -5,11 +5,31 @@ use serde_json::{Map, Value, json};
 
 use crate::compat::suite::MAX_CASES;
 
+/// The threshold of `similar` in a table, where it says none.
+const SIMILAR: f64 = 0.8;
+
 /// Reads all tests of a table.
 pub(super) fn tests(text: &str) -> Result<Vec<Value>, String> {
     let mut rows = rows(text)?.into_iter();
     let Some(head) = rows.next() else { return Ok(Vec::new()) };
+    check(&head)?;
     rows.enumerate().map(|(number, row)| test(&head, row, number + 2)).collect()
+}
+
+/// Names of columns that begin with two underscores in promptfoo.
+const OWN: [&str; 7] =
+    ["expected", "description", "metadata", "metric", "prefix", "suffix", "threshold"];
+
+/// Reports columns that would be variables by mistake.
+fn check(head: &[String]) -> Result<(), String> {
+    for name in head.iter().map(|name| name.trim()) {
+        let is_near =
+            |own: &&str| name.strip_prefix('_').is_some_and(|rest| rest.starts_with(*own));
+        if OWN.iter().any(is_near) {
+            return Err(format!("the column `{name}` is not known; did you mean `_{name}`?"));
+        }
+    }
+    Ok(())
 }
 
 fn test(head: &[String], row: Vec<String>, number: usize) -> Result<Value, String> {
@@ -18,6 +38,7 @@ fn test(head: &[String], row: Vec<String>, number: usize) -> Result<Value, Strin
     }
     let mut test = super::test(Map::new());
     let mut asserts = Vec::new();
+    let mut metric = None;
     let mut vars = Map::new();
     let mut metadata = Map::new();
     for (name, cell) in head.iter().zip(row) {
@@ -29,6 +50,7 @@ fn test(head: &[String], row: Vec<String>, number: usize) -> Result<Value, Strin
                     );
                 }
             }
+            "__description" if cell.trim().is_empty() => {}
             "__description" => test["description"] = json!(cell),
             "__threshold" if cell.trim().is_empty() => {}
             "__threshold" => {
@@ -37,13 +59,8 @@ fn test(head: &[String], row: Vec<String>, number: usize) -> Result<Value, Strin
                 })?;
                 test["threshold"] = json!(threshold);
             }
-            "__metric" => {
-                if !cell.is_empty() {
-                    asserts
-                        .iter_mut()
-                        .for_each(|assert: &mut Value| assert["metric"] = json!(cell));
-                }
-            }
+            // It is that of all of them, wherever its column stands.
+            "__metric" => metric = Some(cell).filter(|cell| !cell.trim().is_empty()),
             other if other.starts_with("__metadata:") => {
                 let name = other.trim_start_matches("__metadata:");
                 let (name, value) = match name.strip_suffix("[]") {
@@ -55,12 +72,19 @@ fn test(head: &[String], row: Vec<String>, number: usize) -> Result<Value, Strin
                 }
             }
             other if other.starts_with("__") => {
-                return Err(format!("the column `{other}` is not supported"));
+                if !cell.trim().is_empty() {
+                    return Err(format!("row {number}: the column `{other}` is not supported"));
+                }
             }
             other => _ = vars.insert(other.to_owned(), json!(cell)),
         }
     }
     test["vars"] = Value::Object(vars);
+    for assert in &mut asserts {
+        if let Some(metric) = &metric {
+            assert["metric"] = json!(metric);
+        }
+    }
     if !asserts.is_empty() {
         test["assert"] = Value::Array(asserts);
     }
@@ -117,7 +141,9 @@ fn assertion(cell: &str) -> Result<Value, String> {
     if !rest.is_empty() {
         assert["value"] = json!(rest);
     }
-    if let Some(threshold) = threshold {
+    // In a table `similar` asks for more than elsewhere.
+    let is_similar = ["similar", "not-similar"].contains(&name);
+    if let Some(threshold) = threshold.or(is_similar.then_some(SIMILAR)) {
         assert["threshold"] = json!(threshold);
     }
     Ok(assert)

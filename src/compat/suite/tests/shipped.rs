@@ -44,7 +44,12 @@ fn they_are_of_all_categories_and_can_be_asked_of_every_version() {
         let versions = versions.versions(id).expect("versions");
         let mut known = std::collections::BTreeSet::new();
         for prompt in versions.iter() {
-            assert_eq!(suite.unaskable(prompt), Vec::<(String, String)>::new(), "{}", prompt.name);
+            let unaskable: Vec<_> = suite
+                .unaskable(prompt)
+                .iter()
+                .map(|(case, why)| format!("{}: {why}", case.id))
+                .collect();
+            assert_eq!(unaskable, Vec::<String>::new(), "{}", prompt.name);
             for case in &suite.cases {
                 known.extend(case.vars_for(prompt).into_iter().map(|(name, _)| name));
             }
@@ -80,6 +85,13 @@ fn a_version_gets_the_variables_that_it_knows_and_a_case_it_cannot_take_is_named
     .expect("a suite");
     assert_eq!(Value::Object(suite.cases[0].vars_for(prompt)), json!({"q": "abc"}));
     let unaskable = suite.unaskable(prompt);
-    let ids: Vec<_> = unaskable.iter().map(|(id, _)| id.as_str()).collect();
-    assert_eq!(ids, ["long", "lacks"], "{unaskable:?}");
+    let told: Vec<_> =
+        unaskable.iter().map(|(case, why)| format!("{}: {why}", case.at())).collect();
+    let [long, lacks] = told.as_slice() else { panic!("{told:?}") };
+    assert!(long.starts_with("suite.yaml:3: case `long`: "), "{long}");
+    assert!(lacks.starts_with("suite.yaml:4: case `lacks`: ") && lacks.contains("`q`"), "{lacks}");
+    let near = read("tests: [{metadata: {id: x}, vars: {qq: abc, answer: b}}]").expect("a suite");
+    let misspelled = near.misspelled(&[Arc::clone(prompt)]);
+    let wanted = "suite.yaml:1: case `x`: no version takes the variable `qq`; did you mean `q`?";
+    assert_eq!(misspelled, [wanted]);
 }

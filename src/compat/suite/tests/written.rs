@@ -4,6 +4,7 @@ use super::*;
 
 fn new_case(id: &str, text: &str) -> NewCase {
     NewCase {
+        threshold: None,
         id: id.to_owned(),
         description: text.to_owned(),
         category: Category::Semantic,
@@ -27,6 +28,7 @@ fn written_and_read(case: &NewCase) -> Suite {
 #[test]
 fn cases_are_written_for_people() {
     let case = NewCase {
+        threshold: None,
         id: "refund-1".to_owned(),
         description: "A refund".to_owned(),
         category: Category::Functional,

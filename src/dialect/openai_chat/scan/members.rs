@@ -53,12 +53,12 @@ pub(in super::super) fn members(object: &[u8]) -> impl Iterator<Item = (&[u8], &
 }
 
 /// The value of a member of such an object; the last one, where its name is repeated.
-pub(super) fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(in super::super) fn member<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     members(object).filter(|(key, _)| *key == name).last().map(|(_, value)| value)
 }
 
 /// The items of an array whose grammar was checked, as they are written.
-pub(super) fn items(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in super::super) fn items(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut next = array.starts_with(b"[").then(|| json::skip_space(array, 1));
     std::iter::from_fn(move || {
         let start = next?;

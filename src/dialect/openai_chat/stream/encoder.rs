@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::{reply, state, usage, wire};
 use crate::chat::{Delta, Opaque, OpaqueKind, Usage};
+use crate::dialect::around::Around;
 use crate::dialect::{Dialect, ReplyContext, StreamEncoder, StreamHead, sse};
 
 /// Writes one stream: a chunk for each delta.
@@ -16,6 +17,8 @@ pub(in super::super) struct Encoder {
     created: u64,
     choices: Vec<Written>,
     extension: Option<Value>,
+    /// A chunk of text, and of which alternative.
+    around: Option<(u32, Around)>,
 }
 
 /// What was written of an alternative.
@@ -99,6 +102,7 @@ impl Encoder {
             created: context.created,
             choices: Vec::new(),
             extension: None,
+            around: None,
             context,
         }
     }
@@ -120,6 +124,7 @@ impl Encoder {
     }
 
     fn start(&mut self, id: &str, model: &str, created: u64) {
+        self.around = None;
         self.id = reply::reply_id(id, &self.context);
         if !model.is_empty() {
             model.clone_into(&mut self.model);
@@ -127,6 +132,24 @@ impl Encoder {
         if created != 0 {
             self.created = created;
         }
+    }
+
+    /// Writes a piece of text: nearly every chunk of a stream.
+    fn write_text(&mut self, index: u32, text: &str, out: &mut Vec<u8>) {
+        if let Some((_, around)) = self.around.as_ref().filter(|(of, _)| *of == index) {
+            around.write(text, out);
+            return;
+        }
+        if self.written(index).has_role {
+            let mut empty = Vec::new();
+            self.write(
+                index,
+                ChunkDelta { content: Some(""), ..ChunkDelta::default() },
+                &mut empty,
+            );
+            self.around = Around::of(&empty, "\"content\"").map(|around| (index, around));
+        }
+        self.write(index, ChunkDelta { content: Some(text), ..ChunkDelta::default() }, out);
     }
 
     fn write_choice(&self, choice: ChunkChoice<'_>, out: &mut Vec<u8>) {
@@ -193,9 +216,7 @@ impl StreamEncoder for Encoder {
         let plain = ChunkDelta::default();
         match delta {
             Delta::Start { id, model, created, usage: _ } => self.start(id, model, *created),
-            Delta::Text { choice, text } => {
-                self.write(*choice, ChunkDelta { content: Some(text), ..plain }, out);
-            }
+            Delta::Text { choice, text } => self.write_text(*choice, text, out),
             Delta::Reasoning { choice, text } => {
                 self.written(*choice).thought.push_str(text);
                 self.write(*choice, ChunkDelta { reasoning_content: Some(text), ..plain }, out);

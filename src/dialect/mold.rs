@@ -1,13 +1,15 @@
 //! What stands around the text of an event.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::dialect::envelope::json;
+use super::envelope::json;
 
 /// The last event in which one piece of text was all that counts, without that text.
 ///
 /// An event that has the same bytes around another text says the same and differs in the text
-/// alone: it need not be stepped over member by member. That is nearly every event of a stream.
+/// alone: it need not be stepped over member by member, let alone read as a value. That is nearly
+/// every event of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Mold {
     /// Up to the text's opening quote, which is the last byte. Empty before there was such an event.
@@ -30,6 +32,11 @@ impl Mold {
         }
     }
 
+    /// Forgets the event: after something else, the same bytes may mean something else.
+    pub(super) fn break_up(&mut self) {
+        self.before.clear();
+    }
+
     /// The text, in quotes, of an event that fits.
     pub(super) fn text_in<'a>(&self, event: &'a [u8]) -> Option<&'a [u8]> {
         let start = self.before.len().checked_sub(1)?;
@@ -38,5 +45,15 @@ impl Mold {
         let quoted = event.get(start..end)?;
         // A quote within would end the text before what follows it here.
         (json::skip_string(quoted, 0).ok()?.end == quoted.len()).then_some(quoted)
+    }
+
+    /// The same as text. `None` also where it is none: half of a pair of surrogates.
+    pub(super) fn read<'a>(&self, event: &'a str) -> Option<Cow<'a, str>> {
+        let quoted = self.text_in(event.as_bytes())?;
+        if memchr::memchr(b'\\', quoted).is_some() {
+            return serde_json::from_slice(quoted).ok().map(Cow::Owned);
+        }
+        let start = self.before.len();
+        event.get(start..start + quoted.len() - 2).map(Cow::Borrowed)
     }
 }
