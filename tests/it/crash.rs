@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Executor};
 use tidegate::clock::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::process::Program;
@@ -43,7 +44,7 @@ async fn a_killed_gateway_knows_every_request_that_was_settled_a_second_before()
                 let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else {
                     return settled;
                 };
-                if tokio::io::AsyncWriteExt::write_all(&mut stream, &request).await.is_err() {
+                if stream.write_all(&request).await.is_err() {
                     return settled;
                 }
                 let answer = crate::process::read_answer(&mut stream).await;
@@ -145,15 +146,23 @@ async fn a_gateway_without_file_descriptors_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let gate = Program::serve_in(folder, CONFIG, Some("ulimit -n 64"));
     assert_eq!(gate.post("/v1/chat/completions", ask(true)).await.status, 200);
+    let mut first = gate.connect().await;
+    // What a listener has queued may wait for the flood to pass; what it has read from does not.
+    first.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut refusal = Vec::new();
+    while !refusal.ends_with(b"}") {
+        assert!(first.read_buf(&mut refusal).await.unwrap() > 0);
+    }
     let mut flood = Vec::new();
     for _ in 0..200 {
         flood.push(gate.connect().await);
     }
     // One that was accepted before is served all the same.
-    let first = &mut flood[0];
-    let request = crate::process::post("/v1/chat/completions", ask(true).as_bytes());
-    tokio::io::AsyncWriteExt::write_all(first, &request).await.unwrap();
-    let answer = crate::process::read_answer(first).await;
+    first
+        .write_all(&crate::process::post("/v1/chat/completions", ask(true).as_bytes()))
+        .await
+        .unwrap();
+    let answer = crate::process::read_answer(&mut first).await;
     assert_eq!((answer.status, answer.is_whole), (200, true), "{answer:?}");
     drop(flood);
     let answer = gate.post("/v1/chat/completions", ask(false)).await;
