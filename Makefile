@@ -24,7 +24,7 @@ bench:
 # Counts the instructions of fixed requests and holds them to benches/instructions.json.
 instructions:
 	@scripts/need rust cc python valgrind
-	@scripts/instructions.py
+	@python3 scripts/instructions.py
 
 # Formatting and lints, without tests.
 check:
