@@ -15,7 +15,6 @@ use arc_swap::ArcSwapOption;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Notify, Semaphore};
 
 use crate::audit::Audit;
 use crate::clock::{SystemWallClock, WallClock};
@@ -23,6 +22,7 @@ use crate::ids::{CallerId, TeamId};
 use crate::quota::LimitSettings;
 use crate::rejection::Rejection;
 use crate::store::Store;
+use crate::store::follow::Following;
 use crate::units::Priority;
 
 mod error;
@@ -32,7 +32,6 @@ mod record;
 mod refresh;
 mod roster;
 mod row;
-mod snapshot;
 mod teams;
 mod terms;
 #[cfg(test)]
@@ -44,7 +43,6 @@ use record::StoredKey;
 pub use record::{KeyChange, KeyRecord};
 pub use refresh::{CallersHealth, CallersSource};
 pub use roster::Roster;
-use snapshot::SnapshotFile;
 use teams::StoredTeam;
 pub use teams::TeamRecord;
 pub(crate) use terms::present;
@@ -115,18 +113,9 @@ struct Shared {
     admin_is_given: bool,
     /// Whether the store cannot be opened because there is none, so that no key can exist.
     nothing_there: AtomicBool,
-    /// Why the store cannot be read at the moment: what is known may be behind it.
-    trouble: ArcSwapOption<String>,
-    /// One reading of the keys at a time, so that an older table never replaces a newer one.
-    changing: Semaphore,
-    reload: Notify,
-    /// The table is not in the snapshot yet.
-    unsaved: Notify,
-    snapshot: Option<SnapshotFile>,
+    following: Following,
     audit: Audit,
     clock: Arc<dyn WallClock>,
-    /// This node changed a key.
-    changed_here: Notify,
 }
 
 /// What the store says about keys, indexed for the request path.
@@ -185,13 +174,8 @@ impl Callers {
                 admin,
                 admin_is_given: admin_key.is_some(),
                 nothing_there: AtomicBool::new(false),
-                trouble: ArcSwapOption::empty(),
-                changing: Semaphore::new(1),
-                reload: Notify::new(),
-                unsaved: Notify::new(),
-                snapshot: snapshot.map(SnapshotFile::new),
+                following: Following::new(snapshot),
                 clock,
-                changed_here: Notify::new(),
             }),
         }
     }
@@ -315,7 +299,7 @@ impl Callers {
 
     /// Whether what is known may be behind the store.
     fn is_behind(&self) -> bool {
-        self.shared.trouble.load().is_some()
+        self.shared.following.is_behind()
     }
 
     /// Waits until this node has changed keys in the store, which other nodes do not know yet. For
@@ -325,7 +309,7 @@ impl Callers {
     ///
     /// Nothing is lost: a change that came first is seen by the next call.
     pub async fn changed_here(&self) {
-        self.shared.changed_here.notified().await;
+        self.shared.following.changed_here().await;
     }
 
     fn nothing_there(&self) -> bool {

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::WallClock;
 use crate::config::Snapshot;
 use crate::prompt::{Deprecation, Prompt, Prompts, Version};
 use crate::store::Store;
+use crate::store::follow::Following;
 
 mod error;
 mod labels;
@@ -34,7 +34,6 @@ mod refresh;
 mod rolled;
 mod row;
 mod seed;
-mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -44,7 +43,6 @@ pub use labels::{LabelChange, Wish, move_label, move_labels};
 pub use ledger::DeprecationChange;
 pub use records::{LabelRecord, VersionRecord};
 pub use refresh::{RegistryHealth, RegistrySource};
-use snapshot::SnapshotFile;
 use table::Table;
 
 /// Where a version came from.
@@ -73,19 +71,7 @@ struct Shared {
     merged: ArcSwap<Merged>,
     /// One merging at a time, so that an older one never replaces a newer one.
     merging: Mutex<()>,
-    /// One reading of the store at a time, likewise.
-    reading: Semaphore,
-    /// Why the store cannot be read at the moment: what is known may be behind it.
-    trouble: ArcSwapOption<String>,
-    /// Read again at once.
-    news: Notify,
-    /// Read again at once, and put into the store what only files have.
-    files: Notify,
-    /// The table is not in the snapshot on disk yet.
-    unsaved: Notify,
-    /// This node changed something.
-    changed_here: Notify,
-    kept: Option<SnapshotFile>,
+    following: Following,
     clock: Arc<dyn WallClock>,
 }
 
@@ -138,13 +124,7 @@ impl Registry {
                 table: ArcSwapOption::empty(),
                 merged: ArcSwap::default(),
                 merging: Mutex::default(),
-                reading: Semaphore::new(1),
-                trouble: ArcSwapOption::empty(),
-                news: Notify::new(),
-                files: Notify::new(),
-                unsaved: Notify::new(),
-                changed_here: Notify::new(),
-                kept: kept.map(SnapshotFile::new),
+                following: Following::new(kept),
                 clock,
             }),
         };
@@ -169,7 +149,7 @@ impl Registry {
     ///
     /// Nothing is lost: a change that came first is seen by the next call.
     pub async fn changed_here(&self) {
-        self.shared.changed_here.notified().await;
+        self.shared.following.changed_here().await;
     }
 
     /// Makes the table of requests from what files and the store say now.

@@ -28,7 +28,6 @@ mod refresh;
 mod rows;
 mod settings;
 mod settle;
-mod snapshot;
 mod steering;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use sqlx::{Any, AnyConnection, ConnectOptions, Connection, Executor, Transaction
 use tokio::sync::Semaphore;
 
 mod file;
+pub(crate) mod follow;
 pub(crate) mod lease;
 mod migration;
 #[cfg(test)]
@@ -30,7 +31,6 @@ mod sql;
 mod tests;
 mod url;
 
-pub(crate) use file::replace_file;
 pub(crate) use pool::Leased;
 use pool::Pool;
 pub(crate) use sql::Sql;

@@ -148,33 +148,15 @@ impl FeedbackFilter {
         if let Some(until_ms) = self.until_ms {
             query.push(" AND place < ").bind(first_place_of(until_ms));
         }
-        let kind = self.kind.map(|kind| kind.as_str().to_owned());
-        let names = [
-            ("route", &self.route),
-            ("caller", &self.caller),
-            ("request_id", &self.request_id),
-            ("kind", &kind),
-        ];
-        for (column, value) in names {
-            if let Some(value) = value {
-                query.push(" AND ").push(column).push(" = ").bind(value.clone());
-            }
-        }
+        query
+            .and_is("route", self.route.as_deref())
+            .and_is("caller", self.caller.as_deref())
+            .and_is("request_id", self.request_id.as_deref())
+            .and_is("kind", self.kind.map(FeedbackKind::as_str))
+            .and_is_version("prompt", self.prompt.as_deref());
         if let Some(model) = &self.model {
             query.push(" AND (model = ").bind(model.clone());
             query.push(" OR provider || '/' || model = ").bind(model.clone()).push(")");
-        }
-        match self.prompt.as_deref() {
-            None => {}
-            Some(version) if version.contains('@') => {
-                query.push(" AND prompt = ").bind(version.to_owned());
-            }
-            Some(id) => {
-                let start = format!("{id}@");
-                let chars = i64::try_from(start.chars().count()).unwrap_or(i64::MAX);
-                query.push(" AND substr(prompt, 1, CAST(").bind(chars);
-                query.push(" AS INTEGER)) = ").bind(start);
-            }
         }
     }
 }

@@ -128,20 +128,16 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
     if let Some(until_ms) = filter.until_ms {
         query.push(" AND id < ").bind(first_id_of(until_ms));
     }
-    let names = [
-        ("caller", &filter.caller),
-        ("route", &filter.route),
-        ("target", &filter.target),
-        ("provider", &filter.provider),
-        ("endpoint", &filter.endpoint),
-        ("rollout", &filter.rollout),
-        ("arm", &filter.arm),
-    ];
-    for (column, value) in names {
-        if let Some(value) = value {
-            query.push(" AND ").push(column).push(" = ").bind(value.clone());
-        }
-    }
+    query
+        .and_is("caller", filter.caller.as_deref())
+        .and_is("route", filter.route.as_deref())
+        .and_is("target", filter.target.as_deref())
+        .and_is("provider", filter.provider.as_deref())
+        .and_is("endpoint", filter.endpoint.as_deref())
+        .and_is("rollout", filter.rollout.as_deref())
+        .and_is("arm", filter.arm.as_deref())
+        .and_is("outcome", filter.outcome.map(Outcome::as_str))
+        .and_is_version("prompt", filter.prompt.as_deref());
     if let Some(team) = &filter.team {
         query
             .push(" AND caller IN (SELECT id FROM keys WHERE team = ")
@@ -151,26 +147,8 @@ pub(super) fn push_filter(query: &mut Sql, filter: &RequestFilter, kind: Kind) {
     if let Some(model) = &filter.model {
         query.push(" AND ").bind(model.clone()).push(" IN (model_asked, model_served)");
     }
-    if let Some(outcome) = filter.outcome {
-        query.push(" AND outcome = ").bind(outcome.as_str());
-    }
     if let Some(priority) = filter.priority {
         query.push(" AND priority = ").bind(i64::from(priority.level()));
-    }
-    match filter.prompt.as_deref() {
-        None => {}
-        Some(version) if version.contains('@') => {
-            query.push(" AND prompt = ").bind(version.to_owned());
-        }
-        Some(id) => {
-            let start = format!("{id}@");
-            let chars = i64::try_from(start.chars().count()).unwrap_or(i64::MAX);
-            query
-                .push(" AND substr(prompt, 1, CAST(")
-                .bind(chars)
-                .push(" AS INTEGER)) = ")
-                .bind(start);
-        }
     }
     for (name, value) in &filter.tags {
         push_tag(query.push(" AND "), name, kind);

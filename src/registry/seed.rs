@@ -37,7 +37,7 @@ impl Registry {
             self.seed_some(connection, some).await?;
         }
         if !missing.is_empty() {
-            self.shared.changed_here.notify_one();
+            self.shared.following.on_changed_here();
             self.read(connection, Reach::News).await?;
         }
         Ok(())

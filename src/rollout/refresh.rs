@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
-use tokio::sync::{Notify, Semaphore};
 
 use super::record::{Record, Standing};
 use super::rows::{read_revision, read_standing};
-use super::snapshot::{Saved, SnapshotFile};
 use super::{Rollouts, Steering, Subject};
 use crate::audit::Actor;
-use crate::clock::{WallClock, rfc3339};
+use crate::clock::WallClock;
 use crate::policy::rollout::{Action, Bound, Verdict};
-use crate::store::{Kind, Store, StoreError};
+use crate::store::follow::{self, Follower, Following, OF_SNAPSHOT, Snapshot};
+use crate::store::{Store, StoreError};
 
 /// Rollouts in the store, and what this node steers by. Clones are the same ledger.
 #[derive(Clone)]
@@ -40,17 +40,9 @@ pub(super) struct LedgerShared {
     pub(super) name: String,
     /// `None` until the store or the snapshot has been read once.
     table: ArcSwapOption<Table>,
-    snapshot: Option<SnapshotFile>,
-    /// Why the store cannot be read at the moment.
-    trouble: ArcSwapOption<String>,
+    following: Following,
     /// One steers at a time, so that what was made of an older table never stays.
     steering: Mutex<()>,
-    /// One reading at a time, so that an older table never replaces a newer one.
-    changing: Semaphore,
-    reload: Notify,
-    /// The table is not in the snapshot yet, and nobody knows that this node has it.
-    unsaved: Notify,
-    changed_here: Notify,
     /// Decisions that were written here, by verdict.
     decisions: Mutex<BTreeMap<&'static str, u64>>,
     /// The evidence of harm of rollouts that this node leads, of 100 needed.
@@ -102,12 +94,13 @@ struct Table {
     read_at_ms: u64,
 }
 
-/// The first and the longest pause after the store could not be read.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// How often a store that other nodes change is asked for news.
-const POLL: Duration = Duration::from_millis(500);
-/// How long a server may take for an answer before it counts as away.
-const ANSWER: Duration = Duration::from_secs(5);
+/// What the snapshot on disk keeps. Without it a candidate that serves 25 % would serve nothing, or one
+/// that was rolled back come back where the configuration names it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    standing: Vec<Standing>,
+}
+
 /// For how long requests that wait for a harmful candidate are told to leave it.
 const HARMFUL_FOR_MS: u64 = 60_000;
 /// How far back rollouts are read that have ended: as long as that and some difference of clocks.
@@ -135,13 +128,8 @@ impl RolloutLedger {
                 node: format!("{:016x}", rand::random::<u64>()),
                 name: name.to_owned(),
                 table: ArcSwapOption::empty(),
-                snapshot: snapshot.map(SnapshotFile::new),
-                trouble: ArcSwapOption::empty(),
+                following: Following::new(snapshot),
                 steering: Mutex::default(),
-                changing: Semaphore::new(1),
-                reload: Notify::new(),
-                unsaved: Notify::new(),
-                changed_here: Notify::new(),
                 decisions: Mutex::default(),
                 evidence: Mutex::default(),
                 lost_notes: AtomicU64::new(0),
@@ -163,7 +151,7 @@ impl RolloutLedger {
 
     /// Why the store cannot be read at the moment, if it cannot.
     pub fn trouble(&self) -> Option<Arc<String>> {
-        self.shared.trouble.load_full()
+        self.shared.following.trouble()
     }
 
     /// Decisions that were written by this node, by verdict.
@@ -193,7 +181,7 @@ impl RolloutLedger {
 
     /// Reads again soon. For news from other nodes.
     pub fn reload(&self) {
-        self.shared.reload.notify_one();
+        self.shared.following.reload();
     }
 
     /// Waits until this node has changed rollouts in the store, which other nodes do not know yet.
@@ -203,7 +191,7 @@ impl RolloutLedger {
     ///
     /// Nothing is lost: a change that came first is seen by the next call.
     pub async fn changed_here(&self) {
-        self.shared.changed_here.notified().await;
+        self.shared.following.changed_here().await;
     }
 
     /// Reads all rollouts. Where the store cannot be read and nothing is known yet, the snapshot is
@@ -218,7 +206,7 @@ impl RolloutLedger {
             self.load_table(&mut connection).await
         };
         let loaded = loaded.await;
-        self.on_read(loaded.as_ref().err());
+        follow::note(self, loaded.as_ref().err());
         loaded
     }
 
@@ -248,135 +236,15 @@ impl RolloutLedger {
         }
     }
 
-    /// Keeps the table what the store says, for ever: reads it now, until it can be read, whenever
-    /// [`RolloutLedger::reload`] asks, and, where other nodes may change it, every half second when it
-    /// has changed. Keeps the snapshot on disk what the table says.
+    /// Keeps the table what the store says, and the snapshot on disk what the table says, see
+    /// [`follow`].
     pub async fn run(self) {
-        let mut pause = RETRY.0;
-        let mut saved = None;
-        let mut poller = None;
-        let mut read = self.load().await;
-        loop {
-            match &read {
-                Ok(()) => {
-                    pause = RETRY.0;
-                    self.save(&mut saved).await;
-                }
-                Err(error) => {
-                    // Said once, not with every try.
-                    if pause == RETRY.0 {
-                        let error = error.chain();
-                        tracing::error!(%error, "cannot read rollouts; those known go on as they are");
-                    }
-                    pause = (pause * 2).min(RETRY.1);
-                }
-            }
-            let is_away = read.is_err();
-            let wait = if is_away { pause } else { POLL };
-            let asked = tokio::select! {
-                () = tokio::time::sleep(wait) => is_away,
-                () = self.shared.reload.notified() => true,
-                () = self.shared.unsaved.notified() => false,
-            };
-            // Harm is said for a minute only.
-            self.steer();
-            read = if asked { self.load().await } else { self.poll(&mut poller).await };
-        }
+        follow::follow(&self).await;
     }
 
-    /// Asks a store that others change whether they did, on a connection of its own: operators who
-    /// keep all the others busy must not make it look away.
-    async fn poll(&self, poller: &mut Option<AnyConnection>) -> Result<(), StoreError> {
-        if self.shared.store.kind() == Kind::Sqlite {
-            return Ok(());
-        }
-        let failed = StoreError::query("ask for changes of rollouts");
-        let looked = async {
-            let mut connection = match poller.take() {
-                Some(connection) => connection,
-                None => self.shared.store.connect().await?,
-            };
-            let revision = read_revision(&mut connection).await.map_err(&failed)?;
-            if self.shared.table.load().as_deref().map(|table| table.revision) != Some(revision) {
-                self.load_table(&mut connection).await?;
-            }
-            Ok(connection)
-        };
-        let looked = match tokio::time::timeout(ANSWER, looked).await {
-            Ok(looked) => looked,
-            Err(_) => Err(failed(timed_out())),
-        };
-        self.on_read(looked.as_ref().err());
-        *poller = Some(looked?);
-        Ok(())
-    }
-
-    /// Takes note of whether the store could be read.
-    fn on_read(&self, error: Option<&StoreError>) {
-        let was_away = self.shared.trouble.load().is_some();
-        self.shared.trouble.store(error.map(|error| Arc::new(error.chain())));
-        match error {
-            None if was_away => tracing::info!("rollouts are read again"),
-            None => {}
-            Some(_) => self.restore(),
-        }
-    }
-
-    /// Takes what the snapshot says, where nothing is known.
-    fn restore(&self) {
-        let Some(file) = &self.shared.snapshot else { return };
-        if self.shared.table.load().is_some() {
-            return;
-        }
-        match file.read(&self.shared.store.url().to_string()) {
-            Ok(None) => {}
-            Ok(Some(saved)) => {
-                tracing::warn!(
-                    rollouts = saved.standing.len(),
-                    read_at = %rfc3339(saved.read_at_ms),
-                    "the store is away: rollouts are taken from the snapshot"
-                );
-                let Saved { standing, read_at_ms, .. } = saved;
-                self.adopt(Table { standing, revision: -1, read_at_ms });
-            }
-            Err(error) => {
-                let path = file.path().display();
-                tracing::error!(%error, %path, "the snapshot of rollouts cannot be read");
-            }
-        }
-    }
-
-    /// Writes the snapshot where it is not what the table says, and tells the store what this node
-    /// serves.
-    async fn save(&self, saved: &mut Option<i64>) {
-        let table = self.shared.table.load_full();
-        let Some(table) = table.filter(|table| *saved != Some(table.revision)) else { return };
-        if table.revision < 0 {
-            return;
-        }
-        *saved = Some(table.revision);
-        if let Err(error) = self.acknowledge(&table.standing).await {
-            tracing::debug!(error = %error.chain(), "it is not said what this node serves");
-        }
-        let Some(file) = &self.shared.snapshot else { return };
-        let store = self.shared.store.url().to_string();
-        let content = Saved::new(store, table.read_at_ms, table.standing.clone());
-        if let Err(error) = file.write(&content) {
-            *saved = None;
-            let path = file.path().display();
-            tracing::error!(%error, %path, "the snapshot of rollouts cannot be written");
-        }
-    }
-
-    /// Tells other nodes that rollouts were changed here, and this one's request path. The change is
-    /// made, whatever becomes of this: where the store goes away at this very moment, the loop reads
-    /// it later.
+    /// Takes in what was changed here, and tells other nodes.
     pub(super) async fn on_changed(&self, connection: &mut AnyConnection) {
-        self.shared.changed_here.notify_one();
-        if let Err(error) = self.load_table(connection).await {
-            tracing::error!(error = %error.chain(), "a change of a rollout is not read back yet");
-            self.reload();
-        }
+        follow::on_changed(self, connection).await;
     }
 
     /// Gives the candidate of a prompt the control's labels, where these actions finish its rollout.
@@ -431,8 +299,7 @@ impl RolloutLedger {
         &self,
         connection: &mut AnyConnection,
     ) -> Result<(), StoreError> {
-        // The semaphore is never closed, so a permit always comes.
-        let _one = self.shared.changing.acquire().await;
+        let _one = self.shared.following.turn().await;
         let failed = StoreError::query("read the rollouts");
         let read_at_ms = self.shared.clock.unix_ms();
         // First the count: what is changed meanwhile is read again, never missed.
@@ -440,7 +307,7 @@ impl RolloutLedger {
         let since_ms = read_at_ms.saturating_sub(ENDED_SINCE_MS);
         let standing = read_standing(connection, since_ms).await.map_err(&failed)?;
         self.adopt(Table { standing, revision, read_at_ms });
-        self.shared.unsaved.notify_one();
+        self.shared.following.on_unsaved();
         Ok(())
     }
 
@@ -455,6 +322,65 @@ impl RolloutLedger {
         let rolled_back = table.standing.iter().filter(|one| one.is_rolled_back());
         let news = rolled_back.filter(|one| !was_known(&one.id)).filter_map(Standing::subject);
         news.for_each(|subject| (self.shared.around.forget)(&subject));
+    }
+}
+
+impl Follower for RolloutLedger {
+    const WHAT: &'static str = "rollouts";
+    const POLL: Duration = Duration::from_millis(500);
+    type Kept = Kept;
+
+    fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    fn following(&self) -> &Following {
+        &self.shared.following
+    }
+
+    async fn load(&self) -> Result<(), StoreError> {
+        Self::load(self).await
+    }
+
+    async fn ask_revision(&self, connection: &mut AnyConnection) -> Result<i64, StoreError> {
+        let failed = StoreError::query("ask for changes of rollouts");
+        read_revision(connection).await.map_err(failed)
+    }
+
+    async fn read_news(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        self.load_table(connection).await
+    }
+
+    fn known(&self) -> Option<i64> {
+        self.shared.table.load().as_deref().map(|table| table.revision)
+    }
+
+    fn kept(&self) -> Snapshot<Kept> {
+        let table = self.shared.table.load();
+        let read_at_ms = table.as_deref().map_or(0, |table| table.read_at_ms);
+        Snapshot { read_at_ms, content: Kept { standing: self.standing() } }
+    }
+
+    fn restore(&self, kept: Snapshot<Kept>) -> usize {
+        let Snapshot { read_at_ms, content: Kept { standing } } = kept;
+        let entries = standing.len();
+        self.adopt(Table { standing, revision: OF_SNAPSHOT, read_at_ms });
+        entries
+    }
+
+    /// Tells the store what this node serves.
+    async fn on_table(&self) {
+        if self.known() == Some(OF_SNAPSHOT) {
+            return;
+        }
+        if let Err(error) = self.acknowledge(&self.standing()).await {
+            tracing::debug!(error = %error.chain(), "it is not said what this node serves");
+        }
+    }
+
+    /// Harm is said for a minute only.
+    fn on_turn(&self) {
+        self.steer();
     }
 }
 
@@ -492,8 +418,4 @@ fn is_finish(actions: &[Action]) -> bool {
         | Action::Quarantine { .. }
         | Action::Refuse(_) => false,
     })
-}
-
-fn timed_out() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer"))
 }

@@ -41,6 +41,26 @@ impl Sql {
         self
     }
 
+    /// Adds the condition that a column has a value, where there is one to have.
+    pub(crate) fn and_is(&mut self, column: &str, value: Option<&str>) -> &mut Self {
+        if let Some(value) = value {
+            self.push(" AND ").push(column).push(" = ").bind(value.to_owned());
+        }
+        self
+    }
+
+    /// Adds the condition that a column, which holds `name@version`, has this name, or this name and
+    /// version, where there is one to have.
+    pub(crate) fn and_is_version(&mut self, column: &str, value: Option<&str>) -> &mut Self {
+        let Some(name) = value.filter(|value| !value.contains('@')) else {
+            return self.and_is(column, value);
+        };
+        let start = format!("{name}@");
+        let chars = i64::try_from(start.chars().count()).unwrap_or(i64::MAX);
+        self.push(" AND substr(").push(column).push(", 1, CAST(").bind(chars);
+        self.push(" AS INTEGER)) = ").bind(start)
+    }
+
     /// The finished statement.
     ///
     /// # Errors
