@@ -121,8 +121,14 @@ enum Migrated {
 pub(crate) const READERS: usize = 4;
 /// Connections that write, at one time, to a server. A file takes one.
 pub(crate) const WRITERS: usize = 8;
-/// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile.
+/// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile: the
+/// journal keeps what it could not write and comes back to it, and leaders must renew their lease.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same for connections of [`Store::writer`]: operators' changes, samples of runs, recordings. In one
+/// process they take turns, but the journal and three leaders write by connections of their own, and SQLite
+/// gives the lock to whoever asks at the right moment, not to who has waited longest. None of them comes back
+/// by itself, so they wait as long as for a turn rather than fail with "database is locked".
+const WRITERS_BUSY_TIMEOUT: Duration = pool::WAIT;
 /// How long a server may take to let somebody in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often and after which pause opening is tried where several make the file at once: the change
@@ -144,8 +150,8 @@ impl Store {
         Self {
             shared: Arc::new(Shared {
                 url,
-                readers: Pool::new(READERS),
-                writers: Pool::new(writers),
+                readers: Pool::new(READERS, None),
+                writers: Pool::new(writers, Some(WRITERS_BUSY_TIMEOUT)),
                 migrating: Semaphore::new(1),
                 migrated: Mutex::new(Migrated::Nothing),
             }),

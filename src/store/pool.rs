@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::{AnyConnection, Connection};
+use sqlx::{AnyConnection, Connection, Executor as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{FileId, Kind, Store, StoreError};
@@ -13,6 +13,8 @@ use super::{FileId, Kind, Store, StoreError};
 #[derive(Debug)]
 pub(super) struct Pool {
     permits: Semaphore,
+    /// How long SQLite waits for a lock, where it is not as long as everywhere.
+    busy_timeout: Option<Duration>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -37,15 +39,15 @@ pub(crate) struct Leased<'a> {
 }
 
 /// How long a turn is waited for: longer than any work that may be going on should take.
-const WAIT: Duration = Duration::from_secs(5);
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 /// How long a server that was fine may take to say that it still is.
 const PING: Duration = Duration::from_secs(1);
 
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(connections: usize) -> Self {
-        Self { permits: Semaphore::new(connections), idle: Mutex::default() }
+    pub(super) fn new(connections: usize, busy_timeout: Option<Duration>) -> Self {
+        Self { permits: Semaphore::new(connections), busy_timeout, idle: Mutex::default() }
     }
 
     /// Waits for a turn and gives a connection that works.
@@ -58,13 +60,25 @@ impl Pool {
         let idle = match self.take_working(store).await {
             Some(idle) => idle,
             None => {
-                let connection = store.connect().await?;
+                let mut connection = store.connect().await?;
+                self.set_patience(&mut connection, store.kind()).await?;
                 Idle { connection, file: store.file_id() }
             }
         };
         let Idle { connection, file } = idle;
         let connection = Some(connection);
         Ok(Leased { connection, file, is_held: false, pool: self, _permit: permit })
+    }
+
+    async fn set_patience(
+        &self,
+        connection: &mut AnyConnection,
+        kind: Kind,
+    ) -> Result<(), StoreError> {
+        let (Some(busy_timeout), Kind::Sqlite) = (self.busy_timeout, kind) else { return Ok(()) };
+        let pragma = format!("PRAGMA busy_timeout = {}", busy_timeout.as_millis());
+        let set = connection.execute(sqlx::AssertSqlSafe(pragma)).await;
+        set.map(drop).map_err(StoreError::query("prepare a connection"))
     }
 
     async fn take_working(&self, store: &Store) -> Option<Idle> {

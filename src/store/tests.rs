@@ -81,6 +81,22 @@ async fn folder_file_and_tables_are_made_and_kept() {
     }
 }
 
+/// Leaders and the journal write by connections of their own, and nobody comes back to an operator's change.
+#[tokio::test]
+async fn a_writer_waits_for_other_connections_as_long_as_for_a_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tidegate.db", folder.path().display());
+    let store = Store::new(url.parse().unwrap());
+    let patience = async |connection: &mut AnyConnection| {
+        let busy_ms: i64 =
+            sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(connection).await.unwrap();
+        Duration::from_millis(busy_ms.unsigned_abs())
+    };
+    assert_eq!(patience(&mut store.writer().await.unwrap()).await, WRITERS_BUSY_TIMEOUT);
+    assert_eq!(patience(&mut store.reader().await.unwrap()).await, BUSY_TIMEOUT);
+    assert!(WRITERS_BUSY_TIMEOUT > 5 * BUSY_TIMEOUT);
+}
+
 #[tokio::test]
 async fn many_may_open_a_new_store_at_once() {
     for place in places() {
