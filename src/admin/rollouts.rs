@@ -216,7 +216,8 @@ async fn full_view(state: &AdminState, record: &Record) -> Result<RolloutView, P
     let sums = state.journal.usage(&filter, &[], 1).await?;
     let traffic = Traffic { last_hour: sums.first().map_or(0, |sum| sum.requests) };
     let serving = Serving { steered, nodes };
-    Ok(RolloutView::of(record, &decisions, serving, traffic, freeze(state)))
+    let view = RolloutView::of(record, &decisions, serving, traffic, freeze(state));
+    Ok(view.gated(&state.rollouts.bound_now(record).await?))
 }
 
 impl Side {

@@ -255,7 +255,11 @@ fn show(one: &Value, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "nothing grows {freeze}")?;
     }
     if let Some(why) = one.pointer("/gate/why").and_then(Value::as_str) {
-        writeln!(out, "it serves {} % at most: {why}", number("/gate/most_percent"))?;
+        // What it serves already it goes on serving.
+        match one.pointer("/gate/most_percent").and_then(Value::as_f64) {
+            Some(most) if most > 0.0 => writeln!(out, "it grows to {most} % at most: {why}")?,
+            Some(_) | None => writeln!(out, "it does not grow: {why}")?,
+        }
     }
     let guardrails = one.get("guardrails").and_then(Value::as_array);
     let rows = guardrails

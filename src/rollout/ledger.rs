@@ -196,6 +196,16 @@ impl RolloutLedger {
         (self.shared.around.bound)(subject).await
     }
 
+    /// How far a rollout's candidate may grow as it is now: whoever leads it hears of a verdict a moment
+    /// later.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn bound_now(&self, record: &Record) -> Result<Bound, StoreError> {
+        self.bound(&record.subject, record.rollout.plan()).await
+    }
+
     /// The same for a rollout that exists, where an event may make it grow.
     async fn bound_of(&self, id: &str, event: &Event) -> Result<Option<Bound>, RolloutError> {
         if !matches!(event, Event::SetShare(_) | Event::Promote) {

@@ -233,7 +233,7 @@ impl RolloutView {
             paused_by,
             frozen: rollout.is_frozen(),
             freeze: freeze.map(|(until, why)| format!("until {until}: {why}")),
-            gate: gate(rollout.bound()),
+            gate: None,
             says: says(record, serving.steered.is_some()),
             stage: StageView::of(record),
             stages: rollout.plan().stages.iter().map(PlanStageView::of).collect(),
@@ -256,11 +256,14 @@ impl RolloutView {
             summary: SummaryView::of_record(record),
         }
     }
-}
 
-fn gate(bound: &Bound) -> Option<GateView> {
-    let is_there = bound.most < Share::ALL;
-    is_there.then(|| GateView { most_percent: bound.most.percent(), why: bound.why.clone() })
+    /// With how far it may grow, where it may still grow.
+    pub(super) fn gated(self, bound: &Bound) -> Self {
+        let is_there = self.summary.ended_at.is_none() && bound.most < Share::ALL;
+        let gate = is_there
+            .then(|| GateView { most_percent: bound.most.percent(), why: bound.why.clone() });
+        Self { gate, ..self }
+    }
 }
 
 /// What paused it, in words.

@@ -61,6 +61,9 @@ async fn a_rollout_grows_past_its_canary_when_a_run_has_found_it_compatible() {
     let grow = async || ask(&gate, "PATCH", &path, &json!({"percent": 25})).await;
     assert_eq!(grow().await.status, 409);
     assert_eq!(verdict(&gate).await, "compatible");
+    // The gate is answered as soon as there is a verdict, whether the leader has heard of it or not.
+    let shown = ask(&gate, "GET", &path, &Value::Null).await.json();
+    assert_eq!((&shown["gate"], &shown["percent"]), (&Value::Null, &json!(5.0)), "{shown}");
     let matrix = gate.get_json("/admin/v1/compat/matrix/support").await;
     assert_eq!(matrix["versions"], json!(["1.0.1", "1.0.0"]));
     let [cell] = matrix["cells"].as_array().unwrap().as_slice() else { panic!("{matrix}") };
