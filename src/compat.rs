@@ -21,7 +21,7 @@ pub mod verdict;
 
 pub use answer::{Answer, Call, Check, Grade};
 pub use ask::{Ask, AskKey, Preference, Reply};
-pub use case::{Category, Depth};
+pub use case::{Category, Depth, Same};
 pub use label::{Label, MAX_LABELS};
 pub use only::Only;
 pub use side::{Side, SidePrompt};

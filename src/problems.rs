@@ -131,6 +131,11 @@ impl Problems {
         self.0.extend(other.0);
     }
 
+    /// Keeps only some.
+    pub fn retain(&mut self, is_kept: impl FnMut(&Problem) -> bool) {
+        self.0.retain(is_kept);
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

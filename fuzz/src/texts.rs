@@ -125,9 +125,10 @@ pub(crate) fn table(bytes: &[u8]) {
         let suite =
             json!({ "prompts": ["{{ a }}"], "tests": format!("file://{name}") }).to_string();
         let inlined = suite::inline_files(&suite, &mut One { name, text });
-        if let Ok(inlined) = inlined {
+        if inlined.wrong.is_empty() {
             let mut problems = Problems::new();
-            Suite::parse("suite", &[(PathBuf::from("suite.yaml"), inlined)], &mut problems);
+            let files = [(PathBuf::from("suite.yaml"), inlined.text)];
+            Suite::parse("suite", &files, &mut problems);
         }
     }
 }

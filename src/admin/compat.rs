@@ -106,6 +106,10 @@ async fn list(State(state): State<AdminState>, uri: Uri) -> Result<Json<Page<Run
     let RunsQuery { suite, prompt, state: in_state, kind, cursor, limit: _ } = query;
     let filter = RunFilter { suite, prompt, state: in_state, kind };
     let records = state.runs.list(&filter, cursor.as_deref(), limit).await?;
+    if let (true, Some(suite)) = (records.is_empty(), &filter.suite) {
+        // Nothing of a suite that nobody knows is a slip of the pen, not a list.
+        suites::find(&state, suite).await?;
+    }
     let views = records.iter().map(RunView::of).collect();
     Ok(Json(Page::of(views, limit, |view: &RunView| &view.id)))
 }

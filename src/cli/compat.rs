@@ -14,6 +14,7 @@ mod cases;
 mod files;
 mod lists;
 mod matrix;
+mod outputs;
 mod runs;
 
 #[cfg(test)]
@@ -34,8 +35,8 @@ mod tests;
                   tidegate compat run support-reply --only incidents --to-model openai/gpt-5-mini\n  \
                   tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
                   Exit codes of run, watch and report: 0 compatible; 1 incompatible; 2 not decided, or \
-                  it could not be made. Of the others: 0 good; 1 the gateway refused; 2 wrong use, or \
-                  no gateway."
+                  it could not be made. Of drift: 1 something has drifted. Of the others: 0 good; 1 the \
+                  gateway refused; 2 wrong use, a file that cannot be read or written, or no gateway."
 )]
 pub struct CompatArgs {
     /// What to do.
@@ -80,7 +81,7 @@ pub enum CompatCommand {
         prompt: String,
     },
     /// Lists prompts that have drifted: the same version on the same model answers worse than the nights
-    /// before; and those whose last night could not tell.
+    /// before; and those whose last night could not tell. Exit code 1 while one has drifted.
     Drift,
     /// Ends a run. What it has asked stays.
     Cancel {
@@ -216,7 +217,7 @@ pub struct RunArgs {
 /// Where a report is written to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct FileArgs {
-    /// A page for a browser, all in one file.
+    /// A page for a browser, all in one file. `-` is standard output, for one of these files.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// JUnit's XML, for tools that show test results.
@@ -243,34 +244,19 @@ pub enum DepthOption {
 ///
 /// # Errors
 ///
-/// Where `out` or `complaints` cannot be written to, or a file cannot be read or written.
+/// Where nobody reads `out` any more, or `complaints` cannot be written to.
 pub fn run(
     args: &CompatArgs,
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     match carry_out(args, out, complaints) {
-        Err(error) if is_of_run(&args.command) => {
+        // 1 is the answer no, such as a verdict: nothing else may be.
+        Err(error) if !super::is_broken_pipe(&error) => {
             writeln!(complaints, "error: {error:#}")?;
             Ok(2)
         }
         done => done,
-    }
-}
-
-/// Whether its exit code is a verdict: then nothing else may be 1.
-fn is_of_run(command: &CompatCommand) -> bool {
-    match command {
-        CompatCommand::Run(_) | CompatCommand::Watch { .. } | CompatCommand::Report { .. } => true,
-        CompatCommand::List(_)
-        | CompatCommand::Matrix { .. }
-        | CompatCommand::Cases(_)
-        | CompatCommand::Drift
-        | CompatCommand::Cancel { .. }
-        | CompatCommand::Suites
-        | CompatCommand::Push { .. }
-        | CompatCommand::Calibrate { .. }
-        | CompatCommand::Check { .. } => false,
     }
 }
 

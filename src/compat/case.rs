@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A case that is the same as another one of its suite, and counts no second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Same {
+    /// The case that is left out.
+    pub case: String,
+    /// The one that counts.
+    pub as_case: String,
+}
+
 /// What a case is there for.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
@@ -17,6 +26,30 @@ pub enum Category {
     Edge,
     /// How long and how costly answers are.
     Performance,
+}
+
+// === impl Same ===
+
+impl Same {
+    /// Cases that an account names.
+    const NAMED: usize = 5;
+
+    /// `1 case is the same as another and counts once: german-incident (german)`, where there is any.
+    pub fn in_words(all: &[Self]) -> Option<String> {
+        let named = all.iter().take(Self::NAMED);
+        let named: Vec<_> =
+            named.map(|Self { case, as_case }| format!("{case} ({as_case})")).collect();
+        let more = match all.len().saturating_sub(Self::NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let count = match all.len() {
+            0 => return None,
+            1 => "1 case is the same as another and counts once".to_owned(),
+            several => format!("{several} cases are the same as others and count once"),
+        };
+        Some(format!("{count}: {}{more}", named.join(", ")))
+    }
 }
 
 /// How many cases of a suite are asked.

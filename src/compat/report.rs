@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::agreement::Agreement;
 use super::verdict::{Judgement, Measure, Plan, Terms, Verdict};
-use super::{Answer, Call, Category, Check, Depth, Grade, Preference, Side};
+use super::{Answer, Call, Category, Check, Depth, Grade, Preference, Same, Side};
 
 mod draft;
 mod html;
@@ -119,6 +119,9 @@ pub struct RunFacts {
     /// Which of the cases alone were asked: `incidents`, a tag or an incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
+    /// Cases of the suite that are the same as others, and count once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same: Vec<Same>,
 }
 
 /// Who judged.
@@ -322,12 +325,16 @@ impl JudgeFacts {
                 "calibrated on {}, kappa {:.2} ({:.2} to {:.2})",
                 labels, kappa.value, kappa.low, kappa.high
             ),
-            (false, Some(kappa)) => format!("not calibrated: {}, kappa {:.2}", labels, kappa.value),
-            (_, None) => "not calibrated: no labels by people".to_owned(),
+            _ if self.agreement.labels() == 0 => "not calibrated: no labels by people".to_owned(),
+            (false, _) | (true, None) => {
+                let lacks = self.agreement.lacks().join(", and ");
+                format!("not calibrated on {labels}: it takes {lacks}")
+            }
         };
+        let counts = if self.counts { "" } else { ", does not count" };
         let swayed = self.disagreed as f64 / self.asked.max(1) as f64;
         format!(
-            "Judge {} (protocol {}), {trust}; asked {}, said otherwise in the other order in \
+            "Judge {} (protocol {}), {trust}{counts}; asked {}, said otherwise in the other order in \
              {} of them",
             self.model,
             self.protocol,

@@ -31,6 +31,7 @@ mod models;
 mod prompts;
 mod read;
 mod redact;
+mod same;
 mod tree;
 mod write;
 mod written;
@@ -38,7 +39,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use files::{Files, InlineError, inline_files};
+pub use files::{Files, InlineError, Inlined, inline_files};
 pub use redact::redact;
 pub use write::{NewCase, write_cases};
 
@@ -125,6 +126,8 @@ pub struct Case {
     pub place: (Arc<Path>, u32),
     /// What shapes its question and its grade, as one number: 32 hex digits.
     pub hash: String,
+    /// The same number for cases that ask and assert the same, however often and in whatever order.
+    likeness: String,
     /// What makes one answer better than another, in words (`select-best`). `None`: nobody compares.
     pub prefer: Option<String>,
     pub(super) rules: Rules,

@@ -187,8 +187,22 @@ pub struct Criterion {
     /// tests).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equivalence: Option<Equivalence>,
+    /// Of the pass rate: the test that says whether the candidate is worse. The bounds say whether it is as
+    /// good, and may say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<ExactTest>,
     /// Pairs it is known from.
     pub pairs: u64,
+}
+
+/// An exact test of answers, case by case, for which a case that breaks for good is no chance; the bounds
+/// reckon with what varies between cases besides.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ExactTest {
+    /// The chance of what was seen, or worse, if nothing has changed.
+    pub chance: f64,
+    /// What it must be at most to say that something has.
+    pub level: f64,
 }
 
 /// What a criterion says of the candidate.
@@ -267,7 +281,8 @@ fn rate(pairs: &Pairs, terms: &Terms, (holds, fails): (f64, f64)) -> Option<Crit
     }
     let (low, high) = pairs.bounds(holds);
     let level = 1.0 - normal::below(fails);
-    let is_worse = pairs.difference() <= -terms.margin && pairs.chance_if_equal() <= level;
+    let chance = pairs.chance_if_equal();
+    let is_worse = pairs.difference() <= -terms.margin && chance <= level;
     let outcome = if is_worse {
         Outcome::Fails
     } else if low > -terms.margin {
@@ -287,6 +302,7 @@ fn rate(pairs: &Pairs, terms: &Terms, (holds, fails): (f64, f64)) -> Option<Crit
         gates: terms.pass_rate == Bearing::Gates,
         outcome,
         equivalence: None,
+        test: Some(ExactTest { chance, level }),
         pairs: pairs.count,
     })
 }

@@ -125,20 +125,26 @@ fn read_suite(
     problems: &mut Problems,
 ) -> Option<FileSuite> {
     let mut files = Vec::new();
+    let mut wrong = Vec::new();
     for path in entries(folder, problems).into_iter().filter(|path| is_suite(path)) {
         let text = read_text(&path).map_err(|error| unreadable(&path, &error, problems)).ok()?;
-        let whole = inline_files(&text, &mut Beside { folder });
-        let whole = whole
-            .map_err(|error| problems.add(&path, error.line, error.key, error.problem))
-            .ok()?;
+        let mut whole = inline_files(&text, &mut Beside { folder });
         digest.update(path.as_os_str().as_encoded_bytes());
-        digest.update(&whole);
-        files.push((path, whole));
+        digest.update(&whole.text);
+        whole.tell(&path, problems);
+        files.push((path.clone(), std::mem::take(&mut whole.text)));
+        wrong.push((path, whole));
     }
     if files.is_empty() {
         return None;
     }
-    let suite = Suite::parse(id, &files, problems)?;
+    let mut found = Problems::new();
+    let suite = Suite::parse(id, &files, &mut found);
+    for (path, whole) in &wrong {
+        whole.leave_out_of(path, &mut found);
+    }
+    problems.extend(found);
+    let suite = suite?;
     let prompt = Some(id.to_owned());
     let row = SuiteRow::of_files(id.to_owned(), prompt, suite.hash.clone(), &files, 0);
     Some(FileSuite { suite: Arc::new(suite), row })

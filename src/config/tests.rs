@@ -153,3 +153,23 @@ fn comments_that_are_never_sent_cannot_be_asked_for_before_the_first_token() {
     }
     loaded(&format!("{sim}[defaults]\nkeep_alive = {{ every = \"0s\" }}\n")).unwrap();
 }
+
+#[test]
+fn models_of_compat_that_nobody_knows_are_problems_and_a_prompt_is_a_note() {
+    let providers = "[providers.local]\ndialect = \"openai-chat\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+                     credentials = [{ none = true }]\nmodels = [{ id = \"alpha\" }]\n";
+    let compat = |judges: &str, models: &str| {
+        loaded(&format!(
+            "{providers}[compat]\nmatrix = [{{ prompt = \"nobody\", models = [{models}] }}]\n\
+             [compat.judge]\nmodels = [{judges}]\n"
+        ))
+    };
+    let told = compat("\"local/alpa\"", "\"local/alpha\", \"lokal/alpha\"").unwrap_err();
+    for key in ["compat.judge.models[0]: ", "compat.matrix[0].models[1]: "] {
+        assert!(told.contains(key), "{told}");
+    }
+    assert!(!told.contains("models[0].models") && !told.contains("matrix[0].models[0]"), "{told}");
+    let snapshot = compat("\"local/alpha\"", "\"local/alpha\"").unwrap();
+    let notes = snapshot.notes().join("\n");
+    assert!(notes.contains("[[compat.matrix]] names the prompt `nobody`"), "{notes}");
+}

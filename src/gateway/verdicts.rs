@@ -329,13 +329,16 @@ fn again(run: &RunRecord, runs: &[&RunRecord]) -> String {
     pair.in_words().map(|words| format!(" ({words})")).unwrap_or_default()
 }
 
-/// Runs of the same versions on the same models; those of other cases are left out by who asks.
+/// Runs that have compared the same versions on the same models; those of other cases are left out by who
+/// asks.
 fn of_pair<'a>(
     run: &RunRecord,
     runs: &'a [&'a RunRecord],
 ) -> impl Iterator<Item = &'a &'a RunRecord> {
     let (baseline, candidate) = (run.baseline.clone(), run.candidate.clone());
-    runs.iter().filter(move |other| other.baseline == baseline && other.candidate == candidate)
+    runs.iter().filter(move |other| {
+        other.baseline == baseline && other.candidate == candidate && other.has_pairs()
+    })
 }
 
 /// The weightiest reason of a verdict.

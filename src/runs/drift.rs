@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 
 use super::ledger::select;
-use super::row::{int, json_text, number, small};
+use super::row::{int, json_text, small};
 use super::{RunRecord, Runs};
 use crate::compat::report::PairRuns;
 use crate::compat::verdict::{MOST_NIGHTS, Verdict};
-use crate::store::{Sql, StoreError};
+use crate::store::StoreError;
 
 /// Prompts of which it is told.
 const MOST_LISTED: i64 = 1_000;
@@ -40,6 +40,13 @@ impl Runs {
         query.bind(run.id.clone()).push(" ORDER BY ended_ms DESC, id DESC LIMIT ");
         query.bind(i64::from(MOST_NIGHTS));
         self.read_all(query, "look for earlier nights").await
+    }
+
+    /// Whether a prompt is being held against itself: by a night that waits or asks.
+    pub(crate) async fn night_goes_on(&self, suite: &str) -> Result<bool, StoreError> {
+        let mut query = select(" WHERE kind = 'drift' AND ended_ms IS NULL AND suite = ");
+        query.bind(suite.to_owned()).push(" LIMIT 1");
+        Ok(!self.read_all(query, "look for a night that goes on").await?.is_empty())
     }
 
     /// What a night has answered, case by case, answers that could not be judged apart.
@@ -112,28 +119,26 @@ impl Runs {
         Ok(drifted)
     }
 
-    /// How often the pair of this run was compared, up to this run.
+    /// How often the pair of this run was compared, up to this run. What was ended before it had a pair has
+    /// compared nothing.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn runs_of_pair(&self, run: &RunRecord) -> Result<PairRuns, StoreError> {
         let failed = StoreError::query("count the runs of a pair");
-        let mut query = Sql::new(
-            "SELECT COUNT(*) AS runs, COUNT(NULLIF(verdict, 'compatible')) AS others
-             FROM compat_runs WHERE verdict IS NOT NULL AND kind <> 'drift' AND suite = ",
-        );
+        let mut query = select(" WHERE verdict IS NOT NULL AND kind <> 'drift' AND suite = ");
         query.bind(run.suite.clone()).push(" AND candidate_hash = ").bind(run.candidate.hash());
         query.push(" AND suite_hash = ").bind(run.suite_hash.clone());
         let only = run.only.as_ref().map(|only| only.as_str()).unwrap_or_default().to_owned();
         query.push(" AND COALESCE(only_cases, '') = ").bind(only);
         query.push(" AND baseline = ").bind(json_text(&run.baseline).map_err(&failed)?);
         query.push(" AND ended_ms <= ").bind(int(run.ended_ms.unwrap_or(u64::MAX)));
-        let mut reader = self.shared.store.reader().await?;
-        let query = query.query().map_err(&failed)?;
-        let row = query.fetch_one(&mut *reader).await.map_err(&failed)?;
-        let count = |column| number(&row, column).map_err(&failed);
-        Ok(PairRuns { number: count("runs")?, not_compatible: count("others")? })
+        query.push(" ORDER BY ended_ms DESC, id DESC LIMIT ").bind(MOST_LISTED);
+        let runs = self.read_all(query, "count the runs of a pair").await?;
+        let runs = || runs.iter().filter(|run| run.has_pairs());
+        let others = runs().filter(|run| run.verdict() != Some(Verdict::Compatible));
+        Ok(PairRuns { number: runs().count() as u64, not_compatible: others.count() as u64 })
     }
 }
 
@@ -144,5 +149,11 @@ impl RunRecord {
     pub fn verdict(&self) -> Option<Verdict> {
         let verdict = self.judgement.as_ref()?.get("verdict")?.clone();
         serde_json::from_value(verdict).ok()
+    }
+
+    /// Whether it has compared anything. Money or time may have ended it before.
+    pub fn has_pairs(&self) -> bool {
+        let pairs = self.judgement.as_ref().and_then(|judgement| judgement.get("pairs"));
+        pairs.and_then(serde_json::Value::as_u64).is_none_or(|pairs| pairs > 0)
     }
 }

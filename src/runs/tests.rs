@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::audit::{Actor, Audit, AuditFilter};
@@ -69,10 +69,15 @@ impl Node {
 
     /// Makes a run with this verdict.
     async fn judged(&self, new: NewRun, verdict: &str) -> RunRecord {
+        self.ended(new, json!({"verdict": verdict})).await
+    }
+
+    async fn ended(&self, new: NewRun, judgement: Value) -> RunRecord {
         let run = self.begin(new).await;
         self.pass(1);
         self.runs.take_up(&run.id, &self.holding()).await.unwrap().unwrap();
-        let judgement = Some((json!({"verdict": verdict}), verdict.to_owned()));
+        let verdict = judgement["verdict"].as_str().unwrap().to_owned();
+        let judgement = Some((judgement, verdict));
         let progress = Progress::default();
         let ending =
             Ending { state: RunState::Done, reason: None, judgement, judge: None, progress };

@@ -10,6 +10,7 @@ use tidegate::clock::Instant;
 
 use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, eventually};
 
+mod command;
 mod crash;
 mod engine;
 mod gate;

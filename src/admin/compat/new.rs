@@ -8,7 +8,7 @@ use serde_json::Map;
 use super::suites::FoundSuite;
 use super::{AdminState, Problem};
 use crate::callers::Caller;
-use crate::compat::suite::Suite;
+use crate::compat::suite::{Suite, SuiteModel};
 use crate::compat::{Depth, Only, Side, SidePrompt};
 use crate::prompt::{Change, Prompt, Prompts, Version, Versions, Wanted};
 use crate::runs::{NewRun, RunKind};
@@ -74,6 +74,9 @@ impl NewBody {
         }
         if self.samples.is_some_and(|samples| !(1..=100).contains(&samples)) {
             return Err(Problem::invalid("samples: must be from 1 to 100"));
+        }
+        if self.max_cost_usd.is_some_and(|usd| usd.0.0 == 0) {
+            return Err(Problem::invalid("max_cost_usd: must be more than 0"));
         }
         let only = self.only(&found.suite)?;
         Ok(NewRun {
@@ -168,15 +171,22 @@ impl NewBody {
             None => Ok(or.min(suite.prompts.len().saturating_sub(1))),
             Some(wanted) => own_prompt(suite, wanted, parameter),
         };
-        let from = prompt(self.from.as_deref(), 0, "from")?;
-        let to = prompt(self.to.as_deref(), from + 1, "to")?;
-        let model = |said: &Option<String>, at: usize, parameter| {
+        let (from, from_model) = meant(suite, &self.from, &self.from_model);
+        let (to, to_model) = meant(suite, &self.to, &self.to_model);
+        let is_of_models = to_model != self.to_model.as_deref();
+        let from = prompt(from, 0, "from")?;
+        let to = prompt(to, from + usize::from(!is_of_models), "to")?;
+        let model = |said: Option<&str>, at: usize, parameter| {
             let named = suite.models.get(at).or(suite.models.first());
             match (said, named) {
-                (Some(model), _) => {
-                    let known = suite.models.iter().find(|known| known.model == *model);
-                    let parameters = known.map(|known| known.parameters.clone());
-                    Ok((model.clone(), parameters.unwrap_or_default()))
+                (Some(said), _) => {
+                    // One model may stand there twice, with other parameters: labels tell them apart.
+                    let by = |of: fn(&SuiteModel) -> &str| {
+                        suite.models.iter().find(|known| of(known) == said)
+                    };
+                    let known = by(|known| &known.label).or_else(|| by(|known| &known.model));
+                    let known = known.map(|known| (known.model.clone(), known.parameters.clone()));
+                    Ok(known.unwrap_or_else(|| (said.to_owned(), Map::new())))
                 }
                 (None, Some(named)) => Ok((named.model.clone(), named.parameters.clone())),
                 (None, None) => Err(Problem::invalid(format!(
@@ -184,10 +194,10 @@ impl NewBody {
                 ))),
             }
         };
-        let (from_model, from_parameters) = model(&self.from_model, 0, "from_model")?;
+        let (from_model, from_parameters) = model(from_model, 0, "from_model")?;
         // With one prompt its models are compared; with several, the prompts on the first model.
         let at = usize::from(from == to);
-        let (to_model, to_parameters) = model(&self.to_model, at, "to_model")?;
+        let (to_model, to_parameters) = model(to_model, at, "to_model")?;
         let side = |index: usize, model, parameters| {
             let label = suite.prompts.get(index).map(|prompt| prompt.label.clone());
             let label = label.ok_or_else(|| {
@@ -238,6 +248,23 @@ fn served(
     }
     let before = |prompt: &&Arc<Prompt>| to.is_none_or(|to| prompt.version < to.version);
     versions.iter().filter(before).max_by_key(|prompt| prompt.version).or(to).cloned()
+}
+
+/// The prompt and the model that are meant: what is no prompt of the suite's but the label of one of its
+/// models names that.
+fn meant<'a>(
+    suite: &Suite,
+    prompt: &'a Option<String>,
+    model: &'a Option<String>,
+) -> (Option<&'a str>, Option<&'a str>) {
+    let (prompt, model) = (prompt.as_deref(), model.as_deref());
+    let is_label = |word: &str| suite.models.iter().any(|known| known.label == word);
+    match (prompt, model) {
+        (Some(word), None) if is_label(word) && own_prompt(suite, word, "").is_err() => {
+            (None, Some(word))
+        }
+        (prompt, model) => (prompt, model),
+    }
 }
 
 /// A prompt of a suite by its number from 0, or by its label.

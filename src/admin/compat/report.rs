@@ -10,7 +10,7 @@ use crate::compat::report::{
 };
 use crate::compat::suite::{Case, Suite};
 use crate::compat::verdict::{Judgement, Look, Measure, Terms, judge, plan};
-use crate::compat::{Side, SidePrompt};
+use crate::compat::{Same, Side, SidePrompt};
 use crate::problems::Problems;
 use crate::prompt::{Prompts, RenderedMessage, Version};
 use crate::runs::{RunKind, RunRecord, RunState, SamplePlace, SampleRow};
@@ -64,6 +64,8 @@ pub(super) struct Frozen {
     cases: BTreeMap<String, Case>,
     /// How many of them the depth asks, but for those that a change touches.
     chosen: u64,
+    /// Cases that are the same as others.
+    same: Vec<Same>,
     pub(super) suite: Option<Suite>,
     prompts: std::sync::Arc<Prompts>,
     candidate: Side,
@@ -80,6 +82,7 @@ impl Frozen {
         if let (Some(only), Some(suite)) = (&record.only, &mut suite) {
             only.leave_in(suite);
         }
+        let same = suite.as_mut().map(Suite::leave_out_same).unwrap_or_default();
         let of = |suite: &Suite| {
             suite.cases.iter().map(|case| (case.id.clone(), case.clone())).collect()
         };
@@ -88,6 +91,7 @@ impl Frozen {
             description: suite.as_ref().map(|suite| suite.description.clone()).unwrap_or_default(),
             cases: suite.as_ref().map(of).unwrap_or_default(),
             chosen,
+            same,
             suite,
             prompts: state.registry.prompts(),
             candidate: record.candidate.clone(),
@@ -212,6 +216,7 @@ fn facts(record: &RunRecord, suite: &Frozen) -> RunFacts {
         pair: None,
         ended_early: note(record),
         only: record.only.as_ref().map(ToString::to_string),
+        same: suite.same.clone(),
     }
 }
 

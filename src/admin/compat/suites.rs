@@ -12,9 +12,10 @@ use serde::Deserialize;
 
 use super::view::SuiteView;
 use super::{AdminState, By, Page, PageQuery, Problem, page};
+use crate::compat::Same;
 use crate::compat::report::counted;
 use crate::compat::suite::Suite;
-use crate::problems::Problems;
+use crate::problems::{Problems, nearest};
 use crate::prompt::Versions;
 use crate::runs::{NewSuite, SuiteRow};
 
@@ -51,6 +52,8 @@ const MAX_ID_BYTES: usize = 64;
 const MAX_FILE_BYTES: usize = 1_024;
 /// Problems that one refusal names.
 const MOST_PROBLEMS: usize = 20;
+/// Suites that one refusal names.
+const MOST_NAMED: usize = 20;
 
 /// `POST /compat/suites`: what has the id already is replaced; runs keep to what they began with.
 pub(super) async fn push(
@@ -70,6 +73,7 @@ pub(super) async fn push(
         Some(prompt) => askable(&state, prompt, &suite)?,
         None => Vec::new(),
     };
+    let notes: Vec<_> = notes.into_iter().chain(Same::in_words(&suite.same())).collect();
     let snapshot = state.snapshot.load_full();
     if dry_run {
         let view = SuiteView::of(&suite, prompt, None, &snapshot).pushed(notes);
@@ -152,16 +156,32 @@ pub(super) async fn find(state: &AdminState, id: &str) -> Result<FoundSuite, Pro
         let (suite, prompt) = (Arc::clone(&found.suite), Some(id.to_owned()));
         return Ok(FoundSuite { suite, prompt, created_ms: None });
     }
-    let Some(row) = state.runs.suite(id).await? else {
-        let id: String = id.chars().take(MAX_ID_BYTES).collect();
-        let detail = format!(
-            "no suite has the id `{id}`: put cases into prompts/{id}/cases/*.yaml, or push a file by \
-             `tidegate compat push`"
-        );
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
-    };
+    let Some(row) = state.runs.suite(id).await? else { return Err(unknown(state, id).await?) };
     let suite = Arc::new(parsed(id, &row.files())?);
     Ok(FoundSuite { suite, prompt: row.prompt, created_ms: Some(row.created_ms) })
+}
+
+/// That no suite has an id, and which there are.
+async fn unknown(state: &AdminState, id: &str) -> Result<Problem, Problem> {
+    let id: String = id.chars().take(MAX_ID_BYTES).collect();
+    let rows = state.runs.suites().await?;
+    let known: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let near = nearest(&id, known.iter().copied());
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let more = match known.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named: Vec<_> = known.iter().take(MOST_NAMED).map(|id| format!("`{id}`")).collect();
+    let there_are = match named.is_empty() {
+        true => "there are none yet".to_owned(),
+        false => format!("there are {}{more}", named.join(", ")),
+    };
+    let detail = format!(
+        "no suite has the id `{id}`{hint} ({there_are}); put cases into prompts/<id>/cases/*.yaml, or \
+         push a file by `tidegate compat push`"
+    );
+    Ok(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
 }
 
 fn parsed(id: &str, files: &[(PathBuf, String)]) -> Result<Suite, Problem> {

@@ -4,16 +4,16 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::CompatArgs;
 use super::runs::in_flags;
 use crate::cli::check::problems_json;
+use crate::compat::Same;
 use crate::compat::report::counted;
 use crate::compat::suite::{Files, Suite, inline_files};
 use crate::config::names_in;
-use crate::problems::Problems;
+use crate::problems::{KeyPath, Problems};
 
 /// The largest file that a suite refers to.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -25,18 +25,16 @@ pub(super) fn is_file(suite: &str) -> bool {
 }
 
 /// Says what of a file is understood; and, where there is an admin key, what of it the gateway does not
-/// know. The exit code: 0 all, 1 the gateway does not know something, 2 the file cannot be read.
+/// know. The exit code: 0 all, 1 the gateway does not know something, 2 the file is wrong or cannot be read.
 pub(super) fn check(
     args: &CompatArgs,
     (file, prompt): (&Path, Option<&str>),
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
-    let text = whole(file)?;
-    let mut problems = Problems::new();
     let id = name_of(file);
+    let (text, suite, problems) = parsed(&id, file);
     let files = [(file.to_owned(), text)];
-    let suite = Suite::parse(&id, &files, &mut problems);
     let asks = suite.is_some() && (prompt.is_some() || args.admin.admin_key.is_some());
     let asked = asks.then(|| {
         let [(_, text)] = &files;
@@ -72,6 +70,10 @@ pub(super) fn check(
                 counted(suite.prompts.len() as u64, "prompt"),
                 counted(suite.models.len() as u64, "model")
             )?;
+            // Where the gateway is asked, it says so among its notes.
+            if let (Some(same), None) = (Same::in_words(&suite.same()), &asked) {
+                writeln!(out, "{same}")?;
+            }
         }
         match &asked {
             Some(Ok(view)) => notes(view, complaints)?,
@@ -105,25 +107,55 @@ pub(super) fn notes(view: &Value, complaints: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
-/// A suite as the admin API takes it.
+/// A suite as the admin API takes it; or all that is wrong with it.
 pub(super) fn suite_body(
     file: &Path,
     id: Option<&str>,
     prompt: Option<&str>,
-) -> anyhow::Result<Value> {
+) -> Result<Value, Problems> {
     let id = id.map_or_else(|| name_of(file), str::to_owned);
     let name = file.display().to_string();
-    Ok(json!({ "id": id, "prompt": prompt, "text": whole(file)?, "file": name }))
+    let (text, _, problems) = parsed(&id, file);
+    match problems.is_empty() {
+        true => Ok(json!({ "id": id, "prompt": prompt, "text": text, "file": name })),
+        false => Err(problems),
+    }
 }
 
-/// The text with what it refers to put in.
-fn whole(file: &Path) -> anyhow::Result<String> {
-    let text = read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    match inline_files(&text, &mut Beside { folder }) {
-        Ok(text) => Ok(text),
-        Err(problem) => bail!("{}: {problem}", file.display()),
+/// Says what is wrong with a file. The exit code.
+pub(super) fn wrong(
+    problems: &Problems,
+    json: bool,
+    (out, complaints): (&mut dyn Write, &mut dyn Write),
+) -> io::Result<u8> {
+    if json {
+        writeln!(out, "{:#}", problems_json(problems))?;
+    } else {
+        writeln!(complaints, "{problems}")?;
     }
+    Ok(2)
+}
+
+/// The text with what it refers to put in, and what it says; all that is wrong at once.
+fn parsed(id: &str, file: &Path) -> (String, Option<Suite>, Problems) {
+    let mut problems = Problems::new();
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.add(file, 0, KeyPath::root(), format!("cannot be read: {error}"));
+            return (String::new(), None, problems);
+        }
+    };
+    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+    let mut whole = inline_files(&text, &mut Beside { folder });
+    whole.tell(file, &mut problems);
+    let files = [(file.to_owned(), std::mem::take(&mut whole.text))];
+    let mut found = Problems::new();
+    let suite = Suite::parse(id, &files, &mut found);
+    whole.leave_out_of(file, &mut found);
+    problems.extend(found);
+    let [(_, text)] = files;
+    (text, suite, problems)
 }
 
 /// Files beside the one that refers to them, or wherever it says.

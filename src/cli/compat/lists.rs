@@ -20,7 +20,12 @@ pub(super) fn run(
 ) -> anyhow::Result<u8> {
     let pushed = match &args.command {
         CompatCommand::Push { file, id, prompt } => {
-            Some(files::suite_body(file, id.as_deref(), prompt.as_deref())?)
+            match files::suite_body(file, id.as_deref(), prompt.as_deref()) {
+                Ok(body) => Some(body),
+                Err(problems) => {
+                    return Ok(files::wrong(&problems, args.json, (out, complaints))?);
+                }
+            }
         }
         CompatCommand::Run(_)
         | CompatCommand::Watch { .. }
@@ -35,7 +40,9 @@ pub(super) fn run(
         | CompatCommand::Check { .. } => None,
     };
     let answer = args.admin.client().and_then(|client| ask(&client, &args.command, pushed));
-    answered(answer, args.json, (out, complaints), |answer, out| match &args.command {
+    let is_drift = matches!(args.command, CompatCommand::Drift);
+    let drifted = is_drift && answer.as_ref().is_ok_and(|runs| each(runs).iter().any(has_drifted));
+    let code = answered(answer, args.json, (out, complaints), |answer, out| match &args.command {
         CompatCommand::List(_) => runs(answer, out),
         CompatCommand::Matrix { .. } => matrix::show(answer, out),
         CompatCommand::Drift => drifts(answer, out),
@@ -55,7 +62,8 @@ pub(super) fn run(
             writeln!(out, "{}: {}", text(answer, "id"), text(answer, "state"))
         }
     })
-    .context("the answer cannot be shown")
+    .context("the answer cannot be shown")?;
+    Ok(if drifted { 1 } else { code })
 }
 
 fn ask(
@@ -86,22 +94,29 @@ fn ask(
     }
 }
 
-/// Exit code 0 all the same: it is a list. Who wants to be woken watches `tidegate_compat_drift`.
+/// What has drifted, which is the answer no: scripts need not read the list.
 fn drifts(runs: &Value, out: &mut dyn Write) -> io::Result<()> {
-    let runs = runs.as_array().map(Vec::as_slice).unwrap_or_default();
-    let has_drifted = |run: &&Value| text(run, "verdict") == "incompatible";
-    if !runs.iter().any(|run| has_drifted(&run)) {
+    let runs = each(runs);
+    if !runs.iter().any(has_drifted) {
         writeln!(out, "nothing has drifted")?;
     }
     for run in runs {
         // A night that could not tell is neither.
-        let word = if has_drifted(&run) { "drifted" } else { "undecided" };
+        let word = if has_drifted(run) { "drifted" } else { "undecided" };
         let why = said(run, "/judgement/reasons/0");
         let (suite, at) = (text(run, "suite"), text(run, "ended_at"));
         let (prompt, id) = (said(run, "/to/says"), text(run, "id"));
         writeln!(out, "{suite}: {prompt} {word}, night of {at}: {why} ({id})")?;
     }
     Ok(())
+}
+
+fn each(records: &Value) -> &[Value] {
+    records.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn has_drifted(run: &Value) -> bool {
+    text(run, "verdict") == "incompatible"
 }
 
 fn runs(runs: &Value, out: &mut dyn Write) -> io::Result<()> {
@@ -147,7 +162,7 @@ fn listed<const N: usize>(
     (heading, row): ([&str; N], impl Fn(&Value) -> [String; N]),
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let records = records.as_array().map(Vec::as_slice).unwrap_or_default();
+    let records = each(records);
     if records.is_empty() {
         return writeln!(out, "{nothing}");
     }

@@ -1,7 +1,7 @@
 //! Runs: beginning one, waiting for its verdict, and its report.
 
 use std::fs;
-use std::io::{IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::{CompatArgs, FileArgs, RunArgs, files};
+use super::{CompatArgs, FileArgs, RunArgs, files, outputs};
 use crate::cli::client::{AdminClient, ClientError, encoded};
 use crate::cli::terms::{checked_id, text};
 use crate::compat::report::{Report, Style, counted};
@@ -31,8 +31,14 @@ pub(super) fn begin(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
+    if let Err(why) = run.files.check(args.json) {
+        return refused(&ClientError::Usage(why), args.json, out, complaints);
+    }
     let pushed = match files::is_file(&run.suite) {
-        true => Some(files::suite_body(Path::new(&run.suite), None, None)?),
+        true => match files::suite_body(Path::new(&run.suite), None, None) {
+            Ok(body) => Some(body),
+            Err(problems) => return Ok(files::wrong(&problems, args.json, (out, complaints))?),
+        },
         false => None,
     };
     let begun = args.admin.client().and_then(|client| {
@@ -80,6 +86,9 @@ pub(super) fn show(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> anyhow::Result<u8> {
+    if let Err(why) = files.check(args.json) {
+        return refused(&ClientError::Usage(why), args.json, out, complaints);
+    }
     let found = args.admin.client().and_then(|client| {
         let run = look(&client, id)?;
         Ok((client, run))
@@ -127,16 +136,17 @@ fn conclude(
 ) -> anyhow::Result<u8> {
     let id = text(run, "id");
     let path = |format: &str| format!("/compat/runs/{id}/report?format={format}");
-    let wanted = [("html", &files.html), ("junit", &files.junit), ("json", &files.report)];
     let mut written = Vec::new();
-    for (format, file) in wanted {
-        let Some(file) = file else { continue };
-        match client.text(&path(format)) {
+    let mut to_out = None;
+    for (form, flag, file) in files.wanted() {
+        match client.text(&path(form)) {
+            Ok(text) if outputs::is_standard_output(file) => to_out = Some(text),
             // The verdict is told all the same: it has cost money, and it is what counts.
             Ok(text) => match fs::write(file, text) {
                 Ok(()) => written.push(file.display().to_string()),
                 Err(error) => {
-                    writeln!(complaints, "{} cannot be written: {error}", file.display())?
+                    let file = file.display();
+                    writeln!(complaints, "{flag} {file}: cannot be written: {error}")?;
                 }
             },
             Err(error) => return refused(&error, args.json, out, complaints),
@@ -147,19 +157,23 @@ fn conclude(
         Err(error) => return refused(&error, args.json, out, complaints),
     };
     if args.json {
-        writeln!(out, "{}", report.trim_end())?;
+        unless_closed(writeln!(out, "{}", report.trim_end()))?;
     } else {
         let report: Report = serde_json::from_str(&report)
             .context("the gateway's report is not one that this program knows")?;
-        write!(out, "{}", report.summary(style()))?;
-        if let [first, ..] = &written[..] {
-            writeln!(out, "\nwritten: {}", written.join(", "))?;
-            debug_assert!(!first.is_empty());
-        } else {
-            writeln!(
-                out,
-                "\nread it in a browser: tidegate compat report {id} --html report.html"
-            )?;
+        let files = match written.is_empty() {
+            false => format!("\nwritten: {}\n", written.join(", ")),
+            true if to_out.is_some() => String::new(),
+            true => {
+                format!("\nread it in a browser: tidegate compat report {id} --html report.html\n")
+            }
+        };
+        match to_out {
+            Some(text) => {
+                write!(complaints, "{}{files}", report.summary(Style { color: false, ..style() }))?;
+                unless_closed(writeln!(out, "{}", text.trim_end()))?;
+            }
+            None => unless_closed(write!(out, "{}{files}", report.summary(style())))?,
         }
     }
     Ok(match run.get("verdict").and_then(Value::as_str) {
@@ -169,6 +183,14 @@ fn conclude(
         None if run.get("first_night") == Some(&Value::Bool(true)) => 0,
         Some(_) | None => 2,
     })
+}
+
+/// A reader that had enough, such as `head`, is no fault, and the verdict is the exit code all the same.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Says why there is no answer.
@@ -218,11 +240,12 @@ pub(super) fn in_flags(error: ClientError) -> ClientError {
 }
 
 /// Members of the body that begins a run, and the options that say them.
-const FLAGS: [(&str, &str); 8] = [
+const FLAGS: [(&str, &str); 9] = [
     ("depth", "--depth"),
     ("from", "--from"),
     ("from_model", "--from-model"),
     ("max_cost_usd", "--max-cost"),
+    ("only", "--only"),
     ("samples", "--samples"),
     ("seed", "--seed"),
     ("to", "--to"),
@@ -294,7 +317,7 @@ fn plan(run: &Value) -> String {
 }
 
 fn style() -> Style {
-    let is_terminal = std::io::stdout().is_terminal();
+    let is_terminal = io::stdout().is_terminal();
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let width = match is_terminal {
         true => usize::from(console::Term::stdout().size().1),
@@ -339,7 +362,7 @@ struct Progress {
 
 impl Progress {
     fn new(id: &str, is_quiet: bool) -> Self {
-        let has_terminal = std::io::stderr().is_terminal() && !is_quiet;
+        let has_terminal = io::stderr().is_terminal() && !is_quiet;
         let bar = has_terminal.then(|| {
             let line = "{prefix} {wide_bar} {pos}/{len} answers  {per_sec}  {eta} left  {msg}";
             let style =
@@ -349,7 +372,7 @@ impl Progress {
         Self { bar, is_quiet, looks: 0, last: String::new() }
     }
 
-    fn show(&mut self, run: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+    fn show(&mut self, run: &Value, out: &mut dyn Write) -> io::Result<()> {
         let count = |at: &str| run.pointer(at).and_then(Value::as_u64).unwrap_or(0);
         let (done, planned) = (count("/samples/done"), count("/samples/planned"));
         if let Some(bar) = &self.bar {

@@ -19,8 +19,8 @@ use super::{
     CaseReport, Distribution, Report, RunFacts, ShownAnswer, ShownPair, Standing, Tally,
     Unanswered, plots, summary,
 };
-use crate::compat::Preference;
 use crate::compat::verdict::Criterion;
+use crate::compat::{Preference, Same};
 
 const PAGE: &str = include_str!("page.html");
 const LOOKS: &str = include_str!("page.css");
@@ -213,6 +213,9 @@ impl Report {
         if let Some(why) = run.ended_early.as_ref().filter(|_| self.caveat().is_none()) {
             facts.push(("Note", why.clone()));
         }
+        if let Some(same) = Same::in_words(&run.same) {
+            facts.push(("The same", same));
+        }
         if let Some(unjudged) = &self.unjudged {
             facts.push(("Not judged", unjudged.in_words()));
         }
@@ -255,7 +258,10 @@ impl Row {
     fn of(criterion: &Criterion) -> Self {
         let measure = criterion.measure;
         let interval = numbers::interval(criterion);
-        let plot = if interval.is_empty() { String::new() } else { plots::interval(criterion) };
+        let plot = match numbers::has_interval(criterion) {
+            true => plots::interval(criterion),
+            false => String::new(),
+        };
         Self {
             name: numbers::name(measure),
             baseline: numbers::value(measure, criterion.baseline, criterion.pairs),

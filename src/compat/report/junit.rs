@@ -9,6 +9,7 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::numbers;
 use super::{CaseReport, Report, Standing, Tally, Unanswered, Unjudged};
+use crate::compat::Same;
 use crate::compat::verdict::{Criterion, Outcome, Verdict};
 
 // === impl Report ===
@@ -49,7 +50,8 @@ impl Report {
             ("seed", run.seed.to_string()),
             ("pairs", judgement.pairs.to_string()),
             ("unanswered", judgement.unanswered.to_string()),
-            ("cost_usd", format!("{:.6}", run.cost_micro_usd as f64 / 1e6)),
+            ("cost_usd", dollars(run.cost_micro_usd.saturating_add(run.judging_micro_usd))),
+            ("judging_usd", dollars(run.judging_micro_usd)),
         ]
     }
 
@@ -64,10 +66,11 @@ impl Report {
         };
         let ended_early = self.run.ended_early.iter();
         let unjudged = self.unjudged.iter().map(Unjudged::in_words);
+        let same = Same::in_words(&self.run.same);
         let unanswered = self.unanswered.iter().map(Unanswered::in_words);
         let pair = self.run.pair.and_then(|pair| pair.in_words());
         let says = self.judgement.reasons.iter().chain(ended_early).cloned();
-        let says: Vec<_> = says.chain(unanswered).chain(unjudged).chain(pair).collect();
+        let says: Vec<_> = says.chain(unanswered).chain(unjudged).chain(same).chain(pair).collect();
         status.set_message(self.word());
         status.set_description(says.join("\n"));
         let mut case = TestCase::new("verdict", status);
@@ -77,12 +80,16 @@ impl Report {
     }
 
     fn criterion_case(&self, criterion: &Criterion) -> TestCase {
+        let interval = match numbers::has_interval(criterion) {
+            true => format!(" (interval {})", numbers::interval(criterion)),
+            false => String::new(),
+        };
+        let test = criterion.by_test().map(|test| format!("; {test}")).unwrap_or_default();
         let says = format!(
-            "{} against {}: {} (interval {}), needs {}",
+            "{} against {}: {}{interval}, needs {}{test}",
             numbers::value(criterion.measure, criterion.candidate, criterion.pairs),
             numbers::value(criterion.measure, criterion.baseline, criterion.pairs),
             numbers::difference(criterion.measure, criterion.difference),
-            numbers::interval(criterion),
             numbers::needs(criterion),
         );
         let mut status = match (criterion.gates, criterion.outcome) {
@@ -156,6 +163,10 @@ impl Report {
         }
         test
     }
+}
+
+fn dollars(micro_usd: u64) -> String {
+    format!("{:.6}", micro_usd as f64 / 1e6)
 }
 
 fn properties_of(tally: &Tally) -> [(&'static str, String); 5] {

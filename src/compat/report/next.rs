@@ -74,7 +74,9 @@ impl Report {
             );
         } else if matches!(self.run.candidate.prompt, SidePrompt::Registered { .. }) {
             steps.push(
-                "Then run the suite again; until then a rollout stays at its canary.".to_owned(),
+                "Then run the suite again; until then no rollout of it begins, and one that goes on does \
+                 not grow."
+                    .to_owned(),
             );
         } else {
             steps.push("Then run the suite again.".to_owned());

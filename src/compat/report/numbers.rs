@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use crate::compat::Category;
 use crate::compat::verdict::{Criterion, Measure};
 
+/// A bound of a ratio beyond which it says nothing: a hundred times as much.
+const FAR: f64 = 99.0;
+
 /// `91.3 %`
 pub(super) fn percent(part: f64) -> String {
     format!("{} %", decimals(part * 100.0, 1))
@@ -113,8 +116,17 @@ pub(super) fn difference(measure: Measure, difference: f64) -> String {
     }
 }
 
-/// Both bounds: `-3.2 to +1.1`.
+/// Whether it has bounds that say something: of one case it is not known how cases vary, and critical cases
+/// are counted.
+pub(super) fn has_interval(criterion: &Criterion) -> bool {
+    criterion.measure != Measure::Critical && criterion.is_bounded()
+}
+
+/// Both bounds: `-3.2 to +1.1`; `one case` where there are none.
 pub(super) fn interval(criterion: &Criterion) -> String {
+    if !criterion.is_bounded() {
+        return "one case".to_owned();
+    }
     match criterion.measure {
         Measure::Critical => String::new(),
         Measure::PassRate
@@ -123,7 +135,7 @@ pub(super) fn interval(criterion: &Criterion) -> String {
         | Measure::Cost
         | Measure::Latency => {
             let bound = |bound: f64| {
-                if bound > 99.0 { "?".to_owned() } else { signed(bound * 100.0, 1) }
+                if bound > FAR { "?".to_owned() } else { signed(bound * 100.0, 1) }
             };
             format!("{} to {}", bound(criterion.low), bound(criterion.high))
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::numbers::{self, counted};
 use super::{CaseReport, Report, Standing};
+use crate::compat::Same;
 use crate::compat::verdict::{Criterion, Outcome, Verdict};
 
 /// Cases of a kind that are listed.
@@ -243,6 +244,9 @@ impl Page {
             run.ended_early.as_ref().filter(|_| !run.first_night && report.caveat().is_none())
         {
             self.wrapped(&format!("Note: {why}."), "");
+        }
+        if let Some(same) = Same::in_words(&run.same) {
+            self.wrapped(&format!("Note: {same}."), "");
         }
         if let Some(unjudged) = &report.unjudged {
             self.wrapped(&format!("Note: {}.", unjudged.in_words()), "");

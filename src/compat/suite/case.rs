@@ -51,6 +51,10 @@ impl Tests {
                 self.list(reading, &item, defaults);
                 continue;
             }
+            // What was not put in is no test, and no case with an id that another one has.
+            if item.text().is_some_and(|text| reading.is_file(&item, text)) {
+                continue;
+            }
             let test = written(reading, &item);
             self.add(reading, &item, &defaults.under(&test));
         }
@@ -105,7 +109,8 @@ impl Tests {
             }
             settle(&mut vars);
             let drafted = self.drafted(reading, &test.asserts, &vars);
-            let place = (Arc::from(reading.file), at.line);
+            let (file, line) = reading.place(at);
+            let place = (Arc::from(file), line);
             let number = is_several.then_some(number + 1);
             let case = case(reading, (test, place), vars, drafted, number);
             if !self.ids.insert(case.id.clone()) {
@@ -141,6 +146,15 @@ fn case(
         said.insert("reference".to_owned(), reference.clone());
     }
     let hash = short(&said);
+    // All must hold, so that one twice, or another order, is the same; a mean has weights.
+    let likeness = match (&test.threshold, &mut said["rules"]) {
+        (None, Value::Array(rules)) => {
+            rules.sort_by_cached_key(Value::to_string);
+            rules.dedup();
+            short(&said)
+        }
+        _ => hash.clone(),
+    };
     let id = text("id").or_else(|| Some(slug(&description)).filter(|id| !id.is_empty()));
     let id = match (id, number) {
         // What variables come to may be in the description already.
@@ -167,6 +181,7 @@ fn case(
         vars,
         place,
         hash,
+        likeness,
         prefer: drafted.prefer,
         rules: Rules { entries: drafted.entries, threshold: test.threshold },
     }

@@ -2,11 +2,10 @@
 //! stand, a text is one without it, too. Tests and prompts may be referred to by a pattern for several files.
 //!
 //! What is put in stands on the line of the reference, as JSON, which is YAML. So every other value keeps
-//! its line, and a problem of what was put in is reported at the line of its reference, with the key path
-//! within it.
+//! its line. Tests and assertions that are put in carry the file and the line that they come from
+//! ([`PLACE`]), and what is wrong with them is reported there.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::tree::{self, MAX_BYTES, Node, Yaml};
-use crate::problems::KeyPath;
+use crate::problems::{KeyPath, Problems};
 
 mod pattern;
 mod table;
@@ -42,6 +41,18 @@ const MAX_DEPTH: usize = 4;
 /// The most that all files together may have.
 const MAX_TOTAL_BYTES: usize = 64 << 20;
 
+/// The member of a table that was put in which says where it comes from: `tests.csv:3`.
+pub(super) const PLACE: &str = "$place";
+
+/// A text with what it refers to put in.
+#[derive(Debug)]
+pub struct Inlined {
+    /// The text. References that cannot be put in are as they were.
+    pub text: String,
+    /// Why they cannot.
+    pub wrong: Vec<InlineError>,
+}
+
 /// Why a reference cannot be put in.
 #[derive(Debug)]
 pub struct InlineError {
@@ -49,8 +60,16 @@ pub struct InlineError {
     pub line: u32,
     /// Where it stands.
     pub key: KeyPath,
+    /// The file that it refers to, and the line in it (0: none), where something is wrong within it.
+    pub within: Option<(PathBuf, u32)>,
     /// What is wrong.
     pub problem: String,
+}
+
+/// What is wrong with what a reference stands for: where within it, and why.
+struct Fault {
+    within: Option<(PathBuf, u32)>,
+    why: String,
 }
 
 /// A reference, and what stands in its place.
@@ -64,24 +83,26 @@ struct Inlining<'a> {
     bytes: usize,
     found: Vec<Found>,
     seen: HashSet<u32>,
+    wrong: Vec<InlineError>,
 }
 
 /// Puts in what is referred to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else as
 /// text. A text without references comes back as it is, and so do one that is no YAML and references that
-/// cannot be put in, such as those to code: [`super::Suite::parse`] reports them all.
-///
-/// # Errors
-///
-/// The first file that cannot be read, or is too long.
-pub fn inline_files(text: &str, files: &mut dyn Files) -> Result<String, InlineError> {
-    let Ok(root) = tree::parse(text, &mut Vec::new()) else { return Ok(text.to_owned()) };
-    let mut inlining =
-        Inlining { files, bytes: text.len(), found: Vec::new(), seen: HashSet::new() };
-    inlining.walk(&root, &KeyPath::root())?;
-    match inlining.found.is_empty() {
-        true => Ok(text.to_owned()),
-        false => Ok(spliced(text, inlining.found)),
+/// are never put in, such as those to code: [`super::Suite::parse`] reports them all.
+pub fn inline_files(text: &str, files: &mut dyn Files) -> Inlined {
+    let mut inlining = Inlining {
+        files,
+        bytes: text.len(),
+        found: Vec::new(),
+        seen: HashSet::new(),
+        wrong: Vec::new(),
+    };
+    if let Ok(root) = tree::parse(text, &mut Vec::new()) {
+        inlining.walk(&root, &KeyPath::root());
     }
+    let Inlining { found, wrong, .. } = inlining;
+    let text = if found.is_empty() { text.to_owned() } else { spliced(text, found) };
+    Inlined { text, wrong }
 }
 
 /// The text with each found reference replaced. Places are counted in characters.
@@ -105,35 +126,50 @@ fn spliced(text: &str, mut found: Vec<Found>) -> String {
 // === impl Inlining ===
 
 impl Inlining<'_> {
-    fn walk(&mut self, node: &Node, path: &KeyPath) -> Result<(), InlineError> {
+    fn walk(&mut self, node: &Node, path: &KeyPath) {
         match &node.value {
             Yaml::Text(text) if is_reference(text, path) => {
-                let failed = |problem| InlineError { line: node.line, key: path.clone(), problem };
-                let Some(place) = &node.place else {
-                    return Err(failed("write the reference on one line".to_owned()));
+                let faults = match &node.place {
+                    None => vec![Fault::new("write the reference on one line")],
+                    // An alias of one that was found already, or one that is reported later.
+                    Some(place) if !self.seen.insert(place.start) => Vec::new(),
+                    Some(_) if refused(text, path).is_some() => Vec::new(),
+                    Some(place) => match self.value(text, path, 0) {
+                        Ok(value) => {
+                            self.found
+                                .push(Found { place: place.clone(), json: value.to_string() });
+                            Vec::new()
+                        }
+                        Err(faults) => faults,
+                    },
                 };
-                // An alias of one that was found already, or one that is reported later.
-                if self.seen.insert(place.start) && refused(text, path).is_none() {
-                    let value = self.value(text, path, 0).map_err(failed)?;
-                    self.found.push(Found { place: place.clone(), json: value.to_string() });
+                let (line, key) = (node.line, path);
+                self.wrong.extend(faults.into_iter().map(|Fault { within, why }| InlineError {
+                    line,
+                    key: key.clone(),
+                    within,
+                    problem: why,
+                }));
+            }
+            Yaml::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.walk(item, &path.index(index));
                 }
-                Ok(())
             }
-            Yaml::List(items) => items
-                .iter()
-                .enumerate()
-                .try_for_each(|(index, item)| self.walk(item, &path.index(index))),
             Yaml::Table(members) => {
-                members.iter().try_for_each(|(key, member)| self.walk(member, &path.key(&key.name)))
+                for (key, member) in members {
+                    self.walk(member, &path.key(&key.name));
+                }
             }
-            Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) | Yaml::Text(_) => Ok(()),
+            Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) | Yaml::Text(_) => {}
         }
     }
 
     /// What a reference stands for.
-    fn value(&mut self, reference: &str, at: &KeyPath, depth: usize) -> Result<Value, String> {
+    fn value(&mut self, reference: &str, at: &KeyPath, depth: usize) -> Result<Value, Vec<Fault>> {
         if depth > MAX_DEPTH {
-            return Err(format!("files refer to each other more than {MAX_DEPTH} times"));
+            let why = format!("files refer to each other more than {MAX_DEPTH} times");
+            return Err(vec![Fault::new(why)]);
         }
         let path = reference.strip_prefix("file://").unwrap_or(reference);
         if refused(reference, at).is_some() {
@@ -143,41 +179,53 @@ impl Inlining<'_> {
         if !(is_list && pattern::is_pattern(path)) {
             return self.file(path, at, depth);
         }
-        let mut all = Vec::new();
-        for file in pattern::expand(path, self.files)? {
-            let file = file.to_string_lossy();
-            match self.file(&file, at, depth)? {
-                Value::Array(items) => all.extend(items),
-                one @ (Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::String(_)
-                | Value::Object(_)) => all.push(one),
+        let found = pattern::expand(path, self.files).map_err(|why| vec![Fault::new(why)])?;
+        let (mut all, mut faults) = (Vec::new(), Vec::new());
+        for file in found {
+            match self.file(&file.to_string_lossy(), at, depth) {
+                Ok(Value::Array(items)) => all.extend(items),
+                Ok(
+                    one @ (Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Object(_)),
+                ) => all.push(one),
+                Err(more) => faults.extend(more),
             }
         }
-        Ok(Value::Array(all))
+        if faults.is_empty() { Ok(Value::Array(all)) } else { Err(faults) }
     }
 
     /// What one file stands for. A test that stands alone in one is a list of one.
-    fn file(&mut self, path: &str, at: &KeyPath, depth: usize) -> Result<Value, String> {
-        let (name, kind) = named(path, at)?;
+    fn file(&mut self, path: &str, at: &KeyPath, depth: usize) -> Result<Value, Vec<Fault>> {
+        let one = |why: String| vec![Fault::new(why)];
+        let within = |(line, why): (u32, String)| Fault::within(path, line, why);
+        let (name, kind) = named(path, at).map_err(one)?;
         let text = self.files.read(&name);
-        let text = text.map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let text = text.map_err(|error| one(format!("cannot read {path:?}: {error}")))?;
         self.bytes = self.bytes.saturating_add(text.len());
         if text.len() > MAX_BYTES || self.bytes > MAX_TOTAL_BYTES {
-            return Err(format!("{path:?} is too long"));
+            return Err(one(format!("{path:?} is too long")));
         }
-        // A prompt and a variable are texts, whatever the file holds.
-        let is_text = is_text(at);
         let value = match kind {
             Kind::Table => {
-                Value::Array(table::tests(&text).map_err(|why| format!("{path}: {why}"))?)
+                let tests = table::tests(&text);
+                let tests = tests.map_err(|all| all.into_iter().map(within).collect::<Vec<_>>())?;
+                tests.into_iter().map(|(line, test)| placed(test, (path, line))).collect()
             }
-            Kind::Lines => self.nested(lines(&text, path)?, at, depth)?,
-            Kind::Values if !is_text => {
+            Kind::Lines => {
+                let tests = lines(&text);
+                let tests = tests.map_err(|all| all.into_iter().map(within).collect::<Vec<_>>())?;
+                let tests = tests.into_iter().map(|(line, test)| placed(test, (path, line)));
+                self.nested(tests.collect(), (path, at), depth)?
+            }
+            // A prompt and a variable are texts, whatever the file holds.
+            Kind::Values if !is_text(at) => {
                 let parsed = tree::parse(&text, &mut Vec::new());
-                let node = parsed.map_err(|(line, why)| format!("{path}:{line}: {why}"))?;
-                let value = self.nested(node.json(), at, depth)?;
+                let node = parsed.map_err(|fault| vec![within(fault)])?;
+                let json = if has_places(at) { marked(&node, path) } else { node.json() };
+                let value = self.nested(json, (path, at), depth)?;
                 match value.is_object() && is_of_tests(at) {
                     true => Value::Array(vec![value]),
                     false => value,
@@ -191,28 +239,101 @@ impl Inlining<'_> {
         Ok(value)
     }
 
-    /// Puts in references within what was put in.
-    fn nested(&mut self, value: Value, at: &KeyPath, depth: usize) -> Result<Value, String> {
-        match value {
-            Value::String(text) if is_reference(&text, at) => self.value(&text, at, depth + 1),
+    /// Puts in references within what was put in of a file.
+    fn nested(
+        &mut self,
+        value: Value,
+        (file, at): (&str, &KeyPath),
+        depth: usize,
+    ) -> Result<Value, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let whole = match value {
+            Value::String(text) if is_reference(&text, at) => {
+                let of_file = |fault: Fault| match fault.within {
+                    Some(_) => fault,
+                    None => Fault::within(file, 0, fault.why),
+                };
+                return self
+                    .value(&text, at, depth + 1)
+                    .map_err(|faults| faults.into_iter().map(of_file).collect());
+            }
             Value::Array(items) => {
-                let items = items.into_iter().enumerate();
-                let items = items.map(|(index, item)| self.nested(item, &at.index(index), depth));
-                items.collect::<Result<_, _>>().map(Value::Array)
+                let mut whole = Vec::with_capacity(items.len());
+                for (index, item) in items.into_iter().enumerate() {
+                    match self.nested(item, (file, &at.index(index)), depth) {
+                        Ok(item) => whole.push(item),
+                        Err(more) => faults.extend(more),
+                    }
+                }
+                Value::Array(whole)
             }
             Value::Object(members) => {
                 let mut whole = Map::new();
                 for (name, member) in members {
-                    let member = self.nested(member, &at.key(&name), depth)?;
-                    whole.insert(name, member);
+                    match self.nested(member, (file, &at.key(&name)), depth) {
+                        Ok(member) => _ = whole.insert(name, member),
+                        Err(more) => faults.extend(more),
+                    }
                 }
-                Ok(Value::Object(whole))
+                Value::Object(whole)
             }
-            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-                Ok(other)
-            }
-        }
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
+        };
+        if faults.is_empty() { Ok(whole) } else { Err(faults) }
     }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    fn new(why: impl Into<String>) -> Self {
+        Self { within: None, why: why.into() }
+    }
+
+    fn within(file: &str, line: u32, why: String) -> Self {
+        Self { within: Some((PathBuf::from(file), line)), why }
+    }
+}
+
+/// A test with the place that it comes from.
+fn placed(mut test: Value, (file, line): (&str, u32)) -> Value {
+    if let Value::Object(members) = &mut test {
+        members.insert(PLACE.to_owned(), json!(format!("{file}:{line}")));
+    }
+    test
+}
+
+/// Members that are tests or assertions, which people look for by their lines.
+const PLACED: [&str; 4] = ["assert", "defaultTest", "scenarios", "tests"];
+
+/// Whether tables of what stands there are tests or assertions. All else is data, and stays as it is.
+fn has_places(at: &KeyPath) -> bool {
+    let path = at.as_str();
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let name = last.split('[').next().unwrap_or_default();
+    is_of_tests(at) || PLACED.contains(&name)
+}
+
+/// A value with places in its tests and assertions.
+fn marked(node: &Node, file: &str) -> Value {
+    match &node.value {
+        Yaml::List(items) => items.iter().map(|item| marked(item, file)).collect(),
+        Yaml::Table(members) => {
+            let member = |(key, member): &(tree::Key, Node)| {
+                let is_placed = PLACED.contains(&key.name.as_str());
+                let value = if is_placed { marked(member, file) } else { member.json() };
+                (key.name.clone(), value)
+            };
+            placed(Value::Object(members.iter().map(member).collect()), (file, node.line))
+        }
+        Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) | Yaml::Text(_) => node.json(),
+    }
+}
+
+/// The file and the line of a place.
+pub(super) fn place_of(text: &str) -> Option<(&Path, u32)> {
+    let (file, line) = text.rsplit_once(':')?;
+    Some((Path::new(file), line.parse().ok()?))
 }
 
 /// What a file holds, by its name.
@@ -297,29 +418,48 @@ fn prompts(text: &str) -> Value {
     parts.filter(|part| !part.is_empty()).map(Value::String).collect()
 }
 
-fn lines(text: &str, path: &str) -> Result<Value, String> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let values = lines.map(|(number, line)| {
-        serde_json::from_str(line).map_err(|error| format!("{path}:{}: {error}", number + 1))
-    });
-    values.collect::<Result<_, _>>().map(Value::Array)
+/// The value of each line, or all lines that are none.
+fn lines(text: &str) -> Result<Vec<(u32, Value)>, Vec<table::Wrong>> {
+    let (mut values, mut wrong) = (Vec::new(), Vec::new());
+    for (line, text) in (1_u32..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        match serde_json::from_str(text) {
+            Ok(value) => values.push((line, value)),
+            Err(error) => wrong.push((line, error.to_string())),
+        }
+    }
+    if wrong.is_empty() { Ok(values) } else { Err(wrong) }
 }
 
-// === impl InlineError ===
+// === impl Inlined ===
 
-impl fmt::Display for InlineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "line {}: ", self.line)?;
+impl Inlined {
+    /// Notes what could not be put in: in the file that is wrong, else at the reference in this one.
+    pub fn tell(&self, file: &Path, problems: &mut Problems) {
+        for error in &self.wrong {
+            let InlineError { line, key, within, problem } = error;
+            match within {
+                Some((within, line)) => {
+                    problems.add(&beside(file, within), *line, KeyPath::root(), problem.as_str());
+                }
+                None => problems.add(file, *line, key.clone(), problem.as_str()),
+            }
         }
-        if !self.key.as_str().is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.problem)
+    }
+
+    /// Leaves out what [`super::Suite::parse`] says of the same references: that they are still there.
+    pub fn leave_out_of(&self, file: &Path, problems: &mut Problems) {
+        problems.retain(|problem| {
+            let is_same =
+                |error: &InlineError| problem.line == error.line && problem.key == error.key;
+            problem.file != file || !self.wrong.iter().any(is_same)
+        });
     }
 }
 
-impl std::error::Error for InlineError {}
+/// A file that another one names: relative to its folder.
+pub(super) fn beside(file: &Path, named: &Path) -> PathBuf {
+    file.parent().map(|folder| folder.join(named)).unwrap_or_else(|| named.to_owned())
+}
 
 /// A test whose variables are these.
 fn test(vars: Map<String, Value>) -> Value {

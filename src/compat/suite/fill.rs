@@ -78,7 +78,21 @@ impl Filler {
         match rendered.map(|_| ()) {
             _ if into.is_over => Err(format!("becomes longer than {MAX_FILLED_BYTES} bytes")),
             Ok(()) => String::from_utf8(into.text).map_err(|_| "becomes no text".to_owned()),
+            Err(error) if error.kind() == ErrorKind::UndefinedError => {
+                Err(self.naming(&spoken(&error), text, vars))
+            }
             Err(error) => Err(spoken(&error)),
+        }
+    }
+
+    /// An error of something that is not there, with the names of what is not: the engine does not say.
+    fn naming(&self, why: &str, text: &str, vars: &Map<String, Value>) -> String {
+        let names = self.names(text).into_iter().filter(|name| !vars.contains_key(name));
+        let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+        match names.as_slice() {
+            [] => why.to_owned(),
+            [one] => format!("{why}: there is no variable {one}"),
+            several => format!("{why}: there are no variables {}", several.join(", ")),
         }
     }
 

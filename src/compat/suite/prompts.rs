@@ -104,8 +104,10 @@ pub(super) fn unfilled(
                 continue;
             }
             if let Err(why) = inline.question(index, &case.vars) {
-                let id = &case.id;
-                let message = format!("cannot be filled in for the case `{id}`: {why}");
+                let (id, (file, line)) = (&case.id, &case.place);
+                let file = file.display();
+                let message =
+                    format!("cannot be filled in for the case `{id}` ({file}:{line}): {why}");
                 unfilled.push((place.clone(), message));
             }
         }

@@ -63,6 +63,8 @@ pub(super) struct At<'a> {
     pub(super) path: KeyPath,
     /// Of the key, where it has one.
     pub(super) line: u32,
+    /// The file and the line that it was put in from, if it was.
+    pub(super) from: Option<(&'a Path, u32)>,
 }
 
 /// What is read, and where problems go.
@@ -159,11 +161,21 @@ pub(super) fn short(value: &Value) -> String {
     ContentHash::of(value).to_string().chars().take(32).collect()
 }
 
+/// Where a table says that it was put in from.
+fn place_in(node: &Node) -> Option<(&Path, u32)> {
+    let Yaml::Table(members) = &node.value else { return None };
+    let (_, place) = members.iter().find(|(key, _)| key.name == files::PLACE)?;
+    match &place.value {
+        Yaml::Text(text) => files::place_of(text),
+        Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) | Yaml::List(_) | Yaml::Table(_) => None,
+    }
+}
+
 // === impl At ===
 
 impl<'a> At<'a> {
     pub(super) fn root(node: &'a Node) -> Self {
-        Self { node, path: KeyPath::root(), line: node.line }
+        Self { node, path: KeyPath::root(), line: node.line, from: place_in(node) }
     }
 
     /// A member of a table.
@@ -171,13 +183,16 @@ impl<'a> At<'a> {
         self.members().into_iter().find(|(key, _)| *key == name).map(|(_, at)| at)
     }
 
-    /// The members of a table; none of anything else.
+    /// The members of a table, but for its place; none of anything else.
     pub(super) fn members(&self) -> Vec<(&'a str, Self)> {
         let Yaml::Table(members) = &self.node.value else { return Vec::new() };
         let at = |(key, node): &'a (tree::Key, Node)| {
-            (key.name.as_str(), At { node, path: self.path.key(&key.name), line: key.line })
+            let path = self.path.key(&key.name);
+            let from = place_in(node).or(self.from);
+            (key.name.as_str(), At { node, path, line: key.line, from })
         };
-        members.iter().map(at).collect()
+        let is_place = |key: &tree::Key| key.name == files::PLACE && self.from.is_some();
+        members.iter().filter(|(key, _)| !is_place(key)).map(at).collect()
     }
 
     /// The items of a list; none of anything else.
@@ -187,6 +202,7 @@ impl<'a> At<'a> {
             node,
             path: self.path.index(index),
             line: node.line,
+            from: place_in(node).or(self.from),
         };
         items.iter().enumerate().map(at).collect()
     }
@@ -209,23 +225,36 @@ impl<'a> At<'a> {
 impl Reading<'_> {
     /// Reports a problem of a value.
     pub(super) fn report(&mut self, at: &At<'_>, message: impl Into<String>) {
-        self.add(at.line, at.path.clone(), message.into());
+        let (file, line) = self.place(at);
+        self.add_in(&file, line, at.path.clone(), message.into());
+    }
+
+    /// The file and the line of a value: those that it was put in from, if it was.
+    pub(super) fn place(&self, at: &At<'_>) -> (PathBuf, u32) {
+        match at.from {
+            Some((file, line)) => (files::beside(self.file, file), line),
+            None => (self.file.to_owned(), at.line),
+        }
+    }
+
+    fn add(&mut self, line: u32, path: KeyPath, message: String) {
+        self.add_in(self.file, line, path, message);
     }
 
     /// The same problem of the same value is one: a default counts for every case.
-    fn add(&mut self, line: u32, path: KeyPath, message: String) {
+    fn add_in(&mut self, file: &Path, line: u32, path: KeyPath, message: String) {
         let again = self.problems.iter().any(|problem| {
             problem.line == line
                 && problem.key == path
                 && problem.message == message
-                && problem.file == self.file
+                && problem.file == file
         });
         if again {
             return;
         }
         *self.found += 1;
         if *self.found <= MAX_PROBLEMS {
-            self.problems.add(self.file, line, path, message);
+            self.problems.add(file, line, path, message);
         }
     }
 

@@ -29,6 +29,14 @@ impl<F: FnMut(&Path) -> io::Result<String>> Files for Opened<F> {
     }
 }
 
+/// The text with its files put in; or what is wrong with them.
+fn put_in(text: &str, files: &mut dyn Files) -> Result<String, String> {
+    let whole = inline_files(text, files);
+    let mut problems = Problems::new();
+    whole.tell(Path::new("suite.yaml"), &mut problems);
+    if problems.is_empty() { Ok(whole.text) } else { Err(problems.to_string()) }
+}
+
 /// Reads one file.
 fn read(text: &str) -> Result<Suite, String> {
     let mut problems = Problems::new();
@@ -52,7 +60,7 @@ fn folder() -> PathBuf {
 fn imported(name: &str) -> String {
     let text = fs::read_to_string(folder().join(name)).expect("a fixture");
     let mut open = Opened(|path: &Path| fs::read_to_string(folder().join(path)));
-    let text = inline_files(&text, &mut open).expect("its files");
+    let text = put_in(&text, &mut open).expect("its files");
     let mut problems = Problems::new();
     let files = [(PathBuf::from(name), text)];
     let mut told = String::new();
@@ -298,7 +306,8 @@ fn a_depth_chooses_the_same_cases_each_time() {
 fn a_prompt_with_a_hole_is_a_problem_and_an_optional_part_is_none() {
     let told =
         refused("prompts: ['Dear {{nmae}}']\ntests: [{metadata: {id: x}, vars: {name: Ada}}]");
-    let wanted = "suite.yaml:1: prompts[0]: cannot be filled in for the case `x`: undefined";
+    let wanted =
+        "suite.yaml:1: prompts[0]: cannot be filled in for the case `x` (suite.yaml:2): undefined";
     assert!(told.starts_with(wanted), "{told}");
     read("prompts: ['{% if tone %}{{tone}}{% endif %} {{name}}']\ntests: [{vars: {name: Ada}}]")
         .expect("a suite");
@@ -380,19 +389,19 @@ fn what_files_hold_is_put_in_on_the_line_of_the_reference() {
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     });
     let text = "# äöü\nprompts: [\"file://q.txt\"]\ntests: file://t.yaml\ntags: 1\nx: 1\n";
-    let whole = inline_files(text, &mut open).expect("files");
+    let whole = put_in(text, &mut open).expect("files");
     assert_eq!(whole.lines().count(), text.lines().count());
     let told = refused(&whole);
-    assert!(told.contains("suite.yaml:3: tests[0].assert[0].type: `contians`"), "{told}");
+    assert!(told.contains("a.json:1: tests[0].assert[0].type: `contians`"), "{told}");
     assert!(told.contains("suite.yaml:5: x: `x` is not known"), "{told}");
-    let error = inline_files("tests:\n  - file://none.yaml\n", &mut open).expect_err("no file");
-    assert_eq!((error.line, error.key.as_str()), (2, "tests[0]"));
-    let error = inline_files("tests: file://loop.yaml\n", &mut open).expect_err("a circle");
-    assert!(error.to_string().contains("refer to each other"), "{error}");
-    let error = inline_files("tests: >-\n  file://t.yaml\n", &mut open).expect_err("a block");
-    assert!(error.to_string().contains("on one line"), "{error}");
+    let error = put_in("tests:\n  - file://none.yaml\n", &mut open).expect_err("no file");
+    assert!(error.starts_with("suite.yaml:2: tests[0]: "), "{error}");
+    let error = put_in("tests: file://loop.yaml\n", &mut open).expect_err("a circle");
+    assert!(error.contains("loop.yaml: files refer to each other"), "{error}");
+    let error = put_in("tests: >-\n  file://t.yaml\n", &mut open).expect_err("a block");
+    assert!(error.contains("on one line"), "{error}");
     // What is never put in is left for the report of all problems.
     let code = "tests: file://t.py:make\n";
-    assert_eq!(inline_files(code, &mut open).expect("as it was"), code);
+    assert_eq!(put_in(code, &mut open).expect("as it was"), code);
     assert!(refused(code).contains("is code; suites run none"));
 }

@@ -98,6 +98,7 @@ impl Critical {
             gates: true,
             outcome,
             equivalence: None,
+            test: None,
             pairs: self.count as u64,
         })
     }

@@ -22,7 +22,8 @@ use super::critical::Critical;
 use super::looks::Bounds;
 use super::rates::{self, Against};
 use super::{
-    Criterion, Judgement, Look, Measure, Outcome, PairedCase, Terms, normal, ratios, terms, words,
+    Criterion, ExactTest, Judgement, Look, Measure, Outcome, PairedCase, Terms, normal, ratios,
+    terms, words,
 };
 
 /// Nights before tonight that count, where there are so many.
@@ -95,7 +96,7 @@ pub fn judge_nights(cases: &[CaseNights], last: &[PairedCase], terms: &Terms) ->
     let broken = broken(&counted);
 
     let mut criteria = Vec::new();
-    criteria.extend(rate(&tonight, fall, (terms, holds)));
+    criteria.extend(rate(&tonight, (fall, steepest), (terms, holds)));
     criteria.extend(critical(&counted, &broken));
     let pairs: Vec<&PairedCase> = last.iter().collect();
     criteria.extend(ratios::preference(&pairs, terms, (holds, fails)));
@@ -130,7 +131,7 @@ pub fn judge_nights(cases: &[CaseNights], last: &[PairedCase], terms: &Terms) ->
 /// does not speak against.
 fn rate(
     tonight: &Against,
-    fall: Option<Split>,
+    (fall, steepest): (Option<Split>, Option<Split>),
     (terms, holds): (&Terms, f64),
 ) -> Option<Criterion> {
     if tonight.answers() == 0 {
@@ -156,6 +157,7 @@ fn rate(
         gates: true,
         outcome,
         equivalence: None,
+        test: steepest.map(|split| ExactTest { chance: split.chance, level: LEVEL }),
         pairs: tonight.answers(),
     })
 }
@@ -191,6 +193,7 @@ fn critical(cases: &[&CaseNights], broken: &[String]) -> Option<Criterion> {
         gates: true,
         outcome: if broken.is_empty() { Outcome::Holds } else { Outcome::Fails },
         equivalence: None,
+        test: None,
         pairs: count as u64,
     })
 }

@@ -108,6 +108,7 @@ fn ratio(
         gates: false,
         outcome,
         equivalence: Some(equivalence),
+        test: None,
         pairs: readings.iter().map(|pairs| pairs.len() as u64).sum(),
     })
 }
@@ -152,8 +153,23 @@ pub(super) fn preference(
         gates: terms.preference == Bearing::Gates && mean.cases >= LEAST_PREFERRED,
         outcome,
         equivalence: None,
+        test: None,
         pairs: pairs as u64,
     })
+}
+
+// === impl Criterion ===
+
+impl Criterion {
+    /// Whether its bounds say something: those of the means of one case are as wide as there are.
+    pub fn is_bounded(&self) -> bool {
+        let is_ratio = match self.measure {
+            Measure::Length | Measure::Cost | Measure::Latency => true,
+            Measure::PassRate | Measure::Critical | Measure::Preference => false,
+        };
+        let reach = self.high.ln_1p() - self.low.ln_1p();
+        !is_ratio || reach < 2.0 * WIDE - 0.01
+    }
 }
 
 // === impl Mean ===

@@ -262,3 +262,77 @@ fn so_many_more_pairs_of_more_cases_would_tell() {
     let half = judge(&cases((enough / 3).next_multiple_of(20), some), &terms, look);
     assert_eq!(half.verdict, Verdict::Inconclusive, "{needed} more: {half:?}");
 }
+
+/// Cases with a preference each, and nothing else that differs.
+fn preferred(count: usize, preference: Preference) -> Vec<PairedCase> {
+    let mut all = cases(120, |_| (3, 3));
+    for case in all.iter_mut().take(count) {
+        case.preferences = vec![preference; 3];
+    }
+    all
+}
+
+#[test]
+fn what_a_judge_prefers_gates_from_ten_cases_on() {
+    let verdict = |count, preference| {
+        let judgement = judge(&preferred(count, preference), &Terms::default(), FIRST);
+        let gates = judgement.criterion(Measure::Preference).map(|one| one.gates);
+        (judgement.verdict, gates)
+    };
+    assert_eq!(verdict(0, Preference::Tie), (Verdict::Compatible, None));
+    assert_eq!(verdict(9, Preference::Baseline), (Verdict::Compatible, Some(false)));
+    assert_eq!(verdict(10, Preference::Baseline), (Verdict::Incompatible, Some(true)));
+    assert_eq!(verdict(10, Preference::Candidate), (Verdict::Compatible, Some(true)));
+}
+
+#[test]
+fn where_test_and_interval_disagree_it_is_said_by_which_it_was_decided() {
+    // Two cases of 39 break for good: no chance, but two are few to know how cases vary.
+    let broken = judge(&cases(39, |at| (3, if at < 2 { 0 } else { 3 })), &Terms::default(), FIRST);
+    let rate = broken.criterion(Measure::PassRate).unwrap();
+    assert_eq!(rate.outcome, Outcome::Fails, "{rate:?}");
+    assert!(rate.high > 0.0, "{rate:?}");
+    let test = rate.test.unwrap();
+    assert!(test.chance <= test.level, "{test:?}");
+    // (1/20)^2, half of it.
+    assert_near(test.chance, 0.001_25, 1e-9);
+    let said = rate.by_test().unwrap();
+    assert!(said.contains("the interval reaches 0, but an exact test of the answers"), "{said}");
+    assert!(said.contains("0.13 % by chance"), "{said}");
+    assert!(broken.reasons[0].contains(&said), "{:?}", broken.reasons);
+    let json = serde_json::to_value(rate).unwrap();
+    assert_eq!(json["test"]["chance"].as_f64(), Some(test.chance));
+
+    // Where both say the same, there is nothing to explain.
+    for (count, broken) in [(39, 0), (200, 40)] {
+        let of = |at: usize| (3, if at < broken { 0 } else { 3 });
+        let judgement = judge(&cases(count, of), &Terms::default(), FIRST);
+        let rate = judgement.criterion(Measure::PassRate).unwrap();
+        assert_eq!(rate.by_test(), None, "{rate:?}");
+        assert!(!judgement.reasons[0].contains("exact test"), "{:?}", judgement.reasons);
+    }
+    // The other way round: less than the test asks for.
+    let test = Some(ExactTest { chance: 0.03, level: 0.01 });
+    let open = Criterion { outcome: Outcome::Unclear, high: -0.01, test, ..rate.clone() };
+    let said = open.by_test().unwrap();
+    assert!(
+        said.contains("is below 0")
+            && said.contains("3 % by chance, where it has to be at most 1 %"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_means_of_one_case_have_no_interval() {
+    let mut one = cases(1, |_| (3, 3));
+    one[0].candidate.iter_mut().for_each(|sample| sample.output_tokens = 400);
+    let length = |all: &[PairedCase]| {
+        let judgement = judge(all, &Terms { length: Bearing::Gates, ..Terms::default() }, FIRST);
+        let reasons = judgement.reasons.join("; ");
+        (judgement.criterion(Measure::Length).unwrap().is_bounded(), reasons)
+    };
+    let (is_bounded, reasons) = length(&one);
+    assert!(!is_bounded && reasons.contains("one case tells no interval"), "{reasons}");
+    let (is_bounded, reasons) = length(&cases(12, |_| (3, 3)));
+    assert!(is_bounded && !reasons.contains("one case"), "{reasons}");
+}

@@ -1,7 +1,7 @@
 //! Judgements in sentences.
 
 use super::critical::Critical;
-use super::{Criterion, Drift, Judgement, Measure, Outcome, Terms, Verdict};
+use super::{Criterion, Drift, ExactTest, Judgement, Measure, Outcome, Terms, Verdict};
 
 /// How many cases a sentence names.
 const NAMED: usize = 5;
@@ -88,14 +88,15 @@ fn rate(criterion: &Criterion, judgement: &Judgement) -> String {
         interval(criterion, "points"),
         criterion.pairs,
     );
+    let test = criterion.by_test().map(|test| format!("; {test}")).unwrap_or_default();
     match (criterion.outcome, judgement.samples_needed) {
         (Outcome::Holds, _) => format!("{seen}: not worse by {}", margin(criterion.limit)),
-        (Outcome::Fails, _) => format!("{seen}: worse"),
+        (Outcome::Fails, _) => format!("{seen}: worse{test}"),
         (Outcome::Unclear, None) => {
-            format!("{seen}: it could be worse by {}", margin(criterion.limit))
+            format!("{seen}: it could be worse by {}{test}", margin(criterion.limit))
         }
         (Outcome::Unclear, Some(needed)) => format!(
-            "{seen}: it could be worse by {}; about {needed} more {}, of more cases, would tell",
+            "{seen}: it could be worse by {}{test}; about {needed} more {}, of more cases, would tell",
             margin(criterion.limit),
             if needed == 1 { "pair" } else { "pairs" },
         ),
@@ -113,12 +114,14 @@ fn rate_of_nights(criterion: &Criterion, drift: &Drift) -> String {
         interval(criterion, "points"),
         criterion.pairs,
     );
+    let test = criterion.by_test().map(|test| format!("; {test}")).unwrap_or_default();
     match criterion.outcome {
         Outcome::Holds => format!("{seen}: not worse by {}", margin(criterion.limit)),
-        Outcome::Fails if drift.fallen == 1 => format!("{seen}: worse tonight"),
-        Outcome::Fails => format!("{seen}: worse for {} now", nights(drift.fallen)),
+        Outcome::Fails if drift.fallen == 1 => format!("{seen}: worse tonight{test}"),
+        Outcome::Fails => format!("{seen}: worse for {} now{test}", nights(drift.fallen)),
         Outcome::Unclear => {
-            format!("{seen}: it could be worse by {}; more nights tell", margin(criterion.limit))
+            let margin = margin(criterion.limit);
+            format!("{seen}: it could be worse by {margin}{test}; more nights tell")
         }
     }
 }
@@ -147,16 +150,52 @@ fn critical_cases(critical: &Critical) -> String {
     "no critical case is newly failed".to_owned()
 }
 
+// === impl Criterion ===
+
+impl Criterion {
+    /// By which test it was decided, where the interval seems to say otherwise.
+    pub fn by_test(&self) -> Option<String> {
+        let ExactTest { chance, level } = self.test?;
+        let decides = |to_zero: &str, needs: &str| {
+            Some(format!(
+                "the interval {to_zero} 0, but an exact test of the answers case by case decides: \
+                 {} by chance, where {needs} {}",
+                likelihood(chance),
+                likelihood(level)
+            ))
+        };
+        match self.outcome {
+            Outcome::Fails if self.high >= 0.0 => decides("reaches", "it is enough to be below"),
+            Outcome::Unclear if self.high < 0.0 && chance > level => {
+                decides("is below", "it has to be at most")
+            }
+            Outcome::Fails | Outcome::Unclear | Outcome::Holds => None,
+        }
+    }
+}
+
+/// `0.41 %`, `less than 0.01 %`
+fn likelihood(chance: f64) -> String {
+    if chance < 0.0001 {
+        return "less than 0.01 %".to_owned();
+    }
+    let text = format!("{:.2}", chance * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn ratio(criterion: &Criterion, more: &str, less: &str) -> String {
     let (size, word) = if criterion.difference < 0.0 {
         (-criterion.difference, less)
     } else {
         (criterion.difference, more)
     };
+    let interval = match criterion.is_bounded() {
+        true => format!("interval {}", interval(criterion, "%")),
+        false => "one case tells no interval".to_owned(),
+    };
     format!(
-        "answers are {} {word} (interval {}; may be {} {more})",
+        "answers are {} {word} ({interval}; may be {} {more})",
         percent(size),
-        interval(criterion, "%"),
         percent(criterion.limit),
     )
 }

@@ -31,7 +31,8 @@ impl Engine {
     pub(super) async fn past(&self, run: &RunRecord, plan: &Plan, bench: &Bench) -> Past {
         let look = || self.runs.nights_before(run);
         let mut nights = stored("look for earlier nights", look).await;
-        nights.retain(|night| has_same_judge(night, bench));
+        // One that was ended before anything was answered is no night to be held against.
+        nights.retain(|night| has_same_judge(night, bench) && night.has_pairs());
         let is_good = |night: &&RunRecord| night.verdict() != Some(Verdict::Incompatible);
         let shown = nights.iter().find(is_good).or(nights.first()).map(|night| night.id.clone());
         let keys: Vec<String> = plan.cases().map(|case| plan.reuse_key(case, true)).collect();

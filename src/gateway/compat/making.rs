@@ -318,13 +318,17 @@ impl Making {
         };
         // Answers that did not come are nothing to hold the next night against.
         let (answered, asked) = self.table.answered();
-        let is_empty = judgement.is_none() && answered * 2 < asked;
+        let is_empty = judgement.is_none() && (answered == 0 || answered * 2 < asked);
         let (state, first) = match (&judgement, is_empty) {
             (Some(_), _) => (RunState::Done, None),
             (None, false) => (RunState::Done, Some(FIRST_NIGHT.to_owned())),
             (None, true) => {
-                let failed = asked - answered;
-                let why = format!("{failed} of {asked} answers failed: the night keeps nothing");
+                let why = match asked - answered {
+                    0 => "nothing was answered: the night keeps nothing".to_owned(),
+                    failed => {
+                        format!("{failed} of {asked} answers failed: the night keeps nothing")
+                    }
+                };
                 (RunState::Failed, Some(why))
             }
         };

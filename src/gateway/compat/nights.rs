@@ -92,9 +92,18 @@ impl Nights {
         let mut new = Vec::new();
         for suite in self.engine.runs.suites().await? {
             let versions = suite.prompt.as_deref().and_then(|prompt| prompts.versions(prompt));
-            if let Some(versions) = versions {
-                new.extend(of_prompt(&suite, versions, &settings));
+            let Some(versions) = versions else { continue };
+            let mut runs = of_prompt(&suite, versions, &settings);
+            if self.engine.runs.night_goes_on(&suite.id).await? {
+                // It would be held against the nights before that one, which is not over: two first
+                // nights, or two nights for one.
+                tracing::warn!(
+                    suite = suite.id,
+                    "the night before still goes on: the prompt is held against itself the next time"
+                );
+                runs.retain(|run| run.kind != RunKind::Drift);
             }
+            new.extend(runs);
         }
         Ok(new)
     }

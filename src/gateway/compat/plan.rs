@@ -81,6 +81,8 @@ impl Plan {
         if let Some(only) = &run.only {
             only.leave_in(&mut suite);
         }
+        // A copy would count what it fails twice.
+        suite.leave_out_same();
         let sides = [
             Asked::find(&run.baseline, &suite, &prompts)?,
             Asked::find(&run.candidate, &suite, &prompts)?,

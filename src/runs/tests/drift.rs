@@ -1,6 +1,7 @@
 //! Nights of a prompt against itself, and what has drifted.
 
 use super::*;
+use crate::compat::Only;
 use crate::compat::report::PairRuns;
 
 fn night(version: &str) -> NewRun {
@@ -103,6 +104,8 @@ async fn how_often_a_pair_was_compared_is_counted_up_to_each_run() {
         let other = node.judged(other, "inconclusive").await;
         node.begin(new_run()).await;
         let second = node.judged(new_run(), "inconclusive").await;
+        // Money was spent, or the time, before there was a pair.
+        node.ended(new_run(), json!({"verdict": "inconclusive", "pairs": 0})).await;
         let third = node.judged(new_run(), "compatible").await;
         for (run, number, not_compatible) in
             [(first, 1, 1), (other, 1, 1), (second, 2, 2), (third, 3, 2)]
@@ -110,5 +113,34 @@ async fn how_often_a_pair_was_compared_is_counted_up_to_each_run() {
             let pair = node.runs.runs_of_pair(&run).await.unwrap();
             assert_eq!(pair, PairRuns { number, not_compatible }, "{}", run.id);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_night_goes_on_until_it_has_ended() {
+    for place in places() {
+        let node = Node::of(&place).await;
+        let goes_on = async || node.runs.night_goes_on("of-files").await.unwrap();
+        node.begin(new_run()).await;
+        assert!(!goes_on().await, "another kind of run is no night");
+        let run = node.begin(night("2.0.0")).await;
+        assert!(goes_on().await);
+        assert!(!node.runs.night_goes_on("other").await.unwrap());
+        node.runs.cancel(&run.id, &by()).await.unwrap();
+        assert!(!goes_on().await);
+    }
+}
+
+#[tokio::test]
+async fn the_matrix_knows_nothing_of_runs_of_some_cases() {
+    for place in places() {
+        let node = Node::of(&place).await;
+        let newest = async || node.runs.newest_verdicts("reply").await.unwrap();
+        let only = NewRun { only: Some(Only::parse("incidents").unwrap()), ..new_run() };
+        node.judged(only.clone(), "compatible").await;
+        assert_eq!(newest().await, []);
+        let whole = node.judged(new_run(), "incompatible").await;
+        node.judged(only, "compatible").await;
+        assert_eq!(newest().await, [whole], "what is newer and of some cases hides nothing");
     }
 }

@@ -80,6 +80,15 @@ async fn what_a_run_has_found_is_an_incident_and_asked_alone() {
     // Beside the others from now on.
     let (_, tests) = written.split_once("tests:\n").unwrap();
     push(&gate, &format!("{SUITE}{tests}")).await;
+    // In the whole suite it is the case that it was, once.
+    let (whole, said) = run(&gate, "sim/tide-small-next", &[], 1).await;
+    let on_one_line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(on_one_line.contains("counts once: german-incident (german)"), "{said}");
+    let report = gate.get_json(&format!("/admin/v1/compat/runs/{whole}/report")).await;
+    let ids: BTreeSet<_> =
+        report["cases"].as_array().unwrap().iter().filter_map(|case| case["id"].as_str()).collect();
+    assert_eq!(ids, BTreeSet::from(["german", "english", "english-too"]), "{report}");
+    assert_eq!(report["judgement"]["newly_failing"], json!(["german"]));
     let (bad, said) = run(&gate, "sim/tide-small-next", &["--only", "incidents"], 1).await;
     assert!(said.contains("german-incident") && !said.contains("english"), "{said}");
     let found = gate.get_json(&format!("/admin/v1/compat/runs/{bad}")).await;

@@ -1,9 +1,11 @@
 //! Nights: a gateway in process, whose clock is set.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tidegate::callers::Callers;
 use tidegate::clock::WallClock;
@@ -69,11 +71,34 @@ impl WallClock for Hands {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A node, and a model whose answers can be made bad.
 struct Node {
     gateway: Arc<Gateway>,
     clock: Arc<Hands>,
     is_bad: Arc<AtomicBool>,
+    /// Answers that come before all fail.
+    answers: Arc<AtomicU64>,
     close: watch::Sender<bool>,
     making: JoinHandle<()>,
 }
@@ -102,7 +127,15 @@ impl Node {
         let stage = Stage::new(snapshot, Callers::new(store.clone(), None), store, wall);
         let is_bad = Arc::new(AtomicBool::new(false));
         let bad = Arc::clone(&is_bad);
+        let answers = Arc::new(AtomicU64::new(u64::MAX));
+        let left = Arc::clone(&answers);
         let transport = scripted(move |_| {
+            let take = |left: u64| left.checked_sub(1);
+            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                return Reply::status(400)
+                    .with("content-type", "application/json")
+                    .chunk(Bytes::from_static(b"{\"error\": {\"message\": \"not today\"}}"));
+            }
             let text = if bad.load(Ordering::Relaxed) { "bad" } else { "good" };
             let reply = json!({
                 "id": "c", "object": "chat.completion", "created": 1, "model": "alpha",
@@ -118,7 +151,7 @@ impl Node {
         let (close, closing) = watch::channel(false);
         let making = tokio::spawn(Arc::clone(&stage.gateway).make_runs(lane, closing));
         let gateway = Arc::clone(&stage.gateway);
-        Self { gateway, clock: Arc::clone(clock), is_bad, close, making }
+        Self { gateway, clock: Arc::clone(clock), is_bad, answers, close, making }
     }
 
     async fn runs(&self) -> Vec<RunRecord> {
@@ -218,5 +251,48 @@ async fn a_night_is_made_once_and_drift_is_told() {
     assert_eq!(drift.judgement.as_ref().unwrap()["verdict"], "compatible", "{drift:#?}");
     assert_eq!(node.gateway.runs().drifts().await.unwrap(), []);
     assert!(gauge(&node, 0), "{}", node.gateway.render_metrics());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_night_with_less_than_half_of_its_answers_has_failed_and_keeps_nothing() {
+    let log = Log::default();
+    let to = log.clone();
+    let written = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone());
+    let _logging = tracing::subscriber::set_default(written.finish());
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands(AtomicU64::new(NOON)));
+    let node = Node::start(&folder, &clock);
+    node.marked().await;
+    node.answers.store(0, Ordering::Relaxed);
+    node.clock.0.store(NOON + 15 * HOUR_MS, Ordering::Relaxed);
+    let drift = async |state| {
+        let mut found = None;
+        let is_there = eventually(PATIENCE, async || {
+            let runs = node.runs().await;
+            let is_over = runs.iter().all(|run| run.ended_ms.is_some());
+            let of = |run: &RunRecord| run.kind == RunKind::Drift && run.state == state;
+            found = runs.into_iter().find(of).filter(|_| is_over);
+            found.is_some()
+        });
+        assert!(is_there.await, "{:#?}", node.runs().await);
+        found.unwrap()
+    };
+    let failed = drift(RunState::Failed).await;
+    let reason = failed.reason.as_deref().unwrap_or_default();
+    assert_eq!(reason, "120 of 120 answers failed: the night keeps nothing");
+    assert_eq!((failed.judgement.as_ref(), failed.is_first_night()), (None, false));
+    let logged = log.text();
+    let line =
+        logged.lines().find(|line| line.contains("could not be made") && line.contains("drift"));
+    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains(reason)), "{logged}");
+    let metrics = node.gateway.render_metrics();
+    assert!(!metrics.contains("tidegate_compat_drift{suite=\"greeting\"} 1"), "{metrics}");
+
+    // The next one is the first.
+    node.answers.store(u64::MAX, Ordering::Relaxed);
+    node.clock.0.store(NOON + 39 * HOUR_MS, Ordering::Relaxed);
+    let first = drift(RunState::Done).await;
+    assert!(first.is_first_night(), "{first:#?}");
     node.stop().await;
 }

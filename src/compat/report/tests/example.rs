@@ -259,6 +259,7 @@ pub(super) fn facts() -> RunFacts {
         pair: None,
         ended_early: None,
         only: None,
+        same: Vec::new(),
     }
 }
 

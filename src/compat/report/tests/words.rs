@@ -1,6 +1,7 @@
 //! Tests of what a report says in words: where the run is, what failed, what to do.
 
 use super::*;
+use crate::compat::agreement::Agreement;
 use crate::compat::verdict::{Criterion, Outcome};
 
 fn with_errors(errors: &[&str]) -> Report {
@@ -158,4 +159,61 @@ fn fewer_cases_than_the_suite_has_are_told_as_such() {
     report.run.suite_cases = 60;
     assert!(report.summary(wide).contains("44 of 60 cases x 6 pairs"));
     assert!(report.html().unwrap().contains("44 of 60 cases × 6 pairs"));
+}
+
+#[test]
+fn junit_has_no_empty_interval_and_counts_what_judges_cost() {
+    let mut report = example::report();
+    let critical = Criterion {
+        measure: Measure::Critical,
+        ..report.judgement.criterion(Measure::PassRate).unwrap().clone()
+    };
+    let length = report.judgement.criterion(Measure::Length).unwrap().clone();
+    let of_one = Criterion { low: (-10.0_f64).exp_m1(), high: 10.0_f64.exp_m1(), ..length };
+    report.judgement.criteria = vec![critical, of_one];
+    (report.run.cost_micro_usd, report.run.judging_micro_usd) = (2_000_000, 500_000);
+    let xml = report.junit().unwrap();
+    assert!(!xml.contains("(interval )") && !xml.contains("interval one case"), "{xml}");
+    assert!(xml.contains("name=\"cost_usd\" value=\"2.500000\""), "{xml}");
+    assert!(xml.contains("name=\"judging_usd\" value=\"0.500000\""), "{xml}");
+    let summary = report.summary(Style { width: 200, ..PLAIN });
+    assert!(summary.contains("one case") && !summary.contains("to ?"), "{summary}");
+    let page = report.html().unwrap();
+    assert!(page.contains("one case") && !page.contains("-100 to ?"), "{page}");
+}
+
+#[test]
+fn cases_that_count_once_are_told_in_every_form() {
+    let mut report = example::report();
+    let same = |case: &str| Same { case: format!("{case}-incident"), as_case: case.to_owned() };
+    report.run.same = vec![same("german"), same("late")];
+    let words = "2 cases are the same as others and count once: german-incident (german), \
+                 late-incident (late)";
+    assert!(report.summary(Style { width: 200, ..PLAIN }).contains(words));
+    assert!(report.html().unwrap().contains(words));
+    assert!(report.junit().unwrap().contains(words));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["run"]["same"][0]["as_case"], "german");
+    report.run.same.truncate(1);
+    let summary = report.summary(Style { width: 200, ..PLAIN });
+    assert!(summary.contains("1 case is the same as another and counts once: german"), "{summary}");
+}
+
+#[test]
+fn a_judge_says_how_many_labels_it_lacks() {
+    let of = |both_pass, both_fail, counts| JudgeFacts {
+        model: "a/b".to_owned(),
+        protocol: "p-1".to_owned(),
+        agreement: Agreement { both_pass, both_fail, ..Agreement::default() },
+        counts,
+        asked: 4,
+        disagreed: 0,
+    };
+    let told = of(1, 0, false).in_words();
+    assert!(told.contains("not calibrated on 1 label: it takes 99 more labels, of 100"), "{told}");
+    assert!(told.contains("does not count"), "{told}");
+    let told = of(0, 0, true).in_words();
+    assert!(told.contains("no labels by people") && !told.contains("does not count"), "{told}");
+    let told = of(50, 50, true).in_words();
+    assert!(told.contains(", calibrated on 100 labels, kappa 1.00"), "{told}");
 }
