@@ -16,10 +16,9 @@ test:
 	@scripts/model-setup
 	@scripts/test
 
-# Prints the table of the README: this gateway beside nginx and Envoy, in one run.
+# Measures this gateway beside nginx and Envoy in one run; prints a table and writes it to benches/results.
 bench:
-	@scripts/need rust cc python
-	@scripts/bench
+	@scripts/bench $(ARGS)
 
 # Counts the instructions of fixed requests and holds them to benches/instructions.json.
 instructions:

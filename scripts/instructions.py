@@ -26,54 +26,14 @@ import tempfile
 import threading
 import time
 
+from measured import LONG, Gateway, chat, prompted
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGETS = os.path.join(ROOT, "benches", "instructions.json")
 TOLERANCE = 0.05
-ADMIN_KEY = "instructions-admin-key"
 STREAMED_TOKENS = 200
 # Tokens in one piece of a body: about as many as a read brings when a provider is at full speed.
 TOKENS_A_PIECE = 20
-
-CONFIG = """
-[server]
-listen = "127.0.0.1:{port}"
-worker_threads = 1
-[auth]
-mode = "keys"
-[store]
-url = "sqlite:{folder}/tidegate.db"
-snapshot = ""
-[telemetry]
-log = "warn"
-
-[providers.mock]
-dialect = "openai-chat"
-base_url = "http://127.0.0.1:{mock}/v1"
-auth = "none"
-credentials = [{{ none = true }}]
-models = [{{ id = "mock", context_tokens = 1_000_000, usd_per_million = {{ input = "1", output = "4" }} }}]
-[providers.second]
-dialect = "openai-chat"
-base_url = "http://localhost:{mock}/v1"
-auth = "none"
-credentials = [{{ none = true }}]
-models = [{{ id = "mock", context_tokens = 1_000_000, usd_per_million = {{ input = "1", output = "4" }} }}]
-[providers.claude]
-dialect = "anthropic"
-base_url = "http://127.0.0.1:{mock}/v1"
-auth = "none"
-credentials = [{{ none = true }}]
-models = [{{ id = "mock", context_tokens = 1_000_000, usd_per_million = {{ input = "1", output = "4" }} }}]
-
-[routes.everything]
-targets = [{{ model = "mock/mock" }}, {{ model = "second/mock" }}]
-# Armed, and so seldom fired that the count stays the same on a busy machine.
-hedge = {{ enabled = true, max_extra_requests = "0.1%" }}
-cache = {{ exact = true, max_temperature = 2.0 }}
-[routes.kept]
-targets = [{{ model = "mock/mock" }}]
-cache = {{ exact = true, max_temperature = 2.0 }}
-"""
 
 
 def chat_reply():
@@ -202,62 +162,23 @@ class Caller:
         return answer
 
 
-def chat(model, text="When does the tide come in?", **more):
-    """Makes the body of request number n. No two are alike."""
-    def body(number):
-        messages = [{"role": "system", "content": "You are a pilot."}, {"role": "user", "content": f"{number}: {text}"}]
-        return json.dumps({"model": model, "messages": messages, "temperature": 0.7, "max_tokens": 256, **more}).encode()
-    return body
-
-
-def prompted(number):
-    variables = {"company": "Acme", "message": f"Where is my order {number}?", "facts": ["It left on Monday."]}
-    prompt = {"id": "support-reply", "variables": variables}
-    return json.dumps({"model": "everything", "prompt": prompt, "max_tokens": 256}).encode()
-
-
-LONG = "the tide comes in and goes out " * 3_300
-
 # name: how many requests are counted, the body of request n, tokens of an answer (0: counted by request), what is checked
 WORKLOADS = {
     "a chat completion": (1_500, chat("mock/mock"), 0),
     "a prompt of 100 KB": (300, chat("mock/mock", LONG), 0),
     "a streamed token": (300, chat("mock/mock", stream=True), STREAMED_TOKENS),
     "a token from Anthropic's wire": (300, chat("claude/mock", stream=True), STREAMED_TOKENS),
-    "everything on": (1_000, prompted, 0),
+    "everything on": (1_000, prompted(), 0),
     "an answer from the cache": (1_500, lambda number: chat("kept")(0), 0),
 }
 
 
-class Gateway:
+class Counted(Gateway):
     """The program under callgrind."""
 
     def __init__(self, binary, folder, provider):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        shutil.copytree(os.path.join(ROOT, "prompts"), f"{folder}/prompts", ignore=shutil.ignore_patterns("cases"))
-        config = f"{folder}/tidegate.toml"
-        with open(config, "w") as file:
-            file.write(CONFIG.format(port=self.port, folder=folder, mock=provider.port))
-        self.folder, self.binary = folder, binary
-        self.environment = {**os.environ, "TIDEGATE_ADMIN_KEY": ADMIN_KEY, "TIDEGATE_URL": f"http://127.0.0.1:{self.port}"}
-        self.output = open(f"{folder}/output", "w")
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count", binary, "serve", "--config", config]
-        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output, env=self.environment)
-        deadline = time.monotonic() + 180
-        while " on http://" not in open(self.output.name).read():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise SystemExit("the gateway did not start:\n" + open(self.output.name).read())
-            time.sleep(0.1)
-
-    def command(self, *arguments):
-        """Runs a command of the program's own against it."""
-        done = subprocess.run([self.binary, *arguments, "--json"], env=self.environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return json.loads(done.stdout)
+        valgrind = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count")
+        super().__init__(binary, folder, provider.port, threads=1, under=valgrind)
 
     def count(self, ask, requests):
         """Instructions while so many requests are answered."""
@@ -273,14 +194,6 @@ class Gateway:
 
     def control(self, action):
         subprocess.run(["callgrind_control", action, str(self.process.pid)], check=True, capture_output=True)
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def build():
@@ -298,12 +211,9 @@ def measure(arguments):
     binary = os.path.abspath(arguments.binary) if arguments.binary else build()
     with tempfile.TemporaryDirectory(prefix="tidegate-instructions-") as folder:
         provider = Provider()
-        gateway = Gateway(binary, folder, provider)
+        gateway = Counted(binary, folder, provider)
         try:
-            limits = ("requests_per_minute=100000000", "tokens_per_minute=100000000000", "usd_per_day=1000000")
-            flags = [part for limit in limits for part in ("--limit", limit)]
-            key = gateway.command("keys", "create", "instructions", *flags)["key"]
-            gateway.command("rollout", "start", "--prompt", "support-reply", "--from", "1.0.0", "--to", "1.1.0", "--percent", "5")
+            key = gateway.prepare()
             for name in arguments.workloads or WORKLOADS:
                 requests, body, tokens = WORKLOADS[name]
                 caller = Caller(gateway.port, key)
