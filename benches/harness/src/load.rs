@@ -158,7 +158,10 @@ impl Due {
 
     /// The next one; none when there will be no more.
     async fn next(&self) -> Option<Instant> {
-        self.ready.acquire().await.ok()?.forget();
+        // Closed, it has no permits even where something is left.
+        if let Ok(permit) = self.ready.acquire().await {
+            permit.forget();
+        }
         self.locked().pop_front()
     }
 

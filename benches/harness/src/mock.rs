@@ -122,7 +122,7 @@ fn reply(status: u16, kind: &'static str, body: Either<Full<Bytes>, Events>) -> 
 
 /// The body of a streamed answer.
 struct Events {
-    events: &'static [Bytes],
+    wire: &'static Wire,
     next: usize,
     gap: Duration,
     events_a_write: usize,
@@ -136,7 +136,7 @@ impl Events {
     fn new(wire: &'static Wire, mock: &Mock) -> Self {
         let waits = !mock.first_token.is_zero() || !mock.gap.is_zero();
         Self {
-            events: &wire.events,
+            wire,
             next: 0,
             gap: mock.gap,
             events_a_write: mock.events_a_write,
@@ -155,7 +155,7 @@ impl Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        let Some(event) = this.events.get(this.next) else { return Poll::Ready(None) };
+        let Some(event) = this.wire.events.get(this.next) else { return Poll::Ready(None) };
         if let Some(due) = &mut this.due
             && due.as_mut().poll(context).is_pending()
         {
@@ -172,13 +172,16 @@ impl Body for Events {
         }
         this.paused = false;
         this.next += 1;
-        match &mut this.due {
-            // From when it was due and not from now, or the pace would fall behind.
-            Some(due) if !this.gap.is_zero() => {
-                let next = due.deadline() + this.gap;
-                due.as_mut().reset(next);
-            }
-            _ => this.due = None,
+        // What comes before the first token comes with it, and the end with the last.
+        let is_later_token =
+            this.next > this.wire.tokens.start && this.wire.tokens.contains(&this.next);
+        if let Some(due) = &mut this.due
+            && is_later_token
+            && !this.gap.is_zero()
+        {
+            // From when the last one was due and not from now, or the pace would fall behind.
+            let next = due.deadline() + this.gap;
+            due.as_mut().reset(next);
         }
         Poll::Ready(Some(Ok(Frame::data(event.clone()))))
     }

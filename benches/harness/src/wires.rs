@@ -3,6 +3,8 @@
 //! Everything is made once at the start, so that an answer costs the mock no more than its writes. A whole answer has
 //! the same text as a streamed one: a gateway may ask for a stream where its caller wants the whole.
 
+use std::ops::Range;
+
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
@@ -17,8 +19,10 @@ const PROMPT_TOKENS: usize = 42;
 pub(crate) struct Wire {
     /// The body of a whole answer.
     pub(crate) whole: Bytes,
-    /// The events of a streamed one. The first comes before any token.
+    /// The events of a streamed one.
     pub(crate) events: Vec<Bytes>,
+    /// Which of them have the tokens. Those before come with the first, those after with the last.
+    pub(crate) tokens: Range<usize>,
 }
 
 /// The text of one token.
@@ -68,7 +72,7 @@ impl Wire {
             "id": "chatcmpl-1", "object": "chat.completion", "created": 1_760_000_000, "model": "mock",
             "system_fingerprint": "fp_1", "choices": [choice], "usage": usage,
         });
-        Self { whole: whole.to_string().into(), events }
+        Self { whole: whole.to_string().into(), events, tokens: 1..tokens + 1 }
     }
 
     /// `POST …/messages`
@@ -98,7 +102,8 @@ impl Wire {
         events.push(event("message_stop", json!({})));
 
         let content = json!([{"type": "text", "text": text(tokens)}]);
-        Self { whole: message(content, json!("end_turn"), tokens).to_string().into(), events }
+        let whole = message(content, json!("end_turn"), tokens);
+        Self { whole: whole.to_string().into(), events, tokens: 2..tokens + 2 }
     }
 
     /// `POST …:generateContent` and `…:streamGenerateContent?alt=sse`
@@ -120,7 +125,8 @@ impl Wire {
         let events = (0..tokens)
             .map(|n| data(&answer(token(n), (n == last).then_some("STOP"), n + 1)))
             .collect();
-        Self { whole: answer(text(tokens), Some("STOP"), tokens).to_string().into(), events }
+        let whole = answer(text(tokens), Some("STOP"), tokens);
+        Self { whole: whole.to_string().into(), events, tokens: 0..tokens }
     }
 }
 
@@ -134,6 +140,9 @@ mod tests {
             let streamed = wire.events.concat();
             assert_eq!(memchr::memmem::find_iter(&wire.whole, MARK).count(), 30);
             assert_eq!(memchr::memmem::find_iter(&streamed, MARK).count(), 30);
+            let with_token = |event: &Bytes| memchr::memmem::find(event, MARK.as_bytes()).is_some();
+            assert!(wire.events[wire.tokens.clone()].iter().all(with_token));
+            assert_eq!(wire.tokens.len(), 30);
             assert!(serde_json::from_slice::<Value>(&wire.whole).is_ok());
         }
     }
