@@ -19,6 +19,8 @@ def table(results):
     about = (f"{results['date']}, {machine['cores']} cores ({machine['processor']}), {machine['kernel']}; {versions}. Each figure"
              f" is of {seconds:g} s in one run. CPU is user and system time of all of a gateway's processes; in brackets, as multiples"
              " of nginx's, which is the limit that C sets. Read those: absolute figures are of this machine.")
+    if results["is_quick"]:
+        about += " This was a quick run, which shows that all works and not how fast it is."
     lines = [textwrap.fill(about, 120), "", head(columns), "|---" * (len(columns) + 1) + "|"]
     for case in CASES.values():
         cells = [cpu_cell(rows, case.name, name) for name in columns]
