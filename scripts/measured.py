@@ -25,6 +25,8 @@ mode = "keys"
 [store]
 url = "sqlite:{folder}/tidegate.db"
 snapshot = ""
+[journal]
+flush_interval = "{flush}"
 [telemetry]
 log = "warn"
 
@@ -55,7 +57,7 @@ models = [{{ id = "mock", context_tokens = 1_000_000, usd_per_million = {{ input
 
 [routes.everything]
 targets = [{{ model = "mock/mock" }}, {{ model = "second/mock" }}]
-hedge = {{ enabled = true }}
+hedge = {{ enabled = true, max_extra_requests = "{hedges}" }}
 cache = {{ exact = true, max_temperature = 2.0 }}
 [routes.kept]
 targets = [{{ model = "mock/mock" }}]
@@ -96,12 +98,16 @@ def free_port():
 class Gateway:
     """The program, started on a free port with a store of its own in `folder`; `mock` is the provider's port."""
 
+    # The program's own defaults: how often the journal is written, and how many requests may be raced.
+    flush, hedges = "250ms", "5%"
+
     def __init__(self, binary, folder, mock, threads=0, under=(), spawn=subprocess.Popen):
         self.port = free_port()
         shutil.copytree(os.path.join(ROOT, "prompts"), f"{folder}/prompts", ignore=shutil.ignore_patterns("cases"))
         config = f"{folder}/tidegate.toml"
         with open(config, "w") as file:
-            file.write(CONFIG.format(port=self.port, folder=folder, mock=mock, threads=threads))
+            given = {"port": self.port, "folder": folder, "mock": mock, "threads": threads}
+            file.write(CONFIG.format(flush=self.flush, hedges=self.hedges, **given))
         self.folder, self.binary = folder, binary
         self.environment = {**os.environ, "TIDEGATE_ADMIN_KEY": ADMIN_KEY, "TIDEGATE_URL": f"http://127.0.0.1:{self.port}"}
         output = open(f"{folder}/output", "w")
@@ -115,8 +121,13 @@ class Gateway:
             time.sleep(0.1)
 
     def command(self, *arguments):
-        """Runs a command of the program's own against it."""
-        done = subprocess.run([self.binary, *arguments, "--json"], env=self.environment, capture_output=True, text=True)
+        """Runs a command of the program's own against it, again for a minute where its store is not ready yet."""
+        deadline = time.monotonic() + 60
+        while True:
+            done = subprocess.run([self.binary, *arguments, "--json"], env=self.environment, capture_output=True, text=True)
+            if "cannot wait for a connection" not in done.stdout + done.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(1)
         if done.returncode != 0:
             raise SystemExit(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)
