@@ -132,9 +132,9 @@ class Gateway:
             raise SystemExit(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)
 
-    def prepare(self):
-        """Makes a key with limits, which is returned, and begins a rollout that is in its canary."""
-        flags = [part for limit in LIMITS for part in ("--limit", limit)]
+    def prepare(self, is_limited=True):
+        """Makes a key, which is returned, and begins a rollout that is in its canary."""
+        flags = [part for limit in LIMITS for part in ("--limit", limit)] if is_limited else []
         key = self.command("keys", "create", "measured", *flags)["key"]
         self.command("rollout", "start", "--prompt", "support-reply", "--from", "1.0.0", "--to", "1.1.0", "--percent", "5")
         return key

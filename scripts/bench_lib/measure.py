@@ -91,7 +91,7 @@ def measure(case, lane, mock, times):
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
         # nginx's workers are somebody else where it is started by root.
         os.chmod(folder, 0o755)
-        running = start(lane.peer, folder, mock.port)
+        running = start(lane.peer, folder, mock.port, lane.is_everything)
         try:
             body = lane.body(running.model, case.text, case.is_stream)
             body_file = os.path.join(folder, "body.json")

@@ -184,13 +184,13 @@ def binary():
     return os.path.join(target, "release", "tidegate")
 
 
-def start(peer, folder, mock):
-    """Starts a peer that passes requests to the mock on that port."""
+def start(peer, folder, mock, is_limited=False):
+    """Starts a peer that passes requests to the mock on that port; `is_limited` says whether Tidegate's key has limits."""
     if peer == "direct":
         return Running(mock)
     if peer == "tidegate":
         gateway = Gateway(binary(), folder, mock, spawn=spawn)
-        return Running(gateway.port, gateway.process, model="mock/mock", key=gateway.prepare())
+        return Running(gateway.port, gateway.process, model="mock/mock", key=gateway.prepare(is_limited))
     output = open(f"{folder}/output", "w")
     if peer == "tensorzero":
         return start_tensorzero(folder, mock, output)

@@ -5,7 +5,9 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::Anchored;
+use aho_corasick::automaton::Automaton;
+use aho_corasick::dfa::DFA;
 
 /// Words of questions whose answer is another one tomorrow.
 const OF_THE_DAY: [&str; 47] = [
@@ -139,15 +141,15 @@ const APOLOGIES: [&str; 7] = [
 
 /// Whether a question is one of the day.
 pub(super) fn asks_of_the_day(text: &str) -> bool {
-    static FINDER: LazyLock<Option<AhoCorasick>> =
+    static FINDER: LazyLock<Option<DFA>> =
         LazyLock::new(|| finder(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));
-    has_any(&plain(text), FINDER.as_ref())
+    FINDER.as_ref().is_some_and(|phrases| has_any(text, phrases))
 }
 
 /// Whether a text says which day it is from.
 pub(super) fn tells_the_day(text: &str) -> bool {
-    static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| finder(TELLS_THE_DAY.iter()));
-    has_any(&plain(text), FINDER.as_ref())
+    static FINDER: LazyLock<Option<DFA>> = LazyLock::new(|| finder(TELLS_THE_DAY.iter()));
+    FINDER.as_ref().is_some_and(|phrases| has_any(text, phrases))
 }
 
 /// Whether an answer is a refusal in words.
@@ -204,15 +206,48 @@ fn plain(text: &str) -> String {
 
 /// Finds all of these at once, between blanks. `None` where there is no memory for it, and then nothing
 /// is found.
-fn finder<'a>(phrases: impl Iterator<Item = &'a &'a str>) -> Option<AhoCorasick> {
-    let made = AhoCorasick::new(phrases.map(|phrase| format!(" {phrase} ")));
+fn finder<'a>(phrases: impl Iterator<Item = &'a &'a str>) -> Option<DFA> {
+    let made = DFA::new(phrases.map(|phrase| format!(" {phrase} ")));
     debug_assert!(made.is_ok(), "a few short phrases fit");
     made.ok()
 }
 
-/// Whether one of these phrases stands in a plain text.
-fn has_any(plain: &str, phrases: Option<&AhoCorasick>) -> bool {
-    phrases.is_some_and(|phrases| phrases.is_match(plain))
+/// Whether one of these phrases stands in the [`plain`] form of a text. That form is not made: prompts
+/// are long, and making it costs as much as looking through it.
+fn has_any(text: &str, phrases: &DFA) -> bool {
+    let Ok(start) = phrases.start_state(Anchored::No) else { return false };
+    let step = |state, byte| phrases.next_state(Anchored::No, state, byte);
+    let mut state = step(start, b' ');
+    let (mut is_blank, mut at) = (true, 0);
+    while let Some(&byte) = text.as_bytes().get(at) {
+        at += 1;
+        if byte.is_ascii_alphanumeric() {
+            state = step(state, byte.to_ascii_lowercase());
+            is_blank = false;
+        } else if !byte.is_ascii()
+            && let Some(character) = letter(text, at - 1)
+        {
+            at += character.len_utf8() - 1;
+            let mut bytes = [0; 4];
+            for lower in character.to_lowercase() {
+                state = lower.encode_utf8(&mut bytes).bytes().fold(state, step);
+            }
+            is_blank = false;
+        } else if !is_blank {
+            state = step(state, b' ');
+            is_blank = true;
+            // All of them end with a blank.
+            if phrases.is_match(state) {
+                return true;
+            }
+        }
+    }
+    !is_blank && phrases.is_match(step(state, b' '))
+}
+
+/// The letter or digit that begins at a byte of a text, if one does.
+fn letter(text: &str, at: usize) -> Option<char> {
+    text.get(at..)?.chars().next().filter(|character| character.is_alphanumeric())
 }
 
 #[cfg(test)]
@@ -252,6 +287,24 @@ mod tests {
         }
         for text in ["Paris.", "Nobody knows today.", "The toast is current"] {
             assert!(!tells_the_day(text), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn words_are_found_in_a_text_as_in_its_plain_form(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "today", "NOW", "x", "mañana", "MAÑANA", "’", "é", " ", "-", "what", "time", "İ", "日", "9", "\u{a0}",
+                ]),
+                0..8,
+            ),
+        ) {
+            let (text, words) = (parts.concat(), ["now", "what time", "mañana", "today"]);
+            let plain = plain(&text);
+            let is_there = words.iter().any(|words| plain.contains(&format!(" {words} ")));
+            let phrases = finder(words.iter()).unwrap();
+            proptest::prop_assert_eq!(has_any(&text, &phrases), is_there, "{:?}", text);
         }
     }
 
