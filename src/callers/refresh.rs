@@ -88,7 +88,7 @@ impl Callers {
     }
 
     /// Keeps the table what the store says, and the snapshot on disk what the table says, see
-    /// [`follow`]. `announce` gets the admin key when one is made.
+    /// `store/follow.rs`. `announce` gets the admin key when one is made.
     pub async fn run(self, announce: impl Fn(&SecretKey) + Sync) {
         follow::follow(&Followed { callers: &self, announce }).await;
     }

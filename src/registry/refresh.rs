@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// Keeps the registry what the store says, and the snapshot on disk what the registry says, see
-    /// [`follow`].
+    /// `store/follow.rs`.
     pub async fn run(self) {
         follow::follow(&self).await;
     }

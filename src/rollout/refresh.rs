@@ -237,7 +237,7 @@ impl RolloutLedger {
     }
 
     /// Keeps the table what the store says, and the snapshot on disk what the table says, see
-    /// [`follow`].
+    /// `store/follow.rs`.
     pub async fn run(self) {
         follow::follow(&self).await;
     }
