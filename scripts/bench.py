@@ -46,7 +46,7 @@ def options():
     parser.add_argument("--peers", default=",".join(USUAL), help=f"of {','.join(PEERS)}, or all ({','.join(USUAL)})")
     parser.add_argument("--quick", action="store_true", help="two seconds each: shows that all works, not how fast it is")
     parser.add_argument("--readme", action="store_true", help="writes the results into README.md and ARCHITECTURE.md")
-    parser.add_argument("--results", default=RESULTS, help="where the results are written (benches/results)")
+    parser.add_argument("--results", help="where results are written (benches/results; a part of a run: target/bench/results)")
     parser.add_argument("--render", metavar="FILE", help="runs nothing: makes table and picture of earlier results")
     chosen = parser.parse_args()
     chosen.cases = chosen.cases.split(",")
@@ -55,6 +55,11 @@ def options():
         for name in names:
             if name not in known:
                 parser.error(f"there is no {name!r}; there are: {', '.join(known)}")
+    is_whole = not chosen.quick and set(CASES) <= set(chosen.cases) and set(USUAL) <= set(chosen.peers)
+    if chosen.readme and not (is_whole or chosen.render):
+        parser.error("--readme is for a whole run: all cases, and not --quick")
+    # A look at one case does not take the place of what is kept.
+    chosen.results = chosen.results or (RESULTS if is_whole or chosen.render else os.path.join(peers.HOME, "results"))
     return chosen
 
 
@@ -129,11 +134,13 @@ def shown(row):
 def write(results, folder):
     os.makedirs(folder, exist_ok=True)
     base = os.path.join(folder, results["date"])
+    endings = []
     for ending, text in (("json", json.dumps(results, indent=1) + "\n"), ("md", table(results)), ("svg", plot(results))):
         if text:
             with open(f"{base}.{ending}", "w") as file:
                 file.write(text)
-    print(f"written to {os.path.relpath(base, ROOT)}.json, .md and .svg")
+            endings.append(ending)
+    print(f"written to {os.path.relpath(base, ROOT)}: {', '.join(endings)}")
 
 
 def measured(chosen):

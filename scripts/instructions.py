@@ -26,9 +26,8 @@ import tempfile
 import threading
 import time
 
-from measured import LONG, Gateway, chat, prompted
+from measured import LONG, ROOT, Gateway, chat, prompted
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGETS = os.path.join(ROOT, "benches", "instructions.json")
 TOLERANCE = 0.05
 STREAMED_TOKENS = 200

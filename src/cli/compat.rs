@@ -287,43 +287,7 @@ fn carry_out(
     }
 }
 
-// === impl DepthOption ===
-
-impl DepthOption {
-    /// As the admin API has it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Smoke => "smoke",
-            Self::Targeted => "targeted",
-            Self::Full => "full",
-        }
-    }
-}
-
-// === impl StateOption ===
-
-impl StateOption {
-    /// As the admin API has it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-// === impl KindOption ===
-
-impl KindOption {
-    /// As the admin API has it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Asked => "asked",
-            Self::Nightly => "nightly",
-            Self::Drift => "drift",
-        }
-    }
+/// The word of an option's value, which is the admin API's, too.
+fn word(option: &impl ValueEnum) -> String {
+    option.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use super::row::{LabelRow, VersionRow};
 use super::{Origin, StoredVersion, Told, named};
 use crate::ids::PromptId;
 use crate::prompt::{ContentHash, Deprecation, Prompt, Prompts, Version};
+use crate::store::follow::OF_SNAPSHOT;
 
 /// What the store says.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ impl Table {
         Self {
             versions: BTreeMap::new(),
             labels: BTreeMap::new(),
-            revision: -1,
+            revision: OF_SNAPSHOT,
             read_at_ms: 0,
             source,
             unreadable: BTreeMap::new(),

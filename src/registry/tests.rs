@@ -11,6 +11,7 @@ use crate::clock::FixedWallClock;
 use crate::config::{Environment, Source, load};
 use crate::ids::PromptId;
 use crate::prompt::Wanted;
+use crate::store::follow;
 use crate::store::places::{Place, places};
 
 mod labels;
@@ -282,7 +283,7 @@ async fn a_node_that_starts_without_its_store_serves_what_was_kept() {
     let node = Node::loaded(&place.store, &[("1.0.0.toml", text("Hello"))]).await;
     node.push("1.1.0", "Good day").await.unwrap();
     node.label("production", "1.1.0", None).await.unwrap();
-    crate::store::follow::save(&node.registry, &mut None).await;
+    follow::save(&node.registry, &mut follow::Saved::default()).await;
 
     let path = place.store.url().path().unwrap().to_owned();
     let folder = path.parent().unwrap().to_owned();

@@ -89,7 +89,7 @@ pub type Finishing<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + 
 /// What is known of all rollouts.
 struct Table {
     standing: Vec<Standing>,
-    /// How many changes the store had seen; -1 where the snapshot was read.
+    /// How many changes the store had seen; [`OF_SNAPSHOT`] where it is the snapshot's.
     revision: i64,
     read_at_ms: u64,
 }

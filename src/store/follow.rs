@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::file::SnapshotFile;
 use super::{Kind, Store, StoreError};
-use crate::clock::rfc3339;
+use crate::clock::{Instant, rfc3339};
 
 /// Something that is kept in memory as the store says it.
 pub(crate) trait Follower: Sync {
@@ -104,6 +104,18 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How long a server may take for an answer before it counts as away.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How long a snapshot that could not be written is left alone: a full disk is not helped by trying.
+const SAVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// What became of the snapshot on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    /// The revision that it holds.
+    revision: Option<i64>,
+    /// When it was last tried and could not be written.
+    failed_at: Option<Instant>,
+}
+
 /// What the loop does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -119,7 +131,7 @@ enum Next {
 pub(crate) async fn follow<F: Follower>(what: &F) {
     let following = what.following();
     let mut pause = RETRY.0;
-    let (mut seen, mut saved) = (None, None);
+    let (mut seen, mut saved) = (None, Saved::default());
     let mut poller = None;
     let mut read = what.load().await;
     loop {
@@ -150,7 +162,8 @@ pub(crate) async fn follow<F: Follower>(what: &F) {
         };
         what.on_turn();
         read = match (next, what.store().kind()) {
-            (Next::Tick | Next::Look, _) if is_away => what.load().await,
+            // Nothing counts as read while the store is away but what was read.
+            (Next::Tick | Next::Look | Next::Save, _) if is_away => what.load().await,
             (Next::Load, _) => what.load().await,
             // Who shares a file tells of changes.
             (Next::Save, _) | (Next::Tick, Kind::Sqlite) => Ok(()),
@@ -231,20 +244,26 @@ fn restore<F: Follower + ?Sized>(what: &F) {
 
 /// Writes the snapshot where it is not what the table says. A disk that is slow holds up nobody else
 /// on this thread.
-pub(crate) async fn save<F: Follower>(what: &F, saved: &mut Option<i64>) {
+pub(crate) async fn save<F: Follower>(what: &F, saved: &mut Saved) {
     let Some(file) = what.following().snapshot.clone() else { return };
-    let Some(revision) = what.known().filter(|revision| Some(*revision) != *saved) else { return };
-    if revision == OF_SNAPSHOT {
+    let Some(revision) = what.known().filter(|revision| Some(*revision) != saved.revision) else {
+        return;
+    };
+    let is_left_alone = saved.failed_at.is_some_and(|at| at.elapsed() < SAVE_AGAIN);
+    if revision == OF_SNAPSHOT || is_left_alone {
         return;
     }
     let (kept, store) = (what.kept(), what.store().url().to_string());
     let path = file.path().to_owned();
     let written = tokio::task::spawn_blocking(move || file.write(&store, &kept)).await;
     match written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-        Ok(()) => *saved = Some(revision),
+        Ok(()) => *saved = Saved { revision: Some(revision), failed_at: None },
         Err(error) => {
-            let path = path.display();
-            tracing::error!(%error, %path, "the snapshot of {} cannot be written", F::WHAT);
+            // Said once, not with every try.
+            if saved.failed_at.replace(Instant::now()).is_none() {
+                let path = path.display();
+                tracing::error!(%error, %path, "the snapshot of {} cannot be written", F::WHAT);
+            }
         }
     }
 }

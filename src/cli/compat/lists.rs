@@ -184,14 +184,14 @@ impl ListArgs {
     /// What is asked of the gateway.
     pub(super) fn path(&self) -> String {
         let given = [
-            ("suite", self.suite.as_deref()),
-            ("prompt", self.prompt.as_deref()),
-            ("state", self.state.map(super::StateOption::as_str)),
-            ("kind", self.kind.map(super::KindOption::as_str)),
+            ("suite", self.suite.clone()),
+            ("prompt", self.prompt.clone()),
+            ("state", self.state.as_ref().map(super::word)),
+            ("kind", self.kind.as_ref().map(super::word)),
         ];
         let said = given
             .into_iter()
-            .filter_map(|(name, value)| value.map(|value| format!("{name}={}", encoded(value))));
+            .filter_map(|(name, value)| value.map(|value| format!("{name}={}", encoded(&value))));
         let query = said.collect::<Vec<_>>().join("&");
         let mark = if query.is_empty() { "" } else { "?" };
         format!("/compat/runs{mark}{query}")

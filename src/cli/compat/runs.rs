@@ -339,7 +339,7 @@ impl RunArgs {
             ("to", text(&self.to)),
             ("from_model", of_both(&self.from_model)),
             ("to_model", of_both(&self.to_model)),
-            ("depth", self.depth.map(|depth| Value::from(depth.as_str()))),
+            ("depth", self.depth.map(|depth| Value::from(super::word(&depth)))),
             ("only", text(&self.only)),
             ("samples", self.samples.map(Value::from)),
             ("seed", self.seed.map(Value::from)),

@@ -94,7 +94,8 @@ impl Nights {
             let versions = suite.prompt.as_deref().and_then(|prompt| prompts.versions(prompt));
             let Some(versions) = versions else { continue };
             let mut runs = of_prompt(&suite, versions, &settings);
-            if self.engine.runs.night_goes_on(&suite.id).await? {
+            let is_held = runs.iter().any(|run| run.kind == RunKind::Drift);
+            if is_held && self.engine.runs.night_goes_on(&suite.id).await? {
                 // It would be held against the nights before that one, which is not over: two first
                 // nights, or two nights for one.
                 tracing::warn!(
