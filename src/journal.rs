@@ -19,6 +19,7 @@ use crate::clock::{WallClock, rfc3339};
 use crate::store::Store;
 use crate::units::HumanDuration;
 
+mod alike;
 mod entry;
 mod query;
 mod row;

@@ -5,7 +5,7 @@
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::row::{COLUMNS, ended_at_ms, first_id_of};
+use super::row::{COMMON, OWN, ended_at_ms, first_id_of};
 use super::usage::push_tag;
 use super::{Journal, Outcome, Waste};
 use crate::chat::Usage;
@@ -108,7 +108,7 @@ impl Journal {
         limit: u32,
     ) -> Result<Vec<StoredRequest>, StoreError> {
         let mut query = Sql::new("SELECT ");
-        query.push(&COLUMNS.map(|(name, _)| name).join(", ")).push(" FROM requests");
+        query.push(&[&OWN[..], &COMMON[..]].concat().join(", ")).push(" FROM requests");
         push_filter(&mut query, filter, self.store.kind());
         if let Some(before) = before {
             query.push(" AND id < ").bind(before);

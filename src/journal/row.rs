@@ -5,62 +5,67 @@ use sqlx::Arguments;
 use sqlx::any::AnyArguments;
 use sqlx::error::BoxDynError;
 
-use super::{Entry, Reuse, Waste};
+use super::alike::Numbered;
+use super::{Entry, Reuse};
 use crate::store::Kind;
 
-/// The columns in the order in which [`bind`] gives them, and what those say that most rows leave as
-/// they are.
-pub(super) const COLUMNS: [(&str, Option<&str>); 41] = [
-    ("id", None),
-    ("request_id", None),
-    ("started_at_ms", None),
-    ("caller", None),
-    ("endpoint", None),
-    ("dialect", None),
-    ("model_asked", None),
-    ("route", None),
-    ("target", None),
-    ("provider", None),
-    ("model_served", None),
-    ("streamed", None),
-    ("outcome", None),
-    ("status", None),
-    ("attempts", None),
-    ("input", None),
-    ("cached_input", None),
-    ("output", None),
-    ("reasoning", None),
-    ("cost_micro_usd", None),
-    ("latency_ms", None),
-    ("first_token_ms", None),
-    ("overhead_us", None),
-    ("priority", None),
-    ("failure", Some("NULL")),
-    ("error_code", Some("NULL")),
-    ("degradation", Some("0")),
-    ("cache_write", Some("0")),
-    ("usage_estimated", Some("0")),
-    ("tags", Some("NULL")),
-    ("reuse", Some("NULL")),
-    ("waste_input", Some("0")),
-    ("waste_output", Some("0")),
-    ("waste_micro_usd", Some("0")),
-    ("waste_estimated", Some("0")),
-    ("saved_micro_usd", Some("0")),
-    ("prompt", Some("NULL")),
-    ("rollout", Some("NULL")),
-    ("arm", Some("NULL")),
-    ("share", Some("NULL")),
-    ("unit", Some("NULL")),
+/// The columns that every row has of its own, in the order in which [`bind_own`] gives them.
+pub(super) const OWN: [&str; 13] = [
+    "id",
+    "request_id",
+    "started_at_ms",
+    "attempts",
+    "input",
+    "cached_input",
+    "output",
+    "reasoning",
+    "cost_micro_usd",
+    "latency_ms",
+    "first_token_ms",
+    "overhead_us",
+    "unit",
 ];
 
-/// Which columns a row gives. Giving one costs about 300 instructions, ten times what its byte costs.
+/// The columns in which many rows are the same, in the order in which [`bind_common`] gives them.
+pub(super) const COMMON: [&str; 28] = [
+    "caller",
+    "endpoint",
+    "dialect",
+    "model_asked",
+    "route",
+    "target",
+    "provider",
+    "model_served",
+    "streamed",
+    "outcome",
+    "status",
+    "priority",
+    "failure",
+    "error_code",
+    "degradation",
+    "cache_write",
+    "usage_estimated",
+    "tags",
+    "reuse",
+    "waste_input",
+    "waste_output",
+    "waste_micro_usd",
+    "waste_estimated",
+    "saved_micro_usd",
+    "prompt",
+    "rollout",
+    "arm",
+    "share",
+];
+
+/// How an `INSERT` gives its rows. To give a value costs some 300 instructions, a text twice that, ten times
+/// what its bytes cost; so what rows have in common is given once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Those that most rows differ in.
-    Usual,
-    /// All.
-    Full,
+    /// What they have in common, and then what each has of its own.
+    Alike,
+    /// All of each.
+    Apart,
 }
 
 /// Bits of an id below the millisecond: those of the run, and those that count.
@@ -121,61 +126,84 @@ impl Ids {
 /// `INSERT` for `rows` rows of a shape. A row that is there was written before, see [`Ids`].
 pub(super) fn insert_sql(kind: Kind, shape: Shape, rows: usize) -> String {
     let mut count = 0;
-    let mut value = || {
-        count += 1;
-        match kind {
-            // SQLite looks numbered ones up one by one, which costs more than the writing.
-            Kind::Sqlite => "?".to_owned(),
-            Kind::Postgres => format!("${count}"),
+    let mut values = |amount: usize| {
+        let value = |_| {
+            count += 1;
+            match kind {
+                // SQLite looks numbered ones up one by one, which costs more than the writing.
+                Kind::Sqlite => "?".to_owned(),
+                Kind::Postgres => format!("${count}"),
+            }
+        };
+        (0..amount).map(value).collect::<Vec<_>>().join(",")
+    };
+    let columns = [&OWN[..], &COMMON[..]].concat().join(",");
+    let select = match shape {
+        Shape::Apart => String::new(),
+        Shape::Alike => {
+            // As both databases call the columns of a list of rows.
+            let own: Vec<_> = (1..=OWN.len()).map(|number| format!("column{number}")).collect();
+            format!("SELECT {},{} FROM (", own.join(","), values(COMMON.len()))
         }
     };
-    let mut value = |usual: Option<&str>| match (shape, usual) {
-        (Shape::Usual, Some(usual)) => usual.to_owned(),
-        (Shape::Usual | Shape::Full, _) => value(),
-    };
-    let rows: Vec<_> = (0..rows)
-        .map(|_| format!("({})", COLUMNS.map(|(_, usual)| value(usual)).join(",")))
-        .collect();
-    let (columns, rows) = (COLUMNS.map(|(name, _)| name).join(","), rows.join(","));
-    format!("INSERT INTO requests ({columns}) VALUES {rows} ON CONFLICT (id) DO NOTHING")
+    let width = shape.width();
+    let rows: Vec<_> = (0..rows).map(|_| format!("({})", values(width))).collect();
+    // Without `WHERE` SQLite takes what follows for a condition of a join.
+    let end = if shape == Shape::Alike { ") AS own WHERE true" } else { "" };
+    format!(
+        "INSERT INTO requests ({columns}) {select}VALUES {}{end} ON CONFLICT (id) DO NOTHING",
+        rows.join(",")
+    )
 }
 
 // === impl Shape ===
 
 impl Shape {
-    /// The shape of an entry's row.
-    pub(super) fn of(entry: &Entry) -> Self {
-        let is_usual = entry.failure.is_none()
-            && entry.error_code.is_none()
-            && entry.degradation == 0
-            && entry.usage.cache_write == 0
-            && !entry.usage_estimated
-            && entry.tags.is_empty()
-            && entry.reuse.is_none()
-            && entry.waste == Waste::default()
-            && entry.saved.0 == 0
-            && entry.prompt.is_none()
-            && entry.part.is_none();
-        if is_usual { Self::Usual } else { Self::Full }
-    }
-
-    /// How many values a row gives.
-    pub(super) fn values(self) -> usize {
-        let given = |(_, usual): &&(&str, Option<&str>)| self == Self::Full || usual.is_none();
-        COLUMNS.iter().filter(given).count()
+    /// How many values each row gives.
+    fn width(self) -> usize {
+        match self {
+            Self::Alike => OWN.len(),
+            Self::Apart => OWN.len() + COMMON.len(),
+        }
     }
 }
 
-/// Gives one row's values.
+/// Gives the values of rows, of which there is at least one.
 pub(super) fn bind(
     to: &mut AnyArguments,
-    id: i64,
-    entry: &Entry,
+    rows: &[Numbered<'_>],
     shape: Shape,
 ) -> Result<(), BoxDynError> {
+    to.reserve(rows.len() * shape.width() + COMMON.len(), 0);
+    if let (Shape::Alike, Some((_, entry))) = (shape, rows.first()) {
+        bind_common(to, entry)?;
+    }
+    for (id, entry) in rows {
+        bind_own(to, *id, entry)?;
+        if shape == Shape::Apart {
+            bind_common(to, entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind_own(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), BoxDynError> {
     to.add(id)?;
     to.add(entry.request_id.as_str())?;
     to.add(int(entry.started_at_ms))?;
+    to.add(i64::from(entry.attempts))?;
+    to.add(int(entry.usage.input))?;
+    to.add(int(entry.usage.cached_input))?;
+    to.add(int(entry.usage.output))?;
+    to.add(int(entry.usage.reasoning))?;
+    to.add(int(entry.cost.0))?;
+    to.add(int(entry.latency.as_millis()))?;
+    to.add(entry.first_token.map(|time| int(time.as_millis())))?;
+    to.add(int(entry.overhead.as_micros()))?;
+    to.add(entry.part.as_ref().and_then(|part| part.unit).map(i64::from))
+}
+
+fn bind_common(to: &mut AnyArguments, entry: &Entry) -> Result<(), BoxDynError> {
     to.add(entry.caller.as_str())?;
     to.add(entry.endpoint.as_str())?;
     to.add(entry.dialect.as_str())?;
@@ -187,24 +215,7 @@ pub(super) fn bind(
     to.add(i64::from(entry.streamed))?;
     to.add(entry.outcome.as_str())?;
     to.add(i64::from(entry.status))?;
-    to.add(i64::from(entry.attempts))?;
-    to.add(int(entry.usage.input))?;
-    to.add(int(entry.usage.cached_input))?;
-    to.add(int(entry.usage.output))?;
-    to.add(int(entry.usage.reasoning))?;
-    to.add(int(entry.cost.0))?;
-    to.add(int(entry.latency.as_millis()))?;
-    to.add(entry.first_token.map(|time| int(time.as_millis())))?;
-    to.add(int(entry.overhead.as_micros()))?;
     to.add(entry.priority.map(|priority| i64::from(priority.level())))?;
-    match shape {
-        Shape::Usual => Ok(()),
-        Shape::Full => bind_rest(to, entry),
-    }
-}
-
-/// Gives what most rows leave as it is.
-fn bind_rest(to: &mut AnyArguments, entry: &Entry) -> Result<(), BoxDynError> {
     to.add(entry.failure.map(|kind| kind.as_str()))?;
     to.add(entry.error_code)?;
     to.add(i64::from(entry.degradation))?;
@@ -221,8 +232,7 @@ fn bind_rest(to: &mut AnyArguments, entry: &Entry) -> Result<(), BoxDynError> {
     let part = entry.part.as_deref();
     to.add(part.map(|part| &*part.rollout))?;
     to.add(part.map(|part| part.arm.as_str()))?;
-    to.add(part.map(|part| i64::from(u16::from(part.share))))?;
-    to.add(part.and_then(|part| part.unit).map(i64::from))
+    to.add(part.map(|part| i64::from(u16::from(part.share))))
 }
 
 /// Tags as a JSON object; nothing where there are none.

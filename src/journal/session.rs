@@ -2,8 +2,9 @@
 
 use parking_lot::Mutex;
 use sqlx::any::AnyArguments;
-use sqlx::{AnyConnection, Arguments, AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr};
 
+use super::alike::{LEAST, Numbered, Parted};
 use super::row::{self, Ids, Shape};
 use super::{Entry, LostRun, Shared};
 use crate::ids::RequestId;
@@ -18,12 +19,12 @@ pub(super) struct Session {
     file: Option<FileId>,
     run_id: i64,
     ids: Ids,
-    usual: Inserts,
-    full: Inserts,
+    alike: [Insert; ALIKE_ROWS.len()],
+    apart: [Insert; APART_ROWS.len()],
 }
 
-/// The statements for rows of one shape, by how many rows they write.
-type Inserts = [(usize, SqlStr); INSERT_ROWS.len()];
+/// A statement that writes so many rows.
+type Insert = (usize, SqlStr);
 
 /// What a run says about itself with every write.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,9 @@ pub(super) struct Refused {
 /// Rows in one `INSERT`. Each statement costs a trip to SQLite's thread and back, about forty
 /// microseconds, so most rows go by the hundred; the rest of a batch uses the smaller ones, because
 /// every size is prepared once and kept.
-const INSERT_ROWS: [usize; 4] = [100, 25, 5, 1];
+const APART_ROWS: [usize; 4] = [100, 25, 5, 1];
+/// The same for rows that are alike. What is left of a group of those is written with all others.
+const ALIKE_ROWS: [usize; 2] = [100, LEAST];
 /// Rows deleted in one statement, four times a second: more than any traffic brings, and a few
 /// milliseconds of work.
 const DELETE_ROWS: i64 = 5_000;
@@ -89,13 +92,12 @@ impl Session {
         }
         *shared.run.lock() = Some((run_id, ids));
         shared.on_lost_runs(lost);
-        let inserts = |shape| {
-            let sql = |rows| AssertSqlSafe(row::insert_sql(kind, shape, rows)).into_sql_str();
-            INSERT_ROWS.map(|rows| (rows, sql(rows)))
-        };
-        let (usual, full) = (inserts(Shape::Usual), inserts(Shape::Full));
+        let insert =
+            |shape, rows| (rows, AssertSqlSafe(row::insert_sql(kind, shape, rows)).into_sql_str());
+        let alike = ALIKE_ROWS.map(|rows| insert(Shape::Alike, rows));
+        let apart = APART_ROWS.map(|rows| insert(Shape::Apart, rows));
         let connection = Mutex::new(connection);
-        Ok(Self { connection, store: store.clone(), file, run_id, ids, usual, full })
+        Ok(Self { connection, store: store.clone(), file, run_id, ids, alike, apart })
     }
 
     /// The ids that come next.
@@ -118,14 +120,11 @@ impl Session {
     ) -> Result<Refused, StoreError> {
         let failed = StoreError::query("write requests to the journal");
         let mut ids = self.ids;
-        let rows = batch.iter().map(|entry| (ids.of(entry), entry));
-        let (usual, full): (Vec<_>, Vec<_>) =
-            rows.partition(|(_, entry)| Shape::of(entry) == Shape::Usual);
-        let rows = [(Shape::Usual, &usual[..]), (Shape::Full, &full[..])];
-        let refused = match self.write_together(rows, counts).await {
+        let parted = Parted::of(batch.iter().map(|entry| (ids.of(entry), entry)));
+        let refused = match self.write_together(&parted, counts).await {
             Ok(()) => Refused::default(),
             Err(error) if store::is_refusal(&error) => {
-                self.write_apart(rows, counts).await.map_err(failed)?
+                self.write_apart(&parted.apart(), counts).await.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -135,60 +134,63 @@ impl Session {
 
     async fn write_together(
         &mut self,
-        all: [(Shape, &[(i64, &Entry)]); 2],
+        parted: &Parted<'_>,
         counts: Counts,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
-        for (shape, mut rest) in all {
-            let inserts = match shape {
-                Shape::Usual => &self.usual,
-                Shape::Full => &self.full,
-            };
-            for (size, sql) in inserts {
+        let mut others = parted.rest.clone();
+        for group in &parted.groups {
+            let mut rest = &group[..];
+            for (size, sql) in &self.alike {
                 let chunks = rest.chunks_exact(*size);
                 rest = chunks.remainder();
                 for chunk in chunks {
-                    insert(&mut transaction, sql, shape, chunk).await?;
+                    insert(&mut transaction, sql, Shape::Alike, chunk).await?;
                 }
             }
+            others.extend(rest);
         }
-        counts.after(count(all), 0).update(&mut transaction, self.run_id).await?;
+        let mut rest = &others[..];
+        for (size, sql) in &self.apart {
+            let chunks = rest.chunks_exact(*size);
+            rest = chunks.remainder();
+            for chunk in chunks {
+                insert(&mut transaction, sql, Shape::Apart, chunk).await?;
+            }
+        }
+        counts.after(parted.len(), 0).update(&mut transaction, self.run_id).await?;
         transaction.commit().await
     }
 
     /// Writes rows of which some are refused: smaller and smaller parts, until those are found.
     async fn write_apart(
         &mut self,
-        all: [(Shape, &[(i64, &Entry)]); 2],
+        rows: &[Numbered<'_>],
         counts: Counts,
     ) -> Result<Refused, sqlx::Error> {
         let mut transaction = store::begin(self.connection.get_mut(), self.store.kind()).await?;
         let mut refused = Refused::default();
-        let mut parts: Vec<_> = all.into_iter().map(|(shape, rows)| (shape, rows, 0)).collect();
-        while let Some((shape, part, level)) = parts.pop() {
-            let inserts = match shape {
-                Shape::Usual => &self.usual,
-                Shape::Full => &self.full,
-            };
-            let Some((size, sql)) = inserts.get(level) else { continue };
+        let mut parts = vec![(rows, 0)];
+        while let Some((part, level)) = parts.pop() {
+            let Some((size, sql)) = self.apart.get(level) else { continue };
             let chunks = part.chunks_exact(*size);
-            parts.push((shape, chunks.remainder(), level + 1));
+            parts.push((chunks.remainder(), level + 1));
             for chunk in chunks {
                 let mut attempt = transaction.begin().await?;
-                match insert(&mut attempt, sql, shape, chunk).await {
+                match insert(&mut attempt, sql, Shape::Apart, chunk).await {
                     Ok(()) => attempt.commit().await?,
                     Err(error) if store::is_refusal(&error) => {
                         attempt.rollback().await?;
                         match chunk {
                             [(_, entry)] => refused.add(entry, &error),
-                            _ => parts.push((shape, chunk, level + 1)),
+                            _ => parts.push((chunk, level + 1)),
                         }
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        counts.after(count(all), refused.rows).update(&mut transaction, self.run_id).await?;
+        counts.after(rows.len(), refused.rows).update(&mut transaction, self.run_id).await?;
         transaction.commit().await?;
         Ok(refused)
     }
@@ -222,22 +224,14 @@ impl Session {
 }
 
 /// Writes rows in one statement.
-/// Rows of both shapes.
-fn count(all: [(Shape, &[(i64, &Entry)]); 2]) -> usize {
-    all.iter().map(|(_, rows)| rows.len()).sum()
-}
-
 async fn insert(
     connection: &mut AnyConnection,
     sql: &SqlStr,
     shape: Shape,
-    rows: &[(i64, &Entry)],
+    rows: &[Numbered<'_>],
 ) -> Result<(), sqlx::Error> {
     let mut values = AnyArguments::default();
-    values.reserve(rows.len() * shape.values(), 0);
-    for (id, entry) in rows {
-        row::bind(&mut values, *id, entry, shape).map_err(sqlx::Error::Encode)?;
-    }
+    row::bind(&mut values, rows, shape).map_err(sqlx::Error::Encode)?;
     sqlx::query_with(sql.clone(), values).execute(connection).await.map(drop)
 }
 

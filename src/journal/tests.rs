@@ -19,7 +19,7 @@ const NOON: u64 = 1_700_049_600_000;
 mod faults;
 mod usage;
 
-mod given {
+pub(super) mod given {
     //! What the tests begin with.
 
     use super::*;
@@ -35,7 +35,7 @@ mod given {
     }
 
     /// The `n`-th request: it ended `n` milliseconds after noon.
-    pub(super) fn entry(n: u64) -> Entry {
+    pub(in crate::journal) fn entry(n: u64) -> Entry {
         Entry {
             request_id: RequestId::new(format!("req_{n}")),
             started_at_ms: NOON + n - 40,
