@@ -75,9 +75,13 @@ pub const SHAPELESS: [&str; 9] = [
 ];
 
 /// Another one makes other keys of the same questions.
-const VERSION: &[u8] = b"tidegate 2";
+const VERSION: &[u8] = b"tidegate 3";
 /// What comes before the body, about.
 const USUAL_REST: usize = 256;
+/// What becomes of a body, about, however long its texts are.
+const USUAL_BODY: usize = 4 * 1024;
+/// Texts from here on count by their hash, so that they are copied nowhere.
+const LONG_TEXT: usize = 512;
 /// Members of an object, about.
 const USUAL_MEMBERS: usize = 8;
 /// Bytes before a key: its kind and its length.
@@ -93,7 +97,7 @@ impl Key {
     /// The key of a question; `None` where the body can be read in two ways, or is nested so deeply
     /// that it is not read.
     pub fn of(question: &Question<'_>) -> Option<Self> {
-        let mut out = Vec::with_capacity(question.body.len() + USUAL_REST);
+        let mut out = Vec::with_capacity(question.body.len().min(USUAL_BODY) + USUAL_REST);
         out.extend_from_slice(VERSION);
         match question.tenant {
             Tenant::Team(team) => text(&mut out, b't', team.as_str().as_bytes()),
@@ -278,7 +282,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        text(self.out, b's', value.as_bytes());
+        let bytes = value.as_bytes();
+        if bytes.len() < LONG_TEXT {
+            text(self.out, b's', bytes);
+        } else {
+            text(self.out, b'l', blake3::hash(bytes).as_bytes());
+        }
         Ok(())
     }
 

@@ -173,7 +173,29 @@ pub fn may_ask(chat: &ChatRequest, settings: &RouteCacheSettings) -> Result<(), 
     if chat.messages.iter().any(|message| has_remote(&message.parts)) {
         return Err(Bypass::RemoteMedia);
     }
-    if !settings.time_sensitive && is_of_the_day(chat) {
+    let texts = chat.messages.iter().flat_map(|message| {
+        message.parts.iter().filter_map(|part| Some((message.role, part.as_text()?)))
+    });
+    if !settings.time_sensitive && are_of_the_day(texts) {
+        return Err(Bypass::TimeSensitive);
+    }
+    Ok(())
+}
+
+/// As [`may_ask`], for a conversation of which nothing is to be looked at but these.
+///
+/// # Errors
+///
+/// Why not.
+pub fn may_ask_texts<'a>(
+    texts: impl IntoIterator<Item = (Role, &'a str)>,
+    temperature: Option<f64>,
+    settings: &RouteCacheSettings,
+) -> Result<(), Bypass> {
+    if temperature.is_some_and(|asked| asked > settings.max_temperature) {
+        return Err(Bypass::Temperature);
+    }
+    if !settings.time_sensitive && are_of_the_day(texts) {
         return Err(Bypass::TimeSensitive);
     }
     Ok(())
@@ -258,16 +280,11 @@ fn has_remote(parts: &[Part]) -> bool {
 }
 
 /// Whether the answer depends on the day: by what is asked, or by a time among the instructions.
-fn is_of_the_day(chat: &ChatRequest) -> bool {
-    chat.messages.iter().any(|message| {
-        let mut texts = message.parts.iter().filter_map(Part::as_text);
-        match message.role {
-            Role::User => texts.any(words::asks_of_the_day),
-            Role::System | Role::Developer => {
-                texts.any(|text| words::has_timestamp(text) || words::tells_the_day(text))
-            }
-            Role::Assistant | Role::Tool => false,
-        }
+fn are_of_the_day<'a>(texts: impl IntoIterator<Item = (Role, &'a str)>) -> bool {
+    texts.into_iter().any(|(role, text)| match role {
+        Role::User => words::asks_of_the_day(text),
+        Role::System | Role::Developer => words::has_timestamp(text) || words::tells_the_day(text),
+        Role::Assistant | Role::Tool => false,
     })
 }
 

@@ -5,9 +5,9 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::Anchored;
-use aho_corasick::automaton::Automaton;
-use aho_corasick::dfa::DFA;
+use finder::Finder;
+
+mod finder;
 
 /// Words of questions whose answer is another one tomorrow.
 const OF_THE_DAY: [&str; 47] = [
@@ -139,24 +139,39 @@ const APOLOGIES: [&str; 7] = [
     "unfortunately ",
 ];
 
+/// Bytes at each end of a question that are looked at.
+const LOOKED_AT: usize = 4 * 1024;
+
+/// Bytes at the beginning of an answer in which it declines: more than an apology and a refusal take.
+const BEGINNING: usize = 160;
+
 /// Whether a question is one of the day.
+///
+/// Of a long text only the beginning and the end are looked at: a question stands there, and what lies
+/// between is what it is about. Hardly any document is without a "now".
 pub(super) fn asks_of_the_day(text: &str) -> bool {
-    static FINDER: LazyLock<Option<DFA>> =
-        LazyLock::new(|| finder(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));
-    FINDER.as_ref().is_some_and(|phrases| has_any(text, phrases))
+    static FINDER: LazyLock<Finder> =
+        LazyLock::new(|| Finder::of(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));
+    let tail = text.len().saturating_sub(LOOKED_AT);
+    if tail <= LOOKED_AT {
+        return FINDER.finds_in(text);
+    }
+    // A word that is cut reads as another one, at worst as one of these.
+    let (head, tail) = (text.floor_char_boundary(LOOKED_AT), text.ceil_char_boundary(tail));
+    [text.get(..head), text.get(tail..)].into_iter().flatten().any(|end| FINDER.finds_in(end))
 }
 
 /// Whether a text says which day it is from.
 pub(super) fn tells_the_day(text: &str) -> bool {
-    static FINDER: LazyLock<Option<DFA>> = LazyLock::new(|| finder(TELLS_THE_DAY.iter()));
-    FINDER.as_ref().is_some_and(|phrases| has_any(text, phrases))
+    static FINDER: LazyLock<Finder> = LazyLock::new(|| Finder::of(TELLS_THE_DAY.iter()));
+    FINDER.finds_in(text)
 }
 
 /// Whether an answer is a refusal in words.
 pub(super) fn declines(text: &str) -> bool {
-    // What matters stands at the beginning.
-    let head: String = text.chars().take(160).collect();
-    let plain = plain(&head);
+    let text = text.trim_start();
+    let head = text.get(..text.floor_char_boundary(BEGINNING)).unwrap_or(text);
+    let plain = plain(head);
     let begins = plain.trim_start();
     let rest = APOLOGIES.iter().find_map(|apology| begins.strip_prefix(apology)).unwrap_or(begins);
     DECLINES.iter().any(|words| rest.starts_with(words) || begins.starts_with(words))
@@ -204,52 +219,6 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Finds all of these at once, between blanks. `None` where there is no memory for it, and then nothing
-/// is found.
-fn finder<'a>(phrases: impl Iterator<Item = &'a &'a str>) -> Option<DFA> {
-    let made = DFA::new(phrases.map(|phrase| format!(" {phrase} ")));
-    debug_assert!(made.is_ok(), "a few short phrases fit");
-    made.ok()
-}
-
-/// Whether one of these phrases stands in the [`plain`] form of a text. That form is not made: prompts
-/// are long, and making it costs as much as looking through it.
-fn has_any(text: &str, phrases: &DFA) -> bool {
-    let Ok(start) = phrases.start_state(Anchored::No) else { return false };
-    let step = |state, byte| phrases.next_state(Anchored::No, state, byte);
-    let mut state = step(start, b' ');
-    let (mut is_blank, mut at) = (true, 0);
-    while let Some(&byte) = text.as_bytes().get(at) {
-        at += 1;
-        if byte.is_ascii_alphanumeric() {
-            state = step(state, byte.to_ascii_lowercase());
-            is_blank = false;
-        } else if !byte.is_ascii()
-            && let Some(character) = letter(text, at - 1)
-        {
-            at += character.len_utf8() - 1;
-            let mut bytes = [0; 4];
-            for lower in character.to_lowercase() {
-                state = lower.encode_utf8(&mut bytes).bytes().fold(state, step);
-            }
-            is_blank = false;
-        } else if !is_blank {
-            state = step(state, b' ');
-            is_blank = true;
-            // All of them end with a blank.
-            if phrases.is_match(state) {
-                return true;
-            }
-        }
-    }
-    !is_blank && phrases.is_match(step(state, b' '))
-}
-
-/// The letter or digit that begins at a byte of a text, if one does.
-fn letter(text: &str, at: usize) -> Option<char> {
-    text.get(at..)?.chars().next().filter(|character| character.is_alphanumeric())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +241,20 @@ mod tests {
             ["What is the capital of France?", "I know nowt", "Explain tcp", "", "update it"]
         {
             assert!(!asks_of_the_day(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_question_is_known_by_its_beginning_and_its_end() {
+        let document = "It is now or never. ".repeat(1_000);
+        let plain = "é".repeat(LOOKED_AT);
+        for (text, is_known) in [
+            (format!("{plain}{document}{plain}"), false),
+            (format!("What is new today? {plain}{document}{plain}"), true),
+            (format!("{plain}{document}{plain} Which of it is current?"), true),
+            (document.clone(), true),
+        ] {
+            assert_eq!(asks_of_the_day(&text), is_known, "{}", text.len());
         }
     }
 
@@ -303,8 +286,8 @@ mod tests {
             let (text, words) = (parts.concat(), ["now", "what time", "mañana", "today"]);
             let plain = plain(&text);
             let is_there = words.iter().any(|words| plain.contains(&format!(" {words} ")));
-            let phrases = finder(words.iter()).unwrap();
-            proptest::prop_assert_eq!(has_any(&text, &phrases), is_there, "{:?}", text);
+            let finder = Finder::of(words.iter());
+            proptest::prop_assert_eq!(finder.finds_in(&text), is_there, "{:?}", text);
         }
     }
 
