@@ -141,7 +141,8 @@ enum Led {
 struct Bell {
     /// Whether the engine has something to do.
     is_due: AtomicBool,
-    waiting: Mutex<HashMap<u64, Waker>>,
+    /// By reader; nearly always there is one.
+    waiting: Mutex<Vec<(u64, Waker)>>,
 }
 
 // === impl Flights ===
@@ -234,8 +235,9 @@ impl Flight {
         self.bell.ring();
     }
 
-    /// Lets the engine go on if it has anything to do. Whether something came of it.
-    fn drive(&self) -> bool {
+    /// Lets the engine go on if it has anything to do. Whether something came of it: then the reader that
+    /// drives, which is not woken, looks again.
+    fn drive(&self, driver: Option<u64>) -> bool {
         if !self.bell.is_due.swap(false, Ordering::AcqRel) {
             return false;
         }
@@ -277,7 +279,7 @@ impl Flight {
         if self.state.lock().is_closed {
             self.retire();
         }
-        self.bell.ring();
+        self.bell.ring_but(driver);
         true
     }
 
@@ -287,7 +289,7 @@ impl Flight {
             Engine::Flowing(stream) => stream.has_told_its_end(),
             Engine::Idle | Engine::Opening(_) | Engine::Over => false,
         };
-        while is_told && self.drive() {}
+        while is_told && self.drive(None) {}
     }
 
     /// Notes what came of the leader's call; what is to be polled next.
@@ -365,17 +367,36 @@ fn poll_opening(opening: &mut Opening, cx: &mut Context<'_>) -> Poll<Result<Answ
 impl Bell {
     /// Has a reader woken when something happens.
     fn wait(&self, key: u64, waker: &Waker) {
-        self.waiting.lock().insert(key, waker.clone());
+        let mut waiting = self.waiting.lock();
+        match waiting.iter_mut().find(|(reader, _)| *reader == key) {
+            Some((_, known)) => known.clone_from(waker),
+            None => waiting.push((key, waker.clone())),
+        }
     }
 
     fn forget(&self, key: u64) {
-        self.waiting.lock().remove(&key);
+        self.waiting.lock().retain(|(reader, _)| *reader != key);
     }
 
     fn ring(&self) {
+        self.ring_but(None);
+    }
+
+    /// Wakes all but one, which knows.
+    fn ring_but(&self, knows: Option<u64>) {
         self.is_due.store(true, Ordering::Release);
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        waiting.into_values().for_each(Waker::wake);
+        let mut waiting = self.waiting.lock();
+        // Woken without the lock; one reader, which is usual, without a list.
+        if let [(reader, _)] = waiting.as_slice() {
+            let woken = if Some(*reader) == knows { None } else { waiting.pop() };
+            drop(waiting);
+            woken.into_iter().for_each(|(_, waker)| waker.wake());
+            return;
+        }
+        let woken = waiting.extract_if(.., |(reader, _)| Some(*reader) != knows);
+        let woken: Vec<_> = woken.collect();
+        drop(waiting);
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 

@@ -128,7 +128,7 @@ impl Reader {
             if let Some(found) = look(&mut self.flight.state.lock()) {
                 return Poll::Ready(found);
             }
-            if !self.flight.drive() {
+            if !self.flight.drive(Some(self.key)) {
                 return Poll::Pending;
             }
         }
