@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use sqlx::Row;
 
 use super::ledger::select;
@@ -9,7 +10,7 @@ use super::row::{int, json_text, small};
 use super::{RunRecord, Runs};
 use crate::compat::report::PairRuns;
 use crate::compat::verdict::{MOST_NIGHTS, Verdict};
-use crate::store::StoreError;
+use crate::store::{Sql, StoreError};
 
 /// Prompts of which it is told.
 const MOST_LISTED: i64 = 1_000;
@@ -127,7 +128,8 @@ impl Runs {
     /// [`StoreError`].
     pub async fn runs_of_pair(&self, run: &RunRecord) -> Result<PairRuns, StoreError> {
         let failed = StoreError::query("count the runs of a pair");
-        let mut query = select(" WHERE verdict IS NOT NULL AND kind <> 'drift' AND suite = ");
+        let mut query = Sql::new("SELECT judgement FROM compat_runs");
+        query.push(" WHERE verdict IS NOT NULL AND kind <> 'drift' AND suite = ");
         query.bind(run.suite.clone()).push(" AND candidate_hash = ").bind(run.candidate.hash());
         query.push(" AND suite_hash = ").bind(run.suite_hash.clone());
         let only = run.only.as_ref().map(|only| only.as_str()).unwrap_or_default().to_owned();
@@ -135,11 +137,30 @@ impl Runs {
         query.push(" AND baseline = ").bind(json_text(&run.baseline).map_err(&failed)?);
         query.push(" AND ended_ms <= ").bind(int(run.ended_ms.unwrap_or(u64::MAX)));
         query.push(" ORDER BY ended_ms DESC, id DESC LIMIT ").bind(MOST_LISTED);
-        let runs = self.read_all(query, "count the runs of a pair").await?;
-        let runs = || runs.iter().filter(|run| run.has_pairs());
-        let others = runs().filter(|run| run.verdict() != Some(Verdict::Compatible));
-        Ok(PairRuns { number: runs().count() as u64, not_compatible: others.count() as u64 })
+        let mut reader = self.shared.store.reader().await?;
+        let query = query.query().map_err(&failed)?;
+        let judgements = query.fetch_all(&mut *reader).await.map_err(&failed)?;
+        let mut counts = PairRuns { number: 0, not_compatible: 0 };
+        for judgement in &judgements {
+            let text: Option<String> = judgement.try_get("judgement").map_err(&failed)?;
+            let found = text.and_then(|text| serde_json::from_str(&text).ok());
+            let found: Found = found.unwrap_or_default();
+            let is_compatible = found.verdict == Some(Verdict::Compatible);
+            if found.pairs != Some(0) {
+                counts.number += 1;
+                counts.not_compatible += u64::from(!is_compatible);
+            }
+        }
+        Ok(counts)
     }
+}
+
+/// What of a judgement is looked at where runs are only counted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    verdict: Option<Verdict>,
+    pairs: Option<u64>,
 }
 
 // === impl RunRecord ===

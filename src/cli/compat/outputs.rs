@@ -47,11 +47,26 @@ pub(super) fn is_standard_output(path: &Path) -> bool {
     path.as_os_str() == STANDARD_OUTPUT
 }
 
-/// Opens a file for writing, and leaves all as it was.
+/// Opens a file for writing, and leaves all as it was. What is no file, such as a pipe, is not opened: that
+/// may wait for who reads it.
 fn try_out(path: &Path) -> io::Result<()> {
-    let is_new = !path.try_exists()?;
-    OpenOptions::new().append(true).create(true).open(path)?;
-    if is_new { fs::remove_file(path) } else { Ok(()) }
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create_new(true).open(path)?;
+            fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+        // Where a link leads nowhere, its target is tried, and would be made.
+        Ok(known) if known.is_symlink() && !path.try_exists()? => {
+            try_out(&path.parent().unwrap_or(Path::new("")).join(fs::read_link(path)?))
+        }
+        Ok(_) => match fs::metadata(path)? {
+            file if file.is_file() || file.is_dir() => {
+                OpenOptions::new().append(true).open(path).map(drop)
+            }
+            _ => Ok(()),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +95,10 @@ mod tests {
         );
         let told = files(folder.path(), "-").check(false).unwrap_err();
         assert!(told.contains("cannot be written"), "{told}");
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(files(&link, "-").check(false), Ok(()));
+        assert!(link.is_symlink() && !target.exists(), "as they were");
     }
 
     #[test]

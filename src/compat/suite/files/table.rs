@@ -144,7 +144,7 @@ fn assertion(cell: &str) -> Result<Value, String> {
     };
     let name = match name {
         "grade" => "llm-rubric",
-        "fn" | "eval" | "javascript" | "python" => {
+        "fn" | "eval" | "javascript" | "python" if has_colon => {
             return Err(format!("`{name}:` is not supported: suites run no code"));
         }
         name => name,
@@ -155,11 +155,7 @@ fn assertion(cell: &str) -> Result<Value, String> {
         Known::Unknown => name == "select-best" && has_colon,
     };
     if !is_known {
-        return if has_colon && is_slip(name, (number, rest)) {
-            Err(unknown(name))
-        } else {
-            equals()
-        };
+        return if has_colon && is_slip(name, number) { Err(unknown(name)) } else { equals() };
     }
     let threshold = match number.map(str::parse::<f64>) {
         Some(Err(_)) if has_colon => {
@@ -184,14 +180,13 @@ fn assertion(cell: &str) -> Result<Value, String> {
     Ok(assert)
 }
 
-/// Whether a word that is no assertion is meant as one: `word: value`, or `word(0.5): value`; without a space
-/// only where an assertion is called almost so, since `https://example.com` is a text.
-fn is_slip(name: &str, (number, rest): (Option<&str>, &str)) -> bool {
+/// Whether a word that is no assertion is meant as one: it is called almost as one is, has a threshold, or
+/// is joined by `-` as theirs are. `Answer: 42` and `https://example.com` are texts.
+fn is_slip(name: &str, number: Option<&str>) -> bool {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let is_word =
         name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_letter);
-    let is_apart = rest.is_empty() || rest.starts_with(char::is_whitespace);
-    is_word && (is_apart || number.is_some() || near(name).is_some())
+    is_word && (number.is_some() || name.contains('-') || near(name).is_some())
 }
 
 /// The assertion that is called almost so.

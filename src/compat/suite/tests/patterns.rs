@@ -157,8 +157,7 @@ fn what_looks_like_an_assertion_and_is_none_is_told_with_the_nearest_one() {
         ("not-contain: 1", "did you mean `not-contains:`?"),
         ("simlar(0.8): Hello", "did you mean `similar:`?"),
         ("grad: is polite", "did you mean `grade:`?"),
-        ("Answer: 42", "an answer that begins so is `equals: Answer: …`"),
-        ("assert-set: x", "`assert-set:` is no assertion"),
+        ("assert-set: x", "an answer that begins so is `equals: assert-set: …`"),
         ("similar(high): x", "`similar(high)`: in brackets is a number"),
         ("moderation: x", "`moderation` is not supported"),
     ] {
@@ -175,6 +174,8 @@ fn what_looks_like_an_assertion_and_is_none_is_told_with_the_nearest_one() {
         "In short: yes",
         "equals: Answer: 42",
         "cost (total)",
+        "Answer: 42",
+        "python",
     ] {
         let suite = cell(text).unwrap_or_else(|why| panic!("{text}: {why}"));
         let asserts = suite.cases[0].asserts();
