@@ -1,6 +1,8 @@
 //! Which prefixes a target was sent of late, and how much it was sent.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use super::Chain;
@@ -18,12 +20,24 @@ const GENERATIONS: usize = 4;
 #[derive(Debug)]
 pub struct Memory {
     /// Youngest first, each with the time at which it began.
-    generations: VecDeque<(Instant, HashSet<u64>)>,
+    generations: VecDeque<(Instant, Blocks)>,
+    spread: Spread,
     /// Blocks of all generations together.
     capacity: usize,
     /// How long a prefix is kept after it was last sent.
     ttl: Duration,
 }
+
+type Blocks = HashSet<u64, Spread>;
+
+/// Spreads block hashes in a table. They are hashes already, and a long prompt has hundreds of them; the
+/// seed, which differs from process to process, keeps callers from making all of them meet.
+#[derive(Debug, Clone, Copy)]
+struct Spread(u64);
+
+/// A block hash on its way to its place.
+#[derive(Debug)]
+struct Spreading(u64);
 
 /// How many requests a target was sent of late: decays by a factor e a minute.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,17 +51,18 @@ pub struct Recent {
 impl Memory {
     /// Nothing yet. It will hold about `capacity` blocks, at most as many more as a prompt has.
     pub fn new(capacity: usize, ttl: Duration) -> Self {
-        Self { generations: VecDeque::new(), capacity, ttl }
+        let spread = Spread(RandomState::new().hash_one(capacity));
+        Self { generations: VecDeque::new(), spread, capacity, ttl }
     }
 
     /// The target was sent a prompt.
     pub fn note(&mut self, chain: &Chain, now: Instant) {
         let (quarter, most) = (self.ttl / 4, self.capacity / GENERATIONS);
-        let is_open = |(began, blocks): &(Instant, HashSet<u64>)| {
+        let is_open = |(began, blocks): &(Instant, Blocks)| {
             now.saturating_duration_since(*began) < quarter && blocks.len() < most
         };
         if !self.generations.front().is_some_and(is_open) {
-            self.generations.push_front((now, HashSet::new()));
+            self.generations.push_front((now, Blocks::with_hasher(self.spread)));
             self.generations.truncate(GENERATIONS);
         }
         if let Some((_, blocks)) = self.generations.front_mut() {
@@ -57,9 +72,8 @@ impl Memory {
 
     /// The share of a prompt that the target likely holds, 0 to 1.
     pub fn share(&self, chain: &Chain, now: Instant) -> f64 {
-        let is_alive = |(began, _): &&(Instant, HashSet<u64>)| {
-            now.saturating_duration_since(*began) < self.ttl
-        };
+        let is_alive =
+            |(began, _): &&(Instant, Blocks)| now.saturating_duration_since(*began) < self.ttl;
         let alive = || self.generations.iter().take_while(is_alive);
         if alive().next().is_none() || chain.bytes() == 0 {
             return 0.0;
@@ -79,6 +93,40 @@ impl Memory {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+// === impl Spread ===
+
+impl BuildHasher for Spread {
+    type Hasher = Spreading;
+
+    fn build_hasher(&self) -> Spreading {
+        Spreading(self.0)
+    }
+}
+
+impl Hasher for Spreading {
+    fn write_u64(&mut self, block: u64) {
+        // Both halves of the product, so that every bit moves every other one.
+        let product = u128::from(self.0 ^ block) * u128::from(Self::FACTOR);
+        let [low, high] = [product, product >> 64].map(|half| half & u128::from(u64::MAX));
+        self.0 = u64::try_from(low ^ high).unwrap_or_default();
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Spreading {
+    /// 2^64 divided by the golden ratio: an odd number without a pattern.
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 }
 
 // === impl Recent ===

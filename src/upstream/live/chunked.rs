@@ -63,6 +63,10 @@ impl ChunkedDecoder {
             };
             if self.state == State::Data {
                 let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len());
+                if out.is_empty() {
+                    // Once for all chunks that one read has brought.
+                    out.reserve(rest.len());
+                }
                 out.extend_from_slice(rest.get(..here).unwrap_or_default());
                 at += here;
                 self.left -= here as u64;
