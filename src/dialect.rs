@@ -7,6 +7,7 @@
 //! Where both ends speak the same dialect nothing is decoded: a [`Scanner`] looks at each frame as
 //! it passes and says what it is.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ mod words;
 
 pub use anthropic::{Breakpoints, decode_count_tokens, encode_count_tokens, is_marked, mark};
 pub use envelope::{Envelope, Needs, Splice, append_member, extend_frame};
-pub use openai_chat::{decode_text_request, encode_text_reply, text_stream_encoder};
+pub use openai_chat::{PlainRequest, decode_text_request, encode_text_reply, text_stream_encoder};
 pub use prefill::NativePrefill;
 pub use prompt::{PromptParts, prompt_parts};
 pub use quirks::{MaxTokensParam, Quirks, StreamFinish, StreamUsage, SystemRole};
@@ -164,6 +165,13 @@ pub trait StreamDecoder: fmt::Debug + Send {
     /// before the first token is an overload). The stream is over then.
     fn push(&mut self, event: &SseEvent<'_>, out: &mut Vec<Delta>) -> Result<(), Failure>;
 
+    /// The text of a frame that says nothing else, and whose alternative it is, where the frame is so
+    /// like the one before that it need not be read. It counts as pushed; the text may be empty.
+    /// Where there is none, the frame's event is to be [pushed](StreamDecoder::push).
+    fn text_of<'a>(&mut self, _frame: &'a [u8]) -> Option<(u32, Cow<'a, str>)> {
+        None
+    }
+
     /// Notes that the connection ended. Appends the final usage and [`Delta::End`] where the
     /// wire's end was seen or is implied (a finish reason where no marker came) and `push` has not
     /// appended them yet.
@@ -183,6 +191,11 @@ pub trait StreamEncoder: fmt::Debug + Send {
     /// The same for who has no more use for the delta.
     fn push_owned(&mut self, delta: Delta, out: &mut Vec<u8>) {
         self.push(&delta, out);
+    }
+
+    /// The same for a piece of an alternative's text, which is not empty.
+    fn push_text(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
+        self.push_owned(Delta::Text { choice, text: text.to_owned() }, out);
     }
 
     /// What every event of the stream says of the answer, where the wire repeats it.

@@ -291,7 +291,8 @@ impl Lane {
                 whole.ticket.succeed(whole.summary.usage, whole.ended);
                 let served = account.complete(&whole.summary);
                 if let Some(keeping) = keeping {
-                    keeping.whole(&call, &whole.body, &served, whole.summary.usage);
+                    let answered = (&whole.body, whole.said);
+                    keeping.whole(&call, answered, &served, whole.summary.usage);
                 }
                 Ok(Answer::Whole(whole.body, served))
             }

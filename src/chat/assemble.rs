@@ -21,7 +21,7 @@ impl Assembler {
                 let completion = &mut self.completion;
                 (completion.id, completion.model, completion.created) = (id, model, created);
             }
-            Delta::Text { choice, text } => self.append_text(choice, text),
+            Delta::Text { choice, text } => self.push_text(choice, &text),
             Delta::TextOpaque { choice, opaque } => self.seal_text(choice, opaque),
             Delta::Reasoning { choice, text } => self.append_reasoning(choice, text),
             Delta::ReasoningOpaque { choice, opaque } => self.seal_reasoning(choice, opaque),
@@ -48,6 +48,14 @@ impl Assembler {
         }
     }
 
+    /// Takes the next piece of an alternative's text.
+    pub fn push_text(&mut self, choice: u32, piece: &str) {
+        match self.parts(choice).last_mut() {
+            Some(Part::Text { text, opaque: None, .. }) => text.push_str(piece),
+            _ => self.parts(choice).push(Part::text(piece)),
+        }
+    }
+
     /// Whether the wire's own end was seen; an answer without it was cut.
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -70,13 +78,6 @@ impl Assembler {
 
     fn parts(&mut self, choice: u32) -> &mut Vec<Part> {
         &mut self.choice(choice).parts
-    }
-
-    fn append_text(&mut self, choice: u32, piece: String) {
-        match self.parts(choice).last_mut() {
-            Some(Part::Text { text, opaque: None, .. }) => text.push_str(&piece),
-            _ => self.parts(choice).push(Part::text(piece)),
-        }
     }
 
     /// Attaches state to the text so far.

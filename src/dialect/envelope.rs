@@ -104,6 +104,13 @@ impl Envelope {
         self.body.get(self.members.get(self.position(key)?)?.value.clone())
     }
 
+    /// The top-level members in order: each key, and its value as JSON text.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.members.iter().map(|member| {
+            (member.name(&self.body), self.body.get(member.value.clone()).unwrap_or_default())
+        })
+    }
+
     /// Whether a top-level member is there and not null.
     pub fn has(&self, key: &str) -> bool {
         self.raw(key).is_some_and(|value| value != b"null")

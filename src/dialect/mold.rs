@@ -21,10 +21,12 @@ pub(super) struct Mold {
 // === impl Mold ===
 
 impl Mold {
-    /// Takes an event of which nothing counts but the text that stands there, in quotes.
+    /// Takes an event of which nothing counts but the text that stands there, in quotes. One of
+    /// several lines makes no mold: what fits is one line.
     pub(super) fn cast(&mut self, event: &[u8], text: Range<usize>) {
         let parts = (event.get(..text.start + 1), event.get(text.end - 1..));
-        if let (Some(before), Some(after)) = parts {
+        let is_line = memchr::memchr2(b'\n', b'\r', event).is_none();
+        if let (Some(before), Some(after), true) = (parts.0, parts.1, is_line) {
             self.before.clear();
             self.before.extend_from_slice(before);
             self.after.clear();
@@ -47,13 +49,13 @@ impl Mold {
         (json::skip_string(quoted, 0).ok()?.end == quoted.len()).then_some(quoted)
     }
 
-    /// The same as text. `None` also where it is none: half of a pair of surrogates.
-    pub(super) fn read<'a>(&self, event: &'a str) -> Option<Cow<'a, str>> {
-        let quoted = self.text_in(event.as_bytes())?;
+    /// The same as text. `None` also where it is none: half of a pair of surrogates, or no UTF-8.
+    pub(super) fn read<'a>(&self, event: &'a [u8]) -> Option<Cow<'a, str>> {
+        let quoted = self.text_in(event)?;
         if memchr::memchr(b'\\', quoted).is_some() {
             return serde_json::from_slice(quoted).ok().map(Cow::Owned);
         }
-        let start = self.before.len();
-        event.get(start..start + quoted.len() - 2).map(Cow::Borrowed)
+        let text = quoted.get(1..quoted.len().checked_sub(1)?)?;
+        std::str::from_utf8(text).ok().map(Cow::Borrowed)
     }
 }

@@ -51,6 +51,7 @@ mod usage;
 mod wire;
 
 pub use legacy::{decode_text_request, encode_text_reply, text_stream_encoder};
+pub use request::PlainRequest;
 
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,13 @@ pub fn frame_len(bytes: &[u8]) -> Option<usize> {
 /// As [`frame_len`], for a frame of which the first `scanned` bytes are known to hold no end. The
 /// last three of those are looked at again, because a blank line may straddle.
 pub fn frame_len_from(bytes: &[u8], scanned: usize) -> Option<usize> {
+    // Nearly every frame is one line and a blank one.
+    if scanned == 0
+        && let Some(at) = memchr2(b'\n', b'\r', bytes).filter(|at| *at > 0)
+        && bytes.get(at..at + 2) == Some(b"\n\n")
+    {
+        return Some(at + 2);
+    }
     let start = scanned.saturating_sub(3);
     let mut line_start = if start == 0 { 0 } else { usize::MAX };
     let mut content = start > 0;
@@ -100,6 +107,9 @@ pub fn frame_len_from(bytes: &[u8], scanned: usize) -> Option<usize> {
 /// Reads one frame. Comments, unknown fields and a byte-order mark are skipped; bytes that are not
 /// UTF-8 become U+FFFD, as the format demands.
 pub fn parse(frame: &[u8]) -> SseEvent<'_> {
+    if let Some(data) = only_data(frame).filter(|data| memchr2(b'\n', b'\r', data).is_none()) {
+        return SseEvent { name: "", data: text_of(data) };
+    }
     let mut event = SseEvent::default();
     let mut rest = begun(frame);
     let mut has_data = false;
@@ -160,6 +170,12 @@ pub(super) fn from_first_data(frame: &[u8]) -> Option<&[u8]> {
         let next = memchr2(b'\n', b'\r', rest)? + 1;
         rest = rest.get(next..)?;
     }
+}
+
+/// What stands between `data: ` and the blank line of a frame that begins and ends as nearly all do.
+/// Where it holds a line end, the frame has further lines.
+pub(super) fn only_data(frame: &[u8]) -> Option<&[u8]> {
+    frame.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")
 }
 
 /// The frames of bytes that [`FrameBuffer::push`] returned, one after the other without a gap.

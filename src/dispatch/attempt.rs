@@ -55,6 +55,8 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) body: Bytes,
+    /// What it says, where it was read on its way.
+    pub(super) said: Option<Box<Completion>>,
     pub(super) summary: Box<StreamSummary>,
     /// Whether it came to its natural end and says nothing. It may be meant so, or not.
     pub(super) is_empty: bool,
@@ -162,7 +164,7 @@ impl Lane {
         match told.map_err(|failure| Lost::after(failure, held.wire.summary()))? {
             Told::Nothing if !is_onward => {
                 let summary = Box::new(held.wire.summary().clone());
-                Ok(Unticketed::Whole { body: held.bytes, summary, is_empty: true })
+                Ok(Unticketed::Whole { body: held.bytes, said: None, summary, is_empty: true })
             }
             // Where an answer is continued, nothing may be all that was missing.
             Told::Something | Told::Nothing => {
@@ -202,7 +204,12 @@ impl From<Failure> for Lost {
 /// A [`Begun`] without its ticket, which stays with the attempt until it is known to succeed.
 #[derive(Debug)]
 pub(super) enum Unticketed {
-    Whole { body: Bytes, summary: Box<StreamSummary>, is_empty: bool },
+    Whole {
+        body: Bytes,
+        said: Option<Box<Completion>>,
+        summary: Box<StreamSummary>,
+        is_empty: bool,
+    },
     Stream(Box<Live>),
 }
 
@@ -226,8 +233,8 @@ impl Unticketed {
 
     pub(super) fn with(self, ticket: Ticket, ended: Instant) -> Begun {
         match self {
-            Self::Whole { body, summary, is_empty } => {
-                Begun::Whole(Whole { body, summary, is_empty, ticket, ended })
+            Self::Whole { body, said, summary, is_empty } => {
+                Begun::Whole(Whole { body, said, summary, is_empty, ticket, ended })
             }
             Self::Stream(mut live) => {
                 live.ticket = Some(ticket);
@@ -350,7 +357,7 @@ fn wire_of(carriage: &Carriage, call: &Call, target: &Target, context: ReplyCont
 /// The way of a stream that the caller gets whole.
 fn collecting(call: &Call, target: &Target, context: ReplyContext) -> Wire {
     let collector = Collector::new(call.dialect.codec(), context);
-    Wire::translated(target.endpoint.dialect, Box::new(collector), target, call.envelope.n)
+    Wire::collected(target.endpoint.dialect, collector, target)
 }
 
 fn encoder_of(carriage: &Carriage, call: &Call, context: ReplyContext) -> Box<dyn StreamEncoder> {
@@ -371,17 +378,18 @@ fn whole(
     context: &ReplyContext,
 ) -> Result<Unticketed, Failure> {
     let codec = target.endpoint.dialect.codec();
-    let (body, summary) = match carriage {
+    let (body, said, summary) = match carriage {
         Carriage::Pass if call.kind == EndpointKind::CountTokens => {
-            (body, StreamSummary::default())
+            (body, None, StreamSummary::default())
         }
         Carriage::Pass => {
             let (summary, is_empty) = scan(codec, call.kind, &body)?;
-            return Ok(Unticketed::Whole { body, summary: Box::new(summary), is_empty });
+            let summary = Box::new(summary);
+            return Ok(Unticketed::Whole { body, said: None, summary, is_empty });
         }
         Carriage::Vectors(request) => {
             let vectors = gemini::decode_embeddings(&body, request, &context.model)?;
-            (vectors.to_string().into(), StreamSummary::default())
+            (vectors.to_string().into(), None, StreamSummary::default())
         }
         Carriage::Chat | Carriage::Text | Carriage::Onward => {
             let completion = decode(codec, &body)?;
@@ -390,11 +398,12 @@ fn whole(
             } else {
                 call.dialect.codec().encode_reply(&completion, context)
             };
-            (encoded.into(), summary_of(&completion))
+            let summary = summary_of(&completion);
+            (encoded.into(), Some(Box::new(completion)), summary)
         }
     };
     let is_empty = summary.is_hollow();
-    Ok(Unticketed::Whole { body, summary: Box::new(summary), is_empty })
+    Ok(Unticketed::Whole { body, said, summary: Box::new(summary), is_empty })
 }
 
 /// Looks at an answer that passes as it came, and says whether it is empty. Where a scanner finds
@@ -446,7 +455,7 @@ fn whole_as_stream(
         encoder.push(&delta, &mut out);
     }
     let is_empty = summary.is_hollow();
-    Ok(Unticketed::Whole { body: out.into(), summary: Box::new(summary), is_empty })
+    Ok(Unticketed::Whole { body: out.into(), said: None, summary: Box::new(summary), is_empty })
 }
 
 fn summary_of(completion: &Completion) -> StreamSummary {

@@ -14,10 +14,11 @@ use super::stream::AnswerStream;
 use super::{Account, Answer, Call, Lane, prepare, replay};
 use crate::cache::{
     Bypass, Cache, CacheMode, CacheScope, Fetch, Form, Head, Kept, Key, Look, Mark, Miss, Question,
-    RouteCache, Tenant, policy,
+    RouteCache, RouteCacheSettings, Tenant, policy,
 };
 use crate::clock::Instant;
 use crate::config::Route;
+use crate::dialect::{Dialect, PlainRequest};
 use crate::ids::{CallerId, ProviderId, TargetId};
 use crate::journal::{EndpointKind, Reuse};
 use crate::meaning::Neighbour;
@@ -305,9 +306,7 @@ impl Cacheable {
                 temperature.and_then(|raw| serde_json::from_slice(raw).ok())
             }
             EndpointKind::Chat | EndpointKind::Messages | EndpointKind::Completions => {
-                let chat = prepare::decode(call).map_err(|_| Bypass::Unreadable)?;
-                policy::may_ask(&chat, &settings.settings)?;
-                chat.sampling.temperature
+                may_ask(call, &settings.settings)?
             }
         };
         Ok(Self {
@@ -340,6 +339,18 @@ impl Cacheable {
         let settings = &self.settings.settings;
         settings.semantic && is_conversation && wishes && self.reads && !self.refreshes
     }
+}
+
+/// Whether the cache may be asked for the answer to a conversation, and the temperature of that.
+fn may_ask(call: &Call, settings: &RouteCacheSettings) -> Result<Option<f64>, Bypass> {
+    let is_chat = call.kind == EndpointKind::Chat && call.dialect == Dialect::OpenAiChat;
+    if let Some(plain) = is_chat.then(|| PlainRequest::read(&call.envelope)).flatten() {
+        policy::may_ask_texts(plain.texts(), plain.temperature, settings)?;
+        return Ok(plain.temperature);
+    }
+    let chat = prepare::decode(call).map_err(|_| Bypass::Unreadable)?;
+    policy::may_ask(&chat, settings)?;
+    Ok(chat.sampling.temperature)
 }
 
 /// What a call asks, and all that shapes its answer.

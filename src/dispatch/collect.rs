@@ -7,16 +7,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Call;
 use super::attempt::{Begun, MAX_REPLY_BYTES, Whole};
 use super::live::Live;
 use super::wire;
-use crate::chat::{Assembler, Delta};
+use crate::chat::{Assembler, Completion, Delta};
 use crate::clock::Instant;
 use crate::config::Route;
-use crate::dialect::{Codec, ReplyContext, StreamEncoder};
+use crate::dialect::{Codec, ReplyContext};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
 use crate::journal::EndpointKind;
@@ -42,38 +40,46 @@ pub(super) fn is_collected(call: &Call, route: &Route) -> bool {
         && !envelope.has("modalities")
 }
 
-/// Writes a stream as the whole answer it is, in one piece at its end.
+/// Puts a stream together to the whole answer it is, and writes that in one piece at its end.
 #[derive(Debug)]
 pub(super) struct Collector {
     assembler: Assembler,
     codec: &'static dyn Codec,
     context: ReplyContext,
+    said: Option<Box<Completion>>,
 }
 
 // === impl Collector ===
 
 impl Collector {
     pub(super) fn new(codec: &'static dyn Codec, context: ReplyContext) -> Self {
-        Self { assembler: Assembler::default(), codec, context }
-    }
-}
-
-impl StreamEncoder for Collector {
-    fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
-        self.push_owned(delta.clone(), out);
+        Self { assembler: Assembler::default(), codec, context, said: None }
     }
 
-    fn push_owned(&mut self, delta: Delta, out: &mut Vec<u8>) {
+    /// Takes the next piece.
+    pub(super) fn push(&mut self, delta: Delta, out: &mut Vec<u8>) {
         let is_end = delta == Delta::End;
         self.assembler.push(delta);
         if is_end {
             let completion = std::mem::take(&mut self.assembler).finish();
-            out.extend_from_slice(&self.codec.encode_reply(&completion, &self.context));
+            let written = self.codec.encode_reply(&completion, &self.context);
+            match out.is_empty() {
+                true => *out = written,
+                false => out.extend_from_slice(&written),
+            }
+            self.said = Some(Box::new(completion));
         }
     }
 
-    /// What rides in the usage event of a stream stands in the headers of a whole answer.
-    fn set_extension(&mut self, _extension: Value) {}
+    /// Takes the next piece of an alternative's text.
+    pub(super) fn push_text(&mut self, choice: u32, text: &str) {
+        self.assembler.push_text(choice, text);
+    }
+
+    /// The answer that was written, once.
+    pub(super) fn take_said(&mut self) -> Option<Box<Completion>> {
+        self.said.take()
+    }
 }
 
 // === impl Live ===
@@ -114,7 +120,8 @@ impl Live {
             return Begun::Stream(Box::new(self));
         }
         let summary = Box::new(self.summary().clone());
-        Begun::Whole(Whole { body: self.held, summary, is_empty: false, ticket, ended })
+        let said = self.wire.take_said();
+        Begun::Whole(Whole { body: self.held, said, summary, is_empty: false, ticket, ended })
     }
 
     /// Reads once and holds back what it came to. Returns how many bytes were read; nothing where

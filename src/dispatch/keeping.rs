@@ -68,11 +68,11 @@ impl Keeping {
         }
     }
 
-    /// Keeps a whole answer, as the caller gets it.
+    /// Keeps a whole answer, as the caller gets it: `said` is what it says, where that is known.
     pub(super) fn whole(
         mut self,
         call: &Call,
-        body: &Bytes,
+        (body, said): (&Bytes, Option<Box<Completion>>),
         served: &Served,
         usage: Option<Usage>,
     ) {
@@ -80,10 +80,10 @@ impl Keeping {
             let kept = self.vectors(body, served);
             return self.count(kept);
         }
-        let completion = if body.len() > self.max_wire_bytes() {
-            Err(Unkept::TooLarge)
-        } else {
-            read_whole(call, body).map_err(|_| Unkept::Unreadable)
+        let completion = match said {
+            _ if body.len() > self.max_wire_bytes() => Err(Unkept::TooLarge),
+            Some(said) => Ok(*said),
+            None => read_whole(call, body).map_err(|_| Unkept::Unreadable),
         };
         let kept = completion.and_then(|said| self.keep(said, served, usage, false));
         self.count(kept);

@@ -14,14 +14,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::rolled::{Rolled, Whose};
 use crate::dialect::{Envelope, Splice};
 use crate::journal::EndpointKind;
 use crate::policy::rollout::Arm;
-use crate::prompt::{Prompt, Prompts, Rendered, Role, Wanted};
+use crate::prompt::{Prompt, Prompts, Rendered, RenderedMessage, Role, Wanted};
 use crate::rejection::Rejection;
 use crate::rollout::{Rollouts, Subject};
 
@@ -60,6 +60,9 @@ struct Reference {
     #[serde(default)]
     variables: Option<Map<String, Value>>,
 }
+
+/// Bytes of a prompt's messages, about.
+const USUAL_PROMPT: usize = 1_024;
 
 /// Why a prompt cannot be said on Anthropic's wire.
 const NO_FIELD: &str = "the Messages API has no such field; use the prompt on /v1/chat/completions";
@@ -205,10 +208,8 @@ impl Lookup<'_> {
 
 /// On the wire of chat completions, which is the prompt's own.
 fn write_chat(prompt: &Prompt, rendered: &Rendered, envelope: &Envelope, splice: &mut Splice<'_>) {
-    let messages = rendered.messages.iter();
-    let messages =
-        messages.map(|message| json!({"role": message.role.as_str(), "content": message.text}));
-    splice.set("messages", before(messages.collect(), envelope.raw("messages")));
+    let messages: Vec<Said<'_>> = rendered.messages.iter().map(Said::of).collect();
+    splice.set("messages", before(&messages, envelope.raw("messages")));
     let own_tools = envelope.has("tools");
     if !own_tools && !prompt.tools.is_empty() {
         splice.set("tools", bytes_of(&Value::from(prompt.tools.clone())));
@@ -253,12 +254,11 @@ impl Anthropic<'_> {
                     system.push(json!({"type": "text", "text": message.text}));
                 }
                 Role::User | Role::Assistant => {
-                    let role = message.role.as_str();
-                    messages.push(json!({"role": role, "content": message.text}));
+                    messages.push(Said::of(message));
                 }
             }
         }
-        splice.set("messages", before(messages, self.envelope.raw("messages")));
+        splice.set("messages", before(&messages, self.envelope.raw("messages")));
         if !system.is_empty() {
             splice.set("system", self.system(system));
         }
@@ -283,7 +283,7 @@ impl Anthropic<'_> {
                 let own = [json!({"type": "text", "text": own})];
                 bytes_of(&Value::Array(blocks.into_iter().chain(own).collect()))
             }
-            None => before(blocks, self.envelope.raw("system")),
+            None => before(&blocks, self.envelope.raw("system")),
         }
     }
 
@@ -350,9 +350,25 @@ fn tool(tool: &Value) -> Value {
     Value::Object(written)
 }
 
+/// A message of the prompt.
+#[derive(Serialize)]
+struct Said<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+impl<'a> Said<'a> {
+    fn of(message: &'a RenderedMessage) -> Self {
+        Self { role: message.role.as_str(), content: &message.text }
+    }
+}
+
 /// A JSON array of these and then of what another holds.
-fn before(first: Vec<Value>, rest: Option<&[u8]>) -> Vec<u8> {
-    let mut array = bytes_of(&Value::Array(first));
+fn before<T: Serialize>(first: &[T], rest: Option<&[u8]>) -> Vec<u8> {
+    let mut array = Vec::with_capacity(rest.map_or(0, <[u8]>::len) + USUAL_PROMPT);
+    // Writing plain data into memory cannot fail.
+    let written = serde_json::to_writer(&mut array, first);
+    debug_assert!(written.is_ok(), "a prompt is plain data");
     let rest = rest.and_then(|rest| rest.strip_prefix(b"[")?.strip_suffix(b"]"));
     let rest = rest.unwrap_or_default().trim_ascii();
     if !rest.is_empty() {

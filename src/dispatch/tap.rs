@@ -98,20 +98,37 @@ impl Gatherer {
         if self.state != Gathered::Coming {
             return;
         }
-        let Ok(deltas) = self.tap.push(bytes) else {
-            self.state = Gathered::Broken;
-            return;
+        let Tap { frames, decoder, deltas } = &mut self.tap;
+        let Ok(whole) = frames.push(bytes) else {
+            return self.give_up(Gathered::Broken);
         };
-        for delta in deltas {
-            let Some(left) = self.room.checked_sub(size_of_delta(&delta)) else {
-                self.state = Gathered::TooLarge;
-                // What was gathered is of no use.
-                self.assembler = Assembler::default();
-                return;
+        for frame in sse::frames(&whole) {
+            if let Some((choice, text)) = decoder.text_of(frame) {
+                let Some(left) = self.room.checked_sub(text.len()) else {
+                    return self.give_up(Gathered::TooLarge);
+                };
+                self.room = left;
+                if !text.is_empty() {
+                    self.assembler.push_text(choice, &text);
+                }
+                continue;
+            }
+            if decoder.push(&sse::parse(frame), deltas).is_err() {
+                return self.give_up(Gathered::Broken);
+            }
+            let size = deltas.iter().map(size_of_delta).sum();
+            let Some(left) = self.room.checked_sub(size) else {
+                return self.give_up(Gathered::TooLarge);
             };
             self.room = left;
-            self.assembler.push(delta);
+            deltas.drain(..).for_each(|delta| self.assembler.push(delta));
         }
+    }
+
+    /// What was gathered is of no use.
+    fn give_up(&mut self, state: Gathered) {
+        self.state = state;
+        self.assembler = Assembler::default();
     }
 
     /// The answer, of which everything has passed.

@@ -3,24 +3,26 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::chat::Delta;
+use super::collect::Collector;
+use crate::chat::{Completion, Delta};
 use crate::config::Target;
 use crate::dialect::sse::{self, FrameBuffer};
 use crate::dialect::{
-    Codec, Dialect, Envelope, Expected, FrameKind, Scanner, StreamDecoder, StreamEncoder,
-    StreamSummary, merge_usage,
+    Codec, Dialect, Envelope, Expected, FrameKind, Scanner, StreamEncoder, StreamSummary,
+    merge_usage,
 };
 use crate::failure::{Failure, FailureKind};
-use crate::policy::midstream::Restarted;
 
 mod cut;
 mod heard;
 mod notes;
 mod seam;
+mod translated;
 
 pub(super) use heard::Heard;
 use notes::Notes;
 pub(super) use seam::{Seam, delivered_once};
+use translated::{Part, Translated};
 
 /// One streamed answer on its way.
 #[derive(Debug)]
@@ -43,30 +45,6 @@ enum Path {
         heard: Option<Box<Heard>>,
     },
     Translated(Box<Translated>),
-}
-
-#[derive(Debug)]
-struct Translated {
-    decoder: Box<dyn StreamDecoder>,
-    part: Part,
-    summary: StreamSummary,
-    deltas: Vec<Delta>,
-    /// How many answers were asked for.
-    choices: u32,
-    complete: bool,
-    /// What the caller has of it, where it may be continued.
-    heard: Option<Box<Heard>>,
-}
-
-/// Which part of an answer a stream is.
-#[derive(Debug)]
-enum Part {
-    /// All of it, or its beginning.
-    First(Box<dyn StreamEncoder>),
-    /// The rest of one that broke, kept until it is joined to its beginning.
-    Kept(Vec<Delta>),
-    /// The rest of one that broke, joined to its beginning.
-    Second(Box<dyn StreamEncoder>, Box<Seam>),
 }
 
 /// What some bytes of the provider came to.
@@ -107,6 +85,11 @@ impl Wire {
         choices: Option<u64>,
     ) -> Self {
         Self::decoded(from, Part::First(encoder), target, choices)
+    }
+
+    /// A stream that is put together to a whole answer.
+    pub(super) fn collected(from: Dialect, collector: Collector, target: &Target) -> Self {
+        Self::decoded(from, Part::Collected(Box::new(collector)), target, Some(1))
     }
 
     /// A stream that is to be [joined](Wire::join) to the beginning of its answer.
@@ -155,8 +138,19 @@ impl Wire {
             }
             Path::Translated(translated) => match translated.part {
                 Part::First(encoder) => Some((*translated.heard?, encoder)),
-                Part::Kept(_) | Part::Second(..) => None,
+                Part::Collected(_) | Part::Kept(_) | Part::Second(..) => None,
             },
+        }
+    }
+
+    /// What a stream came to that was put together to its end.
+    pub(super) fn take_said(&mut self) -> Option<Box<Completion>> {
+        match &mut self.lane {
+            Path::Translated(translated) => match &mut translated.part {
+                Part::Collected(collector) => collector.take_said(),
+                Part::First(_) | Part::Kept(_) | Part::Second(..) => None,
+            },
+            Path::Same { .. } => None,
         }
     }
 
@@ -321,100 +315,6 @@ fn pass(whole: Bytes, scanner: &mut dyn Scanner, keep_usage: bool, notes: &Notes
 
 fn sse_extension(frame: &[u8], json: &[u8]) -> Option<Bytes> {
     crate::dialect::extend_frame(frame, "tidegate", json)
-}
-
-// === impl Translated ===
-
-impl Translated {
-    fn push(&mut self, whole: &[u8], notes: &Notes) -> Progress {
-        let mut progress = Progress::default();
-        let mut out = Vec::new();
-        for frame in sse::frames(whole) {
-            let event = sse::parse(frame);
-            let result = self.decoder.push(&event, &mut self.deltas);
-            self.encode(notes, &mut progress, &mut out);
-            if self.complete || progress.failure.is_some() {
-                break;
-            }
-            if let Err(failure) = result {
-                progress.failure = Some(failure);
-                break;
-            }
-        }
-        progress.bytes = out.into();
-        progress
-    }
-
-    /// Appends the deltas that were decoded, and notes in `progress` what they are.
-    fn encode(&mut self, notes: &Notes, progress: &mut Progress, out: &mut Vec<u8>) {
-        let Self { part, summary, deltas, complete, heard, .. } = self;
-        for delta in deltas.drain(..) {
-            let is_end = delta == Delta::End;
-            progress.tokens += u32::from(delta.is_semantic());
-            progress.advanced |= !matches!(delta, Delta::Start { .. });
-            match part {
-                Part::First(encoder) => {
-                    note(summary, &delta);
-                    if let Some(heard) = heard {
-                        heard.note(&delta);
-                    }
-                    if let Delta::Usage { usage } = &delta {
-                        encoder.set_extension(notes.extension(Some(*usage), None));
-                    }
-                    let is_start = matches!(delta, Delta::Start { .. });
-                    encoder.push_owned(delta, out);
-                    if is_start {
-                        summary.head = encoder.head();
-                    }
-                }
-                Part::Kept(kept) => {
-                    note(summary, &delta);
-                    kept.push(delta);
-                }
-                Part::Second(encoder, seam) => {
-                    let written = write_on((encoder.as_mut(), seam), &delta, summary, notes);
-                    match written {
-                        Ok(written) => out.extend_from_slice(&written),
-                        Err(failure) => {
-                            progress.failure = Some(failure);
-                            break;
-                        }
-                    }
-                }
-            }
-            *complete |= is_end;
-        }
-    }
-}
-
-/// Writes a piece of the second attempt's answer as one of the first's. Of both, `summary` has what
-/// the caller was told, and the second's usage.
-fn write_on(
-    (encoder, seam): (&mut dyn StreamEncoder, &mut Seam),
-    delta: &Delta,
-    summary: &mut StreamSummary,
-    notes: &Notes,
-) -> Result<Vec<u8>, Failure> {
-    if matches!(delta, Delta::Start { .. } | Delta::Usage { .. }) {
-        note(summary, delta);
-    }
-    let mut fitted = Vec::new();
-    let result = seam.fit(delta.clone(), &mut fitted);
-    let mut out = Vec::new();
-    for delta in fitted {
-        if let Some(comment) = seam.take_comment() {
-            out.extend_from_slice(&comment);
-        }
-        if let Delta::Usage { usage } = &delta {
-            encoder.set_extension(notes.extension(Some(*usage), Some(seam)));
-        } else {
-            note(summary, &delta);
-        }
-        encoder.push(&delta, &mut out);
-    }
-    let broken =
-        |restarted: Restarted| Failure::new(FailureKind::Degenerate, restarted.to_string());
-    result.map(|()| out).map_err(broken)
 }
 
 /// Remembers of a delta what a scanner would of its frame.

@@ -67,6 +67,14 @@ struct Progress {
 // === impl MessagesEncoder ===
 
 impl StreamEncoder for MessagesEncoder {
+    fn push_text(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
+        self.start("", "", out);
+        // The wire has one alternative.
+        if choice == 0 {
+            self.text(text, out);
+        }
+    }
+
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
         if delta.is_semantic() {
             self.start("", "", out);

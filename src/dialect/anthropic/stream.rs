@@ -5,13 +5,14 @@
 //! verbatim, because the provider adds to them without notice. Where `message_stop` is missing but
 //! a reason was seen, the end is implied: Bedrock leaves it out at times.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
 use super::super::mold::Mold;
 use super::super::prompt::member;
-use super::super::sse::{MAX_FRAME_BYTES, SseEvent};
+use super::super::sse::{self, MAX_FRAME_BYTES, SseEvent};
 use super::super::{StreamDecoder, keep_finish};
 use super::event::{Event, Metrics, StartMessage, WireDelta};
 use super::reply::made_tool_id;
@@ -66,7 +67,7 @@ impl StreamDecoder for MessagesDecoder {
             return Ok(());
         }
         if event.name == TEXT_GROWS
-            && let Some(text) = self.mold.read(event.data.trim())
+            && let Some(text) = self.mold.read(event.data.trim().as_bytes())
         {
             self.is_begun |= !text.is_empty();
             push_text(text.into_owned(), out);
@@ -87,6 +88,16 @@ impl StreamDecoder for MessagesDecoder {
             }
         }
         Ok(())
+    }
+
+    fn text_of<'a>(&mut self, frame: &'a [u8]) -> Option<(u32, Cow<'a, str>)> {
+        if self.is_over {
+            return None;
+        }
+        let data = frame.strip_prefix(b"event: content_block_delta\n")?;
+        let text = self.mold.read(sse::only_data(data)?)?;
+        self.is_begun |= !text.is_empty();
+        Some((0, text))
     }
 
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::request;
-use super::usage;
+use super::usage::Counted;
 use super::wire::{self, At};
 use crate::chat::{ChatRequest, Completion, Delta, Message, Role, Usage};
 use crate::dialect::{ReplyContext, StreamEncoder, sse};
@@ -65,7 +65,7 @@ pub fn encode_text_reply(completion: &Completion, context: &ReplyContext) -> Vec
     reply.insert("model".to_owned(), or(&completion.model, &context.model).into());
     reply.insert("choices".to_owned(), choices.into());
     if let Some(counted) = &completion.usage {
-        reply.insert("usage".to_owned(), usage::write(counted));
+        reply.insert("usage".to_owned(), json!(Counted::of(counted)));
     }
     Value::Object(reply).to_string().into_bytes()
 }
@@ -91,7 +91,7 @@ impl TextEncoder {
             "model": self.model, "choices": choices,
         });
         if let Some((counted, extension)) = counted {
-            chunk["usage"] = usage::write(counted);
+            chunk["usage"] = json!(Counted::of(counted));
             if let Some(extension) = extension {
                 chunk["tidegate"] = extension;
             }

@@ -1,13 +1,17 @@
 //! Whole answers, both ways.
 
+mod encode;
+
 use serde_json::{Map, Value, json};
+
+pub(super) use encode::{encode, reply_id};
 
 use super::error;
 use super::state;
-use super::usage::{self, WireUsage};
+use super::usage::WireUsage;
 use super::wire;
 use crate::chat::{Choice, Completion, Opaque, Part};
-use crate::dialect::{Dialect, ReplyContext, json_bytes};
+use crate::dialect::Dialect;
 use crate::failure::{Failure, FailureKind};
 
 /// Fields of a message that are modelled.
@@ -267,106 +271,5 @@ impl MadeIds {
         let id = format!("call_{}_{choice}_{}", self.stem, self.count);
         self.count += 1;
         id
-    }
-}
-
-/// The id as it goes to callers of this dialect.
-pub(super) fn reply_id(id: &str, context: &ReplyContext) -> String {
-    if id.starts_with("chatcmpl-") {
-        id.to_owned()
-    } else {
-        format!("chatcmpl-{}", context.request_id)
-    }
-}
-
-/// Writes an answer.
-pub(super) fn encode(completion: &Completion, context: &ReplyContext) -> Vec<u8> {
-    let or = |own: &str, other: &str| (if own.is_empty() { other } else { own }).to_owned();
-    let created = if completion.created == 0 { context.created } else { completion.created };
-    let choices: Vec<Value> = completion.choices.iter().map(choice_value).collect();
-    let mut reply = Map::new();
-    reply.insert("id".to_owned(), reply_id(&completion.id, context).into());
-    reply.insert("object".to_owned(), "chat.completion".into());
-    reply.insert("created".to_owned(), created.into());
-    reply.insert("model".to_owned(), or(&completion.model, &context.model).into());
-    reply.insert("choices".to_owned(), choices.into());
-    if let Some(usage) = &completion.usage {
-        reply.insert("usage".to_owned(), usage::write(usage));
-    }
-    if completion.extra_dialect == Dialect::OpenAiChat.as_str() {
-        wire::fill(&mut reply, &completion.extra);
-    }
-    json_bytes(&reply)
-}
-
-fn choice_value(choice: &Choice) -> Value {
-    let mut text = String::new();
-    let mut refusal = String::new();
-    let mut calls = Vec::new();
-    let mut other = Map::new();
-    for part in &choice.parts {
-        match part {
-            Part::Text { text: piece, .. } => text.push_str(piece),
-            Part::Refusal { text } => refusal.push_str(text),
-            Part::ToolCall { id, name, arguments, opaque } => {
-                let mut call = json!({
-                    "id": id, "type": "function",
-                    "function": { "name": name, "arguments": arguments }
-                });
-                if let Some(extra) = opaque.as_ref().and_then(state::call_extra) {
-                    call["extra_content"] = extra;
-                }
-                calls.push(call);
-            }
-            Part::Other { dialect, value } if dialect == Dialect::OpenAiChat.as_str() => {
-                keep_other(value, &mut calls, &mut other);
-            }
-            // Blocks of other dialects and media have no place in an answer of this one.
-            Part::Media(_)
-            | Part::ToolResult { .. }
-            | Part::Reasoning { .. }
-            | Part::Other { .. } => {}
-        }
-    }
-    let has_calls = !calls.is_empty();
-    let refused = !refusal.is_empty();
-    let or_null = |text: String| if text.is_empty() { Value::Null } else { text.into() };
-    let content = if has_calls || refused { or_null(text) } else { text.into() };
-    let mut message = Map::new();
-    message.insert("role".to_owned(), "assistant".into());
-    message.insert("content".to_owned(), content);
-    message.insert("refusal".to_owned(), or_null(refusal));
-    state::write_thinking(&choice.parts, &mut message);
-    if has_calls {
-        message.insert("tool_calls".to_owned(), calls.into());
-    }
-    wire::fill(&mut message, &other);
-    let default = if has_calls { "tool_calls" } else { "stop" };
-    let (finish, native) = choice
-        .finish
-        .as_ref()
-        .map_or((default, None), |reason| wire::finish_words(reason, refused));
-    let mut value = json!({
-        "index": choice.index, "message": message,
-        "logprobs": wire::logprobs_value(&choice.logprobs), "finish_reason": finish,
-    });
-    if let Some(native) = native {
-        value["native_finish_reason"] = native.into();
-    }
-    value
-}
-
-/// Puts what is not modelled back in its place: fields of the message, or calls of custom tools.
-/// Content parts have no place beside a text and are left out.
-fn keep_other(value: &Value, calls: &mut Vec<Value>, other: &mut Map<String, Value>) {
-    let Some(fields) = value.as_object().filter(|fields| !fields.contains_key("type")) else {
-        return;
-    };
-    for (key, value) in fields {
-        if let (Value::Array(more), "tool_calls") = (value, key.as_str()) {
-            calls.extend(more.iter().cloned());
-        } else {
-            other.insert(key.clone(), value.clone());
-        }
     }
 }

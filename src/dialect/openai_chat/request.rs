@@ -2,11 +2,13 @@
 
 mod encode;
 mod message;
+mod plain;
 mod tools;
 
 use serde_json::{Map, Value};
 
 pub(super) use encode::encode;
+pub use plain::PlainRequest;
 
 use super::wire::{At, take};
 use crate::chat::{ChatRequest, Effort, Reasoning, ResponseFormat};

@@ -27,10 +27,11 @@ mod reply;
 mod text;
 
 use choices::Choices;
-use members::{is_empty, walk_array};
-pub(super) use members::{items, member, members};
+use members::is_empty;
+pub(super) use members::{items, member, members, walk_array, walk_object};
 pub(super) use reply::scan_reply;
-use text::{push_calls, push_text, text_of};
+pub(super) use text::text_of;
+use text::{push_calls, push_text};
 
 /// Looks at the frames of one stream.
 #[derive(Debug, Default)]

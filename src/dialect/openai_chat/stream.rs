@@ -2,7 +2,9 @@
 
 mod calls;
 mod encoder;
+mod plain;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 pub(super) use encoder::Encoder;
 
 use self::calls::Calls;
+use self::plain::{PlainChoice, PlainChunk};
 use super::error;
 use super::reply::{MadeIds, Piece, arguments, piece_of, seconds};
 use super::scan::{items, member, members};
@@ -18,7 +21,7 @@ use super::usage::WireUsage;
 use super::wire;
 use crate::chat::{Delta, FinishReason, OpaqueKind};
 use crate::dialect::mold::Mold;
-use crate::dialect::sse::SseEvent;
+use crate::dialect::sse::{self, SseEvent};
 use crate::dialect::{Dialect, Expected, StreamDecoder, StreamFinish, keep_finish};
 use crate::failure::{Failure, FailureKind};
 
@@ -81,7 +84,7 @@ impl StreamDecoder for Decoder {
             }
             return self.end(out);
         }
-        if let Some(text) = self.mold.read(data).filter(|_| event.name != "error") {
+        if let Some(text) = self.mold.read(data.as_bytes()).filter(|_| event.name != "error") {
             self.has_content |= !text.is_empty();
             push_text(self.molded, &text, out);
             return Ok(());
@@ -89,22 +92,10 @@ impl StreamDecoder for Decoder {
         self.mold.break_up();
         let before = out.len();
         let knew = self.known();
-        let chunk = match serde_json::from_str::<Value>(data) {
-            Ok(chunk @ Value::Object(_)) => chunk,
-            _ if event.name == "error" => {
-                return Err(self.broken(Failure::new(FailureKind::MidStream, data)));
-            }
-            Ok(_) => return Err(unreadable("it is not a JSON object")),
-            Err(error) => return Err(unreadable(&error.to_string())),
-        };
-        if let Some(failure) = error::embedded(&chunk, FailureKind::MidStream) {
-            return Err(self.broken(failure));
+        match PlainChunk::read(data).filter(|_| event.name != "error") {
+            Some(chunk) => self.plain_chunk(&chunk, out),
+            None => self.any_chunk(data, event.name, out)?,
         }
-        if event.name == "error" {
-            let failure = super::failure::failure_from_error_value(&chunk, FailureKind::MidStream);
-            return Err(self.broken(failure));
-        }
-        self.chunk(&chunk, out);
         let new = out.get(before..).unwrap_or_default();
         self.has_content |= new.iter().any(Delta::is_semantic);
         if let [Delta::Text { choice, .. }] = new
@@ -115,6 +106,15 @@ impl StreamDecoder for Decoder {
             self.mold.cast(data.as_bytes(), text);
         }
         Ok(())
+    }
+
+    fn text_of<'a>(&mut self, frame: &'a [u8]) -> Option<(u32, Cow<'a, str>)> {
+        if self.is_done {
+            return None;
+        }
+        let text = self.mold.read(sse::only_data(frame)?)?;
+        self.has_content |= !text.is_empty();
+        Some((self.molded, text))
     }
 
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), Failure> {
@@ -157,11 +157,60 @@ impl Decoder {
             && !is_known_to_omit
     }
 
+    /// Takes an event of any fields.
+    fn any_chunk(&mut self, data: &str, name: &str, out: &mut Vec<Delta>) -> Result<(), Failure> {
+        let chunk = match serde_json::from_str::<Value>(data) {
+            Ok(chunk @ Value::Object(_)) => chunk,
+            _ if name == "error" => {
+                return Err(self.broken(Failure::new(FailureKind::MidStream, data)));
+            }
+            Ok(_) => return Err(unreadable("it is not a JSON object")),
+            Err(error) => return Err(unreadable(&error.to_string())),
+        };
+        if let Some(failure) = error::embedded(&chunk, FailureKind::MidStream) {
+            return Err(self.broken(failure));
+        }
+        if name == "error" {
+            let failure = super::failure::failure_from_error_value(&chunk, FailureKind::MidStream);
+            return Err(self.broken(failure));
+        }
+        self.chunk(&chunk, out);
+        Ok(())
+    }
+
+    /// Takes an event of only the usual fields, as [`Decoder::chunk`] would.
+    fn plain_chunk(&mut self, chunk: &PlainChunk<'_>, out: &mut Vec<Delta>) {
+        let usage = chunk.usage();
+        self.is_counted |= chunk.choices.is_empty() && usage.is_some();
+        if self.ids.is_none() && !chunk.choices.is_empty() {
+            self.start(chunk.id, chunk.model, chunk.created, out);
+        }
+        if let Some(usage) = usage.and_then(WireUsage::scan) {
+            self.usage.get_or_insert_default().merge(usage);
+        }
+        for (PlainChoice { index, delta, finish_reason, .. }, position) in
+            chunk.choices.iter().zip(0..)
+        {
+            let index = index.unwrap_or(position);
+            let Some((open, _)) = self.open(index) else { continue };
+            push_text(index, delta.content.unwrap_or_default(), out);
+            if let Some(reason) = finish_reason.flatten().and_then(wire::finish_reason) {
+                keep_finish(&mut open.finish, reason);
+            }
+            self.has_finish_field |= finish_reason.is_some();
+        }
+    }
+
     fn chunk(&mut self, chunk: &Value, out: &mut Vec<Delta>) {
         let choices = chunk.get("choices").and_then(Value::as_array);
         self.is_counted |=
             choices.is_none_or(Vec::is_empty) && chunk.get("usage").is_some_and(Value::is_object);
-        self.start(chunk, choices.is_some_and(|choices| !choices.is_empty()), out);
+        // Azure's first chunk has no choices and an empty id: the envelope is that of the first chunk
+        // with a choice.
+        if self.ids.is_none() && choices.is_some_and(|choices| !choices.is_empty()) {
+            let created = chunk.get("created").map_or(0, seconds);
+            self.start(wire::text(chunk, "id"), wire::text(chunk, "model"), created, out);
+        }
         let own_usage = [chunk.get("usage"), chunk.get("x_groq").and_then(|own| own.get("usage"))];
         for usage in own_usage.into_iter().flatten().filter_map(WireUsage::read) {
             self.usage.get_or_insert_default().merge(usage);
@@ -179,26 +228,19 @@ impl Decoder {
         }
     }
 
-    /// Azure's first chunk has no choices and an empty id: the envelope is that of the first chunk
-    /// with a choice.
-    fn start(&mut self, chunk: &Value, has_choices: bool, out: &mut Vec<Delta>) {
-        if self.ids.is_some() || !has_choices {
-            return;
-        }
-        let id = wire::text(chunk, "id").to_owned();
-        let created = chunk.get("created").map_or(0, seconds);
-        self.ids = Some(MadeIds::new(&id, created));
+    fn start(&mut self, id: &str, model: &str, created: u64, out: &mut Vec<Delta>) {
+        self.ids = Some(MadeIds::new(id, created));
         out.push(Delta::Start {
-            id,
-            model: wire::text(chunk, "model").to_owned(),
+            id: id.to_owned(),
+            model: model.to_owned(),
             created,
             usage: crate::chat::Usage::default(),
         });
     }
 
-    fn choice(&mut self, value: &Value, position: u32, out: &mut Vec<Delta>) {
-        let index = value.get("index").and_then(wire::count).and_then(|n| u32::try_from(n).ok());
-        let index = index.unwrap_or(position);
+    /// The alternative of that number, which may be a new one, and the ids for its calls. Nothing before
+    /// the start.
+    fn open(&mut self, index: u32) -> Option<(&mut Open, &mut MadeIds)> {
         let at = match self.choices.iter().position(|choice| choice.index == index) {
             Some(at) => at,
             None => {
@@ -206,9 +248,15 @@ impl Decoder {
                 self.choices.len() - 1
             }
         };
-        let (Some(open), Some(ids)) = (self.choices.get_mut(at), self.ids.as_mut()) else {
-            return;
-        };
+        Some((self.choices.get_mut(at)?, self.ids.as_mut()?))
+    }
+
+    fn choice(&mut self, value: &Value, position: u32, out: &mut Vec<Delta>) {
+        let index = value.get("index").and_then(wire::count).and_then(|n| u32::try_from(n).ok());
+        let index = index.unwrap_or(position);
+        let finish = value.get("finish_reason");
+        self.has_finish_field |= finish.is_some();
+        let Some((open, ids)) = self.open(index) else { return };
         let is_object = |key: &str| value.get(key).filter(|inner| inner.is_object());
         match is_object("delta").or_else(|| is_object("message")) {
             Some(delta) => open.delta(delta, ids, out),
@@ -218,10 +266,7 @@ impl Decoder {
         if !tokens.is_empty() {
             out.push(Delta::Logprobs { choice: index, tokens });
         }
-        let finish = value.get("finish_reason");
-        self.has_finish_field |= finish.is_some();
-        let finish = finish.and_then(Value::as_str);
-        if let Some(reason) = finish.and_then(wire::finish_reason) {
+        if let Some(reason) = finish.and_then(Value::as_str).and_then(wire::finish_reason) {
             keep_finish(&mut open.finish, reason);
         }
     }

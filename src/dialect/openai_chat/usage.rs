@@ -1,7 +1,8 @@
 //! Token counts: this wire's overlapping counters, in everybody's spelling, and our disjoint ones.
 //! Decoder and scanner both read them here.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{scan, wire};
 use crate::chat::Usage;
@@ -149,18 +150,47 @@ fn counter_in(raw: &[u8]) -> Option<u64> {
     plain.or_else(|| counter(&serde_json::from_slice(raw).ok()?))
 }
 
-/// Writes a `usage` object in this wire's overlapping convention.
-pub(super) fn write(usage: &Usage) -> Value {
-    let mut prompt = json!({ "cached_tokens": usage.cached_input });
-    if usage.cache_write > 0 {
-        // OpenRouter's name for it; OpenAI has none.
-        prompt["cache_write_tokens"] = usage.cache_write.into();
+/// A `usage` object in this wire's overlapping convention.
+#[derive(Debug, Serialize)]
+pub(super) struct Counted {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: CountedPrompt,
+    completion_tokens_details: CountedCompletion,
+}
+
+#[derive(Debug, Serialize)]
+struct CountedPrompt {
+    cached_tokens: u64,
+    /// OpenRouter's name for it; OpenAI has none.
+    #[serde(skip_serializing_if = "is_zero")]
+    cache_write_tokens: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct CountedCompletion {
+    reasoning_tokens: u64,
+}
+
+// === impl Counted ===
+
+impl Counted {
+    pub(super) fn of(usage: &Usage) -> Self {
+        Self {
+            prompt_tokens: usage.total_input(),
+            completion_tokens: usage.total_output(),
+            total_tokens: usage.total(),
+            prompt_tokens_details: CountedPrompt {
+                cached_tokens: usage.cached_input,
+                cache_write_tokens: usage.cache_write,
+            },
+            completion_tokens_details: CountedCompletion { reasoning_tokens: usage.reasoning },
+        }
     }
-    json!({
-        "prompt_tokens": usage.total_input(),
-        "completion_tokens": usage.total_output(),
-        "total_tokens": usage.total(),
-        "prompt_tokens_details": prompt,
-        "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
-    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -45,9 +45,13 @@ impl Heard {
         let Some(mut ear) = self.ear.take() else { return };
         let mut deltas = Vec::new();
         for frame in sse::frames(frames) {
+            if let Some((choice, text)) = ear.text_of(frame) {
+                self.note_text(choice, &text);
+                continue;
+            }
             self.has_other |= ear.push(&sse::parse(frame), &mut deltas).is_err();
+            deltas.drain(..).for_each(|delta| self.note(&delta));
         }
-        deltas.iter().for_each(|delta| self.note(delta));
         self.ear = Some(ear);
     }
 
@@ -55,20 +59,23 @@ impl Heard {
     pub(super) fn note(&mut self, delta: &Delta) {
         match delta {
             Delta::Start { .. } => self.start = Some(delta.clone()),
-            Delta::Text { choice: 0, text } => {
-                self.is_too_long |= self.text.len() + text.len() > MAX_TEXT_BYTES;
-                if !self.is_too_long {
-                    self.text.push_str(text);
-                }
-            }
+            Delta::Text { choice, text } => self.note_text(*choice, text),
             Delta::Reasoning { .. } | Delta::ReasoningOpaque { .. } => self.has_reasoning = true,
             Delta::ToolCall { .. } | Delta::ToolArguments { .. } => self.has_tool_call = true,
-            Delta::Text { .. }
-            | Delta::TextOpaque { .. }
+            Delta::TextOpaque { .. }
             | Delta::Refusal { .. }
             | Delta::Logprobs { .. }
             | Delta::Other { .. } => self.has_other = true,
             Delta::Finish { .. } | Delta::Usage { .. } | Delta::End => {}
+        }
+    }
+
+    /// Takes a piece of the text.
+    pub(super) fn note_text(&mut self, choice: u32, piece: &str) {
+        self.has_other |= choice != 0 && !piece.is_empty();
+        self.is_too_long |= self.text.len() + piece.len() > MAX_TEXT_BYTES;
+        if choice == 0 && !self.is_too_long {
+            self.text.push_str(piece);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::dialect::envelope::json::{self, Broken};
 
 /// Steps over the object that begins at `at`. `each` is told every key and where its value begins,
 /// and says where that ends; so does the whole.
-pub(super) fn walk_object<'a>(
+pub(in super::super) fn walk_object<'a>(
     text: &'a [u8],
     at: usize,
     mut each: impl FnMut(&'a [u8], usize) -> Result<usize, Broken>,
@@ -22,7 +22,7 @@ pub(super) fn walk_object<'a>(
 
 /// Steps over the array that begins at `at`. `each` is told where every item begins, and says where
 /// it ends; so does the whole.
-pub(super) fn walk_array(
+pub(in super::super) fn walk_array(
     text: &[u8],
     at: usize,
     mut each: impl FnMut(usize) -> Result<usize, Broken>,

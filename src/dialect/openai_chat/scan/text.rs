@@ -9,7 +9,7 @@ use super::members::{is_empty, items, member};
 use crate::dialect::TextSample;
 
 /// The text of a JSON string. Where it is not text (a lone surrogate), as it is written.
-pub(super) fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
+pub(in super::super) fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if memchr::memchr(b'\\', inner).is_some()
         && let Ok(text) = serde_json::from_slice::<String>(raw)

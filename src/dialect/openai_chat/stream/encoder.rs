@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::{reply, state, usage, wire};
+use super::super::usage::Counted;
+use super::super::{reply, state, wire};
 use crate::chat::{Delta, Opaque, OpaqueKind, Usage};
 use crate::dialect::around::Around;
 use crate::dialect::{Dialect, ReplyContext, StreamEncoder, StreamHead, sse};
@@ -40,7 +41,7 @@ struct Chunk<'a> {
     model: &'a str,
     choices: &'a [ChunkChoice<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Value>,
+    usage: Option<Counted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tidegate: Option<Value>,
 }
@@ -97,7 +98,7 @@ struct ChunkFunction<'a> {
 impl Encoder {
     pub(in super::super) fn new(context: ReplyContext) -> Self {
         Self {
-            id: reply::reply_id("", &context),
+            id: reply::reply_id("", &context).into_owned(),
             model: context.model.clone(),
             created: context.created,
             choices: Vec::new(),
@@ -125,7 +126,7 @@ impl Encoder {
 
     fn start(&mut self, id: &str, model: &str, created: u64) {
         self.around = None;
-        self.id = reply::reply_id(id, &self.context);
+        self.id = reply::reply_id(id, &self.context).into_owned();
         if !model.is_empty() {
             model.clone_into(&mut self.model);
         }
@@ -159,7 +160,7 @@ impl Encoder {
     fn write_chunk(
         &self,
         choices: &[ChunkChoice<'_>],
-        usage: Option<Value>,
+        usage: Option<Counted>,
         tidegate: Option<Value>,
         out: &mut Vec<u8>,
     ) {
@@ -206,12 +207,16 @@ impl Encoder {
     fn write_usage(&mut self, usage: &Usage, out: &mut Vec<u8>) {
         if self.context.include_usage {
             let extension = self.extension.take();
-            self.write_chunk(&[], Some(usage::write(usage)), extension, out);
+            self.write_chunk(&[], Some(Counted::of(usage)), extension, out);
         }
     }
 }
 
 impl StreamEncoder for Encoder {
+    fn push_text(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
+        self.write_text(choice, text, out);
+    }
+
     fn push(&mut self, delta: &Delta, out: &mut Vec<u8>) {
         let plain = ChunkDelta::default();
         match delta {

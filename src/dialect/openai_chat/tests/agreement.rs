@@ -212,3 +212,40 @@ fn recorded_streams_are_as_whole_to_those_who_expect_a_reason() {
         assert_eq!(endings(stream, Some(STRICT)), endings(stream, None), "{}", recording.id);
     }
 }
+
+/// Deltas of a stream, with every event read as a value where `by_value` says so: a field that nobody
+/// knows makes no event plain.
+fn deltas(stream: &str, by_value: bool) -> Result<Vec<Delta>, Failure> {
+    let stream = match by_value {
+        true => stream.replace("data: {", "data: {\"unheard_of\":1,"),
+        false => stream.to_owned(),
+    };
+    decode_stream(stream.as_bytes())
+}
+
+#[test]
+fn events_read_without_a_value_say_what_they_say_as_one() {
+    let mut seen = 0;
+    for recording in recordings() {
+        let (id, Some(stream)) = (&recording.id, &recording.stream) else { continue };
+        assert_eq!(deltas(stream, false), deltas(stream, true), "{id}");
+        seen += 1;
+    }
+    assert!(seen == 0 || seen > 90, "{seen}");
+    let chunk =
+        |rest: &str| format!("data: {{\"id\":\"x\",\"model\":\"m\",\"created\":5,{rest}}}\n\n");
+    let made = [
+        r#""choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]"#,
+        r#""choices":[{"delta":{"role":"assistant","content":"b"}},{"delta":{"content":"c"}}]"#,
+        r#""choices":[{"index":0,"delta":{"content":"d"},"finish_reason":"stop"}],"usage":null"#,
+        r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}"#,
+        r#""choices":[{"index":0,"delta":{},"finish_reason":"error"}]"#,
+        r#""choices":[{"index":0,"delta":{"content":"\u00e9\n"},"logprobs":null}]"#,
+    ];
+    for first in made {
+        for second in made {
+            let stream = [&chunk(first), &chunk(second), "data: [DONE]\n\n"].concat();
+            assert_eq!(deltas(&stream, false), deltas(&stream, true), "{stream}");
+        }
+    }
+}

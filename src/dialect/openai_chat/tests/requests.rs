@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::chat::{Effort, Media, MediaSource, Reasoning, ResponseFormat, ToolChoice};
+use crate::dialect::{Envelope, PlainRequest};
 
 fn read(body: Value) -> ChatRequest {
     codec().decode_request(body.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"))
@@ -303,4 +304,53 @@ fn ten_megabytes_and_a_thousand_tools_are_read() {
     let chat = read(body);
     assert_eq!(chat.tools.len(), 1000);
     assert_eq!(chat.messages[0].parts[0].as_text().map(str::len), Some(10_000_000));
+}
+
+#[test]
+fn a_plain_request_says_what_the_whole_reading_says() {
+    let messages = json!([
+        { "role": "system", "content": "Be brief." },
+        { "role": "developer", "content": "Say \"no\"\n\u{e9}." },
+        { "role": "user", "content": "Hi" },
+        { "role": "assistant", "content": "" },
+    ]);
+    let common = json!({
+        "messages": messages, "temperature": 0.7, "max_tokens": 5, "seed": 1, "stop": ["x"],
+        "stream": true, "stream_options": { "include_usage": true }, "user": "u", "top_p": 1,
+    });
+    let body = with(common).to_string();
+    let envelope = Envelope::read(body.clone().into()).expect("it is JSON");
+    let plain = PlainRequest::read(&envelope).expect("it is plain");
+    let read = codec().decode_request(body.as_bytes()).expect("it can be read");
+    assert_eq!(plain.temperature, read.sampling.temperature);
+    let texts: Vec<_> = plain.texts().filter(|(_, text)| !text.is_empty()).collect();
+    let whole = read.messages.iter().flat_map(|message| {
+        message.parts.iter().filter_map(|part| Some((message.role, part.as_text()?)))
+    });
+    assert_eq!(texts, whole.filter(|(_, text)| !text.is_empty()).collect::<Vec<_>>());
+}
+
+#[test]
+fn whatever_is_to_be_looked_at_more_closely_is_no_plain_request() {
+    let image = json!([{ "type": "image_url", "image_url": { "url": "https://x.test/y.png" } }]);
+    let more = [
+        json!({ "n": 2 }),
+        json!({ "tools": [] }),
+        json!({ "store": true }),
+        json!({ "web_search_options": {} }),
+        json!({ "modalities": ["audio"] }),
+        json!({ "previous_response_id": "r" }),
+        json!({ "best_of": 2 }),
+        json!({ "temperature": "hot" }),
+        json!({ "messages": [] }),
+        json!({ "messages": [{ "role": "user", "content": image }] }),
+        json!({ "messages": [{ "role": "tool", "content": "x", "tool_call_id": "c" }] }),
+        json!({ "messages": [{ "role": "user", "content": "x", "name": "y" }] }),
+        json!({ "messages": [{ "role": "assistant", "content": null }] }),
+    ];
+    for fields in more {
+        let body = with(fields.clone()).to_string();
+        let envelope = Envelope::read(body.into()).expect("it is JSON");
+        assert!(PlainRequest::read(&envelope).is_none(), "{fields}");
+    }
 }
