@@ -6,8 +6,7 @@ use serde_json::Value;
 use crate::problems::KeyPath;
 
 /// Keys of later versions. Nothing that cannot take effect is accepted silently.
-const LATER: [(&str, &str); 4] = [
-    ("rollouts", "there are no rollouts yet"),
+const LATER: [(&str, &str); 3] = [
     ("slos", "there are no objectives yet"),
     ("chaos", "there are no experiments yet; `tidegate sim` makes faults"),
     ("routes.*.limits", "write [limits.NAME] with routes = [\"…\"]"),
