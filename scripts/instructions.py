@@ -183,16 +183,26 @@ class Counted(Gateway):
         super().__init__(binary, folder, provider.port, threads=1, under=valgrind)
 
     def count(self, ask, requests):
-        """Instructions while so many requests are answered."""
+        """Instructions while so many requests are answered, less those that the same time takes without any."""
+        def asked():
+            for number in range(requests):
+                ask(number)
+            # What is done after an answer belongs to it: the journal writes once a second.
+            time.sleep(3)
+        # A slow machine takes longer, and what goes on by the clock is no part of a request.
+        idle, idle_seconds, _ = self.counted(lambda: time.sleep(4))
+        total, seconds, dumps = self.counted(asked)
+        return total - idle * seconds / idle_seconds, dumps
+
+    def counted(self, work):
+        """Instructions and seconds of some work, and the files in which callgrind says so."""
         self.control("-z")
-        for number in range(requests):
-            ask(number)
-        # What is done after an answer belongs to it: the journal writes once a second.
-        time.sleep(3)
-        before = set(os.listdir(self.folder))
+        began, before = time.monotonic(), set(os.listdir(self.folder))
+        work()
         self.control("-d")
+        seconds = time.monotonic() - began
         dumps = [f"{self.folder}/{name}" for name in set(os.listdir(self.folder)) - before]
-        return sum(int(re.search(r"^(?:totals|summary): (\d+)", open(dump).read(), re.M).group(1)) for dump in dumps), dumps
+        return sum(int(re.search(r"^(?:totals|summary): (\d+)", open(dump).read(), re.M).group(1)) for dump in dumps), seconds, dumps
 
     def control(self, action):
         subprocess.run(["callgrind_control", action, str(self.process.pid)], check=True, capture_output=True)

@@ -2,7 +2,8 @@
 //!
 //! An answer is kept only where giving it again is as good as asking again: it is whole, a model's
 //! own, what was asked for, says the same tomorrow, and called nothing. Whatever is in doubt is not
-//! kept; that costs money and is never wrong. Each reason has a word of its own for the metrics.
+//! kept, which costs money and is not wrong; but the middle of a long text is not looked at, see
+//! `words`. Each reason has a word of its own for the metrics.
 
 use std::time::Duration;
 

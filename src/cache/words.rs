@@ -142,6 +142,9 @@ const APOLOGIES: [&str; 7] = [
 /// Bytes at each end of a question that are looked at.
 const LOOKED_AT: usize = 4 * 1024;
 
+/// Longer ones are looked at by their ends.
+const ALL_LOOKED_AT: usize = 3 * LOOKED_AT;
+
 /// Bytes at the beginning of an answer in which it declines: more than an apology and a refusal take.
 const BEGINNING: usize = 160;
 
@@ -153,7 +156,7 @@ pub(super) fn asks_of_the_day(text: &str) -> bool {
     static FINDER: LazyLock<Finder> =
         LazyLock::new(|| Finder::of(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));
     let tail = text.len().saturating_sub(LOOKED_AT);
-    if tail <= LOOKED_AT {
+    if text.len() <= ALL_LOOKED_AT {
         return FINDER.finds_in(text);
     }
     // A word that is cut reads as another one, at worst as one of these.

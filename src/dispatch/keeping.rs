@@ -8,7 +8,7 @@ use super::cached::{Cacheable, without_credential};
 use super::tap::{Gatherer, Missed, read_whole};
 use super::{Account, Call, Lane, Ledger, Served};
 use crate::cache::{Answered, Cache, Form, Head, Kept, Owner, Unkept, policy};
-use crate::chat::{Completion, Usage};
+use crate::chat::{Choice, Completion, FinishReason, Part, Usage};
 use crate::clock::Instant;
 use crate::journal::EndpointKind;
 use crate::meaning::Meanings;
@@ -68,7 +68,8 @@ impl Keeping {
         }
     }
 
-    /// Keeps a whole answer, as the caller gets it: `said` is what it says, where that is known.
+    /// Keeps a whole answer, as the caller gets it. `said` is what the provider said, where that was read:
+    /// what the caller's wire carries all of need not be read again.
     pub(super) fn whole(
         mut self,
         call: &Call,
@@ -80,7 +81,8 @@ impl Keeping {
             let kept = self.vectors(body, served);
             return self.count(kept);
         }
-        let completion = match said {
+        let is_chat = self.kind != EndpointKind::Completions;
+        let completion = match said.filter(|said| is_chat && is_plain(said)) {
             _ if body.len() > self.max_wire_bytes() => Err(Unkept::TooLarge),
             Some(said) => Ok(*said),
             None => read_whole(call, body).map_err(|_| Unkept::Unreadable),
@@ -185,4 +187,13 @@ impl Keeping {
             Err(unkept) => metrics.not_kept(unkept.as_str()),
         }
     }
+}
+
+/// Whether every wire carries all that was said, so that it is the same when it is read back.
+fn is_plain(said: &Completion) -> bool {
+    let is_text = |part: &Part| matches!(part, Part::Text { opaque: None, .. });
+    let is_told = |choice: &Choice| {
+        choice.finish == Some(FinishReason::Stop) && choice.parts.iter().all(is_text)
+    };
+    said.extra.is_empty() && !said.model.is_empty() && said.choices.iter().all(is_told)
 }

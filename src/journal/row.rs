@@ -10,7 +10,7 @@ use super::{Entry, Reuse};
 use crate::store::Kind;
 
 /// The columns that every row has of its own, in the order in which [`bind_own`] gives them.
-pub(super) const OWN: [&str; 13] = [
+pub(super) const OWN: [&str; 14] = [
     "id",
     "request_id",
     "started_at_ms",
@@ -23,11 +23,12 @@ pub(super) const OWN: [&str; 13] = [
     "latency_ms",
     "first_token_ms",
     "overhead_us",
+    "saved_micro_usd",
     "unit",
 ];
 
 /// The columns in which many rows are the same, in the order in which [`bind_common`] gives them.
-pub(super) const COMMON: [&str; 28] = [
+pub(super) const COMMON: [&str; 27] = [
     "caller",
     "endpoint",
     "dialect",
@@ -51,7 +52,6 @@ pub(super) const COMMON: [&str; 28] = [
     "waste_output",
     "waste_micro_usd",
     "waste_estimated",
-    "saved_micro_usd",
     "prompt",
     "rollout",
     "arm",
@@ -200,6 +200,7 @@ fn bind_own(to: &mut AnyArguments, id: i64, entry: &Entry) -> Result<(), BoxDynE
     to.add(int(entry.latency.as_millis()))?;
     to.add(entry.first_token.map(|time| int(time.as_millis())))?;
     to.add(int(entry.overhead.as_micros()))?;
+    to.add(int(entry.saved.0))?;
     to.add(entry.part.as_ref().and_then(|part| part.unit).map(i64::from))
 }
 
@@ -227,7 +228,6 @@ fn bind_common(to: &mut AnyArguments, entry: &Entry) -> Result<(), BoxDynError> 
     to.add(int(entry.waste.output))?;
     to.add(int(entry.waste.cost.0))?;
     to.add(i64::from(entry.waste.is_estimated))?;
-    to.add(int(entry.saved.0))?;
     to.add(entry.prompt.as_deref())?;
     let part = entry.part.as_deref();
     to.add(part.map(|part| &*part.rollout))?;

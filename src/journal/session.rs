@@ -48,7 +48,7 @@ pub(super) struct Refused {
 /// every size is prepared once and kept.
 const APART_ROWS: [usize; 4] = [100, 25, 5, 1];
 /// The same for rows that are alike. What is left of a group of those is written with all others.
-const ALIKE_ROWS: [usize; 2] = [100, LEAST];
+const ALIKE_ROWS: [usize; 3] = [100, 25, LEAST];
 /// Rows deleted in one statement, four times a second: more than any traffic brings, and a few
 /// milliseconds of work.
 const DELETE_ROWS: i64 = 5_000;

@@ -40,11 +40,23 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     frames
 }
 
+/// Frames that say the text alone are read in both ways.
 fn decode_stream(bytes: &[u8]) -> Result<Vec<Delta>, Failure> {
+    let decoded = decode_frames(bytes, false);
+    assert_eq!(decoded, decode_frames(bytes, true));
+    decoded
+}
+
+fn decode_frames(bytes: &[u8], by_text: bool) -> Result<Vec<Delta>, Failure> {
     let mut decoder = Anthropic.stream_decoder();
     let mut deltas = Vec::new();
     for frame in frames(bytes) {
-        decoder.push(&sse::parse(frame), &mut deltas)?;
+        if by_text && let Some((choice, text)) = decoder.text_of(frame) {
+            let text = Some(text.into_owned()).filter(|text| !text.is_empty());
+            deltas.extend(text.map(|text| Delta::Text { choice, text }));
+        } else {
+            decoder.push(&sse::parse(frame), &mut deltas)?;
+        }
     }
     decoder.finish(&mut deltas)?;
     Ok(deltas)

@@ -40,20 +40,33 @@ fn decode_stream(bytes: &[u8]) -> Result<Vec<Delta>, Failure> {
     decode_pieces([bytes])
 }
 
-/// Reads a stream that arrived in pieces, the way the transport does: whole frames only.
+/// Reads a stream that arrived in pieces, the way the transport does: whole frames only. Frames that say the
+/// text alone are read in both ways.
 fn decode_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Delta>, Failure> {
-    let mut decoder = codec().stream_decoder();
     let mut buffer = Vec::new();
-    let mut deltas = Vec::new();
+    let mut frames: Vec<Vec<u8>> = Vec::new();
     for piece in pieces {
         buffer.extend_from_slice(piece);
         while let Some(len) = sse::frame_len(&buffer) {
-            let frame: Vec<u8> = buffer.drain(..len).collect();
-            decoder.push(&sse::parse(&frame), &mut deltas)?;
+            frames.push(buffer.drain(..len).collect());
         }
     }
-    if !buffer.is_empty() {
-        decoder.push(&sse::parse(&buffer), &mut deltas)?;
+    frames.extend(Some(buffer).filter(|rest| !rest.is_empty()));
+    let decoded = decode_frames(&frames, false);
+    assert_eq!(decoded, decode_frames(&frames, true));
+    decoded
+}
+
+fn decode_frames(frames: &[Vec<u8>], by_text: bool) -> Result<Vec<Delta>, Failure> {
+    let mut decoder = codec().stream_decoder();
+    let mut deltas = Vec::new();
+    for frame in frames {
+        if by_text && let Some((choice, text)) = decoder.text_of(frame) {
+            let text = Some(text.into_owned()).filter(|text| !text.is_empty());
+            deltas.extend(text.map(|text| Delta::Text { choice, text }));
+        } else {
+            decoder.push(&sse::parse(frame), &mut deltas)?;
+        }
     }
     decoder.finish(&mut deltas)?;
     Ok(deltas)

@@ -31,7 +31,7 @@ pub struct Memory {
 type Blocks = HashSet<u64, Spread>;
 
 /// Spreads block hashes in a table. They are hashes already, and a long prompt has hundreds of them; the
-/// seed, which differs from process to process, keeps callers from making all of them meet.
+/// seed, which nobody outside knows, keeps callers from making all of them meet.
 #[derive(Debug, Clone, Copy)]
 struct Spread(u64);
 
@@ -107,7 +107,7 @@ impl BuildHasher for Spread {
 
 impl Hasher for Spreading {
     fn write_u64(&mut self, block: u64) {
-        // Both halves of the product, so that every bit moves every other one.
+        // Both halves of the product: the low bits of one half depend on few bits of the block.
         let product = u128::from(self.0 ^ block) * u128::from(Self::FACTOR);
         let [low, high] = [product, product >> 64].map(|half| half & u128::from(u64::MAX));
         self.0 = u64::try_from(low ^ high).unwrap_or_default();

@@ -144,7 +144,7 @@ fn assertion(cell: &str) -> Result<Value, String> {
     };
     let name = match name {
         "grade" => "llm-rubric",
-        "fn" | "eval" | "javascript" | "python" if has_colon => {
+        "fn" | "eval" | "javascript" | "python" => {
             return Err(format!("`{name}:` is not supported: suites run no code"));
         }
         name => name,

@@ -175,7 +175,6 @@ fn what_looks_like_an_assertion_and_is_none_is_told_with_the_nearest_one() {
         "equals: Answer: 42",
         "cost (total)",
         "Answer: 42",
-        "python",
     ] {
         let suite = cell(text).unwrap_or_else(|why| panic!("{text}: {why}"));
         let asserts = suite.cases[0].asserts();

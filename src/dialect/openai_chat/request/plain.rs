@@ -8,7 +8,7 @@ use crate::dialect::Envelope;
 use crate::dialect::envelope::json;
 
 /// A request of one answer to texts, with nothing offered and nothing else wanted. It borrows the texts
-/// that have no escapes.
+/// that have no escapes. Members of conduct may be of wrong types: the provider says so.
 #[derive(Debug)]
 pub struct PlainRequest<'a> {
     texts: Vec<(Role, Cow<'a, str>)>,

@@ -62,7 +62,8 @@ pub(super) struct PlainDelta<'a> {
 impl<'a> PlainChunk<'a> {
     /// Reads an event; `None` where it is not one of these, or tells of an error.
     pub(super) fn read(data: &'a str) -> Option<Self> {
-        let chunk: Self = serde_json::from_str(data).ok()?;
+        // An array would be taken for the fields in their order.
+        let chunk: Self = serde_json::from_str(data.starts_with('{').then_some(data)?).ok()?;
         let tells_error = |choice: &PlainChoice<'_>| choice.finish_reason == Some(Some("error"));
         (!chunk.choices.iter().any(tells_error)).then_some(chunk)
     }

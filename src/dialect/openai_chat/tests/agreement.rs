@@ -249,3 +249,48 @@ fn events_read_without_a_value_say_what_they_say_as_one() {
         }
     }
 }
+
+#[test]
+fn whatever_lines_a_frame_has_its_text_is_the_same_in_both_ways() {
+    let chunk = |text: &str| {
+        format!(
+            "{{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}"
+        )
+    };
+    let frames = [
+        format!("data: {}\n\n", chunk("a")),
+        format!("data: {}\n\n", chunk("\u{e9}\\n\\\"")),
+        format!("data: {}\r\n\r\n", chunk("b")),
+        format!("data: {}\r\r", chunk("c")),
+        format!("\u{feff}data: {}\n\n", chunk("d")),
+        format!("data:{}\n\n", chunk("e")),
+        format!(": x\ndata: {}\n\n", chunk("f")),
+        format!("data: {}\nid: 5\n\n", chunk("g")),
+        format!("data: {}\n\n", chunk("h").replace(",\"choices", "\ndata: ,\"choices")),
+        format!("data: {}\n\n", chunk("")),
+        format!("data: {}\nevent: error\n\n", chunk("i")),
+    ];
+    // `decode_stream` compares.
+    for first in &frames {
+        for second in &frames {
+            let _ = decode_stream(
+                [&frames[0], first, second, &frames[0]].map(String::as_str).concat().as_bytes(),
+            );
+        }
+    }
+    let whole = [&frames[0], &frames[1], &frames[2]].map(String::as_str).concat()
+        + FINISH
+        + "data: [DONE]\n\n";
+    let text: String =
+        decode_stream(whole.as_bytes())
+            .expect("an answer")
+            .iter()
+            .filter_map(|delta| {
+                if let Delta::Text { text, .. } = delta { Some(text.as_str()) } else { None }
+            })
+            .collect();
+    assert_eq!(text, "a\u{e9}\n\"b");
+}
+
+const FINISH: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
