@@ -179,7 +179,10 @@ class Counted(Gateway):
     flush, hedges = "1s", "0.1%"
 
     def __init__(self, binary, folder, provider):
-        valgrind = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/count")
+        # In a folder of their own: a new file beside the configuration makes the gateway read that again.
+        self.counts = os.path.join(folder, "counts")
+        os.mkdir(self.counts)
+        valgrind = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={self.counts}/count")
         super().__init__(binary, folder, provider.port, threads=1, under=valgrind)
 
     def count(self, ask, requests):
@@ -197,11 +200,11 @@ class Counted(Gateway):
     def counted(self, work):
         """Instructions and seconds of some work, and the files in which callgrind says so."""
         self.control("-z")
-        began, before = time.monotonic(), set(os.listdir(self.folder))
+        began, before = time.monotonic(), set(os.listdir(self.counts))
         work()
         self.control("-d")
         seconds = time.monotonic() - began
-        dumps = [f"{self.folder}/{name}" for name in set(os.listdir(self.folder)) - before]
+        dumps = [f"{self.counts}/{name}" for name in set(os.listdir(self.counts)) - before]
         return sum(int(re.search(r"^(?:totals|summary): (\d+)", open(dump).read(), re.M).group(1)) for dump in dumps), seconds, dumps
 
     def control(self, action):
