@@ -136,6 +136,24 @@ enum Led {
     Stream(Served, Expiry),
 }
 
+/// Who lets an engine go on.
+#[derive(Clone, Copy)]
+struct Driver {
+    key: u64,
+    /// Whether it is the leader, who gets bytes as they are.
+    takes_bytes: bool,
+}
+
+/// What came of letting an engine go on.
+enum Driven {
+    /// Nothing.
+    Idle,
+    /// Something: whoever drives, who is not woken, looks again.
+    On,
+    /// The next bytes of a driver who takes bytes and has all before them.
+    Piece(Bytes),
+}
+
 /// Wakes all who wait for a flight.
 #[derive(Default)]
 struct Bell {
@@ -235,52 +253,50 @@ impl Flight {
         self.bell.ring();
     }
 
-    /// Lets the engine go on if it has anything to do. Whether something came of it: then the reader that
-    /// drives, which is not woken, looks again.
-    fn drive(&self, driver: Option<u64>) -> bool {
+    /// Lets the engine go on if it has anything to do, for the reader who drives.
+    fn drive(&self, driver: Option<Driver>) -> Driven {
         if !self.bell.is_due.swap(false, Ordering::AcqRel) {
-            return false;
+            return Driven::Idle;
         }
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut cx = Context::from_waker(&waker);
         let mut engine = self.engine.lock();
         let next = match &mut *engine {
-            Engine::Idle | Engine::Over => return false,
+            Engine::Idle | Engine::Over => return Driven::Idle,
             Engine::Opening(opening) => match poll_opening(opening, &mut cx) {
-                Poll::Pending => return false,
-                Poll::Ready(opened) => Some(self.opened(opened)),
+                Poll::Pending => return Driven::Idle,
+                Poll::Ready(opened) => self.opened(opened),
             },
             Engine::Flowing(stream) => match Pin::new(&mut **stream).poll_frame(&mut cx) {
-                Poll::Pending => return false,
+                Poll::Pending => return Driven::Idle,
                 // It gives out data only, and its errors cannot be.
                 Poll::Ready(frame) => match frame.and_then(|frame| frame.ok()?.into_data().ok()) {
                     Some(bytes) => {
-                        self.take(&bytes, stream.usage());
-                        None
+                        let usage = stream.usage();
+                        drop(engine);
+                        return self.take(bytes, usage, driver);
                     }
-                    None => Some(Engine::Over),
+                    None => Engine::Over,
                 },
             },
         };
-        if let Some(next) = next {
-            let is_over = matches!(next, Engine::Over);
-            let before = std::mem::replace(&mut *engine, next);
-            drop(engine);
-            // Settles what it had to settle, and keeps what is to be kept.
-            drop(before);
-            if is_over {
-                let mut state = self.state.lock();
-                state.is_closed = true;
-                state.log.end();
-            }
-        } else {
-            drop(engine);
+        let is_over = matches!(next, Engine::Over);
+        let before = std::mem::replace(&mut *engine, next);
+        drop(engine);
+        // Settles what it had to settle, and keeps what is to be kept.
+        drop(before);
+        let mut state = self.state.lock();
+        if is_over {
+            state.is_closed = true;
+            state.log.end();
         }
-        if self.state.lock().is_closed {
+        let is_closed = state.is_closed;
+        drop(state);
+        if is_closed {
             self.retire();
         }
-        self.bell.ring_but(driver);
-        true
+        self.bell.ring_but(driver.map(|driver| driver.key));
+        Driven::On
     }
 
     /// Reads on where all of the answer was told: a connection whose end was seen is used again.
@@ -289,7 +305,7 @@ impl Flight {
             Engine::Flowing(stream) => stream.has_told_its_end(),
             Engine::Idle | Engine::Opening(_) | Engine::Over => false,
         };
-        while is_told && self.drive(None) {}
+        while is_told && !matches!(self.drive(None), Driven::Idle) {}
     }
 
     /// Notes what came of the leader's call; what is to be polled next.
@@ -311,20 +327,31 @@ impl Flight {
         engine
     }
 
-    /// Keeps the next bytes of the answer.
-    fn take(&self, bytes: &[u8], usage: Option<Usage>) {
+    /// Keeps the next bytes of the answer. The leader who has all before them gets them as they are.
+    fn take(&self, bytes: Bytes, usage: Option<Usage>, driver: Option<Driver>) -> Driven {
         let mut state = self.state.lock();
         state.usage = usage.or(state.usage);
-        // A copy: a piece may be part of a buffer that is much larger.
-        let cost = state.log.push(Bytes::copy_from_slice(bytes));
+        let leader = driver.filter(|driver| driver.takes_bytes);
+        let is_passed = leader.is_some_and(|leader| state.log.pass(leader.key));
+        // Copied: a piece may be part of a buffer that is much larger.
+        let cost = state.log.push(&bytes);
         state.is_closed |= state.log.is_broken();
-        let total = self.shared.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
-        let most = if total > TOTAL_BYTES { CROWDED_BYTES } else { FLIGHT_BYTES };
-        while state.log.len() > 1 && state.log.cost() > most {
-            state.is_closed = true;
-            let dropped = state.log.drop_oldest();
-            self.shared.bytes.fetch_sub(dropped, Ordering::Relaxed);
+        if cost > 0 {
+            let total = self.shared.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
+            let most = if total > TOTAL_BYTES { CROWDED_BYTES } else { FLIGHT_BYTES };
+            while !state.log.is_short() && state.log.cost() > most {
+                state.is_closed = true;
+                let dropped = state.log.drop_oldest();
+                self.shared.bytes.fetch_sub(dropped, Ordering::Relaxed);
+            }
         }
+        let is_closed = state.is_closed;
+        drop(state);
+        if is_closed {
+            self.retire();
+        }
+        self.bell.ring_but(driver.map(|driver| driver.key));
+        if is_passed { Driven::Piece(bytes) } else { Driven::On }
     }
 
     /// Takes no more followers.

@@ -64,7 +64,7 @@ impl Keeping {
     /// Takes what the caller of a stream gets next.
     pub(super) fn push(&mut self, bytes: &Bytes) {
         if let Some(gatherer) = &mut self.gatherer {
-            gatherer.push(bytes.clone());
+            gatherer.push(bytes);
         }
     }
 

@@ -113,7 +113,7 @@ impl Recorder {
     /// Takes what the caller of a stream gets next.
     pub(super) fn push(&mut self, bytes: &Bytes) {
         if let Some(gatherer) = &mut self.gatherer {
-            gatherer.push(bytes.clone());
+            gatherer.push(bytes);
         }
     }
 

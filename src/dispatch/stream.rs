@@ -287,6 +287,10 @@ impl AnswerStream {
 
     /// Arms the alarm for the next thing that may be due, and says what is due now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        // What others share looks at the clock itself.
+        if matches!(self.state, State::Led(..)) && self.keep_alive.is_none() {
+            return Poll::Pending;
+        }
         while self.alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let mut next = now + Duration::from_secs(3_600);

@@ -22,9 +22,15 @@ pub(super) struct Tap {
     deltas: Vec<Delta>,
 }
 
+/// How much of a stream is gathered before it is read: a token that is alone costs the memory that all of
+/// this lies in, which the next stream's token has long pushed out of the processor's cache.
+const BATCH_BYTES: usize = 4 * 1024;
+
 /// A streamed answer, put together up to a size.
 #[derive(Debug)]
 pub(super) struct Gatherer {
+    /// What is not read yet.
+    unread: Vec<u8>,
     tap: Tap,
     assembler: Assembler,
     /// Bytes that may still come.
@@ -86,6 +92,7 @@ impl Gatherer {
     /// For an answer in this dialect of at most so many bytes.
     pub(super) fn new(dialect: Dialect, max_bytes: usize) -> Self {
         Self {
+            unread: Vec::new(),
             tap: Tap::new(dialect),
             assembler: Assembler::default(),
             room: max_bytes,
@@ -94,7 +101,31 @@ impl Gatherer {
     }
 
     /// Takes what the caller gets next.
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: &Bytes) {
+        if self.state != Gathered::Coming {
+            return;
+        }
+        if self.unread.len() + bytes.len() > BATCH_BYTES {
+            self.read_all();
+        }
+        if bytes.len() >= BATCH_BYTES {
+            return self.read(bytes.clone());
+        }
+        if self.unread.capacity() == 0 {
+            self.unread.reserve_exact(BATCH_BYTES);
+        }
+        self.unread.extend_from_slice(bytes);
+    }
+
+    /// Reads what was not read yet.
+    fn read_all(&mut self) {
+        let unread = std::mem::take(&mut self.unread);
+        if !unread.is_empty() {
+            self.read(unread.into());
+        }
+    }
+
+    fn read(&mut self, bytes: Bytes) {
         if self.state != Gathered::Coming {
             return;
         }
@@ -128,6 +159,7 @@ impl Gatherer {
     /// What was gathered is of no use.
     fn give_up(&mut self, state: Gathered) {
         self.state = state;
+        self.unread = Vec::new();
         self.assembler = Assembler::default();
     }
 
@@ -136,7 +168,8 @@ impl Gatherer {
     /// # Errors
     ///
     /// Why there is none.
-    pub(super) fn finish(self) -> Result<Completion, Missed> {
+    pub(super) fn finish(mut self) -> Result<Completion, Missed> {
+        self.read_all();
         match self.state {
             Gathered::TooLarge => Err(Missed::TooLarge),
             Gathered::Coming if self.assembler.is_ended() => Ok(self.assembler.finish()),
@@ -204,7 +237,7 @@ mod tests {
 
     fn gathered(pieces: &[Bytes], max_bytes: usize) -> Result<Completion, Missed> {
         let mut gatherer = Gatherer::new(Dialect::OpenAiChat, max_bytes);
-        pieces.iter().for_each(|piece| gatherer.push(piece.clone()));
+        pieces.iter().for_each(|piece| gatherer.push(piece));
         gatherer.finish()
     }
 

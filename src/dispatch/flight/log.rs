@@ -4,7 +4,7 @@
 //! Pure: how much is kept, and who is woken, is for the owner to decide. A reader that has fallen
 //! behind what is kept is told so; it never holds the others up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,38 +14,53 @@ use crate::dialect::Dialect;
 use crate::dispatch::tap::Tap;
 use crate::failure::Failure;
 
-/// What keeping a piece costs beside its bytes: its place, and what it means.
-const PIECE_COST: usize = 128;
+/// How much a block of pieces takes. A token's bytes are copied to the end of one: a piece of its own would take
+/// two allocations and a place in a list, all of them far from each other when the next token comes.
+const BLOCK_BYTES: usize = 4 * 1024;
+
+/// What keeping a block costs beside its bytes: where its pieces end, and what they mean.
+const BLOCK_COST: usize = 1024;
 
 /// The pieces of an answer that are still kept, and who reads them.
 #[derive(Debug)]
 pub(super) struct Log {
-    tap: Tap,
-    pieces: VecDeque<Piece>,
-    /// How many are not kept any more.
+    dialect: Dialect,
+    blocks: VecDeque<Block>,
+    /// Pieces that are not kept any more.
     dropped: u64,
+    /// Pieces that are kept.
+    kept: u64,
+    /// What the oldest pieces that are kept mean, as far as somebody wanted to know.
+    meant: VecDeque<Arc<[Delta]>>,
+    /// Reads what they mean, once somebody wants to know.
+    tap: Option<Tap>,
     /// How many were read for what they mean.
     tapped: u64,
     /// After how many pieces nothing can be read, and why.
     broken: Option<(u64, Failure)>,
     cost: usize,
     is_over: bool,
-    readers: HashMap<u64, Place>,
+    /// By key, in its order; nearly always there is one.
+    readers: Vec<Place>,
     /// How many of the readers want to know what the bytes mean.
     listeners: usize,
     next_key: u64,
 }
 
+/// Pieces that lie one after the other.
 #[derive(Debug)]
-struct Piece {
-    bytes: Bytes,
-    /// What it means, once somebody wants to know.
-    deltas: Arc<[Delta]>,
+struct Block {
+    /// The first piece of it.
+    first: u64,
+    bytes: Vec<u8>,
+    /// Where each piece ends.
+    ends: Vec<u32>,
 }
 
 /// Where a reader is.
 #[derive(Debug)]
 struct Place {
+    key: u64,
     /// How many pieces it has got.
     after: u64,
     listens: bool,
@@ -72,14 +87,17 @@ impl Log {
     /// For an answer in this dialect.
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
-            tap: Tap::new(dialect),
-            pieces: VecDeque::new(),
+            dialect,
+            blocks: VecDeque::new(),
             dropped: 0,
+            kept: 0,
+            meant: VecDeque::new(),
+            tap: None,
             tapped: 0,
             broken: None,
             cost: 0,
             is_over: false,
-            readers: HashMap::new(),
+            readers: Vec::new(),
             listeners: 0,
             next_key: 0,
         }
@@ -89,7 +107,7 @@ impl Log {
     pub(super) fn enter(&mut self, listens: bool) -> u64 {
         let key = self.next_key;
         self.next_key += 1;
-        self.readers.insert(key, Place { after: 0, listens });
+        self.readers.push(Place { key, after: 0, listens });
         if listens {
             self.listeners += 1;
             self.listen();
@@ -98,7 +116,9 @@ impl Log {
     }
 
     pub(super) fn leave(&mut self, key: u64) {
-        if self.readers.remove(&key).is_some_and(|place| place.listens) {
+        if let Some(at) = self.place(key)
+            && self.readers.remove(at).listens
+        {
             self.listeners -= 1;
         }
     }
@@ -119,27 +139,38 @@ impl Log {
         self.cost
     }
 
-    /// How many pieces are kept.
-    pub(super) fn len(&self) -> usize {
-        self.pieces.len()
+    /// Whether nothing can be dropped but what came last.
+    pub(super) fn is_short(&self) -> bool {
+        self.blocks.len() <= 1
     }
 
-    /// Takes the next piece; what it costs.
-    pub(super) fn push(&mut self, bytes: Bytes) -> usize {
-        let cost = cost_of(&bytes);
-        self.cost += cost;
-        self.pieces.push_back(Piece { bytes, deltas: Arc::default() });
+    /// Takes the next piece, which is not empty; what keeping it costs more.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
+        let has_room = |block: &Block| block.bytes.capacity() - block.bytes.len() >= bytes.len();
+        let cost = if self.blocks.back().is_some_and(has_room) {
+            0
+        } else {
+            self.begin_block(bytes.len())
+        };
+        if let Some(block) = self.blocks.back_mut() {
+            block.bytes.extend_from_slice(bytes);
+            block.ends.push(u32::try_from(block.bytes.len()).unwrap_or(u32::MAX));
+            self.kept += 1;
+        }
         if self.listeners > 0 {
             self.listen();
         }
         cost
     }
 
-    /// Drops the oldest piece; what it cost.
+    /// Drops the oldest pieces; what they cost.
     pub(super) fn drop_oldest(&mut self) -> usize {
-        let Some(piece) = self.pieces.pop_front() else { return 0 };
-        self.dropped += 1;
-        let cost = cost_of(&piece.bytes);
+        let Some(block) = self.blocks.pop_front() else { return 0 };
+        let pieces = block.ends.len() as u64;
+        self.dropped += pieces;
+        self.kept -= pieces;
+        self.meant.drain(..block.ends.len().min(self.meant.len()));
+        let cost = block.cost();
         self.cost -= cost;
         cost
     }
@@ -149,36 +180,77 @@ impl Log {
         self.is_over = true;
     }
 
+    /// Notes that a reader has got the piece that comes next. False where it has yet to get others.
+    pub(super) fn pass(&mut self, key: u64) -> bool {
+        let next = self.newest();
+        let Some(at) = self.place(key) else { return false };
+        let place = self.readers.get_mut(at).filter(|place| place.after == next);
+        place.map(|place| place.after += 1).is_some()
+    }
+
     /// The next bytes for a reader.
     pub(super) fn bytes(&mut self, key: u64) -> Next<Bytes> {
-        self.next(key, |piece| piece.bytes.clone())
+        self.next(key, |log, piece| log.piece(piece).map(Bytes::copy_from_slice))
     }
 
     /// What the next bytes mean, perhaps nothing.
     pub(super) fn deltas(&mut self, key: u64) -> Next<Arc<[Delta]>> {
-        let after = self.readers.get(&key).map(|place| place.after);
+        let after = self.place(key).and_then(|at| self.readers.get(at)).map(|place| place.after);
         if let Some((_, failure)) = self.broken.as_ref().filter(|(at, _)| Some(*at) == after) {
             return Next::Broken(failure.clone());
         }
-        self.next(key, |piece| Arc::clone(&piece.deltas))
+        self.next(key, |log, piece| {
+            let at = usize::try_from(piece - log.dropped).ok()?;
+            // What came after something that cannot be read was not read.
+            (piece < log.newest()).then(|| log.meant.get(at).cloned().unwrap_or_default())
+        })
     }
 
     /// Whether a reader has got everything so far.
     pub(super) fn is_caught_up(&self, key: u64) -> bool {
-        self.readers.get(&key).is_none_or(|place| place.after == self.newest())
+        let place = self.place(key).and_then(|at| self.readers.get(at));
+        place.is_none_or(|place| place.after == self.newest())
     }
 
     fn newest(&self) -> u64 {
-        self.dropped + self.pieces.len() as u64
+        self.dropped + self.kept
     }
 
-    fn next<T>(&mut self, key: u64, of: impl Fn(&Piece) -> T) -> Next<T> {
-        let Some(place) = self.readers.get_mut(&key) else { return Next::Over };
-        let Some(at) = place.after.checked_sub(self.dropped) else { return Next::TooLate };
-        match usize::try_from(at).ok().and_then(|at| self.pieces.get(at)) {
+    fn place(&self, key: u64) -> Option<usize> {
+        self.readers.binary_search_by_key(&key, |place| place.key).ok()
+    }
+
+    fn begin_block(&mut self, bytes: usize) -> usize {
+        let bytes = Vec::with_capacity(bytes.max(BLOCK_BYTES));
+        let block = Block { first: self.newest(), bytes, ends: Vec::new() };
+        let cost = block.cost();
+        self.cost += cost;
+        self.blocks.push_back(block);
+        cost
+    }
+
+    /// The bytes of a piece that is kept.
+    fn piece(&self, piece: u64) -> Option<&[u8]> {
+        let after = self.blocks.partition_point(|block| block.first <= piece);
+        let block = self.blocks.get(after.checked_sub(1)?)?;
+        let at = usize::try_from(piece - block.first).ok()?;
+        let begin = at.checked_sub(1).map_or(Some(0), |before| block.ends.get(before).copied())?;
+        let end = *block.ends.get(at)?;
+        block.bytes.get(usize::try_from(begin).ok()?..usize::try_from(end).ok()?)
+    }
+
+    fn next<T>(&mut self, key: u64, of: impl Fn(&Self, u64) -> Option<T>) -> Next<T> {
+        let Some(at) = self.place(key) else { return Next::Over };
+        let Some(after) = self.readers.get(at).map(|place| place.after) else { return Next::Over };
+        if after < self.dropped {
+            return Next::TooLate;
+        }
+        match of(self, after) {
             Some(piece) => {
-                place.after += 1;
-                Next::Piece(of(piece))
+                if let Some(place) = self.readers.get_mut(at) {
+                    place.after += 1;
+                }
+                Next::Piece(piece)
             }
             None if self.is_over => Next::Over,
             None => Next::Nothing,
@@ -187,25 +259,32 @@ impl Log {
 
     /// Reads what was not read yet for what it means.
     fn listen(&mut self) {
+        let dialect = self.dialect;
+        let mut tap = self.tap.take().unwrap_or_else(|| Tap::new(dialect));
         while self.broken.is_none()
-            && let Some(at) = self.tapped.checked_sub(self.dropped)
-            && let Some(piece) = usize::try_from(at).ok().and_then(|at| self.pieces.get_mut(at))
+            && self.tapped >= self.dropped
+            && let Some(piece) = self.piece(self.tapped).map(Bytes::copy_from_slice)
         {
             self.tapped += 1;
-            let meant = self.tap.push(piece.bytes.clone()).map(Iterator::collect);
-            match meant {
-                Ok(deltas) => piece.deltas = deltas,
+            let meant = tap.push(piece).map(Iterator::collect);
+            self.meant.push_back(match meant {
+                Ok(deltas) => deltas,
                 Err(failure) => {
-                    piece.deltas = self.tap.rest().collect();
                     self.broken = Some((self.tapped, failure));
+                    tap.rest().collect()
                 }
-            }
+            });
         }
+        self.tap = Some(tap);
     }
 }
 
-fn cost_of(bytes: &Bytes) -> usize {
-    bytes.len() + PIECE_COST
+// === impl Block ===
+
+impl Block {
+    fn cost(&self) -> usize {
+        self.bytes.capacity() + BLOCK_COST
+    }
 }
 
 #[cfg(test)]
@@ -243,12 +322,12 @@ mod tests {
     fn who_comes_late_gets_everything_from_the_beginning() {
         let mut log = Log::new(Dialect::OpenAiChat);
         let leader = log.enter(false);
-        log.push(chunk("a"));
-        log.push(chunk("b"));
+        log.push(&chunk("a"));
+        log.push(&chunk("b"));
         assert_eq!(log.bytes(leader), Next::Piece(chunk("a")));
         let early = log.enter(true);
         assert_eq!(heard(&mut log, early), ("ab".to_owned(), Next::Nothing));
-        log.push(chunk("c"));
+        log.push(&chunk("c"));
         let late = log.enter(true);
         assert_eq!(heard(&mut log, late), ("abc".to_owned(), Next::Nothing));
         assert_eq!(heard(&mut log, early), ("c".to_owned(), Next::Nothing));
@@ -261,13 +340,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_given_a_piece_gets_it_no_second_time() {
+        let mut log = Log::new(Dialect::OpenAiChat);
+        let (given, behind) = (log.enter(false), log.enter(false));
+        assert!(log.pass(given) && log.pass(behind));
+        log.push(&chunk("a"));
+        assert!(log.pass(given));
+        log.push(&chunk("b"));
+        log.push(&chunk(&"c".repeat(2 * BLOCK_BYTES)));
+        assert!(!log.pass(given), "it has yet to get another");
+        assert_eq!(log.bytes(given), Next::Piece(chunk(&"c".repeat(2 * BLOCK_BYTES))));
+        assert_eq!(log.bytes(given), Next::Nothing);
+        assert_eq!(log.bytes(behind), Next::Piece(chunk("b")));
+        assert!(!log.is_caught_up(behind));
+        log.leave(behind);
+        assert!(!log.pass(behind), "who has left");
+    }
+
+    #[test]
     fn events_are_understood_wherever_their_bytes_are_cut() {
         let whole = [chunk("a"), chunk("b")].concat();
         for size in [1, 7, whole.len()] {
             let mut log = Log::new(Dialect::OpenAiChat);
             let key = log.enter(true);
             for piece in whole.chunks(size) {
-                log.push(Bytes::copy_from_slice(piece));
+                log.push(piece);
             }
             assert_eq!(heard(&mut log, key), ("ab".to_owned(), Next::Nothing));
         }
@@ -277,13 +374,16 @@ mod tests {
     fn who_falls_behind_what_is_kept_is_told_and_holds_nobody_up() {
         let mut log = Log::new(Dialect::OpenAiChat);
         let (slow, quick) = (log.enter(true), log.enter(true));
-        let costs: usize = ["a", "b", "c"].map(|text| log.push(chunk(text))).iter().sum();
-        assert_eq!(log.cost(), costs);
-        assert_eq!(heard(&mut log, quick).0, "abc");
+        // Two in a block.
+        let long = "x".repeat(BLOCK_BYTES / 2 - chunk("").len());
+        let costs: usize =
+            [long.as_str(), &long, "c"].map(|text| log.push(&chunk(text))).iter().sum();
+        assert_eq!((log.cost(), log.is_short()), (costs, false));
+        assert_eq!(heard(&mut log, quick).0, format!("{long}{long}c"));
         let dropped = log.drop_oldest();
-        assert_eq!((log.cost(), log.len()), (costs - dropped, 2));
+        assert_eq!((log.cost(), log.is_short()), (costs - dropped, true));
         assert_eq!(heard(&mut log, slow), (String::new(), Next::TooLate));
-        log.push(chunk("d"));
+        log.push(&chunk("d"));
         assert_eq!(heard(&mut log, quick).0, "d");
         log.leave(quick);
         log.leave(slow);
@@ -296,7 +396,7 @@ mod tests {
         for pieces in [vec![chunk("a"), error.clone()], vec![[chunk("a"), error].concat().into()]] {
             let mut log = Log::new(Dialect::OpenAiChat);
             let early = log.enter(true);
-            pieces.into_iter().for_each(|piece| _ = log.push(piece));
+            pieces.iter().for_each(|piece| _ = log.push(piece));
             let late = log.enter(true);
             for key in [early, late] {
                 let (text, next) = heard(&mut log, key);

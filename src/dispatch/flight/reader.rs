@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::Next;
-use super::{Engine, Flight, Led, Opened, Opening, State};
+use super::{Driven, Driver, Engine, Flight, Led, Opened, Opening, State};
 use crate::chat::{Delta, Usage};
 use crate::dispatch::stream::Named;
 use crate::dispatch::{Answer, AnswerStream, Refused};
@@ -69,7 +69,7 @@ impl Reader {
     /// Has the leader's call carried out, and waits for its answer.
     pub(super) async fn ask(self, opening: Opening, named: Named) -> Result<Answer, Box<Refused>> {
         self.flight.start(opening);
-        let led = poll_fn(|cx| self.poll_for(cx, |state| state.led.take())).await?;
+        let led = poll_fn(|cx| self.poll_for(cx, |state| state.led.take(), None)).await?;
         Ok(match led {
             Led::Whole(body, served) => Answer::Whole(body, served),
             Led::Stream(served, expiry) => AnswerStream::led(self, named, expiry, served),
@@ -78,7 +78,7 @@ impl Reader {
 
     /// The leader's next bytes.
     pub(in crate::dispatch) fn poll_bytes(&self, cx: &Context<'_>) -> Poll<Next<Bytes>> {
-        self.poll_for(cx, |state| some(state.log.bytes(self.key)))
+        self.poll_for(cx, |state| some(state.log.bytes(self.key)), Some(Next::Piece))
     }
 
     /// Whether the leader has got the whole answer, its end included.
@@ -99,20 +99,18 @@ impl Reader {
     ///
     /// Dropping the future loses nothing.
     pub(super) async fn course(&self) -> Course {
-        poll_fn(|cx| {
-            self.poll_for(cx, |state| match &state.course {
-                Course::Coming => None,
-                course @ (Course::Opened(_) | Course::Failed(_) | Course::Dissolved) => {
-                    Some(course.clone())
-                }
-            })
-        })
-        .await
+        let known = |state: &mut State| match &state.course {
+            Course::Coming => None,
+            course @ (Course::Opened(_) | Course::Failed(_) | Course::Dissolved) => {
+                Some(course.clone())
+            }
+        };
+        poll_fn(|cx| self.poll_for(cx, known, None)).await
     }
 
     /// What comes next of the answer.
     pub(super) fn poll_deltas(&self, cx: &Context<'_>) -> Poll<Next<Arc<[Delta]>>> {
-        self.poll_for(cx, |state| some(state.log.deltas(self.key)))
+        self.poll_for(cx, |state| some(state.log.deltas(self.key)), None)
     }
 
     /// What the answer took, as far as that is known.
@@ -120,16 +118,25 @@ impl Reader {
         self.flight.state.lock().usage
     }
 
-    /// What `look` finds, once it finds something; lets the flight go on until then.
-    fn poll_for<T>(&self, cx: &Context<'_>, look: impl Fn(&mut State) -> Option<T>) -> Poll<T> {
+    /// What `look` finds, once it finds something; lets the flight go on until then. Who is caught up gets the
+    /// bytes that this brings as they are, if they are `given` to it.
+    fn poll_for<T>(
+        &self,
+        cx: &Context<'_>,
+        look: impl Fn(&mut State) -> Option<T>,
+        given: Option<fn(Bytes) -> T>,
+    ) -> Poll<T> {
+        let driver = Driver { key: self.key, takes_bytes: given.is_some() };
         loop {
             // Before looking, so that nothing comes in between unheard.
             self.flight.bell.wait(self.key, cx.waker());
             if let Some(found) = look(&mut self.flight.state.lock()) {
                 return Poll::Ready(found);
             }
-            if !self.flight.drive(Some(self.key)) {
-                return Poll::Pending;
+            match (self.flight.drive(Some(driver)), given) {
+                (Driven::Idle, _) => return Poll::Pending,
+                (Driven::Piece(bytes), Some(given)) => return Poll::Ready(given(bytes)),
+                (Driven::Piece(_), None) | (Driven::On, _) => {}
             }
         }
     }
