@@ -10,11 +10,33 @@ use crate::chat::Usage;
 #[cfg(test)]
 mod tests;
 
-/// Where the parts of the prompt stand, in the words of both of OpenAI's APIs.
-const PROMPT_DETAILS: [&str; 2] = ["prompt_tokens_details", "input_tokens_details"];
+/// What a usage object counts, in the words of both of OpenAI's APIs and of others that are like them.
+#[derive(Debug, Default)]
+struct Counters {
+    prompt_tokens: Option<u64>,
+    input_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    prompt_cache_hit_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    prompt_tokens_details: Details,
+    input_tokens_details: Details,
+    completion_tokens_details: Details,
+    output_tokens_details: Details,
+}
 
-/// Where the parts of the completion stand.
-const COMPLETION_DETAILS: [&str; 2] = ["completion_tokens_details", "output_tokens_details"];
+/// The parts of the prompt, or of the completion.
+#[derive(Debug, Default)]
+struct Details {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+}
 
 /// Counters as the wire gives them: overlapping, and in several spellings. Pieces are merged in
 /// this form, because the larger of two overlapping counts is right where the larger of two
@@ -32,59 +54,125 @@ pub(super) struct WireUsage {
     anthropic_cache: bool,
 }
 
+// === impl Counters ===
+
+impl Counters {
+    /// The place of a counter of the object itself.
+    fn counter(&mut self, name: &[u8]) -> Option<&mut Option<u64>> {
+        Some(match name {
+            b"prompt_tokens" => &mut self.prompt_tokens,
+            b"input_tokens" => &mut self.input_tokens,
+            b"completion_tokens" => &mut self.completion_tokens,
+            b"output_tokens" => &mut self.output_tokens,
+            b"total_tokens" => &mut self.total_tokens,
+            b"reasoning_tokens" => &mut self.reasoning_tokens,
+            b"cached_tokens" => &mut self.cached_tokens,
+            b"prompt_cache_hit_tokens" => &mut self.prompt_cache_hit_tokens,
+            b"cache_read_input_tokens" => &mut self.cache_read_input_tokens,
+            b"cache_creation_input_tokens" => &mut self.cache_creation_input_tokens,
+            _ => return None,
+        })
+    }
+
+    /// A group of counters.
+    fn details(&mut self, name: &[u8]) -> Option<&mut Details> {
+        Some(match name {
+            b"prompt_tokens_details" => &mut self.prompt_tokens_details,
+            b"input_tokens_details" => &mut self.input_tokens_details,
+            b"completion_tokens_details" => &mut self.completion_tokens_details,
+            b"output_tokens_details" => &mut self.output_tokens_details,
+            _ => return None,
+        })
+    }
+
+    /// A part of the prompt, under the first name that has it.
+    fn of_prompt(&self, part: impl Fn(&Details) -> Option<u64>) -> Option<u64> {
+        part(&self.prompt_tokens_details).or_else(|| part(&self.input_tokens_details))
+    }
+
+    /// A part of the completion.
+    fn of_completion(&self, part: impl Fn(&Details) -> Option<u64>) -> Option<u64> {
+        part(&self.completion_tokens_details).or_else(|| part(&self.output_tokens_details))
+    }
+}
+
+// === impl Details ===
+
+impl Details {
+    /// The place of a counter.
+    fn counter(&mut self, name: &[u8]) -> Option<&mut Option<u64>> {
+        Some(match name {
+            b"cached_tokens" => &mut self.cached_tokens,
+            b"cache_write_tokens" => &mut self.cache_write_tokens,
+            b"audio_tokens" => &mut self.audio_tokens,
+            b"reasoning_tokens" => &mut self.reasoning_tokens,
+            _ => return None,
+        })
+    }
+}
+
 // === impl WireUsage ===
 
 impl WireUsage {
     /// Reads a `usage` object; `None` where it counts nothing.
     pub(super) fn read(value: &Value) -> Option<Self> {
-        let fields = value.as_object()?;
-        Self::of(
-            |key| counter(fields.get(key)?),
-            |group, key| counter(fields.get(group)?.get(key)?),
-        )
-    }
-
-    /// As [`Self::read`], from the object's text, whose grammar was checked.
-    pub(super) fn scan(object: &[u8]) -> Option<Self> {
-        // Group, name and value; those of the object itself are in a group without a name.
-        let mut fields: Vec<(&[u8], &[u8], &[u8])> = Vec::with_capacity(16);
-        for (key, value) in scan::members(object) {
-            match value.first() {
-                Some(b'{') => fields.extend(scan::members(value).map(|(k, v)| (key, k, v))),
-                _ => fields.push((b"", key, value)),
+        let mut counters = Counters::default();
+        for (name, value) in value.as_object()? {
+            let name = name.as_bytes();
+            if let Some(parts) = value.as_object() {
+                let Some(details) = counters.details(name) else { continue };
+                for (name, value) in parts {
+                    if let Some(place) = details.counter(name.as_bytes()) {
+                        *place = counter(value);
+                    }
+                }
+            } else if let Some(place) = counters.counter(name) {
+                *place = counter(value);
             }
         }
-        let get = |group: &str, key: &str| {
-            let (group, key) = (group.as_bytes(), key.as_bytes());
-            let found = fields.iter().rev().find(|(g, k, _)| (*g, *k) == (group, key));
-            found.and_then(|(_, _, value)| counter_in(value))
-        };
-        Self::of(|key| get("", key), get)
+        Self::of(&counters)
     }
 
-    /// What a usage object counts: `get` looks a counter up by its name, and `get_in` one of a
-    /// group of counters.
-    fn of(
-        get: impl Fn(&str) -> Option<u64>,
-        get_in: impl Fn(&str, &str) -> Option<u64>,
-    ) -> Option<Self> {
-        let detail =
-            |groups: [&str; 2], key: &str| groups.iter().find_map(|group| get_in(group, key));
-        let own_cached = detail(PROMPT_DETAILS, "cached_tokens")
-            .or_else(|| get("prompt_cache_hit_tokens"))
-            .or_else(|| get("cached_tokens"));
-        let read = get("cache_read_input_tokens");
-        let write = get("cache_creation_input_tokens");
+    /// As [`Self::read`], from the object's text, whose grammar was checked. The last one counts where a
+    /// name is repeated.
+    pub(super) fn scan(object: &[u8]) -> Option<Self> {
+        let mut counters = Counters::default();
+        for (name, value) in scan::members(object) {
+            if value.first() == Some(&b'{') {
+                let Some(details) = counters.details(name) else { continue };
+                for (name, value) in scan::members(value) {
+                    if let Some(place) = details.counter(name) {
+                        *place = counter_in(value);
+                    }
+                }
+            } else if let Some(place) = counters.counter(name) {
+                *place = counter_in(value);
+            }
+        }
+        Self::of(&counters)
+    }
+
+    fn of(counters: &Counters) -> Option<Self> {
+        let own_cached = counters
+            .of_prompt(|parts| parts.cached_tokens)
+            .or(counters.prompt_cache_hit_tokens)
+            .or(counters.cached_tokens);
+        let read = counters.cache_read_input_tokens;
+        let write = counters.cache_creation_input_tokens;
         let usage = Self {
-            prompt: get("prompt_tokens").or_else(|| get("input_tokens")).unwrap_or(0),
+            prompt: counters.prompt_tokens.or(counters.input_tokens).unwrap_or(0),
             cached: own_cached.unwrap_or(0).max(read.unwrap_or(0)),
-            cache_write: detail(PROMPT_DETAILS, "cache_write_tokens").or(write).unwrap_or(0),
-            completion: get("completion_tokens").or_else(|| get("output_tokens")).unwrap_or(0),
-            reasoning: detail(COMPLETION_DETAILS, "reasoning_tokens")
-                .or_else(|| get("reasoning_tokens"))
+            cache_write: counters
+                .of_prompt(|parts| parts.cache_write_tokens)
+                .or(write)
                 .unwrap_or(0),
-            total: get("total_tokens").unwrap_or(0),
-            prompt_audio: detail(PROMPT_DETAILS, "audio_tokens").unwrap_or(0),
+            completion: counters.completion_tokens.or(counters.output_tokens).unwrap_or(0),
+            reasoning: counters
+                .of_completion(|parts| parts.reasoning_tokens)
+                .or(counters.reasoning_tokens)
+                .unwrap_or(0),
+            total: counters.total_tokens.unwrap_or(0),
+            prompt_audio: counters.of_prompt(|parts| parts.audio_tokens).unwrap_or(0),
             anthropic_cache: own_cached.is_none() && (read.is_some() || write.is_some()),
         };
         (usage != Self { anthropic_cache: usage.anthropic_cache, ..Self::default() })
