@@ -9,6 +9,7 @@
 //! must not route by one `model` while the provider reads another.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -52,6 +53,8 @@ pub struct Envelope {
     pub has_response_format: bool,
     /// Whether the caller asked for usage in the stream.
     pub include_usage: bool,
+    /// Whether there are images in the messages, once somebody wanted to know.
+    has_images: OnceLock<bool>,
 }
 
 /// Where one top-level member is.
@@ -88,6 +91,7 @@ impl Envelope {
             has_tools: false,
             has_response_format: false,
             include_usage: false,
+            has_images: OnceLock::new(),
         };
         envelope.check_duplicates()?;
         envelope.take()?;

@@ -55,26 +55,36 @@ pub(in crate::dialect) fn skip_string(text: &[u8], at: usize) -> Result<Stepped,
 }
 
 /// The position of the first byte that means something inside a string. Most strings are keys and
-/// tokens, which a few words cover; prompts are long, and go in steps wide enough for the compiler
-/// to use vector instructions.
+/// tokens, which two words cover; prompts are long, and go in steps wide enough for the compiler to
+/// use vector instructions.
 fn plain_end(text: &[u8], mut at: usize) -> usize {
     const WORD: usize = size_of::<u64>();
-    const WIDE: usize = 32;
-    let wide_from = at + 2 * WORD;
+    const NARROW: usize = 32;
+    const WIDE: usize = 128;
+    let narrow_at = at + 2 * WORD;
     while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) {
         if let Some(offset) = special_in(u64::from_le_bytes(*word)) {
             return at + offset;
         }
         at += WORD;
-        while at >= wide_from
-            && let Some(wide) = text.get(at..).and_then(|rest| rest.first_chunk::<WIDE>())
-            && !wide.iter().fold(false, |found, byte| found | is_special(*byte))
-        {
-            at += WIDE;
+        if at == narrow_at && is_plain::<NARROW>(text, at) {
+            at += NARROW;
+            while is_plain::<WIDE>(text, at) {
+                at += WIDE;
+            }
+            while is_plain::<NARROW>(text, at) {
+                at += NARROW;
+            }
         }
     }
     let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+/// Whether none of the next `N` bytes means anything inside a string, and there are so many.
+fn is_plain<const N: usize>(text: &[u8], at: usize) -> bool {
+    let next = text.get(at..).and_then(|rest| rest.first_chunk::<N>());
+    next.is_some_and(|next| !next.iter().fold(false, |found, byte| found | is_special(*byte)))
 }
 
 fn is_special(byte: u8) -> bool {

@@ -29,8 +29,8 @@ pub struct Needs {
 // === impl Envelope ===
 
 impl Envelope {
-    /// What the request needs of a model. Looks through the messages for images: a scan, so it is
-    /// asked once a request and not once a target.
+    /// What the request needs of a model. Looks through the messages for images: a scan, which is made
+    /// once.
     pub fn needs(&self) -> Needs {
         // Chat completions say it with the first, Anthropic's Messages with the others.
         let formats = ["response_format", "output_config", "output_format"];
@@ -38,7 +38,7 @@ impl Envelope {
         Needs {
             tools: self.has_tools,
             json_schema: formats.any(|raw| memmem::find(raw, b"\"json_schema\"").is_some()),
-            images: self.raw("messages").is_some_and(has_images),
+            images: *self.has_images.get_or_init(|| self.raw("messages").is_some_and(has_images)),
             choices: self.n.unwrap_or(1).max(1),
             max_tokens: self.max_tokens,
             body_bytes: self.body.len() as u64,

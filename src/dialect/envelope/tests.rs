@@ -310,3 +310,24 @@ mod properties {
         }
     }
 }
+
+/// Long texts are stepped over by many bytes at a time, and their beginnings and ends by fewer.
+#[test]
+fn what_means_something_in_a_string_is_seen_wherever_it_stands() {
+    for length in 0..400 {
+        let plain = format!("\"{}\"", "ü".repeat(length / 2) + &"x".repeat(length % 2));
+        let stepped = json::skip_string(plain.as_bytes(), 0).expect("a string");
+        assert_eq!((stepped.end, stepped.escaped), (plain.len(), false), "{length}");
+    }
+    let (length, all) = (333, "x".repeat(333));
+    for at in 0..length {
+        let with = |special: &str| format!("\"{}{special}{}\"", &all[..at], &all[at..]);
+        assert_eq!(json::skip_string(with("\"").as_bytes(), 0).expect("a string").end, at + 2);
+        let escaped = json::skip_string(with("\\n").as_bytes(), 0).expect("a string");
+        assert_eq!((escaped.end, escaped.escaped), (length + 4, true), "{at}");
+        for control in ["\n", "\0", "\u{1f}"] {
+            let broken = json::skip_string(with(control).as_bytes(), 0).expect_err("no string");
+            assert_eq!(broken.at, at + 1);
+        }
+    }
+}
