@@ -173,14 +173,14 @@ pub(super) fn tells_the_day(text: &str) -> bool {
 /// Whether an answer is a refusal in words.
 pub(super) fn declines(text: &str) -> bool {
     let text = text.trim_start();
+    let head = text.get(..text.floor_char_boundary(BEGINNING)).unwrap_or(text);
     // Most answers begin with another letter than any refusal.
     let mut beginnings = DECLINES.iter().chain(&APOLOGIES);
-    if let Some(first) = text.chars().find(|it| it.is_alphanumeric()).filter(char::is_ascii)
+    if let Some(first) = head.chars().find(|it| it.is_alphanumeric()).filter(char::is_ascii)
         && !beginnings.any(|words| words.starts_with(first.to_ascii_lowercase()))
     {
         return false;
     }
-    let head = text.get(..text.floor_char_boundary(BEGINNING)).unwrap_or(text);
     let plain = plain(head);
     let begins = plain.trim_start();
     let rest = APOLOGIES.iter().find_map(|apology| begins.strip_prefix(apology)).unwrap_or(begins);

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Answer, AnswerStream, Expiry, Refused, Served};
 use crate::cache::{Key, Mark};
@@ -186,7 +186,7 @@ impl Flights {
         Entered::Lead(Reader::lead(flight))
     }
 
-    /// Bytes that are kept of answers on their way.
+    /// Room that is taken to keep answers on their way, in bytes.
     pub fn bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::Relaxed)
     }
@@ -273,8 +273,10 @@ impl Flight {
                 Poll::Ready(frame) => match frame.and_then(|frame| frame.ok()?.into_data().ok()) {
                     Some(bytes) => {
                         let usage = stream.usage();
+                        // Before the engine is let go: the next driver's piece must not come first.
+                        let state = self.state.lock();
                         drop(engine);
-                        return self.take(bytes, usage, driver);
+                        return self.take(state, bytes, (usage, driver));
                     }
                     None => Engine::Over,
                 },
@@ -328,8 +330,12 @@ impl Flight {
     }
 
     /// Keeps the next bytes of the answer. The leader who has all before them gets them as they are.
-    fn take(&self, bytes: Bytes, usage: Option<Usage>, driver: Option<Driver>) -> Driven {
-        let mut state = self.state.lock();
+    fn take(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        bytes: Bytes,
+        (usage, driver): (Option<Usage>, Option<Driver>),
+    ) -> Driven {
         state.usage = usage.or(state.usage);
         let leader = driver.filter(|driver| driver.takes_bytes);
         let is_passed = leader.is_some_and(|leader| state.log.pass(leader.key));

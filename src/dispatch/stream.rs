@@ -287,8 +287,8 @@ impl AnswerStream {
 
     /// Arms the alarm for the next thing that may be due, and says what is due now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        // What others share looks at the clock itself.
-        if matches!(self.state, State::Led(..)) && self.keep_alive.is_none() {
+        // The stream that a flight drives keeps the time, and says that it is alive, for its leader, too.
+        if matches!(self.state, State::Led(..)) {
             return Poll::Pending;
         }
         while self.alarm.as_mut().poll(cx).is_ready() {

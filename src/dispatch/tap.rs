@@ -102,11 +102,11 @@ impl Gatherer {
 
     /// Takes what the caller gets next.
     pub(super) fn push(&mut self, bytes: &Bytes) {
-        if self.state != Gathered::Coming {
-            return;
-        }
         if self.unread.len() + bytes.len() > BATCH_BYTES {
             self.read_all();
+        }
+        if self.state != Gathered::Coming {
+            return;
         }
         if bytes.len() >= BATCH_BYTES {
             return self.read(bytes.clone());
@@ -259,6 +259,29 @@ mod tests {
             assert_eq!(choice.parts, [Part::text("Paris.")]);
             assert_eq!(choice.finish, Some(FinishReason::Stop));
         }
+    }
+
+    #[test]
+    fn a_long_answer_is_gathered_in_batches_wherever_it_is_cut() {
+        let words: Vec<String> = (0..200).map(|word| format!(" tide {word}")).collect();
+        let mut all: Vec<u8> = words.iter().flat_map(|word| chunk(word)).collect();
+        all.extend_from_slice(&[FINISH, DONE].concat());
+        assert!(all.len() > 3 * BATCH_BYTES);
+        let text = words.concat();
+        // The id and the model count, too.
+        let most = text.len() + "xm".len();
+        for size in [1, 7, BATCH_BYTES - 1, BATCH_BYTES, BATCH_BYTES + 1, all.len()] {
+            let pieces: Vec<_> = all.chunks(size).map(Bytes::copy_from_slice).collect();
+            let completion = gathered(&pieces, most).expect("an answer");
+            assert_eq!(completion.choices[0].parts, [Part::text(&text)], "{size}");
+            assert_eq!(gathered(&pieces, most - 1).err(), Some(Missed::TooLarge), "{size}");
+            assert_eq!(gathered(&pieces, most / 2).err(), Some(Missed::TooLarge), "{size}");
+        }
+        // A large piece behind small ones.
+        let (small, large) = all.split_at(BATCH_BYTES / 2);
+        let pieces = [Bytes::copy_from_slice(small), Bytes::copy_from_slice(large)];
+        let completion = gathered(&pieces, most).expect("an answer");
+        assert_eq!(completion.choices[0].parts, [Part::text(&text)]);
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub struct Note {
 
 /// What is known. Exposures come before the outcomes of the same request.
 ///
-/// Written as JSON with fields by their order, because there are two of every request; read with fields by
-/// their names as well.
+/// Written as JSON with fields by their order, because there are two of every request; read from text, with fields
+/// by their order or their names.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Noted {
@@ -38,6 +38,20 @@ pub enum Noted {
     Compared(Pair),
     /// What the candidate's answer cost in a shadow stage, whatever came of it.
     Spent(MicroUsd),
+}
+
+// === impl Noted ===
+
+impl Noted {
+    /// What it is for the analysis; nothing where it is money alone.
+    pub(super) fn event(self) -> Option<Event> {
+        match self {
+            Self::Exposed { arm, share, unit } => Some(Event::Exposed { arm, share, unit }),
+            Self::Observed(observation) => Some(Event::Observed(observation)),
+            Self::Compared(pair) => Some(Event::Compared(pair)),
+            Self::Spent(_) => None,
+        }
+    }
 }
 
 impl Serialize for Noted {
@@ -60,20 +74,6 @@ impl Serialize for Noted {
     }
 }
 
-// === impl Noted ===
-
-impl Noted {
-    /// What it is for the analysis; nothing where it is money alone.
-    pub(super) fn event(self) -> Option<Event> {
-        match self {
-            Self::Exposed { arm, share, unit } => Some(Event::Exposed { arm, share, unit }),
-            Self::Observed(observation) => Some(Event::Observed(observation)),
-            Self::Compared(pair) => Some(Event::Compared(pair)),
-            Self::Spent(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -84,7 +84,12 @@ mod tests {
     fn notes() -> Vec<Noted> {
         let share = Share::from_percent(5.0).expect("a share");
         let readings = Readings::default().with(Guardrail::Errors, 0.0);
-        let traits = Traits { language: Some("en".into()), ..Traits::default() };
+        let traits = Traits {
+            caller: Some("app".into()),
+            language: Some("en".into()),
+            prompt_size: Some("short".into()),
+            provider: Some("mock".into()),
+        };
         let observation = |hard| Observation {
             arm: Arm::Candidate,
             share,

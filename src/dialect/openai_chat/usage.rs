@@ -152,6 +152,7 @@ impl WireUsage {
         Self::of(&counters)
     }
 
+    /// What counters come to, under whichever names they are; `None` where they count nothing.
     fn of(counters: &Counters) -> Option<Self> {
         let own_cached = counters
             .of_prompt(|parts| parts.cached_tokens)

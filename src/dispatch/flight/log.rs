@@ -18,8 +18,11 @@ use crate::failure::Failure;
 /// two allocations and a place in a list, all of them far from each other when the next token comes.
 const BLOCK_BYTES: usize = 4 * 1024;
 
+/// The most pieces in a block.
+const BLOCK_PIECES: usize = 32;
+
 /// What keeping a block costs beside its bytes: where its pieces end, and what they mean.
-const BLOCK_COST: usize = 1024;
+const BLOCK_COST: usize = BLOCK_PIECES * 128;
 
 /// The pieces of an answer that are still kept, and who reads them.
 #[derive(Debug)]
@@ -134,7 +137,7 @@ impl Log {
         self.broken.is_some()
     }
 
-    /// What is kept, in bytes.
+    /// Room that is taken by what is kept, in bytes.
     pub(super) fn cost(&self) -> usize {
         self.cost
     }
@@ -146,7 +149,10 @@ impl Log {
 
     /// Takes the next piece, which is not empty; what keeping it costs more.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
-        let has_room = |block: &Block| block.bytes.capacity() - block.bytes.len() >= bytes.len();
+        let has_room = |block: &Block| {
+            let room = block.bytes.capacity() - block.bytes.len();
+            room >= bytes.len() && block.ends.len() < BLOCK_PIECES
+        };
         let cost = if self.blocks.back().is_some_and(has_room) {
             0
         } else {
@@ -259,23 +265,21 @@ impl Log {
 
     /// Reads what was not read yet for what it means.
     fn listen(&mut self) {
-        let dialect = self.dialect;
-        let mut tap = self.tap.take().unwrap_or_else(|| Tap::new(dialect));
         while self.broken.is_none()
             && self.tapped >= self.dropped
             && let Some(piece) = self.piece(self.tapped).map(Bytes::copy_from_slice)
         {
-            self.tapped += 1;
-            let meant = tap.push(piece).map(Iterator::collect);
-            self.meant.push_back(match meant {
+            let tap = self.tap.get_or_insert_with(|| Tap::new(self.dialect));
+            let meant = match tap.push(piece).map(Iterator::collect) {
                 Ok(deltas) => deltas,
                 Err(failure) => {
-                    self.broken = Some((self.tapped, failure));
+                    self.broken = Some((self.tapped + 1, failure));
                     tap.rest().collect()
                 }
-            });
+            };
+            self.meant.push_back(meant);
+            self.tapped += 1;
         }
-        self.tap = Some(tap);
     }
 }
 

@@ -136,6 +136,7 @@ impl Reader {
             match (self.flight.drive(Some(driver)), given) {
                 (Driven::Idle, _) => return Poll::Pending,
                 (Driven::Piece(bytes), Some(given)) => return Poll::Ready(given(bytes)),
+                // Only who takes bytes is given a piece.
                 (Driven::Piece(_), None) | (Driven::On, _) => {}
             }
         }

@@ -29,7 +29,9 @@ impl AnswerStream {
             (State::Joining(pausing), _) => {
                 self.state = pausing.named.tell(&rejection, Some(&pausing.broken.summary));
             }
-            (State::Live(_) | State::Following(_) | State::Last(_) | State::Done, _) => {}
+            // What was to be said at the end is still said.
+            (last @ State::Last(_), _) => self.state = last,
+            (State::Live(_) | State::Following(_) | State::Done, _) => {}
         }
     }
 }

@@ -42,7 +42,8 @@ pub enum Dimension {
     Provider,
 }
 
-/// The segment of a request in each dimension; `None` where it is not known.
+/// The segment of a request in each dimension; `None` where it is not known. The order of the fields is how
+/// nodes write them (`rollout::note`): new ones go last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traits {

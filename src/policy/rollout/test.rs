@@ -45,7 +45,8 @@ use super::segments::Traits;
 mod tests;
 
 /// What is known of a request of one side. Parts that are known later (a rating, the end of a long
-/// stream) are further observations with the same side and share.
+/// stream) are further observations with the same side and share. The order of the fields is how nodes write
+/// them (`rollout::note`): new ones go last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// The side that served it.
