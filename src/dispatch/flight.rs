@@ -180,10 +180,12 @@ impl Flights {
             return Entered::Alone;
         }
         let flight = Arc::new(Flight::new(*terms, Arc::clone(&self.shared)));
-        let replaced = table.insert(terms.key, Arc::clone(&flight));
+        // Before anybody may join: a follower that leaves at once must not be the last one.
+        let seat = Reader::lead(Arc::clone(&flight));
+        let replaced = table.insert(terms.key, flight);
         drop(table);
         drop(replaced);
-        Entered::Lead(Reader::lead(flight))
+        Entered::Lead(seat)
     }
 
     /// Room that is taken to keep answers on their way, in bytes.

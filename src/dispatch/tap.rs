@@ -237,7 +237,10 @@ mod tests {
 
     fn gathered(pieces: &[Bytes], max_bytes: usize) -> Result<Completion, Missed> {
         let mut gatherer = Gatherer::new(Dialect::OpenAiChat, max_bytes);
-        pieces.iter().for_each(|piece| gatherer.push(piece));
+        for piece in pieces {
+            gatherer.push(piece);
+            assert!(gatherer.unread.len() <= BATCH_BYTES);
+        }
         gatherer.finish()
     }
 

@@ -172,28 +172,17 @@ fn is_block(text: &str) -> bool {
         && !body.trim().is_empty()
 }
 
-/// A template that gives the text itself.
+/// A template that gives the text itself: each mark that would begin something is said as a text.
 fn literal(text: &str) -> String {
-    if !["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
-        return text.to_owned();
-    }
-    let text = text.replace("{%", "{{'{%'}}").replace("{#", "{{'{#'}}");
-    // Whatever begins a mark that is not one of those just written.
     let mut whole = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some((before, after)) = rest.split_once("{{") {
-        whole.push_str(before);
-        match after.strip_prefix("'{%'}}").or_else(|| after.strip_prefix("'{#'}}")) {
-            Some(tail) => {
-                whole.push_str("{{");
-                whole.push_str(after.strip_suffix(tail).unwrap_or_default());
-                rest = tail;
-            }
-            None => {
-                whole.push_str("{{'{{'}}");
-                rest = after;
-            }
+    let mut rest = text;
+    while let Some(at) = ["{{", "{%", "{#"].iter().filter_map(|mark| rest.find(mark)).min() {
+        let (before, from) = rest.split_at(at);
+        let (mark, after) = from.split_at(2);
+        for piece in [before, "{{'", mark, "'}}"] {
+            whole.push_str(piece);
         }
+        rest = after;
     }
     whole.push_str(rest);
     whole

@@ -5,6 +5,7 @@
 //! behind what is kept is told so; it never holds the others up.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use crate::chat::Delta;
 use crate::dialect::Dialect;
 use crate::dispatch::tap::Tap;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// How much a block of pieces takes. A token's bytes are copied to the end of one: a piece of its own would take
 /// two allocations and a place in a list, all of them far from each other when the next token comes.
@@ -270,7 +271,10 @@ impl Log {
             && let Some(piece) = self.piece(self.tapped).map(Bytes::copy_from_slice)
         {
             let tap = self.tap.get_or_insert_with(|| Tap::new(self.dialect));
-            let meant = match tap.push(piece).map(Iterator::collect) {
+            // A fault of ours must leave nobody waiting.
+            let read = AssertUnwindSafe(|| tap.push(piece).map(Iterator::collect));
+            let panicked = |_| Err(Failure::new(FailureKind::MidStream, "panic within a decoder"));
+            let meant = match catch_unwind(read).unwrap_or_else(panicked) {
                 Ok(deltas) => deltas,
                 Err(failure) => {
                     self.broken = Some((self.tapped + 1, failure));

@@ -87,7 +87,9 @@ impl Lane {
         loop {
             let reader = match self.flights.enter(&terms, past.left.as_ref()) {
                 Entered::Follow(reader) if past.times_dissolved < MAX_DISSOLVED => reader,
-                Entered::Follow(_) | Entered::Alone => {
+                entered @ (Entered::Follow(_) | Entered::Alone) => {
+                    // A seat that nobody polls from would keep that flight's call going.
+                    drop(entered);
                     past.forget(&mut call, &mut account);
                     return self.complete_alone(call, account, Some(asked)).await;
                 }

@@ -65,7 +65,7 @@ impl AnswerStream {
         let Some(end) = live.wire.cut_short(input_tokens) else { return };
         self.keeping = None;
         self.expiry.clear();
-        let State::Live(live) = std::mem::replace(&mut self.state, State::Last(end)) else {
+        let State::Live(live) = std::mem::replace(&mut self.state, State::Done) else {
             return;
         };
         let Live { wire, ticket, .. } = *live;
@@ -75,5 +75,7 @@ impl AnswerStream {
         if let Some(account) = self.account.take() {
             account.cut_short(wire.summary());
         }
+        // Only now: where settling fails, it does not look as if all was said.
+        self.state = State::Last(end);
     }
 }

@@ -70,6 +70,20 @@ tests:
     assert!(refused(&write_cases(&[])).contains("has no test"));
 }
 
+#[test]
+fn marks_of_templates_are_the_text_itself_however_they_meet() {
+    for text in
+        ["{{", "{{%", "{{{%", "{{#", "{{{", "{%{#{{", "{{'{%'}}", "{ {", "}}{%-", "{{-%}", "a{"]
+    {
+        let suite = written_and_read(&new_case("one", text));
+        let answer = Answer { text: text.to_owned(), ..Answer::default() };
+        let graded = suite.cases[0].grade(&answer, "", &|_| None, GradeTerms::default());
+        let Graded::Done(grade) = graded else { panic!("it asks") };
+        assert!(grade.passed, "{text}: {grade:?}");
+        assert_eq!(suite.cases[0].description, text);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
