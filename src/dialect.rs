@@ -23,6 +23,7 @@ mod anthropic;
 mod around;
 mod envelope;
 pub mod gemini;
+pub(crate) mod json;
 mod mold;
 mod openai_chat;
 mod prefill;

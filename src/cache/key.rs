@@ -11,14 +11,12 @@
 //! told from others.
 
 use std::fmt;
-use std::ops::Range;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::RouteCacheSettings;
 use crate::dialect::Dialect;
 use crate::ids::{CallerId, ModelName, ProviderId, RouteName, TeamId};
 
+mod canonical;
 #[cfg(test)]
 mod tests;
 
@@ -80,16 +78,6 @@ const VERSION: &[u8] = b"tidegate 3";
 const USUAL_REST: usize = 256;
 /// What becomes of a body, about, however long its texts are.
 const USUAL_BODY: usize = 4 * 1024;
-/// Texts from here on count by their hash, so that they are copied nowhere.
-const LONG_TEXT: usize = 512;
-/// Members of an object, about.
-const USUAL_MEMBERS: usize = 8;
-/// Bytes before a key: its kind and its length.
-const NAME_HEAD: usize = 1 + size_of::<u64>();
-/// Whole numbers up to here are the same as floats.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-/// Whole numbers from here on (2^63) are read as floats, many of them as the same one.
-const INEXACT: f64 = 9_223_372_036_854_775_808.0;
 
 // === impl Key ===
 
@@ -115,9 +103,7 @@ impl Key {
             text(&mut out, b'h', name.as_bytes());
             text(&mut out, b'v', value);
         }
-        let mut reader = serde_json::Deserializer::from_slice(question.body);
-        let body = Value { out: &mut out, is_top: true };
-        body.deserialize(&mut reader).and_then(|()| reader.end()).ok()?;
+        canonical::write(&mut out, question.body)?;
         Some(Self(blake3::hash(&out).into()))
     }
 
@@ -211,161 +197,4 @@ fn text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     out.push(kind);
     out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     out.extend_from_slice(bytes);
-}
-
-/// Writes a JSON value in the one form that all of its spellings have.
-struct Value<'a> {
-    out: &'a mut Vec<u8>,
-    /// Whether it is the body itself, some of whose members do not count.
-    is_top: bool,
-}
-
-/// The key of an object's member.
-struct Name(Range<usize>);
-
-// === impl Value ===
-
-impl Value<'_> {
-    fn whole(&mut self, value: i128) {
-        self.out.push(b'i');
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.out.push(b'0');
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.out.push(if value { b'T' } else { b'F' });
-        Ok(())
-    }
-
-    fn visit_u64<E>(mut self, value: u64) -> Result<(), E> {
-        self.whole(value.into());
-        Ok(())
-    }
-
-    fn visit_i64<E>(mut self, value: i64) -> Result<(), E> {
-        self.whole(value.into());
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(mut self, value: f64) -> Result<(), E> {
-        if value.abs() >= INEXACT {
-            return Err(E::custom("a number that may be another one"));
-        }
-        if value.fract() == 0.0 && value.abs() < EXACT {
-            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
-            self.whole(value as i128);
-        } else {
-            self.out.push(b'f');
-            self.out.extend_from_slice(&value.to_bits().to_le_bytes());
-        }
-        Ok(())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        let bytes = value.as_bytes();
-        if bytes.len() < LONG_TEXT {
-            text(self.out, b's', bytes);
-        } else {
-            text(self.out, b'l', blake3::hash(bytes).as_bytes());
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.out.push(b'[');
-        while items.next_element_seed(Value { out: &mut *self.out, is_top: false })?.is_some() {}
-        self.out.push(b']');
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        self.out.push(b'{');
-        let start = self.out.len();
-        // Where each member's key is, and where the member ends.
-        let mut written: Vec<(Range<usize>, usize)> = Vec::with_capacity(USUAL_MEMBERS);
-        while let Some(Name(name)) = members.next_key_seed(NameInto(&mut *self.out))? {
-            let key = self.out.get(name.clone()).unwrap_or_default();
-            if self.is_top && SHAPELESS.iter().any(|shapeless| shapeless.as_bytes() == key) {
-                self.out.truncate(name.start - NAME_HEAD);
-                members.next_value::<serde::de::IgnoredAny>()?;
-                continue;
-            }
-            members.next_value_seed(Value { out: &mut *self.out, is_top: false })?;
-            written.push((name, self.out.len()));
-        }
-        sort_members(self.out, start, &mut written).map_err(A::Error::custom)?;
-        self.out.push(b'}');
-        self.out.extend_from_slice(&(written.len() as u64).to_le_bytes());
-        Ok(())
-    }
-}
-
-/// Puts the members of an object, which begin at `start`, in the order of their keys.
-fn sort_members(
-    out: &mut Vec<u8>,
-    start: usize,
-    members: &mut [(Range<usize>, usize)],
-) -> Result<(), &'static str> {
-    let key = |member: &(Range<usize>, usize)| out.get(member.0.clone()).unwrap_or_default();
-    let is_sorted = members.is_sorted_by(|one, other| key(one) < key(other));
-    if is_sorted {
-        return Ok(());
-    }
-    members.sort_unstable_by(|one, other| key(one).cmp(key(other)));
-    if members.windows(2).any(|pair| matches!(pair, [one, other] if key(one) == key(other))) {
-        return Err("a member comes twice");
-    }
-    let unsorted = out.split_off(start);
-    for (name, end) in members {
-        let member = unsorted.get(name.start - NAME_HEAD - start..*end - start);
-        out.extend_from_slice(member.unwrap_or_default());
-    }
-    Ok(())
-}
-
-// === impl Name ===
-
-/// Writes a key, and says where it is.
-struct NameInto<'a>(&'a mut Vec<u8>);
-
-impl<'de> DeserializeSeed<'de> for NameInto<'_> {
-    type Value = Name;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameInto<'_> {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Name, E> {
-        text(self.0, b'k', value.as_bytes());
-        let end = self.0.len();
-        Ok(Name(end - value.len()..end))
-    }
 }

@@ -14,17 +14,16 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use memchr::memmem;
 
+use super::json::{self, Broken};
 use super::{Dropped, MaxTokensParam, Quirks, StreamUsage, SystemRole};
 use crate::rejection::Rejection;
 
-pub(super) mod json;
 mod needs;
 mod splice;
 
 #[cfg(test)]
 mod tests;
 
-use json::Broken;
 pub use needs::Needs;
 pub(super) use splice::{Edit, apply};
 pub use splice::{Splice, append_member, extend_frame};
@@ -77,10 +76,15 @@ impl Envelope {
     /// [`Rejection::Invalid`] with the position where the body stops being JSON, or with the
     /// member that is missing, comes twice, or has the wrong type.
     pub fn read(body: Bytes) -> Result<Self, Rejection> {
-        if let Err(error) = std::str::from_utf8(&body) {
+        if let Err(error) = simdutf8::compat::from_utf8(&body) {
             return Err(broken_at(&body, error.valid_up_to(), "UTF-8 text"));
         }
         let members = members_of(&body)?;
+        Self::of_members(body, members)
+    }
+
+    /// The same of a body that is JSON, and whose members are known.
+    fn of_members(body: Bytes, members: Vec<Member>) -> Result<Self, Rejection> {
         let mut envelope = Self {
             body,
             members,
@@ -93,6 +97,9 @@ impl Envelope {
             include_usage: false,
             has_images: OnceLock::new(),
         };
+        if envelope.members.len() > MAX_MEMBERS {
+            return Err(invalid(format!("the body has more than {MAX_MEMBERS} members")));
+        }
         envelope.check_duplicates()?;
         envelope.take()?;
         Ok(envelope)

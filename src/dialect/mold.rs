@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::envelope::json;
+use super::json;
 
 /// The last event in which one piece of text was all that counts, without that text.
 ///

@@ -1,7 +1,7 @@
 //! Where the parts of a prompt are in a request, without decoding it.
 
 use super::Envelope;
-use super::envelope::json::{skip_colon, skip_space, skip_string, skip_value};
+use super::json::{skip_colon, skip_space, skip_string, skip_value};
 
 /// The parts of a request's prompt in the order in which a model reads them, as they stand in the body.
 /// A later turn of the same conversation has the same parts up to the end of the earlier one.

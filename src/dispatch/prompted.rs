@@ -113,7 +113,7 @@ pub fn read(
             write_chat(&prompt, &rendered, &envelope, &mut splice);
         }
     }
-    let filled = Envelope::read(splice.finish())?;
+    let filled = splice.into_envelope()?;
     let sent = envelope.body().clone();
     Ok((filled, Some(Box::new(Prompted { prompt, sent, side }))))
 }

@@ -56,6 +56,8 @@ pub struct AnswerStream {
     state: State,
     /// `None` once settled, and while an [`Opening`] holds it.
     account: Option<Account>,
+    /// Whose stream it is, while it goes from one state to the next without an account.
+    between: Option<Named>,
     /// Wakes the stream when it has to look at the clock. Set rarely and checked against the times
     /// below, so that a token costs no timer.
     alarm: Pin<Box<Sleep>>,
@@ -219,6 +221,7 @@ impl AnswerStream {
         Self {
             state,
             account,
+            between: None,
             alarm,
             last_sent: now,
             keep_alive,
@@ -370,7 +373,7 @@ impl AnswerStream {
         if let Some(ticket) = ticket {
             ticket.fail(&failure, Instant::now());
         }
-        let Some(mut account) = self.account.take() else { return };
+        let Some(mut account) = self.take_account() else { return };
         let summary = wire.summary().clone();
         let broken = Break { target: Arc::clone(&target), failure, summary, rest };
         let Some(sequel) = self.sequel.take() else {
@@ -392,7 +395,8 @@ impl AnswerStream {
         let State::Joining(pausing) = std::mem::replace(&mut self.state, State::Done) else {
             return;
         };
-        let broken = pausing.broken;
+        let Pausing { broken, named, .. } = *pausing;
+        self.between = Some(named);
         match joined {
             Ok(live) => {
                 account.on_midstream("spliced");

@@ -29,6 +29,7 @@ enum Step {
     Reset,
     Stall,
     Panic,
+    PanicInTheEnd,
 }
 
 /// Answers every request with what the function says.
@@ -81,6 +82,11 @@ impl Reply {
 
     pub(crate) fn panics(self) -> Self {
         self.then(Step::Panic)
+    }
+
+    /// Whoever lets go of the answer panics.
+    pub(crate) fn panics_in_the_end(self) -> Self {
+        self.then(Step::PanicInTheEnd)
     }
 
     pub(crate) fn stalls(self) -> Self {
@@ -144,12 +150,19 @@ impl fmt::Debug for Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        let panics = matches!(self.steps.front(), Some(Step::PanicInTheEnd));
+        assert!(!panics || std::thread::panicking(), "on purpose");
+    }
+}
+
 impl UpstreamBody for Body {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
             match self.steps.front() {
                 None => return Poll::Ready(None),
-                Some(Step::Stall) => return Poll::Pending,
+                Some(Step::Stall | Step::PanicInTheEnd) => return Poll::Pending,
                 Some(Step::Panic) => panic!("on purpose"),
                 Some(Step::Wait(time)) => {
                     let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(*time)));

@@ -294,10 +294,17 @@ async fn a_stream_that_is_labelled_as_json_is_a_stream() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_within_a_stream_is_an_error_event() {
     let rig = Rig::instant("");
-    let router = rig.over(scripted(|_| Reply::stream().says("half").panics()));
-    for dialect in [Dialect::OpenAiChat, Dialect::Anthropic] {
-        let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
-        assert_eq!((got.text().as_str(), got.end()), ("half", End::Error), "{got:#?}");
+    let answers = [
+        Reply::stream().says("half").panics(),
+        // Where a broken answer is let go of.
+        Reply::stream().says("half").resets().panics_in_the_end(),
+    ];
+    for answer in answers {
+        let router = rig.over(scripted(move |_| answer.clone()));
+        for dialect in [Dialect::OpenAiChat, Dialect::Anthropic] {
+            let got = read(&router, &Ask::new(dialect, "chat/alpha", "hello")).await;
+            assert_eq!((got.text().as_str(), got.end()), ("half", End::Error), "{got:#?}");
+        }
     }
     assert_eq!(rig.gateway.fleet().in_flight(), 0);
     assert!(rig.journal().await.iter().all(|entry| entry.outcome == "cut"));

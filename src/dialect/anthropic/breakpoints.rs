@@ -10,8 +10,8 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use crate::dialect::Envelope;
-use crate::dialect::envelope::json::skip_space;
 use crate::dialect::envelope::{Edit, apply};
+use crate::dialect::json::skip_space;
 use crate::dialect::prompt::{elements, member};
 
 /// What shall be kept.
@@ -44,7 +44,8 @@ pub fn mark(body: &Bytes, wanted: Breakpoints) -> Option<Bytes> {
         let turn = last_but_one_of_user(body, envelope.range("messages")?);
         edits.extend(turn.and_then(|range| content(body, range)).into_iter().flatten());
     }
-    (!edits.is_empty()).then(|| apply(body, edits))
+    edits.sort_by_key(|(range, _)| (range.start, range.end));
+    (!edits.is_empty()).then(|| apply(body, &edits))
 }
 
 /// The edits that mark the end of a content, which is a text or blocks.

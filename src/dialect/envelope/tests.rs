@@ -305,7 +305,12 @@ mod properties {
                 splice.remove(key);
                 expected.remove(*key);
             }
-            let edited: Value = serde_json::from_slice(&splice.finish()).unwrap();
+            let filled = splice.clone().into_envelope();
+            let edited = splice.finish();
+            // What is known of an edited request is what a reader of it would say.
+            let as_read = Envelope::read(edited.clone());
+            prop_assert_eq!(format!("{filled:?}"), format!("{as_read:?}"));
+            let edited: Value = serde_json::from_slice(&edited).unwrap();
             prop_assert_eq!(edited, Value::Object(expected));
         }
     }

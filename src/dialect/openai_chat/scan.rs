@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::failure;
 use super::usage::WireUsage;
 use super::wire::{finish_reason, no_finish};
-use crate::dialect::envelope::json::{self, Broken};
+use crate::dialect::json::{self, Broken};
 use crate::dialect::mold::Mold;
 use crate::dialect::{Expected, FrameKind, Scanner, StreamSummary, sse};
 use crate::failure::{Failure, FailureKind};

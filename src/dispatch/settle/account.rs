@@ -11,6 +11,7 @@ use crate::clock::Instant;
 use crate::config::Route;
 use crate::dialect::{StreamBreak, StreamSummary};
 use crate::dispatch::rolled::Watched;
+use crate::dispatch::stream::Named;
 use crate::dispatch::trace::Trace;
 use crate::dispatch::{Call, Served};
 use crate::fleet::Slot;
@@ -128,6 +129,12 @@ impl Account {
     /// The request's id.
     pub fn request_id(&self) -> &str {
         self.open.as_ref().map_or("", |open| open.entry.request_id.as_str())
+    }
+
+    /// Whose stream it is.
+    pub(in crate::dispatch) fn named(&self) -> Option<Named> {
+        let entry = &self.open.as_ref()?.entry;
+        Some(Named { request_id: entry.request_id.clone(), dialect: entry.dialect })
     }
 
     /// How the answer came about so far.

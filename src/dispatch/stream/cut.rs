@@ -69,10 +69,11 @@ impl AnswerStream {
             return;
         };
         let Live { wire, ticket, .. } = *live;
+        let account = self.take_account();
         if let Some(ticket) = ticket {
             ticket.succeed(None, Instant::now());
         }
-        if let Some(account) = self.account.take() {
+        if let Some(account) = account {
             account.cut_short(wire.summary());
         }
         // Only now: where settling fails, it does not look as if all was said.

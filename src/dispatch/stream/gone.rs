@@ -2,6 +2,8 @@
 
 use super::{AnswerStream, Live, State, kept};
 use crate::clock::Instant;
+use crate::dialect::StreamSummary;
+use crate::dispatch::Account;
 use crate::rejection::Rejection;
 
 // === impl AnswerStream ===
@@ -31,8 +33,23 @@ impl AnswerStream {
             }
             // What was to be said at the end is still said.
             (last @ State::Last(_), _) => self.state = last,
-            (State::Live(_) | State::Following(_) | State::Done, _) => {}
+            (State::Done, Some(account)) => {
+                self.state = State::Last(account.error_event(&rejection, None));
+                account.cut(&rejection, &StreamSummary::default());
+            }
+            (State::Live(_) | State::Following(_) | State::Done, None) => {
+                if let Some(named) = self.between.take() {
+                    self.state = named.tell(&rejection, None);
+                }
+            }
         }
+    }
+
+    /// Takes the account, to settle it or to go on with it. Should that panic, the stream is still known.
+    pub(super) fn take_account(&mut self) -> Option<Account> {
+        let account = self.account.take()?;
+        self.between = account.named();
+        Some(account)
     }
 }
 

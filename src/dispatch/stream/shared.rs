@@ -68,7 +68,7 @@ impl AnswerStream {
     pub(super) fn break_shared(&mut self, broken: State, rest: Bytes, failure: Failure) {
         self.expiry.clear();
         let rejection = Rejection::StreamFailed { failure };
-        let event: Bytes = match (broken, self.account.take()) {
+        let event: Bytes = match (broken, self.take_account()) {
             (State::Following(telling), Some(account)) => {
                 tracing::warn!(
                     request.id = %account.request_id(),

@@ -15,6 +15,7 @@ use super::{ROUTES, cache, metric, rig, text, upstream};
 use crate::rig::{Ask, End, Got, Rig, read};
 
 mod sockets;
+mod threads;
 mod trouble;
 
 /// Takes a second: the first token comes after 200 ms, and another every 20 ms.

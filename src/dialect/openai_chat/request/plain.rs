@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::super::scan::{text_of, walk_array, walk_object};
 use crate::chat::Role;
 use crate::dialect::Envelope;
-use crate::dialect::envelope::json;
+use crate::dialect::json;
 
 /// A request of one answer to texts, with nothing offered and nothing else wanted. It borrows the texts
 /// that have no escapes. Members of conduct may be of wrong types: the provider says so.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::wire;
 use super::next_member;
-use crate::dialect::envelope::json::{self, Broken};
+use crate::dialect::json::{self, Broken};
 
 /// Steps over the object that begins at `at`. `each` is told every key and where its value begins,
 /// and says where that ends; so does the whole.

@@ -17,7 +17,10 @@ pub(in super::super) fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
         return Some(Cow::Owned(text));
     }
     // Answers are text nearly always, which is faster to see than to mend.
-    Some(std::str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed))
+    Some(
+        simdutf8::basic::from_utf8(inner)
+            .map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed),
+    )
 }
 
 /// Samples a text, or a list of parts with texts in them; whether there was any.

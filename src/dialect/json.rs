@@ -5,28 +5,28 @@
 
 /// How deep arrays and objects may nest: what `serde_json` decodes too, so that a body that is
 /// passed through and one that is translated are refused alike.
-pub(in crate::dialect) const MAX_DEPTH: usize = 127;
+pub(crate) const MAX_DEPTH: usize = 127;
 
 /// Where the grammar was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::dialect) struct Broken {
+pub(crate) struct Broken {
     /// Position of the byte that does not fit.
-    pub(in crate::dialect) at: usize,
+    pub(crate) at: usize,
     /// What would have fitted.
-    pub(in crate::dialect) expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 /// A string that was stepped over.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::dialect) struct Stepped {
+pub(crate) struct Stepped {
     /// The position after the closing quote.
-    pub(in crate::dialect) end: usize,
+    pub(crate) end: usize,
     /// Whether it holds escapes.
-    pub(in crate::dialect) escaped: bool,
+    pub(crate) escaped: bool,
 }
 
 /// The position of the next byte that is not white space.
-pub(in crate::dialect) fn skip_space(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
         at += 1;
     }
@@ -34,7 +34,7 @@ pub(in crate::dialect) fn skip_space(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Steps over the string whose opening quote is at `at`.
-pub(in crate::dialect) fn skip_string(text: &[u8], at: usize) -> Result<Stepped, Broken> {
+pub(crate) fn skip_string(text: &[u8], at: usize) -> Result<Stepped, Broken> {
     let mut at = at + 1;
     let mut escaped = false;
     loop {
@@ -119,11 +119,7 @@ fn skip_escape(text: &[u8], at: usize) -> Result<usize, Broken> {
 
 /// Steps over the value that begins at `at` (no white space before it), inside `depth` arrays and
 /// objects.
-pub(in crate::dialect) fn skip_value(
-    text: &[u8],
-    mut at: usize,
-    depth: usize,
-) -> Result<usize, Broken> {
+pub(crate) fn skip_value(text: &[u8], mut at: usize, depth: usize) -> Result<usize, Broken> {
     let mut open = Open { kinds: 0, depth: 0, outside: depth };
     loop {
         // Here a value begins.
@@ -187,7 +183,7 @@ fn skip_key(text: &[u8], at: usize, expected: &'static str) -> Result<usize, Bro
 }
 
 /// Steps over a colon and the white space around it.
-pub(in crate::dialect) fn skip_colon(text: &[u8], at: usize) -> Result<usize, Broken> {
+pub(crate) fn skip_colon(text: &[u8], at: usize) -> Result<usize, Broken> {
     let at = skip_space(text, at);
     match text.get(at) {
         Some(b':') => Ok(skip_space(text, at + 1)),
