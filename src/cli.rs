@@ -5,7 +5,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Environment;
 
@@ -13,6 +13,7 @@ pub mod cache;
 pub mod check;
 mod client;
 pub mod compat;
+mod examples;
 pub mod explain;
 pub mod keys;
 mod logging;
@@ -59,9 +60,14 @@ enum Command {
     Usage(usage::UsageArgs),
 }
 
+/// The exit code of a command that could not be carried out as it was given.
+const WRONG_USE: u8 = 2;
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut given = examples::hand_down(Arguments::command(), "tidegate").get_matches();
+    let arguments =
+        Arguments::from_arg_matches_mut(&mut given).unwrap_or_else(|error| error.exit());
     let environment = Environment::of_process();
     let mut out = io::stdout().lock();
     let result = match &arguments.command {
@@ -105,7 +111,13 @@ pub fn run() -> ExitCode {
             use io::Write;
             // Standard error is all there is left to say it to.
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            // A gateway was started rightly, and something was in the way. Of other commands 1 is the answer
+            // no; here was none, for want of a file or of sense in what was given.
+            if matches!(arguments.command, Command::Serve(_)) {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::from(WRONG_USE)
+            }
         }
     }
 }

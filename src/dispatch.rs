@@ -57,6 +57,7 @@ mod sequel;
 mod serve;
 pub mod settle;
 pub mod shadow;
+mod stop;
 mod stream;
 mod tap;
 mod trace;
@@ -73,6 +74,7 @@ pub use prompted::Prompted;
 pub use rolled::{RolledRoute, Rolling, Whose};
 use sequel::Sequel;
 pub use settle::{Account, Ending, Ledger};
+pub use stop::Stop;
 pub use stream::AnswerStream;
 
 /// The request path of one data thread: the shared state, and the thread's own connections.
@@ -96,6 +98,8 @@ pub struct Lane {
     pub recordings: Recordings,
     /// The way to providers.
     pub transport: Arc<dyn Transport>,
+    /// When what is under way has to end.
+    pub stop: Stop,
 }
 
 /// A request that was admitted and read.
@@ -283,7 +287,8 @@ impl Lane {
         call.held_back = asked.as_mut().and_then(Cacheable::take_held_back);
         let keeping = asked.map(|asked| self.keeping(&call, asked, &account));
         if call.envelope.stream {
-            return self.complete_stream(call, account, keeping).await;
+            let answer = self.complete_stream(call, account, keeping).await?;
+            return Ok(answer.heeding(&self.stop));
         }
         let result = self.serve(&call, &mut None, &mut account).await;
         match result {
@@ -298,7 +303,7 @@ impl Lane {
             }
             // Only streams begin without being whole.
             Ok(attempt::Begun::Stream(live)) => {
-                Ok(AnswerStream::answer(*live, account, None, None))
+                Ok(AnswerStream::answer(*live, account, None, None).heeding(&self.stop))
             }
             Ok(attempt::Begun::Scripted(body)) => Ok(Answer::Whole(body, account.script())),
             Ok(attempt::Begun::Stale(stale)) => {
@@ -342,6 +347,18 @@ impl Lane {
             }
             (Err(rejection), account, _) => Err(refuse(account, rejection)),
         }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Has a stream end where the gateway stops.
+    fn heeding(mut self, stop: &Stop) -> Self {
+        if let Self::Stream(stream, _) = &mut self {
+            stream.heed(stop.clone());
+        }
+        self
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock::{Instant, WallClock};
 use crate::cluster::{Cluster, ClusterState};
 use crate::config::{AdmissionSettings, Current, ReloadStatus, Snapshot};
 use crate::dispatch::settle::Estimator;
-use crate::dispatch::{Flights, Lane, Ledger, Rolling};
+use crate::dispatch::{Flights, Lane, Ledger, Rolling, Stop};
 use crate::embed::Embedder;
 use crate::feedback::Feedback;
 pub use crate::fleet::Ask;
@@ -86,6 +86,7 @@ pub struct Gateway {
     /// Set once, where the configuration can be loaded again.
     reloads: OnceLock<Current>,
     draining: AtomicBool,
+    stop: Stop,
 }
 
 // === impl Gateway ===
@@ -138,10 +139,8 @@ impl Gateway {
         fleet.share(cluster.clone());
         let jobs = Jobs::new(journal.store().clone());
         let door = fleet.gate(metrics.gates.of_process());
-        let executions = Executions::new(journal.store().clone(), Arc::clone(&metrics));
-        if !cluster.is_alone() {
-            executions.share(cluster.relay().clone());
-        }
+        let executions = executions(&journal, &metrics, &cluster);
+        let stop = Stop::default();
         let gateway = Self {
             snapshot,
             callers,
@@ -160,13 +159,14 @@ impl Gateway {
             cache,
             meanings,
             feedback,
-            flights: Flights::default(),
+            flights: Flights::new(stop.clone()),
             rolling,
             rollouts,
             runs,
             verdicts,
             reloads: OnceLock::new(),
             draining: AtomicBool::new(false),
+            stop,
         };
         (Arc::new(gateway), estimator)
     }
@@ -178,7 +178,19 @@ impl Gateway {
         let (meanings, flights) = (self.meanings.clone(), self.flights.clone());
         let rolling = self.rolling.clone();
         let recordings = self.runs.recordings().clone();
-        Lane { fleet, ledger, limits, cache, meanings, flights, rolling, recordings, transport }
+        let stop = self.stop.clone();
+        Lane {
+            fleet,
+            ledger,
+            limits,
+            cache,
+            meanings,
+            flights,
+            rolling,
+            recordings,
+            transport,
+            stop,
+        }
     }
 
     /// Sets what turns texts into vectors, by the names of the configuration. Only the first call
@@ -344,6 +356,11 @@ impl Gateway {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Ends requests that are still under way, each with an error: as soon as it is polled.
+    pub fn end_requests(&self) {
+        self.stop.order();
+    }
+
     /// Whether new requests are refused.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -410,6 +427,15 @@ impl Gateway {
         });
         self.metrics.models.set_retirements(dated);
     }
+}
+
+/// Requests that came with an idempotency key, here and on other nodes.
+fn executions(journal: &Journal, metrics: &Arc<Metrics>, cluster: &Cluster) -> Executions {
+    let executions = Executions::new(journal.store().clone(), Arc::clone(metrics));
+    if !cluster.is_alone() {
+        executions.share(cluster.relay().clone());
+    }
+    executions
 }
 
 /// The cache, at work where a route has one.

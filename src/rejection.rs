@@ -106,6 +106,9 @@ pub enum Rejection {
         /// The time the request had.
         within: Duration,
     },
+    /// The deadline passed within a stream.
+    #[error("the time of the request was over before its answer was complete")]
+    Unfinished,
     /// Attempts were made and the last one ended like this.
     #[error("{}", attempts_failed(*.attempts, .failure))]
     AttemptsFailed {

@@ -247,6 +247,7 @@ impl Store {
         if self.is_absent() {
             // What comes to stand here is new, even where it gets the old one's number.
             *self.shared.migrated.lock() = Migrated::Nothing;
+            file::create_private(path);
         }
         let mut tries = 1;
         loop {

@@ -125,6 +125,10 @@ pub(super) async fn body_within<T: DeserializeOwned>(
     if holds_nul(&bytes) {
         return Err(Problem::invalid("body: no text may hold a NUL (\\u0000)"));
     }
+    // Serde would take a list for an object, its items for the members in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid("body: must be a JSON object, and is a list"));
+    }
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
 }
 

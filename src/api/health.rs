@@ -11,6 +11,7 @@ use super::Edge;
 use crate::clock::Instant;
 use crate::cluster::ClusterState;
 use crate::ids::RouteName;
+use crate::rejection::Rejection;
 
 /// So many routes are named that have nobody to ask.
 const MAX_NAMED: usize = 3;
@@ -20,10 +21,17 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: whether to send requests here.
+/// `GET /readyz`: whether to send requests here. Not to a gateway that stops, nor to one that has never read
+/// its keys and so can answer nobody; a store that goes away later is no reason, because what was read from
+/// it stays.
 pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
     if edge.gateway.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    let mode = edge.gateway.snapshot().settings.auth.mode;
+    let nobody = edge.gateway.callers.authenticate(None, mode, edge.is_loopback);
+    if let Err(away @ Rejection::Unavailable { .. }) = nobody {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{away}\n")).into_response();
     }
     "ok\n".into_response()
 }

@@ -87,9 +87,14 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
 // === impl Server ===
 
 impl Server {
-    /// Accepts until `closing` turns true, then waits for open connections to finish what they are
-    /// at. Whoever must not wait longer drops `tasks`.
-    pub async fn run(self, tasks: &Tasks, mut closing: watch::Receiver<bool>) {
+    /// Accepts until `closing` turns true; from then on each connection ends with what it is at. Once `over`
+    /// turns true what they are at is polled again, to see that it has to end. They run as `tasks`.
+    pub async fn run(
+        self,
+        tasks: &Tasks,
+        mut closing: watch::Receiver<bool>,
+        over: &watch::Receiver<bool>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -98,7 +103,7 @@ impl Server {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let connection = self.connection(socket, closing.clone());
+                    let connection = self.connection(socket, (closing.clone(), over.clone()));
                     tasks.spawn(peer::within(peer.ip(), connection));
                 }
                 // Out of file descriptors: the ones in use will be given back, and until then
@@ -110,14 +115,12 @@ impl Server {
                 Err(_) => {}
             }
         }
-        drop(self.listener);
-        tasks.wait().await;
     }
 
     fn connection(
         &self,
         socket: TcpStream,
-        closing: watch::Receiver<bool>,
+        told: (watch::Receiver<bool>, watch::Receiver<bool>),
     ) -> impl Future<Output = ()> + Send + 'static {
         let (router, limits, metrics) =
             (self.router.clone(), self.limits, Arc::clone(&self.metrics));
@@ -125,7 +128,7 @@ impl Server {
             // A token must not wait for the acknowledgement of the one before.
             let _ = socket.set_nodelay(true);
             let open = OpenConnection::new(Arc::clone(&metrics));
-            serve(socket, router, limits, metrics, closing).await;
+            serve(socket, router, limits, metrics, told).await;
             drop(open);
         }
     }
@@ -137,7 +140,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     limits: ConnectionLimits,
     metrics: Arc<Metrics>,
-    mut closing: watch::Receiver<bool>,
+    (mut closing, mut over): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) {
     let answer = Answer::default();
     let socket = Unread::new(socket, limits.unread_for, answer.clone());
@@ -168,7 +171,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         () = closed(&mut closing) => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            tokio::select! {
+                _ended = connection.as_mut() => {}
+                () = closed(&mut over) => {
+                    let _ = connection.await;
+                }
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ impl ClientError {
     /// The exit code: 1 the answer is no, 2 wrong use or no gateway.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { status, .. } if *status != 401 => 1,
+            Self::Refused { status, .. } if !matches!(status, 400 | 401) => 1,
             Self::Refused { .. } | Self::Usage(_) | Self::Unreachable { .. } => 2,
         }
     }

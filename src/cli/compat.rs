@@ -33,6 +33,11 @@ mod tests;
                   tidegate compat calibrate --judge gemini/gemini-2.5-pro --labels labels.jsonl\n  \
                   tidegate compat cases cr_Ab3dE6gH9jK2 --failing --out prompts/support-reply/cases/incidents.yaml\n  \
                   tidegate compat run support-reply --only incidents --to-model openai/gpt-5-mini\n  \
+                  tidegate compat watch cr_Ab3dE6gH9jK2\n  \
+                  tidegate compat cancel cr_Ab3dE6gH9jK2\n  \
+                  tidegate compat drift\n  \
+                  tidegate compat suites\n  \
+                  tidegate compat push promptfooconfig.yaml\n  \
                   tidegate compat report cr_Ab3dE6gH9jK2 --html report.html\n\n\
                   Exit codes of run, watch and report: 0 compatible; 1 incompatible; 2 not decided, or \
                   it could not be made. Of drift: 1 something has drifted. Of the others: 0 good; 1 the \

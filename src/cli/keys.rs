@@ -15,6 +15,8 @@ use crate::units::{HumanDuration, Priority};
     after_help = "Examples:\n  tidegate keys create web --limit requests_per_minute=60 --limit usd_per_day=5\n  \
                   tidegate keys create nightly --priority 4 --team team_Ab3dE6gH9jK2 --route smart\n  \
                   tidegate keys list --json\n  \
+                  tidegate keys show key_Ab3dE6gH9jK2\n  \
+                  tidegate keys update key_Ab3dE6gH9jK2 --limit requests_per_minute=120\n  \
                   tidegate keys rotate key_Ab3dE6gH9jK2 --overlap 48h\n  \
                   tidegate keys revoke key_Ab3dE6gH9jK2"
 )]
@@ -106,7 +108,26 @@ pub struct KeyOptions {
 /// Only where `out` or `err` cannot be written to.
 pub fn run(args: &KeysArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let answer = args.admin.client().and_then(|client| ask(&client, &args.command));
-    answered(answer, args.json, (out, err), |answer, out| in_words(&args.command, answer, out))
+    let makes = matches!(args.command, KeysCommand::Create { .. } | KeysCommand::Rotate { .. });
+    let made = answer.as_ref().ok().filter(|_| makes && !args.json).map(of_new);
+    let code = answered(answer, args.json, (out, &mut *err), |answer, out| {
+        in_words(&args.command, answer, out)
+    })?;
+    // Beside the answer, which is the key alone: scripts take it from there.
+    if let Some(made) = made {
+        write!(err, "{made}")?;
+    }
+    Ok(code)
+}
+
+/// What is said of a key that was made just now.
+fn of_new(answer: &Value) -> String {
+    let (id, name) = (text(answer, "id"), text(answer, "name"));
+    let before = match answer.get("previous_valid_until").and_then(Value::as_str) {
+        Some(until) => format!("The one before is valid until {until}.\n"),
+        None => String::new(),
+    };
+    format!("This is key {id} ({name}). It is shown this once; keep it now.\n{before}")
 }
 
 fn ask(client: &AdminClient, command: &KeysCommand) -> Result<Value, ClientError> {
@@ -145,17 +166,7 @@ fn ask(client: &AdminClient, command: &KeysCommand) -> Result<Value, ClientError
 fn in_words(command: &KeysCommand, answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     match command {
         KeysCommand::Create { .. } | KeysCommand::Rotate { .. } => {
-            writeln!(out, "{}", text(answer, "key"))?;
-            writeln!(
-                out,
-                "This is key {} ({}). It is shown this once; keep it now.",
-                text(answer, "id"),
-                text(answer, "name")
-            )?;
-            match answer.get("previous_valid_until").and_then(Value::as_str) {
-                Some(until) => writeln!(out, "The one before is valid until {until}."),
-                None => Ok(()),
-            }
+            writeln!(out, "{}", text(answer, "key"))
         }
         KeysCommand::List => list(answer, out),
         KeysCommand::Show { .. } => record(answer, out).and_then(|()| usage(answer, out)),

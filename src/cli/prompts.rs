@@ -21,6 +21,7 @@ mod words;
 /// --url or TIDEGATE_URL, those of a running gateway. Pushes versions to it and moves labels.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  tidegate prompts list\n  \
+                  tidegate prompts show support-reply 1.0.0\n  \
                   tidegate prompts render support-reply --var company=Acme --var 'message=Where is my order?'\n  \
                   tidegate prompts diff support-reply 1.0.0 1.1.0\n  \
                   tidegate prompts push prompts/support-reply/1.2.0.toml\n  \

@@ -16,6 +16,12 @@ use crate::units::{HumanDuration, UsdAmount};
                   tidegate rollout start --route smart --from openai/gpt-5 --to anthropic/claude-sonnet-4-5 \
                   --stage 5,500,15m --stage 50,2000,1h --stage 100,0,24h\n  \
                   tidegate rollout set ro_Ab3dE6gH9jK2 25\n  \
+                  tidegate rollout list\n  \
+                  tidegate rollout pause ro_Ab3dE6gH9jK2\n  \
+                  tidegate rollout resume ro_Ab3dE6gH9jK2\n  \
+                  tidegate rollout promote ro_Ab3dE6gH9jK2\n  \
+                  tidegate rollout freeze ro_Ab3dE6gH9jK2\n  \
+                  tidegate rollout thaw ro_Ab3dE6gH9jK2\n  \
                   tidegate rollout show ro_Ab3dE6gH9jK2\n  \
                   tidegate rollout rollback ro_Ab3dE6gH9jK2 --reason 'answers are too curt'"
 )]

@@ -54,6 +54,8 @@ const MAX_IDLE_CONNECTIONS: usize = 512;
 const MAX_IDLE_COLLECTOR: usize = 2;
 /// How long the last traces and metrics may take when the gateway stops.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
+/// How long callers have to take the error that ends their request when the gateway stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How long a caller may take nothing of an answer that is there. A browser's tab in the background
@@ -160,7 +162,7 @@ async fn supervise(
         None => None,
         Some(listener) => {
             let server = admin_server(&gateway, server, TcpListener::from_std(listener)?, admin);
-            let within = settings.server.drain_timeout.0;
+            let within = (settings.server.drain_timeout.0, Arc::clone(&gateway));
             Some(tasks.spawn(until_drained(server, closing.clone(), within, || 0)))
         }
     };
@@ -314,31 +316,25 @@ fn limits(settings: &ServerSettings) -> ConnectionLimits {
 }
 
 /// Serves until told to stop, and then for as long as requests may still go on. `streams` says how
-/// many of them go on without a connection.
+/// many of them go on without a connection. What has not ended by then ends with an error.
 async fn until_drained(
     server: Server,
     closing: watch::Receiver<bool>,
-    drain_timeout: Duration,
+    (drain_timeout, gateway): (Duration, Arc<Gateway>),
     streams: impl Fn() -> usize,
 ) {
     let tasks = Tasks::new();
-    let mut told = closing.clone();
-    let drain = async {
-        // An error means that the supervisor is gone.
-        let _ = told.wait_for(|closing| *closing).await;
-        tokio::time::sleep(drain_timeout).await;
-    };
-    let serve = async {
-        server.run(&tasks, closing).await;
-        until(|| streams() == 0).await;
-    };
-    tokio::select! {
-        () = serve => {}
-        () = drain => {
-            let (connections, streams) = (tasks.len(), streams());
-            tracing::warn!("{connections} connections and {streams} streams did not finish in time");
-        }
+    let (call_time, over) = watch::channel(false);
+    server.run(&tasks, closing, &over).await;
+    let drained = until(|| tasks.is_empty() && streams() == 0);
+    if tokio::time::timeout(drain_timeout, drained).await.is_ok() {
+        return;
     }
+    let (connections, streams) = (tasks.len(), streams());
+    tracing::warn!("{connections} connections and {streams} streams did not finish in time");
+    gateway.end_requests();
+    let _ = call_time.send(true);
+    let _ = tokio::time::timeout(LAST_WORDS, until(|| tasks.is_empty())).await;
 }
 
 fn thread_count(settings: &ServerSettings) -> usize {

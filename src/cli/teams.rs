@@ -14,6 +14,8 @@ use super::terms::{TermsArgs, answered, checked_id, every_page, record, table, t
 #[command(
     after_help = "Examples:\n  tidegate teams create search --limit usd_per_month=500 --tag team=search\n  \
                   tidegate keys create web --team team_Ab3dE6gH9jK2\n  \
+                  tidegate teams list\n  \
+                  tidegate teams show team_Ab3dE6gH9jK2\n  \
                   tidegate teams update team_Ab3dE6gH9jK2 --model 'openai/*'\n  \
                   tidegate teams delete team_Ab3dE6gH9jK2"
 )]

@@ -136,6 +136,7 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::TooLarge { .. }
         | Rejection::HeadTooLarge { .. }
         | Rejection::RequestTimeout { .. }
+        | Rejection::Unfinished
         | Rejection::StreamFailed { .. }
         | Rejection::StreamPast { .. }
         | Rejection::StreamCancelled

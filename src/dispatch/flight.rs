@@ -28,7 +28,7 @@ use bytes::Bytes;
 use http_body::Body;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Answer, AnswerStream, Expiry, Refused, Served};
+use super::{Answer, AnswerStream, Expiry, Refused, Served, Stop};
 use crate::cache::{Key, Mark};
 use crate::chat::Usage;
 use crate::dialect::Dialect;
@@ -65,6 +65,8 @@ struct Shared {
     table: Mutex<HashMap<Key, Arc<Flight>>>,
     /// What their logs keep.
     bytes: AtomicUsize,
+    /// Whether the gateway stops.
+    stop: Stop,
 }
 
 /// What a request may share.
@@ -166,6 +168,11 @@ struct Bell {
 // === impl Flights ===
 
 impl Flights {
+    /// None yet; they end where the gateway stops.
+    pub fn new(stop: Stop) -> Self {
+        Self { shared: Arc::new(Shared { stop, ..Shared::default() }) }
+    }
+
     /// Leads or joins the flight for such a request. One that was `left` is not joined again.
     pub(super) fn enter(&self, terms: &Terms, left: Option<&Arc<Flight>>) -> Entered {
         let mut table = self.shared.table.lock();
@@ -257,7 +264,9 @@ impl Flight {
 
     /// Lets the engine go on if it has anything to do, for the reader who drives.
     fn drive(&self, driver: Option<Driver>) -> Driven {
-        if !self.bell.is_due.swap(false, Ordering::AcqRel) {
+        let is_due = self.bell.is_due.swap(false, Ordering::AcqRel);
+        // What has to end is told so by being polled.
+        if !is_due && !self.shared.stop.is_ordered() {
             return Driven::Idle;
         }
         let waker = Waker::from(Arc::clone(&self.bell));

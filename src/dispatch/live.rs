@@ -13,6 +13,7 @@ use crate::config::{HoldBack, KeepAlive, Target, Timeouts};
 use crate::dialect::{StreamEncoder, StreamSummary};
 use crate::failure::{Failure, FailureKind};
 use crate::fleet::Ticket;
+use crate::rejection::Rejection;
 use crate::upstream::UpstreamBody;
 
 /// How long a provider may keep its connection open after its terminal event. The caller has its
@@ -167,12 +168,20 @@ impl Live {
         if self.wire.is_complete() {
             return Some(self.finish());
         }
-        Some(Step::Break(Bytes::new(), self.late(now)))
+        Some(match self.is_out_of_time(now) {
+            true => Step::Over(Rejection::Unfinished),
+            false => Step::Break(Bytes::new(), self.late(now)),
+        })
+    }
+
+    /// Whether the request's time is over, for which its provider is not to blame.
+    pub(super) fn is_out_of_time(&self, now: Instant) -> bool {
+        now >= self.deadline
     }
 
     /// The failure of an answer that did not go on in time.
     pub(super) fn late(&self, now: Instant) -> Failure {
-        let message = if now >= self.deadline {
+        let message = if self.is_out_of_time(now) {
             "the deadline passed within the answer".to_owned()
         } else {
             format!("no token within {:?}", self.timeouts.between_tokens)
@@ -186,4 +195,6 @@ pub(super) enum Step {
     Send(Bytes),
     End(Bytes),
     Break(Bytes, Failure),
+    /// It has to end here, and its provider is not to blame.
+    Over(Rejection),
 }

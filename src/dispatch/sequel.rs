@@ -86,7 +86,9 @@ impl Sequel {
     /// The future answers with the joined stream, or with the word for why there is none.
     pub(super) fn join(mut self: Box<Self>, broken: Broken, mut account: Account) -> Joining {
         Box::pin(async move {
-            let joined = self.open(broken, &mut account).await;
+            let stop = self.lane.stop.clone();
+            let joined = stop.unless(self.open(broken, &mut account)).await;
+            let joined = joined.unwrap_or(Err("stopping"));
             (joined, account)
         })
     }

@@ -46,9 +46,20 @@ enum Then {
 }
 
 impl Lane {
+    /// Tries targets until one answers, or the gateway stops.
+    pub(super) async fn serve(
+        &self,
+        call: &Call,
+        left: &mut Option<Box<Left>>,
+        account: &mut Account,
+    ) -> Result<Begun, Rejection> {
+        let served = self.stop.unless(self.serve_on_its_side(call, left, account)).await;
+        served.unwrap_or(Err(Rejection::Draining))
+    }
+
     /// Tries targets until one answers; a candidate that is found to do harm before it has answered is
     /// left for the control.
-    pub(super) async fn serve(
+    async fn serve_on_its_side(
         &self,
         call: &Call,
         left: &mut Option<Box<Left>>,
@@ -233,6 +244,12 @@ impl Lane {
                     (Ok(()), Some(ticket)) => {
                         account.on_held(waited);
                         tried.answer(live.held_back(ticket, ended, plan.is_collected()))
+                    }
+                    (Err(_late), Some(ticket)) if live.is_out_of_time(ended) => {
+                        account.on_upstream_wait(waited);
+                        account.on_waste(&target, ticket.metrics(), Why::Failed, live.summary());
+                        ticket.out_of_time();
+                        Then::Next(None)
                     }
                     (Err(failure), Some(ticket)) => {
                         account.on_upstream_wait(waited);

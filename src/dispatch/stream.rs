@@ -26,7 +26,7 @@ use super::keeping::Keeping;
 use super::live::{Live, Step};
 use super::recorded::Recorder;
 use super::sequel::{Broken, Joining, Sequel};
-use super::{Account, Answer, Served};
+use super::{Account, Answer, Served, Stop};
 use crate::chat::Usage;
 use crate::clock::Instant;
 use crate::config::Target;
@@ -76,6 +76,8 @@ pub struct AnswerStream {
     overdue: Option<Pin<Box<Sleep>>>,
     /// What it took, once it has ended.
     told: Option<Usage>,
+    /// Whether the gateway stops.
+    stop: Option<Stop>,
 }
 
 enum State {
@@ -198,6 +200,11 @@ impl AnswerStream {
         self.recorder = Some(recorder);
     }
 
+    /// Has it end where the gateway stops.
+    pub(super) fn heed(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+    }
+
     /// Whether the caller has got the whole answer, its end included.
     pub fn has_told_its_end(&self) -> bool {
         match &self.state {
@@ -231,11 +238,15 @@ impl AnswerStream {
             expiry: Expiry::never(),
             overdue: None,
             told: None,
+            stop: None,
         }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
+            if self.account.is_some() && self.stop.as_ref().is_some_and(Stop::is_ordered) {
+                self.end_early(&Rejection::Draining);
+            }
             let polled = match &mut self.state {
                 State::Done => return Poll::Ready(None),
                 State::Last(bytes) => {
@@ -284,6 +295,7 @@ impl AnswerStream {
                 }
                 Step::End(bytes) => self.end(bytes),
                 Step::Break(bytes, failure) => self.break_off(bytes, failure),
+                Step::Over(rejection) => self.end_early(&rejection),
             }
         }
     }
@@ -305,7 +317,7 @@ impl AnswerStream {
             }
             if let State::Following(telling) = &self.state {
                 if now >= telling.deadline() {
-                    return Poll::Ready(shared::out_of_time());
+                    return Poll::Ready(Step::Over(Rejection::Unfinished));
                 }
                 next = next.min(telling.deadline());
             }

@@ -190,7 +190,7 @@ async fn sockets(stage: &Stage, sim: SimTransport, tasks: &Arc<Tasks>) -> io::Re
     tasks.spawn(async move {
         // Dropped, the sender would say that it is time to close.
         let _open = open;
-        server.run(&connections, closing).await;
+        server.run(&connections, closing.clone(), &closing).await;
     });
     Ok(origin)
 }

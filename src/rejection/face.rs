@@ -48,6 +48,7 @@ impl Rejection {
             Self::HeadTooLarge { .. }    => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "request_head_too_large", L::DEBUG),
             Self::RequestTimeout { .. }  => (S::REQUEST_TIMEOUT,       INVALID, "request_timeout",       L::DEBUG),
             Self::DeadlinePassed { .. }  => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
+            Self::Unfinished             => (S::GATEWAY_TIMEOUT,       SERVER,  "deadline_passed",       L::WARN),
             Self::StreamFailed { .. }    => (S::BAD_GATEWAY,           SERVER,  "upstream_disconnected", L::WARN),
             Self::StreamPast { .. }      => (S::GONE,                  INVALID, "stream_position_gone",  L::DEBUG),
             Self::StreamCancelled        => (S::CONFLICT,              INVALID, "stream_cancelled",      L::DEBUG),
@@ -120,6 +121,7 @@ impl Rejection {
             | Self::HeadTooLarge { .. }
             | Self::RequestTimeout { .. }
             | Self::DeadlinePassed { .. }
+            | Self::Unfinished
             | Self::StreamFailed { .. }
             | Self::StreamPast { .. }
             | Self::StreamCancelled
@@ -153,6 +155,7 @@ impl Rejection {
             | Self::LimitReached { .. }
             | Self::Overloaded { .. }
             | Self::DeadlinePassed { .. }
+            | Self::Unfinished
             | Self::StreamFailed { .. }
             | Self::StreamPast { .. }
             | Self::StreamCancelled

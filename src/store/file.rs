@@ -35,6 +35,16 @@ fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&fresh, path)
 }
 
+/// Makes a file that only its owner may read, where there is none. What SQLite puts beside a database has the
+/// rights of the database. Where that fails, whoever opens the file next says why.
+pub(super) fn create_private(path: &Path) {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let _made = options.open(path);
+}
+
 /// The last good state of something, on disk: what a gateway serves with that starts while its store
 /// is away.
 #[derive(Debug, Clone)]

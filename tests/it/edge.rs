@@ -1,12 +1,14 @@
 //! The edge itself: what is counted though it was never served, what replies say of themselves, and
 //! the admin API on an address of its own.
 
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
 use tidegate::dialect::Dialect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, read_answer};
+use crate::process::{ADMIN_KEY, Answer, PATIENCE, Program, post, read_answer};
 use crate::rig::{Ask, End, Rig, read};
 use crate::scripted::scripted;
 
@@ -140,6 +142,78 @@ async fn the_admin_address_keeps_the_limits_of_the_other_one() {
     slow.write_all(b"GET /admin/v1/keys HTTP/1.1\r\nhost:").await.unwrap();
     let end = timeout(PATIENCE, slow.read_u8()).await.expect("it is closed");
     assert!(end.is_err(), "{end:?}");
+}
+
+/// A gateway over a simulator that waits half a second for requests when it stops.
+fn that_stops_soon(sim: &Program) -> Program {
+    Program::serve(&format!(
+        r#"
+        [server]
+        drain_timeout = "500ms"
+        [auth]
+        mode = "open"
+        [providers.far]
+        dialect = "openai-chat"
+        base_url = "http://{}/v1"
+        credentials = [{{ none = true }}]
+        models = [{{ id = "alpha" }}]
+        [routes.one]
+        targets = [{{ model = "far/alpha" }}]
+        [routes.faq]
+        targets = [{{ model = "far/alpha" }}]
+        cache = {{ exact = true }}
+        "#,
+        sim.address
+    ))
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_the_gateway_has_to_stop_ends_with_an_error() {
+    let sim = Program::sim("");
+    let mut gate = that_stops_soon(&sim);
+    let begun = "One two three. [[sim:stall_after=2]]";
+    let silent = "Nothing. [[sim:stall_before_head]]";
+    let asks = [
+        Ask::chat("one", begun),
+        Ask::new(Dialect::Anthropic, "one", begun),
+        // Of these the second shares the first one's answer.
+        Ask::chat("faq", begun),
+        Ask::chat("faq", begun),
+        Ask::chat("one", silent).whole(),
+        Ask::chat("faq", silent).whole(),
+    ];
+    let mut callers = Vec::new();
+    for ask in &asks {
+        let mut caller = gate.connect().await;
+        caller.write_all(&post(ask.path(), ask.body().to_string().as_bytes())).await.unwrap();
+        if ask.stream {
+            let mut first = [0; 1];
+            caller.peek(&mut first).await.unwrap();
+        }
+        callers.push(caller);
+    }
+    sim.until("/sim/stats", |stats| stats["requests"] == 5).await;
+    let pid = gate.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    for (ask, caller) in asks.iter().zip(&mut callers) {
+        let answer = timeout(PATIENCE, read_answer(caller)).await.expect("it ends");
+        assert!(answer.is_whole, "{ask:?} {answer:?}");
+        assert_eq!(answer.status, if ask.stream { 200 } else { 503 }, "{answer:?}");
+        assert!(answer.body.contains("the gateway is shutting down"), "{ask:?} {answer:?}");
+        assert!(!answer.body.contains("[DONE]") && !answer.body.contains("message_stop"));
+    }
+    let folder = gate.folder().to_owned();
+    let (ended, _gate) =
+        timeout(PATIENCE, tokio::task::spawn_blocking(move || (gate.child.wait().unwrap(), gate)))
+            .await
+            .expect("it stops")
+            .unwrap();
+    assert!(ended.success());
+    let url = format!("sqlite:{}/data/tidegate.db", folder.display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    let count = "SELECT count(*) FROM requests WHERE error_code = 'draining'";
+    let ended: i64 = sqlx::query_scalar(count).fetch_one(&mut store).await.unwrap();
+    assert_eq!(ended, 6, "nobody else is to blame");
 }
 
 #[tokio::test]

@@ -351,7 +351,7 @@ async fn stalled(unread_for: Duration, ask: Ask) -> (String, Duration) {
     };
     let (_close, closing) = tokio::sync::watch::channel(false);
     let mut serving = JoinSet::new();
-    serving.spawn(async move { server.run(&Tasks::new(), closing).await });
+    serving.spawn(async move { server.run(&Tasks::new(), closing.clone(), &closing).await });
     let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = crate::process::post(ask.path(), ask.body().to_string().as_bytes());
     let mut request = String::from_utf8(request).unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate::clock::Instant;
 use tidegate::dialect::Dialect;
 use tidegate::sim::Scenario;
 
@@ -17,6 +18,9 @@ timeouts = { first_token = "20s", between_tokens = "50s", total = "200s" }
 [routes.pair]
 targets = [{ model = "chat/alpha" }, { model = "chat/beta", tier = 1 }]
 timeouts = { first_token = "20s", between_tokens = "50s", total = "200s" }
+[routes.raced]
+targets = [{ model = "chat/alpha" }, { model = "claude/alpha" }]
+hedge = { enabled = true }
 [routes.early]
 targets = [{ model = "chat/alpha" }, { model = "chat/beta", tier = 1 }]
 timeouts = { first_token = "40s", between_tokens = "50s", total = "200s" }
@@ -99,11 +103,21 @@ async fn the_total_bounds_an_answer_that_never_ends() {
         let got = rig.ask(&ask.clone()).await;
         assert_eq!((got.status.as_u16(), got.end()), (200, End::Error));
         assert_about(got.end_after, secs(200), &got);
-        let got = rig.ask(&ask.with("x-tidegate-timeout-ms", 10_500)).await;
-        assert_eq!(got.end(), End::Error);
-        assert_about(got.end_after, Duration::from_millis(10_500), &got);
-        assert!(comments(&got).is_empty(), "it was never silent: {got:#?}");
+        for route in ["one", "raced"] {
+            let ask = Ask { model: route.to_owned(), ..ask.clone() };
+            let got = rig.ask(&ask.clone().with("x-tidegate-timeout-ms", 10_500)).await;
+            assert_eq!(got.end(), End::Error);
+            assert!(got.body.contains("was over before its answer was complete"), "{got:#?}");
+            assert_about(got.end_after, Duration::from_millis(10_500), &got);
+            assert!(comments(&got).is_empty(), "it was never silent: {got:#?}");
+            // Collected, where late attempts are raced.
+            let got = rig.ask(&ask.whole().with("x-tidegate-timeout-ms", 10_500)).await;
+            assert_eq!(got.status, 504, "{got:#?}");
+        }
     }
+    // A target that goes on answering is not to blame for how long it may.
+    let targets = rig.gateway.fleet().targets(Instant::now());
+    assert!(targets.iter().all(|target| target.failures == 0), "{targets:#?}");
     let whole = Ask::chat("one", "[[sim:stall_after_head]]").whole();
     let got = rig.ask(&whole).await;
     assert_eq!(got.status, 504);

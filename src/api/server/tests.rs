@@ -38,9 +38,12 @@ impl Peer {
         let metrics = Arc::new(Metrics::new());
         let (close, closing) = watch::channel(false);
         let mut peer = Self { socket, metrics: Arc::clone(&metrics), _close: close };
-        tokio::join!(serve(near, router, LIMITS, metrics, closing), async move {
-            story(&mut peer).await;
-        });
+        tokio::join!(
+            serve(near, router, LIMITS, metrics, (closing.clone(), closing)),
+            async move {
+                story(&mut peer).await;
+            }
+        );
     }
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{IDLE_TIMEOUT, MAX_IDLE_CONNECTIONS};
 use crate::control::tasks::Tasks;
+use crate::dispatch::{Lane, Stop};
 use crate::gateway::Gateway;
 use crate::sim::{Scenario, SimTransport};
 use crate::upstream::live::LiveTransport;
@@ -42,6 +43,7 @@ async fn run(gateway: Arc<Gateway>, closing: watch::Receiver<bool>) {
     let sim: Arc<dyn Transport> = Arc::new(SimTransport::new(Scenario::default()));
     let besides = Tasks::new();
     besides.spawn(Arc::clone(&live).sweep_idle());
-    let lane = gateway.lane(Arc::new(Transports { live, sim }));
+    // A run stops as soon as the gateway begins to.
+    let lane = Lane { stop: Stop::default(), ..gateway.lane(Arc::new(Transports { live, sim })) };
     gateway.make_runs(lane, closing).await;
 }

@@ -12,6 +12,7 @@ use crate::config::ServerSettings;
 use crate::control::jobs::{Worker, upkeep};
 use crate::control::tasks::Tasks;
 use crate::control::webhooks::{Sender, system_resolver};
+use crate::dispatch::{Lane, Stop};
 use crate::gateway::{Gateway, JobRunner};
 use crate::sim::{Scenario, SimTransport};
 use crate::upstream::live::LiveTransport;
@@ -59,7 +60,8 @@ async fn run(gateway: Arc<Gateway>, settings: ServerSettings, closing: watch::Re
         Arc::new(SystemWallClock),
         Arc::clone(&metrics),
     );
-    let lane = gateway.lane(Arc::new(Transports { live, sim }));
+    // A job that does not end in time is begun again later, here or elsewhere.
+    let lane = Lane { stop: Stop::default(), ..gateway.lane(Arc::new(Transports { live, sim })) };
     let runner = JobRunner::new(gateway, lane, settings.listen.ip().is_loopback());
     let worker = Worker::new(jobs, runner, metrics);
     let work = worker.run(closing.clone(), settings.drain_timeout.0);

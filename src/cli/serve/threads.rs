@@ -73,7 +73,8 @@ impl DataThread {
         upkeep.spawn(Arc::clone(&live).sweep_idle());
         let lane = gateway.lane(Arc::new(Transports { live, sim }));
         let metrics = Arc::clone(&gateway.metrics);
-        let going_on = Arc::clone(&gateway);
+        let (going_on, within) =
+            (Arc::clone(&gateway), (settings.drain_timeout.0, Arc::clone(&gateway)));
         let edge = Edge { gateway, lane, is_loopback: settings.listen.ip().is_loopback() };
         let listener = TcpListener::from_std(listener)?;
         let router = match admin {
@@ -82,7 +83,7 @@ impl DataThread {
         };
         let server = Server { listener, router, limits: limits(&settings), metrics };
         let streams = || going_on.going_on();
-        until_drained(server, closing, settings.drain_timeout.0, streams).await;
+        until_drained(server, closing, within, streams).await;
         Ok(())
     }
 }

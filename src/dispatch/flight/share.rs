@@ -226,7 +226,7 @@ impl Lane {
             ledger: Arc::clone(&self.ledger),
         };
         let keep_alive = asked.route().conduct.keep_alive.every;
-        AnswerStream::follow(telling, account, keep_alive, served)
+        AnswerStream::follow(telling, account, keep_alive, served).heeding(&self.stop)
     }
 
     /// Gives a whole answer in the caller's form.

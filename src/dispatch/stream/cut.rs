@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use super::{AnswerStream, Live, State};
 use crate::clock::Instant;
-use crate::failure::{Failure, FailureKind};
 use crate::limits::Flow;
 use crate::rejection::Rejection;
 use crate::tokens;
@@ -19,33 +18,45 @@ impl AnswerStream {
         let Some(until) = self.expiry.get() else { return Poll::Pending };
         let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         std::task::ready!(overdue.as_mut().poll(cx));
+        self.end_early(&Rejection::Unfinished);
+        // Nobody reads what is said last; what others still read goes on.
+        self.state = State::Done;
+        Poll::Ready(Rejection::Unfinished)
+    }
+
+    /// Ends an answer that is not complete with an error event. Its provider is not to blame, and nobody
+    /// is asked to go on with it.
+    pub(super) fn end_early(&mut self, rejection: &Rejection) {
         self.expiry.clear();
-        let message = "the deadline passed within the answer, which nobody read";
-        let failure = Failure::new(FailureKind::MidStream, message);
-        let rejection = Rejection::StreamFailed { failure };
-        match (std::mem::replace(&mut self.state, State::Done), self.account.take()) {
-            (State::Live(live), Some(account)) => {
+        (self.sequel, self.keeping) = (None, None);
+        let Some(account) = self.take_account() else { return };
+        let code = rejection.face().code;
+        tracing::warn!(request.id = %account.request_id(), code, "stream ended early: {rejection}");
+        let event = match std::mem::replace(&mut self.state, State::Done) {
+            State::Live(live) => {
                 if let Some(ticket) = live.ticket {
                     ticket.out_of_time();
                 }
-                account.cut(&rejection, live.wire.summary());
+                let event = account.error_event(rejection, Some(live.wire.summary()));
+                account.cut(rejection, live.wire.summary());
+                event
             }
-            (State::Following(telling), Some(account)) => {
-                account.cut(&rejection, telling.summary());
+            State::Following(telling) => {
+                let event = account.error_event(rejection, Some(telling.summary()));
+                account.cut(rejection, telling.summary());
+                event
             }
-            // What others still read goes on.
-            (
-                State::Live(_)
-                | State::Following(_)
-                | State::Opening(..)
-                | State::Joining(_)
-                | State::Led(..)
-                | State::Last(_)
-                | State::Done,
-                _,
-            ) => {}
-        }
-        Poll::Ready(rejection)
+            // These have no account here.
+            kept @ (State::Opening(..)
+            | State::Joining(_)
+            | State::Led(..)
+            | State::Last(_)
+            | State::Done) => {
+                self.state = kept;
+                return;
+            }
+        };
+        self.state = State::Last(event);
     }
 
     /// Counts what is sent towards the caller's limits.

@@ -3,7 +3,7 @@
 use super::{AnswerStream, Live, State, kept};
 use crate::clock::Instant;
 use crate::dialect::StreamSummary;
-use crate::dispatch::Account;
+use crate::dispatch::{Account, Stop};
 use crate::rejection::Rejection;
 
 // === impl AnswerStream ===
@@ -54,13 +54,17 @@ impl AnswerStream {
 }
 
 impl Drop for AnswerStream {
-    /// The caller left, or it has everything and closed before the provider did.
+    /// The caller left, or it has everything and closed before the provider did; or the gateway stopped.
     fn drop(&mut self) {
         let (state, account) =
             (std::mem::replace(&mut self.state, State::Done), self.account.take());
         let Some(account) = account else { return };
+        let is_stopped = self.stop.as_ref().is_some_and(Stop::is_ordered);
         let live = match state {
             State::Live(live) => live,
+            State::Following(telling) if is_stopped => {
+                return account.cut(&Rejection::Draining, telling.summary());
+            }
             State::Following(telling) => return account.abandon(telling.summary()),
             State::Opening(..)
             | State::Joining(_)
@@ -74,6 +78,8 @@ impl Drop for AnswerStream {
                 ticket.succeed(wire.summary().usage, Instant::now());
             }
             kept::complete(account, wire.summary(), self.keeping.take());
+        } else if is_stopped {
+            account.cut(&Rejection::Draining, wire.summary());
         } else {
             account.abandon(wire.summary());
         }

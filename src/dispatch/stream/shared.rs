@@ -11,7 +11,7 @@ use crate::dialect::StreamBreak;
 use crate::dispatch::flight::{Next, Reader, Telling, too_slow};
 use crate::dispatch::live::Step;
 use crate::dispatch::{Account, Answer, Served};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::rejection::Rejection;
 
 // === impl AnswerStream ===
@@ -111,10 +111,4 @@ pub(super) fn poll_led(reader: &Reader, cx: &Context<'_>) -> Poll<Step> {
         Next::TooLate => Step::Break(Bytes::new(), too_slow()),
         Next::Over | Next::Nothing => Step::End(Bytes::new()),
     })
-}
-
-/// The end of a stream whose caller has no more time.
-pub(super) fn out_of_time() -> Step {
-    let message = "the deadline passed within the answer";
-    Step::Break(Bytes::new(), Failure::new(FailureKind::MidStream, message))
 }
