@@ -35,7 +35,7 @@ async fn all_that_a_model_answered_is_listed_one_a_line() {
     let (code, lines) = listed(&gate, &["--where", "prompt=none@1.0.0"]);
     assert_eq!((code, lines.len()), (0, 0), "{lines:?}");
     let (code, lines) = listed(&gate, &["--where", "colour=red", "--json"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(lines[0].contains("unknown field `colour`"), "{lines:?}");
     let (code, lines) = listed(&gate, &["--where", "colour"]);
     assert_eq!(code, 2);

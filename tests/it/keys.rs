@@ -159,10 +159,10 @@ async fn make_list_and_revoke(to: String, callers: Callers) {
 
     // Options may stand before the command or behind it.
     let made = keys(&format!("create web {to}")).await;
-    assert_eq!((made.code, made.err.as_str()), (0, ""));
-    let secret = made.out.lines().next().unwrap();
+    assert_eq!(made.code, 0, "{}", made.err);
+    let secret = made.out.trim_end();
     let caller = callers.authenticate(Some(secret), AuthMode::Keys, false).unwrap();
-    assert!(made.out.contains(&format!("This is key {} (web).", caller.id)), "{}", made.out);
+    assert!(made.err.starts_with(&format!("This is key {} (web).", caller.id)), "{}", made.err);
 
     let listed = keys(&format!("{to} list")).await.out;
     let hint = &secret[secret.len() - 4..];

@@ -98,7 +98,7 @@ async fn an_operator_leads_a_rollout_from_a_terminal() {
 
     for (words, code, expected) in [
         (vec!["set", &id, "25"], 0, "serves 25 %"),
-        (vec!["set", &id, "101"], 1, "from 0 to 100 in steps of 0.01, not 101"),
+        (vec!["set", &id, "101"], 2, "from 0 to 100 in steps of 0.01, not 101"),
         (vec!["pause", &id, "--reason", "lunch"], 0, "paused by an operator"),
         (vec!["pause", &id], 1, "paused already"),
         (vec!["resume", &id], 0, "serves 25 %"),

@@ -289,7 +289,7 @@ async fn the_command_line_labels_compares_and_deprecates() {
         ("deprecate greet 1.1.0 --reason curt", 0, "greet@1.1.0 is deprecated"),
         ("show greet", 0, "version: 1.0.0"),
         ("deprecate greet 1.1.0 --undo", 0, "greet@1.1.0 is no longer deprecated"),
-        ("label greet Production 1.0.0", 1, "a letter first"),
+        ("label greet Production 1.0.0", 2, "a letter first"),
     ] {
         let (ended, said) = terminal.call(line).await;
         assert_eq!(ended, code, "{line}: {said}");
