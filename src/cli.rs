@@ -113,7 +113,7 @@ pub fn run() -> ExitCode {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             // A gateway was started rightly, and something was in the way. Of other commands 1 is the answer
             // no; here was none, for want of a file or of sense in what was given.
-            if matches!(arguments.command, Command::Serve(_)) {
+            if matches!(arguments.command, Command::Serve(_) | Command::Sim(_)) {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(WRONG_USE)

@@ -139,8 +139,8 @@ impl Gateway {
         fleet.share(cluster.clone());
         let jobs = Jobs::new(journal.store().clone());
         let door = fleet.gate(metrics.gates.of_process());
-        let executions = executions(&journal, &metrics, &cluster);
         let stop = Stop::default();
+        let executions = executions(&journal, &metrics, &cluster).heeding(stop.clone());
         let gateway = Self {
             snapshot,
             callers,
@@ -152,7 +152,7 @@ impl Gateway {
             limits: Arc::new(limits),
             door,
             tracer,
-            streams: Streams::default(),
+            streams: Streams::default().heeding(stop.clone()),
             executions,
             jobs,
             registry,

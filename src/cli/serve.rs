@@ -315,26 +315,27 @@ fn limits(settings: &ServerSettings) -> ConnectionLimits {
     }
 }
 
-/// Serves until told to stop, and then for as long as requests may still go on. `streams` says how
-/// many of them go on without a connection. What has not ended by then ends with an error.
+/// Serves until told to stop, and then for as long as requests may still go on. `streams_left`
+/// says how many of them go on without a connection. What has not ended by then ends with an error.
 async fn until_drained(
     server: Server,
     closing: watch::Receiver<bool>,
     (drain_timeout, gateway): (Duration, Arc<Gateway>),
-    streams: impl Fn() -> usize,
+    streams_left: impl Fn() -> usize,
 ) {
     let tasks = Tasks::new();
     let (call_time, over) = watch::channel(false);
     server.run(&tasks, closing, &over).await;
-    let drained = until(|| tasks.is_empty() && streams() == 0);
+    let drained = until(|| tasks.is_empty() && streams_left() == 0);
     if tokio::time::timeout(drain_timeout, drained).await.is_ok() {
         return;
     }
-    let (connections, streams) = (tasks.len(), streams());
+    let (connections, streams) = (tasks.len(), streams_left());
     tracing::warn!("{connections} connections and {streams} streams did not finish in time");
     gateway.end_requests();
     let _ = call_time.send(true);
-    let _ = tokio::time::timeout(LAST_WORDS, until(|| tasks.is_empty())).await;
+    let _ =
+        tokio::time::timeout(LAST_WORDS, until(|| tasks.is_empty() && streams_left() == 0)).await;
 }
 
 fn thread_count(settings: &ServerSettings) -> usize {

@@ -146,7 +146,8 @@ impl Live {
         }
     }
 
-    fn finish(&mut self) -> Step {
+    /// The end of an answer of which nothing more comes.
+    pub(super) fn finish(&mut self) -> Step {
         let Progress { bytes, failure, .. } = self.wire.finish();
         match failure {
             None => Step::End(bytes),

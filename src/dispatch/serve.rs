@@ -54,7 +54,10 @@ impl Lane {
         account: &mut Account,
     ) -> Result<Begun, Rejection> {
         let served = self.stop.unless(self.serve_on_its_side(call, left, account)).await;
-        served.unwrap_or(Err(Rejection::Draining))
+        served.unwrap_or_else(|| {
+            account.on_stopped_unanswered();
+            Err(Rejection::Draining)
+        })
     }
 
     /// Tries targets until one answers; a candidate that is found to do harm before it has answered is
@@ -245,11 +248,13 @@ impl Lane {
                         account.on_held(waited);
                         tried.answer(live.held_back(ticket, ended, plan.is_collected()))
                     }
-                    (Err(_late), Some(ticket)) if live.is_out_of_time(ended) => {
+                    (Err(_failure), Some(ticket)) if live.is_out_of_time(ended) => {
                         account.on_upstream_wait(waited);
                         account.on_waste(&target, ticket.metrics(), Why::Failed, live.summary());
+                        account.on_out_of_time(&target);
                         ticket.out_of_time();
-                        Then::Next(None)
+                        // After an empty answer one other target is asked, and no third.
+                        if tried.empty.is_some() { Then::Stop } else { Then::Next(None) }
                     }
                     (Err(failure), Some(ticket)) => {
                         account.on_upstream_wait(waited);

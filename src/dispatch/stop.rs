@@ -6,27 +6,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use tokio::sync::Notify;
+
 /// Whether what is still under way has to end, because the gateway stops. Clones are the same.
 ///
-/// It wakes nobody: whoever orders the stop has everything polled once more that waits. So a request
-/// neither holds a place in a list nor takes one when it begins.
+/// It does not wake requests: whoever orders the stop has connections poll once more what they wait for.
+/// So a request neither holds a place in a list nor takes one when it begins. What goes on without a
+/// connection is wrapped, see [`Stop::heeded`].
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Order>);
+
+#[derive(Debug, Default)]
+struct Order {
+    is_given: AtomicBool,
+    given: Notify,
+}
 
 // === impl Stop ===
 
 impl Stop {
     /// Ends what is under way, as soon as it is polled.
     pub fn order(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_given.store(true, Ordering::Release);
+        self.0.given.notify_waiters();
     }
 
     pub(super) fn is_ordered(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_given.load(Ordering::Acquire)
     }
 
     /// What some work comes to; nothing where it has to end before.
     pub(super) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        // Nothing is begun any more.
+        if self.is_ordered() {
+            return None;
+        }
         let mut work = pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -34,5 +48,46 @@ impl Stop {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+
+    /// Carries out the work of a task, and polls it once more when it has to end.
+    pub async fn heeded<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = work.as_mut() => return done,
+            () = self.ordered() => {}
+        }
+        work.await
+    }
+
+    async fn ordered(&self) {
+        let mut given = pin!(self.0.given.notified());
+        // Before looking, so that none is missed.
+        given.as_mut().enable();
+        if !self.is_ordered() {
+            given.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_ends_once_it_is_polled_and_nothing_is_begun_any_more() {
+        let stop = Stop::default();
+        assert_eq!(stop.unless(async { 1 }).await, Some(1));
+        let waiting = stop.heeded(stop.unless(std::future::pending::<()>()));
+        let ordering = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stop.order();
+        };
+        assert_eq!(tokio::join!(waiting, ordering).0, None);
+        assert_eq!(stop.unless(async { 2 }).await, None);
+        assert_eq!(stop.heeded(async { 3 }).await, 3);
     }
 }

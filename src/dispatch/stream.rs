@@ -244,9 +244,6 @@ impl AnswerStream {
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if self.account.is_some() && self.stop.as_ref().is_some_and(Stop::is_ordered) {
-                self.end_early(&Rejection::Draining);
-            }
             let polled = match &mut self.state {
                 State::Done => return Poll::Ready(None),
                 State::Last(bytes) => {
@@ -279,10 +276,12 @@ impl AnswerStream {
             };
             let step = match polled {
                 Poll::Ready(step) => step,
-                Poll::Pending => match self.poll_alarm(cx) {
-                    Poll::Ready(step) => step,
-                    Poll::Pending => return Poll::Pending,
-                },
+                Poll::Pending => {
+                    match self.stopped().map_or_else(|| self.poll_alarm(cx), Poll::Ready) {
+                        Poll::Ready(step) => step,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
             };
             match step {
                 Step::Send(bytes) => {

@@ -251,6 +251,7 @@ impl Finished {
             Some(kind) => kind.as_str(),
             None if early.is_some() => "superseded",
             None if entry.outcome == Outcome::ClientGone => "client_gone",
+            None if entry.error_code.is_some() => "given_up",
             None => "success",
         };
         span.text("tidegate.attempt.result", result);

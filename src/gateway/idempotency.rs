@@ -27,7 +27,7 @@ use super::streams::Budget;
 use crate::cluster::Relay;
 use crate::control::tasks::Tasks;
 use crate::dialect::Dialect;
-use crate::dispatch::Ending;
+use crate::dispatch::{Ending, Stop};
 use crate::idempotency::{Claim, Fence, IdempotencySettings, Owner, RowId, Rows};
 use crate::ids::CallerId;
 use crate::jobs::{Accepted, SubmitError};
@@ -55,6 +55,7 @@ pub struct Executions {
     /// Each on the runtime of the thread that its request came in on.
     tasks: Tasks,
     shared: Arc<Shared>,
+    stop: Stop,
 }
 
 /// What executions share.
@@ -134,7 +135,13 @@ impl Executions {
             relay: OnceLock::new(),
             crowds: Mutex::default(),
         };
-        Self { tasks: Tasks::new(), shared: Arc::new(shared) }
+        Self { tasks: Tasks::new(), shared: Arc::new(shared), stop: Stop::default() }
+    }
+
+    /// Has them end where the gateway stops.
+    #[must_use]
+    pub fn heeding(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// Has streams passed on between nodes as they come. Only the first call counts.
@@ -172,7 +179,8 @@ impl Executions {
         let follower = execution.follow();
         drop(live);
         let lead = Lead::new(Arc::clone(shared), execution, asked.clone(), settings.clone());
-        self.tasks.spawn(lead.run(work));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.heeded(lead.run(work)).await });
         Entered::First(follower)
     }
 

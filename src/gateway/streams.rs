@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::clock::Instant;
 use crate::control::tasks::Tasks;
 use crate::dialect::Dialect;
-use crate::dispatch::{AnswerStream, Served};
+use crate::dispatch::{AnswerStream, Served, Stop};
 use crate::ids::{CallerId, RequestId};
 
 mod log;
@@ -70,6 +70,7 @@ pub struct Streams {
     /// The pumps, each on the runtime of the thread that its request came in on.
     pumps: Tasks,
     kept: Arc<Kept>,
+    stop: Stop,
 }
 
 /// What pumps and lookups share.
@@ -105,7 +106,14 @@ impl Streams {
     /// No streams yet.
     pub fn new(limits: Limits) -> Self {
         let (budget, table) = (Budget::default(), Mutex::default());
-        Self { pumps: Tasks::new(), kept: Arc::new(Kept { limits, budget, table }) }
+        let kept = Arc::new(Kept { limits, budget, table });
+        Self { pumps: Tasks::new(), kept, stop: Stop::default() }
+    }
+
+    /// Has them end where the gateway stops.
+    #[must_use]
+    pub fn heeding(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// Lets an answer go on by itself, on the current runtime, and begins to read it.
@@ -130,7 +138,8 @@ impl Streams {
         let stream = Arc::new(Stream::new(opened, kept.limits, kept.budget.clone()));
         kept.table.lock().streams.insert(stream.opened.id.clone(), Arc::clone(&stream));
         let reader = Reader::new(Arc::clone(&stream), stream.enter_at_start());
-        self.pumps.spawn(Pump::new(source, stream, Arc::clone(kept)));
+        let (stop, pump) = (self.stop.clone(), Pump::new(source, stream, Arc::clone(kept)));
+        self.pumps.spawn(async move { stop.heeded(pump).await });
         Ok(reader)
     }
 

@@ -17,8 +17,8 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Whole numbers from here on (2^63) are read as floats, many of them as the same one.
 const INEXACT: f64 = 9_223_372_036_854_775_808.0;
 
-/// Writes a request's body; `None` where it can be read in two ways, is no JSON, or holds what is no text
-/// (a lone surrogate). Prompts are long: their texts are stepped over and hashed where they lie.
+/// Writes a request's body, which is UTF-8; `None` where it can be read in two ways, is no JSON, or holds
+/// what is no text (a lone surrogate). Prompts are long: their texts are stepped over and hashed where they lie.
 pub(super) fn write(out: &mut Vec<u8>, body: &[u8]) -> Option<()> {
     let mut writer = Writer { body, out };
     let end = writer.value(json::skip_space(body, 0), 0)?;

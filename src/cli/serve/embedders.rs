@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::{IDLE_TIMEOUT, MAX_IDLE_CONNECTIONS};
 use crate::config::{EmbedderKind, EmbedderSettings};
 use crate::control::tasks::Tasks;
-use crate::dispatch::Lane;
+use crate::dispatch::{Lane, Stop};
 use crate::embed::{Embedder, Embeds};
 use crate::gateway::{Gateway, RemoteEmbedder};
 use crate::sim::{Scenario, SimTransport};
@@ -69,7 +69,8 @@ fn own_lane(gateway: &Gateway, tasks: &Tasks) -> Lane {
     let live = Arc::new(LiveTransport::new(MAX_IDLE_CONNECTIONS, IDLE_TIMEOUT));
     tasks.spawn(Arc::clone(&live).sweep_idle());
     let sim = Arc::new(SimTransport::new(Scenario::default()));
-    gateway.lane(Arc::new(Transports { live, sim }))
+    // What it asks is nobody's request: it ends with the process.
+    Lane { stop: Stop::default(), ..gateway.lane(Arc::new(Transports { live, sim })) }
 }
 
 fn remote(settings: &EmbedderSettings, gateway: &Gateway, tasks: &Tasks) -> Arc<dyn Embeds> {

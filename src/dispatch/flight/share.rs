@@ -101,7 +101,12 @@ impl Lane {
                 return Err(refuse(account, rejection));
             }
             let patience = self.patience(&call, &asked).filter(|_| past.times_left < MAX_LEFT);
-            match follow(&call, &reader, past.deadline, patience).await {
+            let followed = follow(&call, &reader, past.deadline, patience);
+            let Some(followed) = self.stop.unless(followed).await else {
+                account.on_stopped();
+                return Err(refuse(account, Rejection::Draining));
+            };
+            match followed {
                 Followed::Stream(opened) => {
                     let sharing = (reader, opened, past.deadline);
                     return Ok(self.share(&call, account, sharing, &asked));

@@ -5,6 +5,8 @@ use std::task::{Context, Poll};
 
 use super::{AnswerStream, Live, State};
 use crate::clock::Instant;
+use crate::dispatch::Stop;
+use crate::dispatch::live::Step;
 use crate::limits::Flow;
 use crate::rejection::Rejection;
 use crate::tokens;
@@ -24,12 +26,32 @@ impl AnswerStream {
         Poll::Ready(Rejection::Unfinished)
     }
 
+    /// How the stream ends where the gateway stops: an answer that is complete is.
+    pub(super) fn stopped(&mut self) -> Option<Step> {
+        if self.account.is_none() || !self.stop.as_ref().is_some_and(Stop::is_ordered) {
+            return None;
+        }
+        match &mut self.state {
+            State::Live(live) if live.wire.is_complete() => Some(live.finish()),
+            State::Live(_)
+            | State::Following(_)
+            | State::Opening(..)
+            | State::Joining(_)
+            | State::Led(..)
+            | State::Last(_)
+            | State::Done => Some(Step::Over(Rejection::Draining)),
+        }
+    }
+
     /// Ends an answer that is not complete with an error event. Its provider is not to blame, and nobody
     /// is asked to go on with it.
     pub(super) fn end_early(&mut self, rejection: &Rejection) {
         self.expiry.clear();
         (self.sequel, self.keeping) = (None, None);
-        let Some(account) = self.take_account() else { return };
+        let Some(mut account) = self.take_account() else { return };
+        if matches!(rejection, Rejection::Draining) {
+            account.on_stopped();
+        }
         let code = rejection.face().code;
         tracing::warn!(request.id = %account.request_id(), code, "stream ended early: {rejection}");
         let event = match std::mem::replace(&mut self.state, State::Done) {

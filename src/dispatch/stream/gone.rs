@@ -58,11 +58,12 @@ impl Drop for AnswerStream {
     fn drop(&mut self) {
         let (state, account) =
             (std::mem::replace(&mut self.state, State::Done), self.account.take());
-        let Some(account) = account else { return };
+        let Some(mut account) = account else { return };
         let is_stopped = self.stop.as_ref().is_some_and(Stop::is_ordered);
         let live = match state {
             State::Live(live) => live,
             State::Following(telling) if is_stopped => {
+                account.on_stopped();
                 return account.cut(&Rejection::Draining, telling.summary());
             }
             State::Following(telling) => return account.abandon(telling.summary()),
@@ -79,6 +80,7 @@ impl Drop for AnswerStream {
             }
             kept::complete(account, wire.summary(), self.keeping.take());
         } else if is_stopped {
+            account.on_stopped();
             account.cut(&Rejection::Draining, wire.summary());
         } else {
             account.abandon(wire.summary());

@@ -124,5 +124,6 @@ async fn a_stop_does_not_wait_for_ever_for_streams_that_nobody_reads() {
     let gate = Program::serve_in(gate.kill(), &config, None);
     let last = gate.get_json("/admin/v1/requests").await;
     assert_eq!(last["data"][0]["id"], id.as_str(), "{last}");
-    assert_eq!(last["data"][0]["outcome"], "client_gone", "{last}");
+    assert_eq!(last["data"][0]["outcome"], "cut", "{last}");
+    assert_eq!(last["data"][0]["error_code"], "draining", "{last}");
 }

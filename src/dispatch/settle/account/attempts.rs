@@ -56,9 +56,22 @@ impl Account {
         let Some(open) = &mut self.open else { return };
         // The control answers now: nothing of it is the candidate's.
         open.watched = None;
-        let given_up = [open.tried.take(), open.beside.take()];
-        for (target, metrics) in given_up.into_iter().flatten() {
-            open.wasted.add(&target, &metrics, Why::Hedge, None);
+        open.give_up_attempts();
+    }
+
+    /// Notes that the gateway stops, so that how the request ends says nothing of anybody, and nothing of
+    /// what would come of it if it was made again.
+    pub(in crate::dispatch) fn on_stopped(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        open.watched = None;
+        open.is_stopped = true;
+    }
+
+    /// The same, where attempts are given up before any has answered.
+    pub(in crate::dispatch) fn on_stopped_unanswered(&mut self) {
+        self.on_stopped();
+        if let Some(open) = &mut self.open {
+            open.give_up_attempts();
         }
     }
 
@@ -75,6 +88,13 @@ impl Account {
         open.forget(target);
         if let (Some(trace), Some(number)) = (&mut open.trace, number) {
             trace.on_superseded(number);
+        }
+    }
+
+    /// Notes that an attempt was cut off because the request has no more time.
+    pub(in crate::dispatch) fn on_out_of_time(&mut self, target: &Target) {
+        if let Some(open) = &mut self.open {
+            open.forget(target);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::clock::Instant;
 use crate::config::Target;
 use crate::dialect::{Dropped, StreamSummary};
 use crate::dispatch::rolled::Watched;
+use crate::dispatch::settle::Why;
 use crate::dispatch::settle::ending::{self, Ending};
 use crate::dispatch::settle::seam::SeamAccount;
 use crate::dispatch::settle::waste::Wasted;
@@ -67,6 +68,8 @@ pub(in crate::dispatch::settle) struct Open {
     pub(super) spent: bool,
     /// Whether the request itself was found at fault.
     pub(super) is_callers: bool,
+    /// Whether it ends because the gateway stops.
+    pub(super) is_stopped: bool,
     /// What was taken from its caller's limits.
     pub(super) reservation: Option<Reservation>,
     /// What is left of those.
@@ -105,6 +108,7 @@ impl Open {
             ending: None,
             spent: false,
             is_callers: false,
+            is_stopped: false,
             reservation: None,
             standing: None,
             watched: None,
@@ -118,6 +122,14 @@ impl Open {
             self.tried = self.beside.take();
         } else if self.beside.as_ref().is_some_and(is) {
             self.beside = None;
+        }
+    }
+
+    /// Attempts under way are given up: what they took is wasted.
+    pub(super) fn give_up_attempts(&mut self) {
+        let given_up = [self.tried.take(), self.beside.take()];
+        for (target, metrics) in given_up.into_iter().flatten() {
+            self.wasted.add(&target, &metrics, Why::Hedge, None);
         }
     }
 
@@ -137,7 +149,7 @@ impl Open {
             || self.entry.cost > MicroUsd::default()
             || counted.is_some_and(|usage| usage.total_input() + usage.total_output() > 0)
             || (self.tried.is_some() && self.first_token.is_some());
-        ending::stands(outcome, self.entry.degradation, spent, self.is_callers)
+        !self.is_stopped && ending::stands(outcome, self.entry.degradation, spent, self.is_callers)
     }
 
     /// The gateway's own part of the time between the body's end and `until`.
