@@ -54,8 +54,9 @@ const MAX_IDLE_CONNECTIONS: usize = 512;
 const MAX_IDLE_COLLECTOR: usize = 2;
 /// How long the last traces and metrics may take when the gateway stops.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
-/// How long callers have to take the error that ends their request when the gateway stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long callers have to take the error that ends their request when the gateway stops: longer than an
+/// idempotency key may take to be forgotten before.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How long a caller may take nothing of an answer that is there. A browser's tab in the background

@@ -88,7 +88,10 @@ impl Sequel {
         Box::pin(async move {
             let stop = self.lane.stop.clone();
             let joined = stop.unless(self.open(broken, &mut account)).await;
-            let joined = joined.unwrap_or(Err("stopping"));
+            let joined = joined.unwrap_or_else(|| {
+                account.on_stopped();
+                Err("stopping")
+            });
             (joined, account)
         })
     }

@@ -50,24 +50,24 @@ impl Stop {
         .await
     }
 
-    /// Carries out the work of a task, and polls it once more when it has to end.
+    /// Carries out the work of a task, and has it polled once more when it has to end. To be polled by that
+    /// task alone: it is woken as it was at first.
     pub async fn heeded<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        tokio::select! {
-            biased;
-            done = work.as_mut() => return done,
-            () = self.ordered() => {}
-        }
-        work.await
-    }
-
-    async fn ordered(&self) {
         let mut given = pin!(self.0.given.notified());
-        // Before looking, so that none is missed.
+        // Before the work looks, so that no order is missed in between.
         given.as_mut().enable();
-        if !self.is_ordered() {
-            given.await;
-        }
+        let mut is_waited_for = false;
+        poll_fn(|cx| {
+            let polled = work.as_mut().poll(cx);
+            // Waited for once: each time would take a lock that all share.
+            let is_new = polled.is_pending() && !std::mem::replace(&mut is_waited_for, true);
+            if is_new && given.as_mut().poll(cx).is_ready() {
+                return work.as_mut().poll(cx);
+            }
+            polled
+        })
+        .await
     }
 }
 

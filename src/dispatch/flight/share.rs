@@ -23,8 +23,8 @@ use crate::dispatch::cached::Cacheable;
 use crate::dispatch::limit::Load;
 use crate::dispatch::stream::Named;
 use crate::dispatch::{
-    Account, Answer, AnswerStream, Call, Lane, Refused, attempt, cached, plan, refuse, replay,
-    share_cost, tap, wire,
+    Account, Answer, AnswerStream, Call, Lane, Refused, Stop, attempt, cached, plan, refuse,
+    replay, share_cost, tap, wire,
 };
 use crate::ids::TargetId;
 use crate::journal::EndpointKind;
@@ -101,8 +101,10 @@ impl Lane {
                 return Err(refuse(account, rejection));
             }
             let patience = self.patience(&call, &asked).filter(|_| past.times_left < MAX_LEFT);
-            let followed = follow(&call, &reader, past.deadline, patience);
-            let Some(followed) = self.stop.unless(followed).await else {
+            let followed = self.stop.unless(follow(&call, &reader, past.deadline, patience)).await;
+            // Whose answer it is has to end, too, and its failure is not what is to be told.
+            let Some(followed) = followed.filter(|followed| !followed.is_over_by(&self.stop))
+            else {
                 account.on_stopped();
                 return Err(refuse(account, Rejection::Draining));
             };
@@ -268,6 +270,18 @@ impl Lane {
         metrics.met("shared");
         metrics.saved(saved.0);
         account.share(saved, &StreamSummary { usage, ..StreamSummary::default() });
+    }
+}
+
+// === impl Followed ===
+
+impl Followed {
+    /// Whether nothing came of it, while the gateway stops.
+    fn is_over_by(&self, stop: &Stop) -> bool {
+        match self {
+            Self::Stream(_) | Self::Whole(..) => false,
+            Self::Failed(_) | Self::Dissolved | Self::Late | Self::OutOfTime => stop.is_ordered(),
+        }
     }
 }
 

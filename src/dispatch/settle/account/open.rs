@@ -16,7 +16,7 @@ use crate::dispatch::settle::seam::SeamAccount;
 use crate::dispatch::settle::waste::Wasted;
 use crate::dispatch::trace::Trace;
 use crate::fleet::Slot;
-use crate::journal::{Entry, Outcome};
+use crate::journal::{EndpointKind, Entry, Outcome};
 use crate::limits::{Reservation, Standing};
 use crate::policy::degrade::Level;
 use crate::prompt::Prompt as RegisteredPrompt;
@@ -125,9 +125,12 @@ impl Open {
         }
     }
 
-    /// Attempts under way are given up: what they took is wasted.
+    /// Attempts under way are given up: what they took is wasted. Where tokens are counted no model is asked.
     pub(super) fn give_up_attempts(&mut self) {
         let given_up = [self.tried.take(), self.beside.take()];
+        if self.entry.endpoint == EndpointKind::CountTokens {
+            return;
+        }
         for (target, metrics) in given_up.into_iter().flatten() {
             self.wasted.add(&target, &metrics, Why::Hedge, None);
         }
