@@ -6,7 +6,7 @@
 //! in the way, the stream ends as it would have ended without the wish: with an error event.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl Sequel {
     pub(super) fn join(mut self: Box<Self>, broken: Broken, mut account: Account) -> Joining {
         Box::pin(async move {
             let stop = self.lane.stop.clone();
-            let joined = stop.unless(self.open(broken, &mut account)).await;
+            let joined = stop.unless(pin!(self.open(broken, &mut account))).await;
             let joined = joined.unwrap_or_else(|| {
                 account.on_stopped();
                 Err("stopping")

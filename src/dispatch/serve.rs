@@ -1,5 +1,6 @@
 //! Tries targets until one answers.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::attempt::{Begun, Whole};
@@ -53,7 +54,7 @@ impl Lane {
         left: &mut Option<Box<Left>>,
         account: &mut Account,
     ) -> Result<Begun, Rejection> {
-        let served = self.stop.unless(self.serve_on_its_side(call, left, account)).await;
+        let served = self.stop.unless(pin!(self.serve_on_its_side(call, left, account))).await;
         served.unwrap_or_else(|| {
             account.on_stopped_unanswered();
             Err(Rejection::Draining)

@@ -1,7 +1,7 @@
 //! The end of what is still under way when the gateway stops.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -35,13 +35,13 @@ impl Stop {
         self.0.is_given.load(Ordering::Acquire)
     }
 
-    /// What some work comes to; nothing where it has to end before.
-    pub(super) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// What some work comes to; nothing where it has to end before. Pinned by the caller: moved in here, it
+    /// would take its room twice in every future around it.
+    pub(super) async fn unless<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         // Nothing is begun any more.
         if self.is_ordered() {
             return None;
         }
-        let mut work = pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if self.is_ordered() => Poll::Ready(None),
@@ -80,14 +80,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_ends_once_it_is_polled_and_nothing_is_begun_any_more() {
         let stop = Stop::default();
-        assert_eq!(stop.unless(async { 1 }).await, Some(1));
-        let waiting = stop.heeded(stop.unless(std::future::pending::<()>()));
+        assert_eq!(stop.unless(pin!(async { 1 })).await, Some(1));
+        let pending = pin!(std::future::pending::<()>());
+        let waiting = stop.heeded(stop.unless(pending));
         let ordering = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             stop.order();
         };
         assert_eq!(tokio::join!(waiting, ordering).0, None);
-        assert_eq!(stop.unless(async { 2 }).await, None);
+        assert_eq!(stop.unless(pin!(async { 2 })).await, None);
         assert_eq!(stop.heeded(async { 3 }).await, 3);
     }
 }

@@ -8,6 +8,7 @@
 //!   leads a flight of its own, which others that have waited as long join.
 //! - A follower uses a request of its limits, and neither tokens nor money.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,10 +102,8 @@ impl Lane {
                 return Err(refuse(account, rejection));
             }
             let patience = self.patience(&call, &asked).filter(|_| past.times_left < MAX_LEFT);
-            let followed = self.stop.unless(follow(&call, &reader, past.deadline, patience)).await;
-            // Whose answer it is has to end, too, and its failure is not what is to be told.
-            let Some(followed) = followed.filter(|followed| !followed.is_over_by(&self.stop))
-            else {
+            let followed = self.followed(&call, &reader, past.deadline, patience).await;
+            let Some(followed) = followed else {
                 account.on_stopped();
                 return Err(refuse(account, Rejection::Draining));
             };
@@ -135,6 +134,19 @@ impl Lane {
             // Whatever became of it, it is not for this call.
             past.left = Some(Arc::clone(reader.flight()));
         }
+    }
+
+    /// What becomes of a flight for one who follows it; nothing where the gateway stops.
+    async fn followed(
+        &self,
+        call: &Call,
+        reader: &Reader,
+        deadline: Instant,
+        patience: Option<Duration>,
+    ) -> Option<Followed> {
+        let followed = self.stop.unless(pin!(follow(call, reader, deadline, patience))).await;
+        // Whose answer it is has to end, too, and its failure is not what is to be told.
+        followed.filter(|followed| !followed.is_over_by(&self.stop))
     }
 
     /// Asks, for those who follow as well.
