@@ -64,7 +64,7 @@ pub fn router(edge: Edge) -> Router {
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
         .fallback(nothing_here)
-        .method_not_allowed_fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(edge)
 }
 
@@ -74,4 +74,12 @@ async fn nothing_here(request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let dialect = caller::dialect_of(&request);
     ApiError::new(Rejection::UnknownPath { method, path }, dialect).into_response()
+}
+
+/// `405` in the dialect the caller seems to speak. What is allowed the router adds as a header.
+async fn wrong_method(request: Request) -> Response {
+    let method = request.method().to_string();
+    let path = request.uri().path().to_owned();
+    let dialect = caller::dialect_of(&request);
+    ApiError::new(Rejection::WrongMethod { method, path }, dialect).into_response()
 }

@@ -192,6 +192,24 @@ impl FailureKind {
         self.row().4
     }
 
+    /// The same for callers: what the provider did, as the end of a sentence.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Transport => "it could not be reached",
+            Self::SlowStart => "its answer did not begin in time",
+            Self::ServerFault => "it answered with an error of its own",
+            Self::Overloaded => "it is overloaded",
+            Self::RateLimited => "it limits the rate of requests",
+            Self::HardQuota | Self::AuthFault => "it did not accept the gateway's credential",
+            Self::NotServed => "it does not serve this model",
+            Self::CallerFault => "it refused the request",
+            Self::ContextTooLong => "the prompt is too long for it",
+            Self::Policy => "its policy forbids the request or its answer",
+            Self::MidStream => "its answer broke off",
+            Self::Degenerate => "its answer was no use",
+        }
+    }
+
     /// Whether the credential itself was turned away, so that no pause helps.
     pub fn is_refused_credential(self) -> bool {
         self.blame() == Blame::Credential && self.retry() == Retry::Other
@@ -281,12 +299,12 @@ impl Failure {
         self.to_string()
     }
 
-    /// What a caller may read of a failure that is not the caller's own: the kind and the status. A
-    /// provider's words can name its accounts, addresses and keys; they are for the log.
+    /// What a caller may read of a failure that is not the caller's own: what kind it is, and the
+    /// status. A provider's words can name its accounts, addresses and keys; they are for the log.
     pub fn in_public(&self) -> String {
         match self.status {
-            Some(status) => format!("{}, status {}", self.kind.as_str(), status.as_u16()),
-            None => self.kind.as_str().to_owned(),
+            Some(status) => format!("{} (status {})", self.kind.in_words(), status.as_u16()),
+            None => self.kind.in_words().to_owned(),
         }
     }
 }

@@ -315,8 +315,9 @@ impl Shared {
                 run = run.run,
                 unknown = run.unknown,
                 flushed_at = %rfc3339(run.flushed_at_ms),
-                "an earlier run was killed; how this many of its requests ended is unknown, \
-                 besides those it admitted after its last write"
+                "an earlier run was killed, or another gateway writes to the same SQLite file; how \
+                 this many of its requests ended is unknown, besides those it admitted after its \
+                 last write"
             );
         }
         self.lost_runs.lock().extend(lost);

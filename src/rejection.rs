@@ -77,6 +77,20 @@ pub enum Rejection {
         /// The request's path.
         path: String,
     },
+    /// There is such an address, for other methods.
+    #[error("`{path}` does not take `{method}`; the header `allow` says what it takes")]
+    WrongMethod {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The body is compressed.
+    #[error("a body in `content-encoding: {encoding}` is not read; send it as it is")]
+    EncodedBody {
+        /// What the header said, cut short.
+        encoding: String,
+    },
     /// The body is larger than `server.request_body_limit`.
     #[error("the request body is larger than the limit of {limit_bytes} bytes")]
     TooLarge {
@@ -134,7 +148,7 @@ pub enum Rejection {
         retry_after: Option<Duration>,
     },
     /// The stream broke after it was committed.
-    #[error("the provider's stream ended early ({})", .failure.in_public())]
+    #[error("the provider's stream ended early: {}", .failure.in_public())]
     StreamFailed {
         /// How.
         #[source]

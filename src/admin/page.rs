@@ -129,7 +129,14 @@ pub(super) async fn body_within<T: DeserializeOwned>(
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::invalid("body: must be a JSON object, and is a list"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("body: {error}")))
+    let mut document = serde_json::Deserializer::from_slice(&bytes);
+    let read = serde_path_to_error::deserialize(&mut document).map_err(|error| {
+        let at = error.path().to_string();
+        let at = if error.path().iter().len() == 0 { "body" } else { &at };
+        Problem::invalid(format!("{at}: {}", error.into_inner()))
+    })?;
+    document.end().map_err(|error| Problem::invalid(format!("body: {error}")))?;
+    Ok(read)
 }
 
 /// The same, where it may be empty.

@@ -300,6 +300,15 @@ async fn what_cannot_be_done_is_refused_with_the_reason() {
         ("GET", "/targets/sim/(unlisted)", "", "404 unknown_target", "no target"),
         ("PATCH", "/targets/sim/x", r#"{"drained":true}"#, "404 unknown_target", "`sim/x`"),
         ("PATCH", "/targets/sim/tide-small", "{}", "400 invalid_request", "field `drained`"),
+        ("POST", "/keys", r#"["web"]"#, "400 invalid_request", "must be a JSON object"),
+        ("POST", "/keys", "{} {}", "400 invalid_request", "body: trailing characters"),
+        (
+            "POST",
+            "/keys",
+            r#"{"name":"web","limits":{"requests_per_minute":"many"}}"#,
+            "400 invalid_request",
+            "limits.requests_per_minute: invalid type",
+        ),
         ("GET", "/nothing", "", "404 not_found", "/admin/v1/nothing"),
         ("PUT", "/keys", "", "405 method_not_allowed", "PUT cannot be used on /admin/v1/keys"),
     ];

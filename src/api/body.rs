@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -14,17 +16,27 @@ use crate::rejection::Rejection;
 /// connection take another one: twice 8 KB for every open stream.
 const COPIED_BYTES: usize = 16 * 1024;
 
+/// How much is repeated of an encoding that is refused.
+const MAX_ENCODING_CHARS: usize = 32;
+
 /// Reads a body to its end.
 ///
 /// # Errors
 ///
-/// [`Rejection::TooLarge`] as soon as it is known to be longer than `limit_bytes`,
+/// [`Rejection::EncodedBody`] where the head says that it is compressed: a few bytes of that can
+/// stand for any number of them. [`Rejection::TooLarge`] as soon as it is known to be longer than `limit_bytes`,
 /// [`Rejection::RequestTimeout`] where it did not come within `within`.
 pub(super) async fn read(
+    headers: &HeaderMap,
     body: Body,
     limit_bytes: u64,
     within: Duration,
 ) -> Result<Bytes, Rejection> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|it| *it != "identity") {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        let encoding = encoding.chars().take(MAX_ENCODING_CHARS).collect();
+        return Err(Rejection::EncodedBody { encoding });
+    }
     if body.size_hint().lower() > limit_bytes {
         return Err(Rejection::TooLarge { limit_bytes });
     }

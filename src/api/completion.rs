@@ -180,7 +180,7 @@ impl Asked {
         account.on_admitted(slot);
         let server = &settings.server;
         let (limit, within) = (server.request_body_limit.0, server.request_read_timeout.0);
-        let body = body::read(body, limit, within).await?;
+        let body = body::read(&head.headers, body, limit, within).await?;
         let lookup = Lookup {
             prompts: &|| edge.gateway.registry().prompts(),
             rollouts: edge.gateway.rollouts(),
@@ -198,6 +198,31 @@ impl Asked {
     }
 }
 
+/// What a body is about, by endpoints.
+const ESSENCE: [(&str, &str); 3] = [
+    ("messages", "/v1/chat/completions"),
+    ("prompt", "/v1/completions"),
+    ("input", "/v1/embeddings"),
+];
+
+/// Refuses a body without the member that it is about. One with another endpoint's came to the wrong
+/// place.
+fn require_essence(kind: EndpointKind, envelope: &Envelope) -> Result<(), Rejection> {
+    let needed = match kind {
+        EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
+        EndpointKind::Completions => "prompt",
+        EndpointKind::Embeddings => "input",
+    };
+    let Err(refused) = envelope.require(needed) else { return Ok(()) };
+    match ESSENCE.iter().find(|(key, _)| *key != needed && envelope.has(key)) {
+        None => Err(refused),
+        Some((key, path)) => {
+            let problem = format!("`{needed}` is missing; a body with `{key}` belongs to {path}");
+            Err(Rejection::invalid(needed, problem))
+        }
+    }
+}
+
 /// Reads the body as far as every target needs it, with the registered prompt in it that it names.
 pub(super) fn read_envelope(
     kind: EndpointKind,
@@ -206,11 +231,7 @@ pub(super) fn read_envelope(
     lookup: Lookup<'_>,
 ) -> Result<(Envelope, Option<Box<Prompted>>), Rejection> {
     let (mut envelope, prompted) = prompted::read(kind, body, lookup)?;
-    envelope.require(match kind {
-        EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",
-        EndpointKind::Completions => "prompt",
-        EndpointKind::Embeddings => "input",
-    })?;
+    require_essence(kind, &envelope)?;
     if kind == EndpointKind::Messages {
         envelope.require("max_tokens")?;
     }

@@ -76,7 +76,8 @@ async fn take(
         let priority = caller.priority_of(Some(Priority::LOWEST));
         let ask = Ask::new(&caller.id, own_id.as_str(), priority, 0);
         let _slot = edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
-        body::read(body, LIMIT_BYTES, settings.server.request_read_timeout.0).await?
+        let within = settings.server.request_read_timeout.0;
+        body::read(&head.headers, body, LIMIT_BYTES, within).await?
     };
     let Wish { request_id, opinion } = Wish::read(&bytes)?;
     let given = edge.gateway.feedback().give(&caller.id, &request_id, &opinion).await;

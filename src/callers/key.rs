@@ -25,9 +25,17 @@ const ADMIN_PREFIX: &str = "tga-";
 const RANDOM_CHARS: usize = 40;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Less than this can be guessed, by who may try often enough.
+const SAFE_CHARS: usize = 16;
+
 // === impl SecretKey ===
 
 impl SecretKey {
+    /// Whether it is too short to be safe.
+    pub fn is_short(&self) -> bool {
+        self.0.len() < SAFE_CHARS
+    }
+
     /// A key as the operator gave it.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())

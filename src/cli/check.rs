@@ -8,17 +8,21 @@ use serde_json::json;
 
 use super::SourceArgs;
 use crate::clock::{SystemWallClock, WallClock};
-use crate::config::{Environment, Retiring, Snapshot, date_of, load, may_listen};
+use crate::config::{Environment, Retiring, Snapshot, Source, date_of, load, may_listen};
 use crate::problems::Problems;
 
 /// Reports every problem of the configuration and the provider files as `file:line: key: problem`.
 /// Nothing is started and nothing is sent.
 #[derive(Debug, Clone, Default, Args)]
-#[command(after_help = "Example:\n  tidegate check --config config/tidegate.toml")]
+#[command(after_help = "Examples:\n  tidegate check --config config/tidegate.toml\n  \
+                        tidegate check --config config/tidegate.toml --without-keys")]
 pub struct CheckArgs {
     /// Where the configuration is.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Does without the keys of providers, which need not be in the environment or their files then.
+    #[arg(long)]
+    pub without_keys: bool,
     /// Answers in JSON.
     #[arg(long)]
     pub json: bool,
@@ -44,7 +48,8 @@ pub fn run_on(
     today: Date,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
-    match load(&args.source.source(environment), None) {
+    let source = Source { without_keys: args.without_keys, ..args.source.source(environment) };
+    match load(&source, None) {
         Ok(snapshot) if args.json => {
             let answer = json!({
                 "ok": true,

@@ -12,7 +12,7 @@ use super::client::{AdminArgs, ClientError, DEFAULT_URL, encoded};
 use crate::admin::targets::{Asked, TargetList};
 use crate::catalog::{Feature, Model, ModelKind, Prices, Rates};
 use crate::clock::Instant;
-use crate::config::{Environment, Route, Snapshot, Target, load};
+use crate::config::{Environment, Route, Snapshot, Source, Target, load};
 use crate::dialect::Dialect;
 use crate::fleet::Fleet;
 use crate::units::HumanDuration;
@@ -41,6 +41,9 @@ pub struct ExplainArgs {
     /// Its admin key.
     #[arg(long, value_name = "KEY", env = "TIDEGATE_ADMIN_KEY", hide_env_values = true)]
     pub admin_key: Option<SecretText>,
+    /// Reads files without the keys of providers, which need not be there then.
+    #[arg(long)]
+    pub without_keys: bool,
     /// The request to rank for.
     #[command(flatten)]
     pub request: RequestArgs,
@@ -114,7 +117,8 @@ pub fn run(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) ->
 }
 
 fn from_files(args: &ExplainArgs, environment: Environment, out: &mut dyn Write) -> io::Result<u8> {
-    let snapshot = match load(&args.source.source(environment), None) {
+    let source = Source { without_keys: args.without_keys, ..args.source.source(environment) };
+    let snapshot = match load(&source, None) {
         Ok(snapshot) => snapshot,
         Err(problems) => {
             if args.json {

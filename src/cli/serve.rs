@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::Router;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -103,6 +103,9 @@ pub fn run(args: &ServeArgs, environment: Environment, out: &mut dyn Write) -> a
     for problem in &otlp.problems {
         tracing::warn!("{problem}");
     }
+    if admin_key.as_ref().is_some_and(SecretKey::is_short) {
+        tracing::warn!("TIDEGATE_ADMIN_KEY has less than 16 characters: it can be guessed");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (current, watcher) = reloading(source, snapshot, Arc::new(SystemWallClock));
@@ -126,9 +129,7 @@ async fn supervise(
     let callers = Callers::keeping(store.clone(), admin_key.as_ref(), kept);
     let audit = callers.audit().clone();
     tasks.spawn(watcher.telling(move |reloaded| admin::note_reload(&audit, reloaded)).run());
-    if let Ok(Some(made)) = callers.load().await {
-        announce(&made, out)?;
-    }
+    read_keys(&callers, &store, out).await?;
     let server = &settings.server;
     let addresses = [Some(server.listen), server.admin_listen].into_iter().flatten();
     // A store that cannot be read now may hold keys: callers get 503 until it can.
@@ -180,6 +181,24 @@ async fn supervise(
     rolling.stop().await;
     background.stop(&gateway).await;
     Ok(0)
+}
+
+/// Reads the keys before the first request.
+///
+/// # Errors
+///
+/// Where the database is a file that is not there and cannot be made. A server that is away may come
+/// back, but this is a mistake, and nobody might notice that no request is written down.
+async fn read_keys(callers: &Callers, store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
+    match callers.load().await {
+        Ok(Some(made)) => announce(&made, out)?,
+        Err(error) if store.is_absent() && callers.any_key_exists().is_none() => {
+            bail!("{}; let `store.url` name a place that can be written to", error.chain());
+        }
+        // What is wrong is logged, and the keys are read as soon as they can be.
+        Ok(None) | Err(_) => {}
+    }
+    Ok(())
 }
 
 /// What runs beside requests and has to end in order.

@@ -33,6 +33,7 @@ impl SourceArgs {
             prompts: self.prompts.clone(),
             listen: None,
             environment,
+            without_keys: false,
         };
         let here = PathBuf::from("prompts");
         if source.file.is_none() && source.prompts.is_none() && here.is_dir() {

@@ -21,6 +21,8 @@ pub(super) struct Credential {
 
 /// More credentials than anyone has; keeps shares of weights in small numbers.
 const MAX_CREDENTIALS: usize = 64;
+/// What stands for a key where none is needed to look at a configuration.
+const NO_KEY: &str = "none-given";
 
 /// The credentials of a provider that the file names.
 pub(super) fn credentials(
@@ -55,7 +57,7 @@ fn own_credential(
         let key = Some(Secret::new(&key));
         return vec![Credential { from: format!("env {name}"), key, at: at.clone() }];
     }
-    if !provider.key_env.is_empty() && !sends_none {
+    if !provider.key_env.is_empty() && !sends_none && !checking.source.without_keys {
         let names = provider.key_env.join(" or ");
         let message = format!(
             "no key: set the environment variable {names}, or name another one or a file here"
@@ -103,15 +105,19 @@ fn credential(
                             it like { env = \"OPENAI_API_KEY\" }"
                     .to_owned());
             }
-            let key = checking
-                .source
+            let source = checking.source;
+            let key = source
                 .environment
                 .get(name)
+                .or_else(|| source.without_keys.then(|| NO_KEY.to_owned()))
                 .ok_or_else(|| format!("the environment variable {name} is not set"))?;
             Ok(Credential { from: format!("env {name}"), key: Some(Secret::new(&key)), at })
         }
         (None, Some(path), None) => {
-            let key = key_of_file(path)?;
+            let key = match key_of_file(path) {
+                Err(_) if checking.source.without_keys => Secret::new(NO_KEY),
+                read => read?,
+            };
             Ok(Credential { from: format!("file {}", path.display()), key: Some(key), at })
         }
         (None, None, Some(true)) => Ok(Credential { from: "none".to_owned(), key: None, at }),

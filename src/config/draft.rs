@@ -28,6 +28,9 @@ pub struct Source {
     pub listen: Option<SocketAddr>,
     /// Environment variables.
     pub environment: Environment,
+    /// Whether keys of providers that are not there are taken as if they were: what is made of this
+    /// can be looked at and not served.
+    pub without_keys: bool,
 }
 
 /// What was read.
@@ -48,7 +51,14 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 impl Source {
     /// No file and nothing but the environment.
     pub fn environment(environment: Environment) -> Self {
-        Self { file: None, providers: None, prompts: None, listen: None, environment }
+        Self {
+            file: None,
+            providers: None,
+            prompts: None,
+            listen: None,
+            environment,
+            without_keys: false,
+        }
     }
 
     /// Reads everything there is to read. What is wrong is reported and left out.

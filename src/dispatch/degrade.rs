@@ -127,6 +127,8 @@ fn trouble(rejection: &Rejection) -> Option<Trouble> {
         | Rejection::UnknownModel { .. }
         | Rejection::UnknownPrompt { .. }
         | Rejection::UnknownPath { .. }
+        | Rejection::WrongMethod { .. }
+        | Rejection::EncodedBody { .. }
         | Rejection::UnknownJob { .. }
         | Rejection::UnknownRequest { .. }
         | Rejection::TooManyJobs { .. }

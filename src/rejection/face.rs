@@ -44,6 +44,8 @@ impl Rejection {
             Self::UnknownModel { .. }    => (S::NOT_FOUND,             INVALID, "model_not_found",       L::DEBUG),
             Self::UnknownPrompt { .. }   => (S::NOT_FOUND,             INVALID, "prompt_not_found",      L::DEBUG),
             Self::UnknownPath { .. }     => (S::NOT_FOUND,             INVALID, "unknown_url",           L::DEBUG),
+            Self::WrongMethod { .. }     => (S::METHOD_NOT_ALLOWED,    INVALID, "method_not_allowed",    L::DEBUG),
+            Self::EncodedBody { .. }     => (S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding", L::DEBUG),
             Self::TooLarge { .. }        => (S::PAYLOAD_TOO_LARGE,     INVALID, "request_too_large",     L::DEBUG),
             Self::HeadTooLarge { .. }    => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "request_head_too_large", L::DEBUG),
             Self::RequestTimeout { .. }  => (S::REQUEST_TIMEOUT,       INVALID, "request_timeout",       L::DEBUG),
@@ -113,6 +115,8 @@ impl Rejection {
             | Self::UnknownModel { .. }
             | Self::UnknownPrompt { .. }
             | Self::UnknownPath { .. }
+            | Self::WrongMethod { .. }
+            | Self::EncodedBody { .. }
             | Self::UnknownJob { .. }
             | Self::UnknownRequest { .. }
             | Self::AnswerTooLarge { .. }
@@ -143,6 +147,8 @@ impl Rejection {
             | Self::KeyExpired
             | Self::Forbidden { .. }
             | Self::UnknownPath { .. }
+            | Self::WrongMethod { .. }
+            | Self::EncodedBody { .. }
             | Self::UnknownJob { .. }
             | Self::TooManyJobs { .. }
             | Self::TooLargeToWait { .. }

@@ -74,8 +74,11 @@ pub(super) fn attempts_failed(attempts: u32, failure: &Failure) -> String {
         | FailureKind::RateLimited
         | FailureKind::MidStream
         | FailureKind::Degenerate => {
-            let tries = if attempts == 1 { "the attempt" } else { "all attempts" };
-            format!("{tries} failed ({attempts}): {}", failure.in_public())
+            let what = failure.in_public();
+            match attempts {
+                1 => format!("the provider failed: {what}"),
+                _ => format!("all {attempts} attempts failed; the last provider: {what}"),
+            }
         }
     }
 }

@@ -123,8 +123,44 @@ async fn addresses_and_methods_that_are_not_there_are_told_in_the_callers_dialec
     }
     for path in BOTH {
         let answer = gate.get(path).await;
-        assert!(matches!(answer.status, 404 | 405), "{answer:?}");
-        assert!(error_of(path, &answer).contains("GET"), "{answer:?}");
+        assert_eq!((answer.status, answer.header("allow")), (405, "post"), "{answer:?}");
+        assert!(error_of(path, &answer).contains("does not take `GET`"), "{answer:?}");
+    }
+    let answer = gate.post("/v1/models", "{}").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "get,head"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_by_its_name() {
+    let gate = Program::serve(CONFIG);
+    for (path, encoding, status) in [
+        (CHAT, "gzip", 415),
+        (MESSAGES, "zstd", 415),
+        ("/v1/feedback", "br", 415),
+        ("/v1/jobs", "deflate, gzip", 415),
+        (CHAT, "identity", 200),
+    ] {
+        let request = String::from_utf8(post(path, good("alpha").to_string().as_bytes())).unwrap();
+        let encoded = format!("\r\ncontent-encoding: {encoding}\r\n");
+        let answer = gate.send(request.replacen("\r\n", &encoded, 1)).await;
+        assert_eq!(answer.status, status, "{path} {encoding}: {answer:?}");
+        let names_it = answer.body.contains(&format!("content-encoding: {encoding}"));
+        assert_eq!(names_it, status == 415, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_endpoint_is_told_where_it_belongs() {
+    let gate = Program::serve(CONFIG);
+    for (path, member, value, words) in [
+        (CHAT, "prompt", json!("x"), "belongs to /v1/completions"),
+        (CHAT, "input", json!("x"), "belongs to /v1/embeddings"),
+        ("/v1/completions", "messages", json!([]), "belongs to /v1/chat/completions"),
+        ("/v1/embeddings", "other", json!("x"), "`input` is missing"),
+    ] {
+        let answer = gate.post(path, json!({ "model": "alpha", member: value }).to_string()).await;
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        assert!(error_of(CHAT, &answer).contains(words), "{path}: {answer:?}");
     }
 }
 

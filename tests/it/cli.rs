@@ -73,6 +73,42 @@ fn a_faulty_configuration_is_reported_with_its_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_configuration_can_be_looked_at_without_the_keys_of_its_providers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keyed.toml");
+    let config = "[providers.openai]\n[providers.far]\ndialect = \"openai-chat\"\n\
+                  base_url = \"http://127.0.0.1:1/v1\"\nmodels = [{ id = \"alpha\" }]\n\
+                  credentials = [{ env = \"NO_SUCH_KEY\" }, { file = \"/no/such/key\" }]\n";
+    std::fs::write(&file, config).expect("written");
+    let path = file.display().to_string();
+    for command in [&["check"][..], &["explain", "--model", "far/alpha"]] {
+        let output = run([command, &["--config", &path]].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+        for words in ["OPENAI_API_KEY", "NO_SUCH_KEY is not set", "/no/such/key cannot be read"] {
+            assert!(said.contains(words), "{command:?}: {said}");
+        }
+        let output = run([command, &["--config", &path, "--without-keys"]].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn a_gateway_whose_database_cannot_be_made_does_not_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, blocked) = (folder.path().join("gate.toml"), folder.path().join("blocked"));
+    std::fs::write(&blocked, "no folder").expect("written");
+    let url = format!("sqlite:{}/tidegate.db", blocked.display());
+    let config = format!("[store]\nurl = \"{url}\"\nsnapshot = \"\"\n[providers.sim]\n");
+    std::fs::write(&file, config).expect("written");
+    let output = run(["serve", "--listen", "127.0.0.1:0", "--config", &file.display().to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot make the folder") && said.contains("store.url"), "{said}");
+}
+
+#[test]
 fn a_gateway_passes_requests_on_to_a_simulator_on_a_socket() {
     let sim = Program::sim(Some("tests/scenarios/two_providers.toml"));
     let gateway = Program::gateway(&format!(

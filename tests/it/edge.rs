@@ -146,25 +146,18 @@ async fn the_admin_address_keeps_the_limits_of_the_other_one() {
 
 /// A gateway over a simulator that waits half a second for requests when it stops.
 fn that_stops_soon(sim: &Program) -> Program {
-    Program::serve(&format!(
+    Program::serve_far(
+        sim,
         r#"
         [server]
         drain_timeout = "500ms"
-        [auth]
-        mode = "open"
-        [providers.far]
-        dialect = "openai-chat"
-        base_url = "http://{}/v1"
-        credentials = [{{ none = true }}]
-        models = [{{ id = "alpha" }}]
         [routes.one]
-        targets = [{{ model = "far/alpha" }}]
+        targets = [{ model = "far/alpha" }]
         [routes.faq]
-        targets = [{{ model = "far/alpha" }}]
-        cache = {{ exact = true }}
+        targets = [{ model = "far/alpha" }]
+        cache = { exact = true }
         "#,
-        sim.address
-    ))
+    )
 }
 
 #[tokio::test]
@@ -222,6 +215,38 @@ async fn what_is_under_way_when_the_gateway_has_to_stop_ends_with_an_error() {
     let count = "SELECT count(*) FROM requests WHERE error_code = 'draining'";
     let ended: i64 = sqlx::query_scalar(count).fetch_one(&mut store).await.unwrap();
     assert_eq!(ended, 8, "nobody else is to blame");
+}
+
+#[tokio::test]
+async fn a_gateway_that_never_read_its_keys_is_not_ready_and_one_that_needs_none_is() {
+    for (mode, status) in [("keys", 503), ("auto", 503), ("open", 200)] {
+        let gate = Program::serve(&format!(
+            "[auth]\nmode = \"{mode}\"\n[store]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n\
+             [providers.sim]\n"
+        ));
+        let ready = gate.get("/readyz").await;
+        assert_eq!(ready.status, status, "{mode}: {ready:?}");
+        assert_eq!(
+            ready.body.contains("the store of API keys"),
+            status == 503,
+            "{mode}: {ready:?}"
+        );
+        assert_eq!(gate.get("/livez").await.status, 200);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_database_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let gate = Program::serve("[providers.sim]\n");
+    gate.post("/v1/chat/completions", "{}").await;
+    let files = std::fs::read_dir(gate.folder().join("data")).unwrap().map(Result::unwrap);
+    let modes: Vec<_> = files
+        .map(|file| (file.file_name(), file.metadata().unwrap().permissions().mode() & 0o777))
+        .collect();
+    assert!(modes.iter().any(|(name, _)| name == "tidegate.db"), "{modes:?}");
+    assert!(modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
 }
 
 #[tokio::test]

@@ -291,6 +291,7 @@ async fn refusals_and_wrong_use_have_their_own_exit_codes() {
         let url = to.split(" --admin-key").next().unwrap();
         let cases = [
             (format!("{to} revoke key_x"), 1, "no key has the id `key_x`"),
+            (format!("{to} create web --expires soon"), 2, "expires_at: `soon` is no time"),
             (format!("{to} revoke ../config"), 2, "`../config` is no id of a key"),
             (format!("{url} --admin-key wrong list"), 2, "the admin key is wrong"),
             (

@@ -72,6 +72,24 @@ impl Program {
         Self::start(command, "127.0.0.1:0".parse().unwrap(), folder)
     }
 
+    /// `tidegate serve` over this simulator's socket, which is the provider `far` with the model
+    /// `alpha`. Callers need no key.
+    pub(crate) fn serve_far(sim: &Self, config: &str) -> Self {
+        Self::serve(&format!(
+            r#"
+            [auth]
+            mode = "open"
+            [providers.far]
+            dialect = "openai-chat"
+            base_url = "http://{}/v1"
+            credentials = [{{ none = true }}]
+            models = [{{ id = "alpha" }}]
+            {config}
+            "#,
+            sim.address
+        ))
+    }
+
     fn start(mut command: Command, mut address: SocketAddr, folder: TempDir) -> Self {
         let errors = folder.path().join("stderr.log");
         let mut child = command

@@ -44,7 +44,7 @@ fn folder(config: &str) -> tempfile::TempDir {
 fn checked(folder: &Path, day: &str, json: bool) -> (u8, String) {
     let config = Some(folder.join("tidegate.toml"));
     let source = SourceArgs { config, ..SourceArgs::default() };
-    let (args, mut out) = (check::CheckArgs { source, json }, Vec::new());
+    let (args, mut out) = (check::CheckArgs { source, json, without_keys: false }, Vec::new());
     let environment = Environment::fixed([]);
     let code = check::run_on(&args, environment, day.parse().unwrap(), &mut out).unwrap();
     let said = String::from_utf8(out).unwrap();

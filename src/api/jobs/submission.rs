@@ -217,7 +217,8 @@ impl<'a> Sender<'a> {
         let priority = self.caller.priority_of(Priority::try_from(USUAL_PRIORITY).ok());
         let ask = Ask::new(&self.caller.id, self.request_id.as_str(), priority, 0);
         let _slot = self.edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
-        body::read(body, limit, settings.server.request_read_timeout.0).await
+        let within = settings.server.request_read_timeout.0;
+        body::read(&self.head.headers, body, limit, within).await
     }
 
     /// The job that a submission asks for.

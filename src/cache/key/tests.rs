@@ -142,6 +142,80 @@ fn what_can_be_read_in_two_ways_or_not_at_all_has_no_key() {
     }
 }
 
+#[test]
+fn numbers_are_what_they_stand_for_and_not_how_they_are_spelt() {
+    let seed = |number: &str| of(&format!(r#"{{"messages":[],"seed":{number}}}"#));
+    let same = [
+        ("1e3", "1000"),
+        ("1.5e1", "15.0"),
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("100e-2", "1"),
+        ("0.10", "1e-1"),
+        ("-7.0", "-7"),
+    ];
+    for (one, other) in same {
+        assert!(seed(one).is_some() && seed(one) == seed(other), "{one} and {other}");
+    }
+    let different = [
+        ("18446744073709551615", "18446744073709551614"),
+        ("9223372036854775808", "9223372036854775807"),
+        ("-9223372036854775808", "-9223372036854775807"),
+        ("0.1", "0.2"),
+        ("1", "-1"),
+        ("1", "\"1\""),
+        ("1", "true"),
+    ];
+    for (one, other) in different {
+        assert!(seed(one).is_some() && seed(other).is_some(), "{one} and {other}");
+        assert_ne!(seed(one), seed(other), "{one} and {other}");
+    }
+    // What readers round, or do not take for numbers, is no key.
+    let none =
+        ["18446744073709551616", "9223372036854775808.0", "1e400", "01", "+1", "1.", ".5", "NaN"];
+    for number in none {
+        assert_eq!(seed(number), None, "{number}");
+    }
+}
+
+#[test]
+fn what_is_not_quite_json_has_no_key() {
+    let nested =
+        |levels: usize| format!(r#"{{"messages":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    assert!(of(&nested(126)).is_some());
+    let (deep, lone) = (nested(127), r#"{"messages":["\ud800"]}"#);
+    let twice = r#"{"messages":[],"x":{"a":1,"\u0061":2}}"#;
+    for body in [
+        &*deep,
+        lone,
+        twice,
+        r#"{"messages":[1,]}"#,
+        r#"{"messages":[],}"#,
+        r#"{"messages":[,1]}"#,
+        r#"{"messages":[1 2]}"#,
+        r#"{"messages" []}"#,
+        r#"{"messages":[}"#,
+        r#"{messages:[]}"#,
+        r#"{"messages":["a]}"#,
+        r#"{"messages":[nul]}"#,
+        "{\"messages\":[\"a\nb\"]}",
+        r#"{"messages":[]"#,
+        "{\"messages\":[]}\u{a0}",
+    ] {
+        assert_eq!(of(body), None, "{body:.60}");
+    }
+}
+
+#[test]
+fn members_that_shape_nothing_are_known_however_they_are_spelt() {
+    let plain = of(r#"{"messages":["\n \u00e9 \ud83c\udf0a"]}"#);
+    assert!(plain.is_some());
+    let spelt = r#"{"messages":["\u000a é 🌊"],"us\u0065r":"u","metadata":{"a":[1,{"b":2}]}}"#;
+    assert_eq!(of(spelt), plain);
+    // Only at the top: within, the same word may mean anything.
+    assert_ne!(of(r#"{"messages":["\n é 🌊",{"user":"u"}]}"#), plain);
+}
+
 proptest! {
     /// Two bodies have one key exactly if they are one value.
     #[test]

@@ -11,21 +11,8 @@ use crate::rig::Ask;
 
 /// A node over a simulator, with a route that keeps answers.
 fn node(sim: &Program) -> Program {
-    Program::serve(&format!(
-        r#"
-        [auth]
-        mode = "open"
-        [providers.far]
-        dialect = "openai-chat"
-        base_url = "http://{}/v1"
-        credentials = [{{ none = true }}]
-        models = [{{ id = "alpha" }}]
-        [routes.faq]
-        targets = [{{ model = "far/alpha" }}]
-        cache = {{ exact = true }}
-        "#,
-        sim.address
-    ))
+    let faq = "[routes.faq]\ntargets = [{ model = \"far/alpha\" }]\ncache = { exact = true }";
+    Program::serve_far(sim, faq)
 }
 
 /// Sends requests on connections of their own, all of them open before the first is written; every
