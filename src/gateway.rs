@@ -286,9 +286,10 @@ impl Gateway {
         &self.executions
     }
 
-    /// Replies that go on, whether or not anybody reads them.
+    /// Replies that go on, whether or not anybody reads them, and readers of those that are shared:
+    /// what is read on one thread may be made on another.
     pub fn going_on(&self) -> usize {
-        self.streams.running() + self.executions.running()
+        self.streams.running() + self.executions.running() + self.flights.readers()
     }
 
     /// Requests that are answered later.

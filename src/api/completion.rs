@@ -80,7 +80,9 @@ async fn serve(
     account.on_head(&parts.headers);
     let snapshot = edge.gateway.snapshot();
     let asked = Asked::read(&edge, &caller, &snapshot, (kind, &parts, body), &mut account);
-    let Asked { envelope, prompted, wishes, keyed, priority } = match asked.await {
+    // One statement, so that the account is free again after it.
+    let asked = edge.lane.stop.unless(pin!(asked)).await.unwrap_or(Err(Rejection::Draining));
+    let Asked { envelope, prompted, wishes, keyed, priority } = match asked {
         Ok(asked) => asked,
         Err(rejection) => {
             account.reject(&rejection);

@@ -1,5 +1,6 @@
 //! `POST /v1/feedback`: how good an answer was, as its caller sees it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Json;
@@ -70,15 +71,17 @@ async fn take(
     }
     let snapshot = edge.gateway.snapshot();
     let settings = &snapshot.settings;
-    let bytes = {
+    let read = async {
         // Admitted as any other request is, so that bodies that do not come to their end take no more
         // room; and shed before those that somebody waits for.
         let priority = caller.priority_of(Some(Priority::LOWEST));
         let ask = Ask::new(&caller.id, own_id.as_str(), priority, 0);
         let _slot = edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
         let within = settings.server.request_read_timeout.0;
-        body::read(&head.headers, body, LIMIT_BYTES, within).await?
+        body::read(&head.headers, body, LIMIT_BYTES, within).await
     };
+    let read = edge.lane.stop.unless(pin!(read)).await;
+    let bytes = read.unwrap_or(Err(Rejection::Draining))?;
     let Wish { request_id, opinion } = Wish::read(&bytes)?;
     let given = edge.gateway.feedback().give(&caller.id, &request_id, &opinion).await;
     let given = given.map_err(|error| match error {

@@ -89,6 +89,7 @@ pub(super) async fn health(State(edge): State<Edge>) -> Response {
         "routes_down": down,
         "limits": gateway.limits().sharing(),
         "in_flight": gateway.fleet().in_flight(),
+        "replies_going_on": gateway.going_on(),
         "callers": callers,
         "prompts": prompts,
         "journal": journal,

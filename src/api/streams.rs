@@ -33,7 +33,9 @@ pub(super) fn open(edge: &Edge, answer: Box<AnswerStream>, opened: Opened) -> Re
                 bytes = edge.gateway.streams().bytes(),
                 "no room for another resumable stream; this one is not"
             );
+            let expiry = answer.expiry();
             let mut response = reply::stream(Body::new(*answer), &opened.id, &opened.served);
+            response.extensions_mut().insert(expiry);
             response.headers_mut().insert(RESUMABLE, HeaderValue::from_static("false"));
             response
         }

@@ -65,6 +65,8 @@ struct Shared {
     table: Mutex<HashMap<Key, Arc<Flight>>>,
     /// What their logs keep.
     bytes: AtomicUsize,
+    /// Those who wait for them.
+    readers: AtomicUsize,
     /// Whether the gateway stops.
     stop: Stop,
 }
@@ -198,6 +200,11 @@ impl Flights {
     /// Room that is taken to keep answers on their way, in bytes.
     pub fn bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Those who wait for answers on their way, leaders and followers.
+    pub fn readers(&self) -> usize {
+        self.shared.readers.load(Ordering::Relaxed)
     }
 
     /// Answers on their way that take followers.

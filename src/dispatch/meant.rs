@@ -1,6 +1,7 @@
 //! Answers that were given to other words: asked for after the same words were not found, compared
 //! with the fresh answer where it is not known whether they would have done, and learnt from.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,9 @@ impl Lane {
         }
         let domain = domain_of(call, asked, &settings, &space);
         let vector = embedder.embed_one(query.home(), query.text());
-        let vector = tokio::time::timeout(within, vector).await.unwrap_or(Err(EmbedError::Busy));
+        let vector = tokio::time::timeout(within, vector);
+        // Where the gateway stops it is a miss; whoever serves it then refuses it.
+        let vector = self.stop.unless(pin!(vector)).await?.unwrap_or(Err(EmbedError::Busy));
         let vector = match vector {
             Ok((vector, cost)) => {
                 self.meanings.count(&domain, |counts| counts.embedding = counts.embedding + cost);

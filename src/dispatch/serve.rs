@@ -56,13 +56,13 @@ impl Lane {
     ) -> Result<Begun, Rejection> {
         let served = self.stop.unless(pin!(self.serve_on_its_side(call, left, account))).await;
         served.unwrap_or_else(|| {
-            account.on_stopped_unanswered();
+            account.on_given_up(Why::Stopped);
             Err(Rejection::Draining)
         })
     }
 
-    /// Tries targets until one answers; a candidate that is found to do harm before it has answered is
-    /// left for the control.
+    /// Tries targets until one answers; a candidate that is found to do harm before it has answered
+    /// is left for the control.
     async fn serve_on_its_side(
         &self,
         call: &Call,
@@ -87,8 +87,8 @@ impl Lane {
         Box::pin(self.serve_by_plan(call, left, account, began)).await
     }
 
-    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`. The
-    /// time runs since it `began`.
+    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
+    /// The time runs since it `began`.
     async fn serve_by_plan(
         &self,
         call: &Call,
@@ -238,18 +238,28 @@ impl Lane {
             }
             Begun::Stream(mut live) if plan.is_collected() || plan.may_fail_over() => {
                 let began = Instant::now();
+                let most = plan.route().conduct.hold_back;
                 let held = match plan.is_collected() {
-                    true => live.collect().await,
-                    false => live.hold_back(plan.route().conduct.hold_back).await,
+                    true => self.stop.unless(pin!(live.collect())).await,
+                    false => self.stop.unless(pin!(live.hold_back(most))).await,
                 };
+                // What was told is given, though its connection's end was not seen.
+                let held = held.or_else(|| live.is_told().then_some(Ok(())));
                 let ended = Instant::now();
                 let waited = ended.saturating_duration_since(began);
                 match (held, live.ticket.take()) {
-                    (Ok(()), Some(ticket)) => {
+                    (Some(Ok(())), Some(ticket)) => {
                         account.on_held(waited);
                         tried.answer(live.held_back(ticket, ended, plan.is_collected()))
                     }
-                    (Err(_failure), Some(ticket)) if live.is_out_of_time(ended) => {
+                    (None, Some(ticket)) => {
+                        account.on_upstream_wait(waited);
+                        account.on_waste(&target, ticket.metrics(), Why::Stopped, live.summary());
+                        account.on_out_of_time(&target);
+                        // Whoever waits for this looks whether the gateway stops.
+                        std::future::pending().await
+                    }
+                    (Some(Err(_failure)), Some(ticket)) if live.is_out_of_time(ended) => {
                         account.on_upstream_wait(waited);
                         account.on_waste(&target, ticket.metrics(), Why::Failed, live.summary());
                         account.on_out_of_time(&target);
@@ -257,7 +267,7 @@ impl Lane {
                         // After an empty answer one other target is asked, and no third.
                         if tried.empty.is_some() { Then::Stop } else { Then::Next(None) }
                     }
-                    (Err(failure), Some(ticket)) => {
+                    (Some(Err(failure)), Some(ticket)) => {
                         account.on_upstream_wait(waited);
                         note_failure(call, &target, &failure, span, account);
                         account.on_waste(&target, ticket.metrics(), Why::Failed, live.summary());
@@ -265,7 +275,7 @@ impl Lane {
                         tried.on_failure(Failed { failure, position }, plan)
                     }
                     // Who began to answer has a ticket.
-                    (Ok(()) | Err(_), None) => Then::Stop,
+                    (_, None) => Then::Stop,
                 }
             }
             begun @ (Begun::Whole(_) | Begun::Stream(_) | Begun::Scripted(_) | Begun::Stale(_)) => {

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 
 /// Whether what is still under way has to end, because the gateway stops. Clones are the same.
 ///
-/// It does not wake requests: whoever orders the stop has connections poll once more what they wait for.
-/// So a request neither holds a place in a list nor takes one when it begins. What goes on without a
-/// connection is wrapped, see [`Stop::heeded`].
+/// It does not wake requests: whoever orders the stop has connections poll once more what they wait
+/// for. So a request neither holds a place in a list nor takes one when it begins. What goes on
+/// without a connection is wrapped, see [`Stop::heeded`].
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Order>);
 
@@ -31,13 +31,14 @@ impl Stop {
         self.0.given.notify_waiters();
     }
 
-    pub(super) fn is_ordered(&self) -> bool {
+    /// Whether it is so.
+    pub(crate) fn is_ordered(&self) -> bool {
         self.0.is_given.load(Ordering::Acquire)
     }
 
-    /// What some work comes to; nothing where it has to end before. Pinned by the caller: moved in here, it
-    /// would take its room twice in every future around it.
-    pub(super) async fn unless<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    /// What some work comes to; nothing where it has to end before. Pinned by the caller: moved in
+    /// here, it would take its room twice in every future around it.
+    pub async fn unless<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         // Nothing is begun any more.
         if self.is_ordered() {
             return None;
@@ -50,8 +51,8 @@ impl Stop {
         .await
     }
 
-    /// Carries out the work of a task, and has it polled once more when it has to end. To be polled by that
-    /// task alone: it is woken as it was at first.
+    /// Carries out the work of a task, and has it polled once more when it has to end. To be polled by
+    /// that task alone: it is woken as it was at first.
     pub async fn heeded<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut given = pin!(self.0.given.notified());

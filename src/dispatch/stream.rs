@@ -385,6 +385,7 @@ impl AnswerStream {
             ticket.fail(&failure, Instant::now());
         }
         let Some(mut account) = self.take_account() else { return };
+        account.on_broken(&failure);
         let summary = wire.summary().clone();
         let broken = Break { target: Arc::clone(&target), failure, summary, rest };
         let Some(sequel) = self.sequel.take() else {

@@ -39,17 +39,25 @@ struct Attempt {
     context: TraceContext,
     target: Arc<Target>,
     began: Instant,
-    /// When and why it ended, where it did before a token of it was sent.
+    /// When and how it ended, where that is not how the request did.
     ended: Option<Ended>,
 }
 
 #[derive(Debug)]
 struct Ended {
     at: Instant,
-    /// Of what it failed; nothing where it lost a race.
-    kind: Option<FailureKind>,
+    how: How,
     /// The provider's, where an answer came at all.
     status: Option<StatusCode>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Failed(FailureKind),
+    /// It lost a race.
+    Superseded,
+    /// Nobody waited for it any longer.
+    GivenUp,
 }
 
 /// A request that has ended, with all that is known of it.
@@ -98,7 +106,7 @@ impl Trace {
     pub(super) fn on_failure(&mut self, failure: &Failure, number: usize) {
         if let Some(attempt) = self.attempts.get_mut(number) {
             let Failure { kind, status, .. } = *failure;
-            attempt.ended = Some(Ended { at: Instant::now(), kind: Some(kind), status });
+            attempt.ended = Some(Ended { at: Instant::now(), how: How::Failed(kind), status });
         }
     }
 
@@ -117,7 +125,14 @@ impl Trace {
     /// Notes that an attempt lost a race.
     pub(super) fn on_superseded(&mut self, number: usize) {
         if let Some(attempt) = self.attempts.get_mut(number) {
-            attempt.ended = Some(Ended { at: Instant::now(), kind: None, status: None });
+            attempt.ended = Some(Ended::now(How::Superseded));
+        }
+    }
+
+    /// Notes that the attempts under way were given up.
+    pub(super) fn on_given_up(&mut self) {
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.ended.is_none()) {
+            attempt.ended = Some(Ended::now(How::GivenUp));
         }
     }
 
@@ -128,6 +143,14 @@ impl Trace {
             self.model.clone_from(&summary.model);
             self.finish.clone_from(&summary.finish);
         }
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    fn now(how: How) -> Self {
+        Self { at: Instant::now(), how, status: None }
     }
 }
 
@@ -243,19 +266,16 @@ impl Finished {
         span.int("server.port", target.endpoint.base.origin.port.into());
         span.text("tidegate.target", target.id.as_str());
         span.int("tidegate.attempt", number);
-        let failure = match early {
-            Some(early) => early.kind,
-            None => entry.failure.filter(|_| entry.outcome == Outcome::Cut),
-        };
-        let result = match failure {
-            Some(kind) => kind.as_str(),
-            None if early.is_some() => "superseded",
+        let result = match early.as_ref().map(|early| early.how) {
+            Some(How::Failed(kind)) => kind.as_str(),
+            Some(How::Superseded) => "superseded",
+            Some(How::GivenUp) => "given_up",
             None if entry.outcome == Outcome::ClientGone => "client_gone",
             None if entry.error_code.is_some() => "given_up",
             None => "success",
         };
         span.text("tidegate.attempt.result", result);
-        if let Some(kind) = failure {
+        if let Some(How::Failed(kind)) = early.as_ref().map(|early| early.how) {
             span.text("error.type", kind.as_str());
             span.fail();
         }

@@ -178,7 +178,8 @@ impl Executions {
         live.insert(asked.claim.id, Arc::clone(&execution));
         let follower = execution.follow();
         drop(live);
-        let lead = Lead::new(Arc::clone(shared), execution, asked.clone(), settings.clone());
+        let (asked, settings, stop) = (asked.clone(), settings.clone(), self.stop.clone());
+        let lead = Lead::new(Arc::clone(shared), execution, asked, settings, stop);
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.heeded(lead.run(work)).await });
         Entered::First(follower)

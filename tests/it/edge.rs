@@ -163,7 +163,7 @@ fn that_stops_soon(sim: &Program) -> Program {
 #[tokio::test]
 async fn what_is_under_way_when_the_gateway_has_to_stop_ends_with_an_error() {
     let sim = Program::sim("");
-    let mut gate = that_stops_soon(&sim);
+    let gate = that_stops_soon(&sim);
     let begun = "One two three. [[sim:stall_after=2]]";
     let silent = "Nothing. [[sim:stall_before_head]]";
     let asks = [
@@ -194,8 +194,17 @@ async fn what_is_under_way_when_the_gateway_has_to_stop_ends_with_an_error() {
         callers.push(caller);
     }
     sim.until("/sim/stats", |stats| stats["requests"] == 7).await;
-    let pid = gate.child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    // This one's body is still being read.
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+                content-length: 100\r\n\r\n";
+    let mut unread = gate.connect().await;
+    unread.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    timeout(PATIENCE, unread.read_exact(&mut go_on)).await.expect("it is read").unwrap();
+    gate.ask_to_stop();
+    let told = timeout(PATIENCE, read_answer(&mut unread)).await.expect("it ends");
+    assert_eq!((told.status, told.is_whole), (503, true), "{told:?}");
+    assert!(told.body.contains("\"draining\""), "{told:?}");
     for (ask, caller) in asks.iter().zip(&mut callers) {
         let answer = timeout(PATIENCE, read_answer(caller)).await.expect("it ends");
         assert!(answer.is_whole, "{ask:?} {answer:?}");
@@ -203,18 +212,38 @@ async fn what_is_under_way_when_the_gateway_has_to_stop_ends_with_an_error() {
         assert!(answer.body.contains("the gateway is shutting down"), "{ask:?} {answer:?}");
         assert!(!answer.body.contains("[DONE]") && !answer.body.contains("message_stop"));
     }
-    let folder = gate.folder().to_owned();
-    let (ended, _gate) =
-        timeout(PATIENCE, tokio::task::spawn_blocking(move || (gate.child.wait().unwrap(), gate)))
-            .await
-            .expect("it stops")
-            .unwrap();
-    assert!(ended.success());
-    let url = format!("sqlite:{}/data/tidegate.db", folder.display());
+    let gate = gate.stopped().await;
+    let url = format!("sqlite:{}/data/tidegate.db", gate.folder().display());
     let mut store = SqliteConnection::connect(&url).await.unwrap();
     let count = "SELECT count(*) FROM requests WHERE error_code = 'draining'";
     let ended: i64 = sqlx::query_scalar(count).fetch_one(&mut store).await.unwrap();
-    assert_eq!(ended, 8, "nobody else is to blame");
+    assert_eq!(ended, 9, "nobody else is to blame");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_another_node_hears_that_its_own_stops() {
+    let (sim, folder) = (Program::sim(""), tempfile::tempdir().unwrap());
+    let store = format!("[store]\nurl = \"sqlite:{}/shared.db\"", folder.path().display());
+    let config = format!("[server]\ndrain_timeout = \"500ms\"\n{store}");
+    let nodes = [Program::serve_far(&sim, &config), Program::serve_far(&sim, &config)];
+    let body = Ask::chat("far/alpha", "Nothing. [[sim:stall_before_head]]").whole().body();
+    let request = String::from_utf8(post("/v1/chat/completions", body.to_string().as_bytes()));
+    let request = request.unwrap().replacen("\r\n", "\r\nidempotency-key: once\r\n", 1);
+    let mut callers = Vec::new();
+    for node in &nodes {
+        let mut caller = node.connect().await;
+        caller.write_all(request.as_bytes()).await.unwrap();
+        sim.until("/sim/stats", |stats| stats["requests"] == 1).await;
+        callers.push(caller);
+    }
+    let [first, second] = nodes;
+    second.until("/health", |health| health["replies_going_on"] == 1).await;
+    second.ask_to_stop();
+    let told = timeout(PATIENCE, read_answer(&mut callers[1])).await.expect("it ends");
+    assert_eq!((told.status, told.is_whole), (503, true), "{told:?}");
+    assert!(told.body.contains("\"draining\""), "{told:?}");
+    second.stopped().await;
+    drop(first);
 }
 
 #[tokio::test]

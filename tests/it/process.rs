@@ -90,6 +90,20 @@ impl Program {
         ))
     }
 
+    /// Tells it to stop, as operators do.
+    pub(crate) fn ask_to_stop(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has stopped, and well.
+    pub(crate) async fn stopped(mut self) -> Self {
+        let waiting = tokio::task::spawn_blocking(move || (self.child.wait().unwrap(), self));
+        let (code, stopped) = timeout(PATIENCE, waiting).await.expect("it stops").unwrap();
+        assert!(code.success(), "{code}");
+        stopped
+    }
+
     fn start(mut command: Command, mut address: SocketAddr, folder: TempDir) -> Self {
         let errors = folder.path().join("stderr.log");
         let mut child = command

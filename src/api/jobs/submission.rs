@@ -4,6 +4,7 @@
 //! Everything else that could be wrong with a request is looked at here as well, while there is
 //! somebody to tell.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,9 +217,12 @@ impl<'a> Sender<'a> {
         let settings = &self.snapshot.settings;
         let priority = self.caller.priority_of(Priority::try_from(USUAL_PRIORITY).ok());
         let ask = Ask::new(&self.caller.id, self.request_id.as_str(), priority, 0);
-        let _slot = self.edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
-        let within = settings.server.request_read_timeout.0;
-        body::read(&self.head.headers, body, limit, within).await
+        let read = async {
+            let _slot = self.edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;
+            let within = settings.server.request_read_timeout.0;
+            body::read(&self.head.headers, body, limit, within).await
+        };
+        self.edge.lane.stop.unless(pin!(read)).await.unwrap_or(Err(Rejection::Draining))
     }
 
     /// The job that a submission asks for.

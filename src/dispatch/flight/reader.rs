@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ pub(in crate::dispatch) enum Course {
 impl Reader {
     pub(super) fn lead(flight: Arc<Flight>) -> Self {
         let key = flight.state.lock().log.enter(false);
-        Self { flight, key, leads: true }
+        Self::counted(flight, key, true)
     }
 
     /// Follows from the beginning, if that is still there.
@@ -51,7 +52,12 @@ impl Reader {
         }
         let key = state.log.enter(true);
         drop(state);
-        Some(Self { flight: Arc::clone(flight), key, leads: false })
+        Some(Self::counted(Arc::clone(flight), key, false))
+    }
+
+    fn counted(flight: Arc<Flight>, key: u64, leads: bool) -> Self {
+        flight.shared.readers.fetch_add(1, Ordering::Relaxed);
+        Self { flight, key, leads }
     }
 
     /// The flight, to be told apart from others.
@@ -118,8 +124,8 @@ impl Reader {
         self.flight.state.lock().usage
     }
 
-    /// What `look` finds, once it finds something; lets the flight go on until then. Who is caught up gets the
-    /// bytes that this brings as they are, if they are `given` to it.
+    /// What `look` finds, once it finds something; lets the flight go on until then. Who is caught up
+    /// gets the bytes that this brings as they are, if they are `given` to it.
     fn poll_for<T>(
         &self,
         cx: &Context<'_>,
@@ -161,6 +167,8 @@ impl Drop for Reader {
         } else if self.leads && flight.is_idle() {
             flight.end_as(Course::Dissolved);
         }
+        // Last: as long as there are readers, no thread ends whose runtime the call may need.
+        flight.shared.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -104,7 +104,6 @@ impl Lane {
             let patience = self.patience(&call, &asked).filter(|_| past.times_left < MAX_LEFT);
             let followed = self.followed(&call, &reader, past.deadline, patience).await;
             let Some(followed) = followed else {
-                account.on_stopped();
                 return Err(refuse(account, Rejection::Draining));
             };
             match followed {
@@ -192,7 +191,7 @@ impl Lane {
         let opening = async move { lane.carry_out(call, account, Some(asked)).await };
         let answer = seat.ask(Box::pin(opening), named).await;
         drop(extra);
-        answer
+        answer.map(|answer| answer.heeding(&self.stop))
     }
 
     /// Takes the request, and nothing else, from its caller's limits; once.

@@ -31,6 +31,10 @@ pub(in crate::dispatch) enum Why {
     Failed,
     /// Its answer is complete and says nothing, and another was sent.
     Empty,
+    /// It was of a rollout's candidate, which was left for the control.
+    Left,
+    /// The gateway stopped.
+    Stopped,
 }
 
 /// Attempts of a request that were in vain. Most requests have none.
@@ -74,6 +78,8 @@ impl Why {
             Self::Hedge => "hedge",
             Self::Failed => "failed",
             Self::Empty => "empty",
+            Self::Left => "left",
+            Self::Stopped => "stopped",
         }
     }
 }

@@ -17,18 +17,30 @@ impl AnswerStream {
     /// Ends the stream when it has to be over, and says with what. To be asked where there is no room
     /// for more of it, so that it is not polled. Its provider is not to blame.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
-        let Some(until) = self.expiry.get() else { return Poll::Pending };
-        let overdue = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        std::task::ready!(overdue.as_mut().poll(cx));
-        self.end_early(&Rejection::Unfinished);
+        let rejection = match self.is_stopped() && !self.has_told_its_end() {
+            true => Rejection::Draining,
+            false => {
+                let Some(until) = self.expiry.get() else { return Poll::Pending };
+                let overdue =
+                    self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+                std::task::ready!(overdue.as_mut().poll(cx));
+                Rejection::Unfinished
+            }
+        };
+        self.end_early(&rejection);
         // Nobody reads what is said last; what others still read goes on.
         self.state = State::Done;
-        Poll::Ready(Rejection::Unfinished)
+        Poll::Ready(rejection)
+    }
+
+    /// Whether it has to end because the gateway stops.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(Stop::is_ordered)
     }
 
     /// How the stream ends where the gateway stops: an answer that is complete is.
     pub(super) fn stopped(&mut self) -> Option<Step> {
-        if self.account.is_none() || !self.stop.as_ref().is_some_and(Stop::is_ordered) {
+        if self.account.is_none() || !self.is_stopped() {
             return None;
         }
         match &mut self.state {
@@ -43,20 +55,18 @@ impl AnswerStream {
         }
     }
 
-    /// Ends an answer that is not complete with an error event. Its provider is not to blame, and nobody
-    /// is asked to go on with it.
+    /// Ends an answer that is not complete with an error event. Its provider is not to blame, and
+    /// nobody is asked to go on with it.
     pub(super) fn end_early(&mut self, rejection: &Rejection) {
         self.expiry.clear();
         (self.sequel, self.keeping) = (None, None);
-        let Some(mut account) = self.take_account() else { return };
-        if matches!(rejection, Rejection::Draining) {
-            account.on_stopped();
-        }
+        let Some(account) = self.take_account() else { return };
+        let is_out_of_time = !matches!(rejection, Rejection::Draining);
         let code = rejection.face().code;
         tracing::warn!(request.id = %account.request_id(), code, "stream ended early: {rejection}");
         let event = match std::mem::replace(&mut self.state, State::Done) {
             State::Live(live) => {
-                if let Some(ticket) = live.ticket {
+                if let Some(ticket) = live.ticket.filter(|_| is_out_of_time) {
                     ticket.out_of_time();
                 }
                 let event = account.error_event(rejection, Some(live.wire.summary()));

@@ -3,7 +3,7 @@
 use super::{AnswerStream, Live, State, kept};
 use crate::clock::Instant;
 use crate::dialect::StreamSummary;
-use crate::dispatch::{Account, Stop};
+use crate::dispatch::Account;
 use crate::rejection::Rejection;
 
 // === impl AnswerStream ===
@@ -45,7 +45,8 @@ impl AnswerStream {
         }
     }
 
-    /// Takes the account, to settle it or to go on with it. Should that panic, the stream is still known.
+    /// Takes the account, to settle it or to go on with it. Should that panic, the stream is still
+    /// known.
     pub(super) fn take_account(&mut self) -> Option<Account> {
         let account = self.account.take()?;
         self.between = account.named();
@@ -54,16 +55,16 @@ impl AnswerStream {
 }
 
 impl Drop for AnswerStream {
-    /// The caller left, or it has everything and closed before the provider did; or the gateway stopped.
+    /// The caller left, or it has everything and closed before the provider did; or the gateway
+    /// stopped, or the time was over.
     fn drop(&mut self) {
         let (state, account) =
             (std::mem::replace(&mut self.state, State::Done), self.account.take());
-        let Some(mut account) = account else { return };
-        let is_stopped = self.stop.as_ref().is_some_and(Stop::is_ordered);
+        let Some(account) = account else { return };
+        let is_stopped = self.is_stopped();
         let live = match state {
             State::Live(live) => live,
             State::Following(telling) if is_stopped => {
-                account.on_stopped();
                 return account.cut(&Rejection::Draining, telling.summary());
             }
             State::Following(telling) => return account.abandon(telling.summary()),
@@ -80,8 +81,10 @@ impl Drop for AnswerStream {
             }
             kept::complete(account, wire.summary(), self.keeping.take());
         } else if is_stopped {
-            account.on_stopped();
             account.cut(&Rejection::Draining, wire.summary());
+        } else if self.expiry.get().is_some_and(|until| until <= Instant::now()) {
+            // Whoever let it go could not wait for it any longer.
+            account.cut(&Rejection::Unfinished, wire.summary());
         } else {
             account.abandon(wire.summary());
         }

@@ -10,7 +10,7 @@ use crate::chat::Usage;
 use crate::dialect::StreamBreak;
 use crate::dispatch::flight::{Next, Reader, Telling, too_slow};
 use crate::dispatch::live::Step;
-use crate::dispatch::{Account, Answer, Served, Stop};
+use crate::dispatch::{Account, Answer, Served};
 use crate::failure::Failure;
 use crate::rejection::Rejection;
 
@@ -67,17 +67,13 @@ impl AnswerStream {
     /// A shared answer broke, or did for this caller.
     pub(super) fn break_shared(&mut self, broken: State, rest: Bytes, failure: Failure) {
         self.expiry.clear();
-        let is_stopped = self.stop.as_ref().is_some_and(Stop::is_ordered);
         // Whose answer it is was told the same.
-        let rejection = match is_stopped {
+        let rejection = match self.is_stopped() {
             true => Rejection::Draining,
             false => Rejection::StreamFailed { failure },
         };
         let event: Bytes = match (broken, self.take_account()) {
-            (State::Following(telling), Some(mut account)) => {
-                if is_stopped {
-                    account.on_stopped();
-                }
+            (State::Following(telling), Some(account)) => {
                 tracing::warn!(
                     request.id = %account.request_id(),
                     "shared stream broke: {}",

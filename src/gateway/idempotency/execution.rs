@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Asked, IfRunning};
 use crate::dialect::{Dialect, StreamBreak};
+use crate::dispatch::Stop;
 use crate::gateway::streams::{Budget, Log, Ring};
 use crate::idempotency::{Fence, Fingerprint};
 use crate::ids::RequestId;
@@ -167,11 +168,18 @@ impl Execution {
     }
 
     /// Adds to the body, once there is room: within the bounds at once, beyond them when the
-    /// followers have got what is dropped for it.
-    pub(super) async fn push(&self, piece: Bytes) {
-        if !piece.is_empty() {
-            std::future::poll_fn(|cx| self.poll_push(&piece, cx)).await;
+    /// followers have got what is dropped for it. Says whether it did: not where the gateway stops
+    /// before there is room.
+    pub(super) async fn push(&self, piece: Bytes, stop: &Stop) -> bool {
+        if piece.is_empty() {
+            return true;
         }
+        std::future::poll_fn(|cx| match self.poll_push(&piece, cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if stop.is_ordered() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     fn poll_push(&self, piece: &Bytes, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,7 +1,7 @@
 //! The task of an execution: from the claim of its row to the outcome in the store.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::relay::{self, Told};
 use super::{Asked, IfRunning, Shared, Work, word};
 use crate::clock::Instant;
 use crate::cluster::{Follower, Relay};
-use crate::dispatch::Ending;
+use crate::dispatch::{Ending, Stop};
 use crate::idempotency::{Claimed, Fence, IdempotencySettings, Kept, RowId};
 use crate::journal::Reuse;
 use crate::rejection::{Duplicate, Rejection};
@@ -41,6 +41,7 @@ pub(super) struct Lead {
     execution: Arc<Execution>,
     asked: Asked,
     settings: IdempotencySettings,
+    stop: Stop,
 }
 
 /// What another node tells of the request that it carries out.
@@ -58,8 +59,9 @@ impl Lead {
         execution: Arc<Execution>,
         asked: Asked,
         settings: IdempotencySettings,
+        stop: Stop,
     ) -> Self {
-        Self { shared, execution, asked, settings }
+        Self { shared, execution, asked, settings, stop }
     }
 
     /// Runs to the end.
@@ -85,12 +87,16 @@ impl Lead {
                 log =
                     self.shared.relay.get().map(|relay| Log::of(relay, self.asked.claim.id, token));
             }
-            if let Some(log) = &mut log
-                && let Some(head) = log.next(pause).await.and_then(|entry| relay::read_head(&entry))
-            {
+            let told = match &mut log {
+                Some(log) => self.stop.unless(pin!(log.next(pause))).await,
+                None => self.stop.unless(pin!(tokio::time::sleep(pause))).await.map(|()| None),
+            };
+            let Some(told) = told else {
+                return self.turn_away(Rejection::Draining, work);
+            };
+            let head = told.and_then(|entry| relay::read_head(&entry));
+            if let (Some(head), Some(log)) = (head, &mut log) {
                 return self.pass_on(head, log, work).await;
-            } else if log.is_none() {
-                tokio::time::sleep(pause).await;
             }
             pause = (pause * 3 / 2).min(MAX_LOOK_AGAIN);
             claimed = self.look_again().await;
@@ -129,7 +135,10 @@ impl Lead {
 
     fn refuse<W: Work>(&self, duplicate: Duplicate, work: W) {
         self.shared.metrics.requests.idempotent(word(duplicate));
-        let rejection = Rejection::Duplicate(duplicate);
+        self.turn_away(Rejection::Duplicate(duplicate), work);
+    }
+
+    fn turn_away<W: Work>(&self, rejection: Rejection, work: W) {
         work.refuse(&rejection);
         self.leave();
         self.execution.begin(Err(rejection));
@@ -142,7 +151,8 @@ impl Lead {
         };
         self.shared.metrics.requests.idempotent("replayed");
         work.repeat(Reuse::Replayed, status);
-        self.execution.push(body).await;
+        // As one piece, which needs no room to be made.
+        self.execution.push(body, &self.stop).await;
         self.execution.end();
         self.leave();
         self.execution.begin(Ok(relay::head_of(status, &headers, Reuse::Replayed)));
@@ -155,10 +165,15 @@ impl Lead {
         self.execution.begin(Ok(head));
         let mut passed_on = 0;
         while self.execution.is_followed() {
-            match log.next(SILENT_FOR).await.as_ref().and_then(relay::read) {
+            let Some(next) = self.stop.unless(pin!(log.next(SILENT_FOR))).await else {
+                return self.execution.break_off(Rejection::Draining);
+            };
+            match next.as_ref().and_then(relay::read) {
                 Some(Told::Data(data)) => {
                     passed_on += data.len();
-                    self.execution.push(data).await;
+                    if !self.execution.push(data, &self.stop).await {
+                        return self.execution.break_off(Rejection::Draining);
+                    }
                     continue;
                 }
                 Some(Told::End) => return self.execution.end(),
@@ -166,8 +181,11 @@ impl Lead {
             }
             match self.shared.rows.find(&self.asked.claim).await {
                 Ok(Some(Claimed::Done(Kept { body: Some(body), .. }))) => {
-                    self.execution.push(body.slice(passed_on.min(body.len())..)).await;
-                    return self.execution.end();
+                    let rest = body.slice(passed_on.min(body.len())..);
+                    return match self.execution.push(rest, &self.stop).await {
+                        true => self.execution.end(),
+                        false => self.execution.break_off(Rejection::Draining),
+                    };
                 }
                 Ok(Some(Claimed::Running { token })) if token == log.token => {}
                 // Neither the log nor the store can be read: it may come back.
@@ -205,21 +223,22 @@ impl Lead {
             self.execution.begin(Ok(head.clone()));
         }
         let mut whole = BytesMut::new();
+        let mut is_stopped = false;
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
         {
             let Some(data) = frame.ok().and_then(|frame| frame.into_data().ok()) else { continue };
             if is_whole {
                 whole.extend_from_slice(&data);
-            } else {
-                // A copy: a piece may be part of a buffer that is much larger.
-                self.execution.push(Bytes::copy_from_slice(&data)).await;
+            // A copy: a piece may be part of a buffer that is much larger.
+            } else if !self.execution.push(Bytes::copy_from_slice(&data), &self.stop).await {
+                is_stopped = true;
+                break;
             }
         }
-        // As one piece, which needs no room to be made.
-        self.execution.push(whole.freeze()).await;
+        self.execution.push(whole.freeze(), &self.stop).await;
         // Cancels and settles what has not ended by itself.
         drop(body);
-        let stands = ending.stands().unwrap_or(head.status.is_success());
+        let stands = !is_stopped && ending.stands().unwrap_or(head.status.is_success());
         if !stands {
             // Who is told to try again must not meet this reply again.
             self.forget(fence).await;
@@ -228,7 +247,10 @@ impl Lead {
             head.headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         self.execution.begin(Ok(head.clone()));
-        self.execution.end();
+        match is_stopped {
+            true => self.execution.break_off(Rejection::Draining),
+            false => self.execution.end(),
+        }
         if stands {
             self.keep(fence, &head).await;
             self.leave();

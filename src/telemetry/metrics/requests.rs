@@ -66,7 +66,7 @@ impl RequestMetrics {
                 registry,
                 "tidegate_waste_micro_usd_total",
                 "What attempts cost that no caller is charged for, in millionths of a US dollar, \
-                 by reason: hedge, failed, empty, splice.",
+                 by reason: hedge, failed, empty, left, stopped, splice.",
                 &["reason"],
             ),
             midstream: counters(

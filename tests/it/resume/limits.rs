@@ -151,7 +151,7 @@ async fn unknown_streams_and_odd_requests_are_refused_in_the_callers_dialect() {
             assert!(anthropic.1.contains("not_found_error"), "{anthropic:?}");
         }
     }
-    assert_eq!(send(&rig, "POST", "/v1/streams/req_0", &[]).await.status(), 404);
+    assert_eq!(send(&rig, "POST", "/v1/streams/req_0", &[]).await.status(), 405);
     for dialect in CALLERS {
         let got = rig.ask(&resumable(dialect, "chat/alpha", "hi").whole()).await;
         assert_eq!(got.status, 400, "{got:?}");

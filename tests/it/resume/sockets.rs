@@ -94,14 +94,10 @@ async fn on_real_sockets_delete_reaches_the_provider_within_a_tenth_of_a_second(
 #[tokio::test]
 async fn a_stop_waits_for_streams_that_nobody_reads() {
     let sim = Program::sim("");
-    let mut gate = Program::serve(&config(&sim));
+    let gate = Program::serve(&config(&sim));
     let (id, _) = begin(&gate, "[[sim:ttft=1ms,gap=20ms,tokens=40]]", 2).await;
-    let pid = gate.child.id().to_string();
-    assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
-    let stopped = tokio::task::spawn_blocking(move || (gate.child.wait().unwrap(), gate));
-    let stopped = tokio::time::timeout(PATIENCE, stopped).await;
-    let (code, gate) = stopped.expect("it stops").unwrap();
-    assert!(code.success(), "{code}");
+    gate.ask_to_stop();
+    let gate = gate.stopped().await;
     let gate = Program::serve_in(gate.kill(), &config(&sim), None);
     let last = gate.get_json("/admin/v1/requests").await;
     assert_eq!(last["data"][0]["id"], id.as_str(), "{last}");
@@ -112,14 +108,10 @@ async fn a_stop_waits_for_streams_that_nobody_reads() {
 async fn a_stop_does_not_wait_for_ever_for_streams_that_nobody_reads() {
     let sim = Program::sim("");
     let config = config(&sim).replace("[server]", "[server]\ndrain_timeout = \"300ms\"");
-    let mut gate = Program::serve(&config);
+    let gate = Program::serve(&config);
     let (id, _) = begin(&gate, "[[sim:ttft=1ms,gap=100ms,tokens=10000]]", 2).await;
-    let pid = gate.child.id().to_string();
-    assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
-    let stopped = tokio::task::spawn_blocking(move || (gate.child.wait().unwrap(), gate));
-    let stopped = tokio::time::timeout(PATIENCE, stopped).await;
-    let (code, gate) = stopped.expect("it stops").unwrap();
-    assert!(code.success(), "{code}");
+    gate.ask_to_stop();
+    let gate = gate.stopped().await;
     sim.until("/sim/stats", |stats| stats["cancelled"] == 1).await;
     let gate = Program::serve_in(gate.kill(), &config, None);
     let last = gate.get_json("/admin/v1/requests").await;

@@ -56,22 +56,21 @@ impl Account {
         let Some(open) = &mut self.open else { return };
         // The control answers now: nothing of it is the candidate's.
         open.watched = None;
-        open.give_up_attempts();
+        open.give_up_attempts(Why::Left);
     }
 
-    /// Notes that the gateway stops, so that how the request ends says nothing of anybody, and nothing of
-    /// what would come of it if it was made again.
+    /// Notes that the gateway stops, so that how the request ends says nothing of anybody, and nothing
+    /// of what would come of it if it was made again.
     pub(in crate::dispatch) fn on_stopped(&mut self) {
         let Some(open) = &mut self.open else { return };
         open.watched = None;
         open.is_stopped = true;
     }
 
-    /// The same, where attempts are given up before any has answered.
-    pub(in crate::dispatch) fn on_stopped_unanswered(&mut self) {
-        self.on_stopped();
+    /// Notes that the attempts under way were given up before any had answered.
+    pub(in crate::dispatch) fn on_given_up(&mut self, why: Why) {
         if let Some(open) = &mut self.open {
-            open.give_up_attempts();
+            open.give_up_attempts(why);
         }
     }
 
@@ -95,6 +94,9 @@ impl Account {
     pub(in crate::dispatch) fn on_out_of_time(&mut self, target: &Target) {
         if let Some(open) = &mut self.open {
             open.forget(target);
+            if let Some(trace) = &mut open.trace {
+                trace.on_given_up();
+            }
         }
     }
 

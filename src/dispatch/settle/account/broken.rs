@@ -23,14 +23,17 @@ pub(super) struct Broken {
 // === impl Account ===
 
 impl Account {
-    /// Notes that the answer broke off which the caller was getting, and that another attempt is to
-    /// continue it.
+    /// Notes that the attempt broke whose answer the caller was getting.
+    pub(in crate::dispatch) fn on_broken(&mut self, failure: &Failure) {
+        if let Some(trace) = self.open.as_mut().and_then(|open| open.trace.as_mut()) {
+            trace.on_break(failure);
+        }
+    }
+
+    /// Notes that another attempt is to continue the answer that broke off.
     pub(in crate::dispatch) fn on_break(&mut self, failure: &Failure, summary: &StreamSummary) {
         let Some(open) = &mut self.open else { return };
         open.entry.failure = Some(failure.kind);
-        if let Some(trace) = &mut open.trace {
-            trace.on_break(failure);
-        }
         if let Some((target, metrics)) = open.tried.take() {
             let (degradation, dropped) = (open.entry.degradation, open.dropped.clone());
             let summary = summary.clone();

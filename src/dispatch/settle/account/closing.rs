@@ -69,7 +69,11 @@ impl Closing<'_> {
     }
 
     fn without_answer(self) {
-        let Self { ledger, entry, trace, wasted, prompt, reservation, .. } = self;
+        let Self { ledger, entry, trace, mut wasted, prompt, reservation, .. } = self;
+        if entry.endpoint == EndpointKind::CountTokens {
+            // No model was asked anything.
+            wasted = Wasted::default();
+        }
         match reservation {
             // An answer that was there already is a request, and takes nothing else.
             Some(reservation) if entry.attempts > 0 || is_given_again(entry.reuse) => {

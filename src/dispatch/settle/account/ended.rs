@@ -39,6 +39,7 @@ impl Account {
 
     /// Settles a request whose answer broke off after it had begun.
     pub(in crate::dispatch) fn cut(mut self, rejection: &Rejection, summary: &StreamSummary) {
+        self.on_end(rejection);
         if let Some(open) = &mut self.open {
             open.entry.error_code = Some(rejection.face().code);
             if let Rejection::StreamFailed { failure } = rejection {
@@ -70,6 +71,7 @@ impl Account {
 
     /// Settles a request that got an error instead of an answer.
     pub fn reject(mut self, rejection: &Rejection) {
+        self.on_end(rejection);
         let face = rejection.face();
         let attempted = self.attempts() > 0;
         if let Some(open) = &mut self.open {
@@ -81,6 +83,13 @@ impl Account {
         }
         let outcome = if attempted { Outcome::Failed } else { Outcome::Rejected };
         self.settle(outcome, face.status.as_u16(), None);
+    }
+
+    /// Whoever is told that the gateway stops, its request ends for that reason.
+    fn on_end(&mut self, rejection: &Rejection) {
+        if matches!(rejection, Rejection::Draining) {
+            self.on_stopped();
+        }
     }
 
     pub(super) fn settle(

@@ -16,7 +16,7 @@ use crate::dispatch::settle::seam::SeamAccount;
 use crate::dispatch::settle::waste::Wasted;
 use crate::dispatch::trace::Trace;
 use crate::fleet::Slot;
-use crate::journal::{EndpointKind, Entry, Outcome};
+use crate::journal::{Entry, Outcome};
 use crate::limits::{Reservation, Standing};
 use crate::policy::degrade::Level;
 use crate::prompt::Prompt as RegisteredPrompt;
@@ -125,14 +125,13 @@ impl Open {
         }
     }
 
-    /// Attempts under way are given up: what they took is wasted. Where tokens are counted no model is asked.
-    pub(super) fn give_up_attempts(&mut self) {
-        let given_up = [self.tried.take(), self.beside.take()];
-        if self.entry.endpoint == EndpointKind::CountTokens {
-            return;
+    /// Attempts under way are given up: what they took is wasted.
+    pub(super) fn give_up_attempts(&mut self, why: Why) {
+        for (target, metrics) in [self.tried.take(), self.beside.take()].into_iter().flatten() {
+            self.wasted.add(&target, &metrics, why, None);
         }
-        for (target, metrics) in given_up.into_iter().flatten() {
-            self.wasted.add(&target, &metrics, Why::Hedge, None);
+        if let Some(trace) = &mut self.trace {
+            trace.on_given_up();
         }
     }
 

@@ -86,3 +86,39 @@ async fn on_real_sockets_the_connection_closes_with_the_last_caller() {
     drop(callers);
     sim.until("/sim/stats", |stats| stats["cancelled"] == 1).await;
 }
+
+#[tokio::test]
+async fn a_stop_waits_for_those_who_share_an_answer_on_whatever_threads_they_are() {
+    let sim = Program::sim("");
+    let gate = Program::serve_far(
+        &sim,
+        r#"
+        [server]
+        worker_threads = 2
+        [routes.faq]
+        targets = [{ model = "far/alpha" }]
+        cache = { exact = true }
+        "#,
+    );
+    let mut followers = Vec::new();
+    for n in 0..12_u64 {
+        let ask = Ask::chat("faq", &format!("What is {n}? [[sim:ttft=1ms,gap=20ms,tokens=60]]"));
+        let request = post(ask.path(), ask.body().to_string().as_bytes());
+        let mut leader = gate.connect().await;
+        leader.write_all(&request).await.unwrap();
+        leader.readable().await.unwrap();
+        let mut follower = gate.connect().await;
+        follower.write_all(&request).await.unwrap();
+        follower.readable().await.unwrap();
+        // The call goes on, on the thread of one who is gone.
+        drop(leader);
+        followers.push(follower);
+        sim.until("/sim/stats", |stats| stats["requests"] == n + 1).await;
+    }
+    gate.ask_to_stop();
+    for follower in &mut followers {
+        let answer = read_answer(follower).await;
+        assert!(answer.body.ends_with("data: [DONE]\n\n"), "{answer:?}");
+    }
+    gate.stopped().await;
+}
