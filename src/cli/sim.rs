@@ -95,7 +95,8 @@ fn rehearse(
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     let (file, providers) = (args.config.clone(), args.providers.clone());
-    let source = Source { file, providers, ..Source::environment(environment) };
+    // The simulator stands in for whoever would want a key.
+    let source = Source { file, providers, without_keys: true, ..Source::environment(environment) };
     let options = Options { source, replace: args.config.is_some(), real: args.real };
     let report = match rehearse::run(rehearsal, &options) {
         Ok(report) => report,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::attempt::{Begun, Lost, Terms, Unticketed};
 use super::plan::{Plan, Start};
@@ -23,6 +23,10 @@ use crate::config::Target;
 use crate::dialect::Dropped;
 use crate::failure::{Failure, FailureKind, Retry};
 use crate::fleet::{Race, Second, Ticket};
+use crate::policy::hedge::Why as Refusal;
+
+/// The shortest pause before a second attempt that was refused is asked for again.
+const LEAST_PAUSE: Duration = Duration::from_millis(150);
 
 /// What a race came to.
 pub(super) enum Outcome {
@@ -79,7 +83,8 @@ impl Lane {
         let (began, first) = (Instant::now(), start.position);
         let remaining = plan.remaining_at(began);
         let delay = plan.group.hedge_delay(first, &plan.order, &plan.demand, remaining, began);
-        let mut late = delay.map(|delay| Box::pin(tokio::time::sleep(delay)));
+        let mut late = delay.map(|delay| Box::pin(sleep(delay)));
+        let mut refused = None;
         let patience = patience(call, plan, began);
         let mut empty: Option<(Leg<'_>, Unticketed)> = None;
         let mut legs = [Some(self.leg(call, (start, prepared), &terms, patience, account)), None];
@@ -87,7 +92,17 @@ impl Lane {
             match next_event(&mut legs, &mut late).await {
                 Event::Late => {
                     late = None;
-                    legs[1] = self.second(call, plan, scribe, (first, began, &terms), account);
+                    match self.second(call, plan, scribe, (first, began, &terms), account) {
+                        Ok(second) => legs[1] = Some(second),
+                        Err(why) => {
+                            if refused.replace(why).is_none() {
+                                self.ledger.metrics().requests.hedge_refused(why.as_str());
+                            }
+                            // Whoever waits longer has more to win, and budgets fill.
+                            let pause = delay.filter(|_| why.may_pass()).map(|delay| delay / 4);
+                            late = pause.map(|pause| Box::pin(sleep(pause.max(LEAST_PAUSE))));
+                        }
+                    }
                 }
                 Event::Ended(index, ended) => {
                     let Some(leg) = legs[index].take() else { continue };
@@ -154,7 +169,11 @@ impl Lane {
         Leg { position, target, ticket, dropped, span, future }
     }
 
-    /// Begins the second leg, if it may.
+    /// Begins the second leg.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not, now.
     fn second<'a>(
         &'a self,
         call: &'a Call,
@@ -162,7 +181,7 @@ impl Lane {
         scribe: &mut Scribe,
         (first, began, terms): (usize, Instant, &'a Terms),
         account: &mut Account,
-    ) -> Option<Leg<'a>> {
+    ) -> Result<Leg<'a>, Refusal> {
         let now = Instant::now();
         let race = Race {
             first,
@@ -173,20 +192,14 @@ impl Lane {
         };
         // A target that cannot be told the request is no second.
         let prepare = |target: &Target| scribe.prepare(call, target).ok();
-        let second = plan.group.second(&race, &plan.order, &plan.demand, prepare, now);
-        let (second, prepared) = match second {
-            Ok(second) => second,
-            Err(why) => {
-                self.ledger.metrics().requests.hedge_refused(why.as_str());
-                return None;
-            }
-        };
+        let (second, prepared) =
+            plan.group.second(&race, &plan.order, &plan.demand, prepare, now)?;
         let Second { position, target, ticket } = second;
         plan.on_second(position);
         account.on_hedge();
         self.ledger.metrics().requests.hedges.inc();
         let start = Start { position, target, ticket };
-        Some(self.leg(call, (start, prepared), terms, patience(call, plan, now), account))
+        Ok(self.leg(call, (start, prepared), terms, patience(call, plan, now), account))
     }
 
     fn won(

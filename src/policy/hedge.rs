@@ -177,6 +177,32 @@ pub enum Why {
 // === impl Why ===
 
 impl Why {
+    /// Whether it is about this moment, and not about the request: a little later the answer may be
+    /// another one.
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::BrownOut
+            | Self::Panic
+            | Self::NoOther
+            | Self::NotClosed
+            | Self::LowHeadroom
+            | Self::NothingToWin
+            | Self::RequestBudget
+            | Self::SpendBudget
+            | Self::RetryBudget => true,
+            Self::NotInteractive
+            | Self::SeveralChoices
+            | Self::ServerState
+            | Self::Pinned
+            | Self::LongPrompt
+            | Self::DearPrompt
+            | Self::EnoughLegs
+            | Self::Pushback
+            | Self::SameDomain
+            | Self::NoTime => false,
+        }
+    }
+
     /// The word for metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -63,7 +63,8 @@ pub(super) fn configuration(inline: &Inline) -> Result<Arc<Snapshot>, RehearsalE
     let written = std::fs::write(&file, &inline.text);
     written.map_err(|source| RehearsalError::Io { operation: "write a temporary file", source })?;
     let environment = Environment::fixed([]);
-    let source = Source { file: Some(file.clone()), ..Source::environment(environment) };
+    let source =
+        Source { file: Some(file.clone()), without_keys: true, ..Source::environment(environment) };
     load(&source, None).map_err(|found| {
         let mut problems = Problems::new();
         for problem in found.iter() {

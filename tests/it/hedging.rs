@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tidegate::clock::Instant;
+use tokio::task::JoinSet;
 
-use crate::rig::{Ask, End, Rig};
+use crate::rig::{Ask, End, Rig, read};
 
 /// `chat` is nearly always asked first.
 const ROUTES: &str = r#"
@@ -124,6 +125,36 @@ async fn hedges_are_paid_from_a_budget() {
         hedged += u32::from(got.header("x-tidegate-hedged") == "true");
     }
     assert!((5..=7).contains(&hedged), "{hedged} of 120 requests, at 5 %");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_a_second_attempt_gets_it_once_the_budget_allows() {
+    let rig = Rig::instant(ROUTES);
+    warm(&rig, "raced").await;
+    // The budget is for five of them.
+    let mut waiting = JoinSet::new();
+    for _ in 0..8 {
+        let router = rig.router.clone();
+        waiting.spawn(async move { read(&router, &silent()).await });
+    }
+    for _ in 0..100 {
+        let got = rig.ask(&Ask::chat("raced", "[[sim:ttft=100ms]]")).await;
+        assert_eq!(got.status, 200);
+    }
+    let mut waited = Vec::new();
+    for got in waiting.join_all().await {
+        assert_eq!(got.text(), "claude speaks", "{got:#?}");
+        waited.push(got.head_after);
+    }
+    waited.sort();
+    let at_once = waited.partition_point(|waited| *waited < Duration::from_millis(300));
+    assert!((5..=7).contains(&at_once), "{waited:?}");
+    // Twenty requests pay for one, at ten a second.
+    assert!(waited[7] < Duration::from_secs(8), "{waited:?}");
+    let metrics = rig.gateway.metrics.render();
+    let refused = waited.len() - at_once;
+    let refused = format!("tidegate_hedges_refused_total{{reason=\"request_budget\"}} {refused}\n");
+    assert!(metrics.contains(&refused), "once each: {metrics}");
 }
 
 #[tokio::test(start_paused = true)]

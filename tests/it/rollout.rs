@@ -92,7 +92,7 @@ async fn an_operator_leads_a_rollout_from_a_terminal() {
     let (code, text) = said(&[&["start", "--percent", "1"], &sides[..]].concat());
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("sim/tide-large serves 1 %, sim/tide-small the rest"), "{text}");
-    assert!(text.contains("never at 0 requests in the last hour"), "{text}");
+    assert!(text.contains("no stage ends at 0 requests an hour"), "{text}");
     let id = text.split(' ').next().unwrap().to_owned();
     assert_eq!(served(&gate).await, 1.0);
 

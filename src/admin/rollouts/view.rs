@@ -361,7 +361,7 @@ impl EstimateView {
         // A century is as good as never, and fits.
         let seconds = Some(seconds).filter(|seconds| *seconds < 3e9).map(|seconds| seconds as u64);
         let says = match seconds {
-            None => format!("never at {last_hour} requests in the last hour"),
+            None => format!("no stage ends at {last_hour} requests an hour, as in the last one"),
             Some(seconds) => {
                 let time = in_words(seconds);
                 format!("all stages take {time} at least at {last_hour} requests an hour")

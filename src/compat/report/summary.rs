@@ -45,7 +45,11 @@ impl Report {
         let mut page = Page { style, text: String::new() };
         page.verdict(self);
         page.criteria(&self.judgement.criteria);
-        page.cases("Newly failing", self, &[Standing::NewlyFailing]);
+        let newly_failing = match self.judgement.verdict {
+            Verdict::Compatible => "Newly failing, within what is allowed",
+            Verdict::Incompatible | Verdict::Inconclusive => "Newly failing",
+        };
+        page.cases(newly_failing, self, &[Standing::NewlyFailing]);
         page.cases("Passing less often", self, &[Standing::Worse]);
         page.cases("Newly passing", self, &[Standing::NewlyPassing]);
         page.cases("Flaky with both, not counted", self, &[Standing::Quarantined]);

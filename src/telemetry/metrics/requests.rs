@@ -59,7 +59,7 @@ impl RequestMetrics {
             hedges_refused: counters(
                 registry,
                 "tidegate_hedges_refused_total",
-                "Late first attempts that got no second one beside them, by reason.",
+                "Late first attempts that got no second one beside them at once, by reason.",
                 &["reason"],
             ),
             waste: counters(
