@@ -1,4 +1,5 @@
-//! What it costs to choose a target and to decide on limits, for people: `cargo bench --bench decision`.
+//! What it costs to choose a target and to decide on limits, for people: `cargo bench --bench
+//! decision`.
 //!
 //! Criterion reports means; after them, the 99th percentile of 100,000 decisions timed one by one.
 

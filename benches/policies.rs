@@ -1,4 +1,5 @@
-//! What the policies beside ranking and limits cost a request, for people: `cargo bench --bench policies`.
+//! What the policies beside ranking and limits cost a request, for people: `cargo bench --bench
+//! policies`.
 //!
 //! One attempt asks the breaker, the mirror of the provider's limits, the budget of retries and the
 //! queue of the target; a rollout draws a side, and an armed race is planned.

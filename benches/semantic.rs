@@ -1,9 +1,9 @@
-//! What a hit takes whose question was asked in other words, with the sentence model of this machine,
-//! for people: `cargo bench --bench semantic -- target/models/all-MiniLM-L6-v2`.
+//! What a hit takes whose question was asked in other words, with the sentence model of this
+//! machine, for people: `cargo bench --bench semantic -- target/models/all-MiniLM-L6-v2`.
 //!
 //! A gateway over a simulated provider listens on loopback, and its client asks new questions at a
-//! modest rate: no vector is remembered. What surrounds them in the namespace are questions with the
-//! vectors of real ones, moved a little, so that the nearest are compared word by word, too.
+//! modest rate: no vector is remembered. What surrounds them in the namespace are questions with
+//! the vectors of real ones, moved a little, so that the nearest are compared word by word, too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails, panics")]
 #![expect(clippy::print_stdout, reason = "the figures are for people to read")]

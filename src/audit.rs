@@ -1,8 +1,8 @@
 //! Who changed what: one row for each change that an operator makes, never changed again.
 //!
 //! A change of the store is recorded in the transaction that makes it, so that neither is there
-//! without the other. A change of something else, such as a drained target, must work while the store
-//! is away: its record waits in memory, and what no longer fits there is counted.
+//! without the other. A change of something else, such as a drained target, must work while the
+//! store is away: its record waits in memory, and what no longer fits there is counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -147,8 +147,8 @@ struct Core {
 
 /// Somebody else who keeps answers.
 pub trait Purged: Send + Sync {
-    /// Forgets all answers that a purge is about and says how many there were here. `is_own`: it was
-    /// made here, and not heard of from another node.
+    /// Forgets all answers that a purge is about and says how many there were here. `is_own`: it
+    /// was made here, and not heard of from another node.
     fn purge(&self, purge: &Purge, is_own: bool) -> u64;
 }
 
@@ -167,7 +167,8 @@ impl Cache {
         Self::with(settings, clock, None)
     }
 
-    /// An empty cache, over what the nodes of a cluster share. [`Cache::upkeep`] must run beside it.
+    /// An empty cache, over what the nodes of a cluster share. [`Cache::upkeep`] must run beside
+    /// it.
     pub fn of_cluster(
         settings: &CacheSettings,
         clock: Arc<dyn WallClock>,
@@ -203,8 +204,8 @@ impl Cache {
     }
 
     /// Looks for an answer in this process that is not past its time and not older than `max_age`.
-    /// `chance` is uniform in 0..1: shortly before an answer's time is over one request misses it, and
-    /// it is made anew.
+    /// `chance` is uniform in 0..1: shortly before an answer's time is over one request misses it,
+    /// and it is made anew.
     pub fn look(&self, key: &Key, max_age: Option<Duration>, chance: f64, now: Instant) -> Look {
         let Some(held) = self.core.memory.get(key, now) else { return Look::Miss(Miss::Absent) };
         let left = held.fresh_until.saturating_duration_since(now);
@@ -248,8 +249,8 @@ impl Cache {
         self.core.shared.is_some()
     }
 
-    /// Looks for an answer among those that nodes share, and keeps it here as well. `since` is when it
-    /// was asked for.
+    /// Looks for an answer among those that nodes share, and keeps it here as well. `since` is when
+    /// it was asked for.
     ///
     /// # Cancel safety
     ///
@@ -307,8 +308,8 @@ impl Cache {
         }
     }
 
-    /// Notes the model that a target reported with a fresh answer. What was kept of another one under
-    /// the same name is not given again.
+    /// Notes the model that a target reported with a fresh answer. What was kept of another one
+    /// under the same name is not given again.
     pub fn saw_model(&self, target: &TargetId, reported: &str) {
         if reported.is_empty() {
             return;
@@ -367,8 +368,8 @@ impl Cache {
         self.core.purges.lock().concern(since, owner)
     }
 
-    /// Whether a purge that is known is about an answer that was made before it, or so soon after that
-    /// clocks cannot tell.
+    /// Whether a purge that is known is about an answer that was made before it, or so soon after
+    /// that clocks cannot tell.
     pub fn is_outdated(&self, head: &Head) -> bool {
         self.core.purges.lock().outdate(head)
     }

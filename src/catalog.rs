@@ -112,7 +112,8 @@ pub struct Model {
     pub output_tokens: Option<u64>,
     /// What it can do.
     pub features: Features,
-    /// How it goes on from an answer that was begun, where that is not as the provider's quirks say.
+    /// How it goes on from an answer that was begun, where that is not as the provider's quirks
+    /// say.
     pub native_prefill: Option<NativePrefill>,
     /// The least tokens of a prompt that its prefix cache keeps, where known.
     pub cache_min_tokens: Option<u64>,

@@ -111,8 +111,8 @@ pub fn run() -> ExitCode {
             use io::Write;
             // Standard error is all there is left to say it to.
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            // A gateway was started rightly, and something was in the way. Of other commands 1 is the answer
-            // no; here was none, for want of a file or of sense in what was given.
+            // A gateway was started rightly, and something was in the way. Of other commands 1 is
+            // the answer no; here was none, for want of a file or of sense in what was given.
             if matches!(arguments.command, Command::Serve(_) | Command::Sim(_)) {
                 ExitCode::FAILURE
             } else {

@@ -11,11 +11,11 @@
 //! the journal, facts are also looked for, and every key expires when nobody uses it. A server that
 //! comes back empty is not a fault.
 //!
-//! One primary is needed, Redis 6 or Valkey or newer, plain or behind a name that follows a failover
-//! (Sentinel, a managed service). Redis Cluster is not supported; all keys have one hash tag, so
-//! a proxy in front of one works. Two connections are kept: one for limits and presence, where an
-//! answer may take [`DRAW_WITHIN`], and one for facts and logs, whose size must not delay the others;
-//! and a third for [`Shelf`], where that is used.
+//! One primary is needed, Redis 6 or Valkey or newer, plain or behind a name that follows a
+//! failover (Sentinel, a managed service). Redis Cluster is not supported; all keys have one hash
+//! tag, so a proxy in front of one works. Two connections are kept: one for limits and presence,
+//! where an answer may take [`DRAW_WITHIN`], and one for facts and logs, whose size must not delay
+//! the others; and a third for [`Shelf`], where that is used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,7 +134,8 @@ struct Shared {
     presence: Mutex<Presence>,
     /// Whether this node has said that it goes.
     has_left: AtomicBool,
-    /// Since when the server remembers anything, by its clock in microseconds; 0 before that is known.
+    /// Since when the server remembers anything, by its clock in microseconds; 0 before that is
+    /// known.
     memory: AtomicU64,
     heard: broadcast::Sender<Heard>,
     letters: mpsc::Sender<Fact>,
@@ -239,8 +240,9 @@ impl Cluster {
         self.shared.presence.lock().count()
     }
 
-    /// Which memory of the server it is: another number means that it has lost what it knew. 0 before
-    /// the server was first reached. Known within a second, and at once after a new connection.
+    /// Which memory of the server it is: another number means that it has lost what it knew. 0
+    /// before the server was first reached. Known within a second, and at once after a new
+    /// connection.
     pub fn memory(&self) -> u64 {
         self.shared.memory.load(Ordering::Relaxed)
     }

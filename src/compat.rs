@@ -1,10 +1,10 @@
 //! Compatibility of prompts and models: what a suite asks, whether an answer is good, and whether a
 //! candidate is as good as the baseline.
 //!
-//! A *suite* is a file in promptfoo's YAML: cases, and what must be true of the answers. A *run* asks a
-//! *baseline* and a *candidate* the same cases, several times each, and compares them pair by pair. This
-//! module reads and judges; it asks nobody. What needs another model to be known is an [`Ask`], which
-//! whoever runs the suite answers with a [`Reply`].
+//! A *suite* is a file in promptfoo's YAML: cases, and what must be true of the answers. A *run*
+//! asks a *baseline* and a *candidate* the same cases, several times each, and compares them pair
+//! by pair. This module reads and judges; it asks nobody. What needs another model to be known is
+//! an [`Ask`], which whoever runs the suite answers with a [`Reply`].
 
 pub mod agreement;
 mod answer;

@@ -166,8 +166,8 @@ pub trait StreamDecoder: fmt::Debug + Send {
     /// before the first token is an overload). The stream is over then.
     fn push(&mut self, event: &SseEvent<'_>, out: &mut Vec<Delta>) -> Result<(), Failure>;
 
-    /// The text of a frame that says nothing else, and whose alternative it is, where the frame is so
-    /// like the one before that it need not be read. It counts as pushed; the text may be empty.
+    /// The text of a frame that says nothing else, and whose alternative it is, where the frame is
+    /// so like the one before that it need not be read. It counts as pushed; the text may be empty.
     /// Where there is none, the frame's event is to be [pushed](StreamDecoder::push).
     fn text_of<'a>(&mut self, _frame: &'a [u8]) -> Option<(u32, Cow<'a, str>)> {
         None
@@ -337,8 +337,8 @@ impl fmt::Display for Dialect {
 // === impl Expected ===
 
 impl Expected {
-    /// What a request for `choices` alternatives, where it says so, has to expect of a provider with
-    /// these quirks.
+    /// What a request for `choices` alternatives, where it says so, has to expect of a provider
+    /// with these quirks.
     pub fn of(quirks: &Quirks, choices: Option<u64>) -> Self {
         let choices = u32::try_from(choices.unwrap_or(1).max(1)).unwrap_or(u32::MAX);
         Self { choices, finish: quirks.finish_reason }

@@ -7,9 +7,10 @@
 //! One engine serves every endpoint, streaming or not. `plan` turns the caller's model into an
 //! ordered list of targets; `prepare` writes the request for each; `race` runs one attempt, or two
 //! where the first is late; `attempt` makes one upstream call and holds the answer back until its
-//! first token; `degrade` tries with less where nobody answered; `stream` carries a committed answer to its end,
-//! whatever that is; `settle` closes the account of every request that was opened, also of one
-//! whose caller has left. A request is one future: dropping it drops everything it holds.
+//! first token; `degrade` tries with less where nobody answered; `stream` carries a committed
+//! answer to its end, whatever that is; `settle` closes the account of every request that was
+//! opened, also of one whose caller has left. A request is one future: dropping it drops everything
+//! it holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,8 +124,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// How much it matters where not all can be served; never better than the caller may ask for.
     pub priority: Priority,
-    /// The part of what a target is known to allow that requests of this kind may take together, and
-    /// only while others do not need it; they wait for nothing. `None`: as much as there is.
+    /// The part of what a target is known to allow that requests of this kind may take together,
+    /// and only while others do not need it; they wait for nothing. `None`: as much as there is.
     pub share: Option<Ratio>,
     /// What shall happen where the answer breaks off.
     pub midstream: Midstream,
@@ -142,7 +143,8 @@ pub struct Call {
     pub cache: CacheWish,
     /// Where an answer past its time may be, if one will do; set by [`Lane::complete`].
     pub stale: Option<(Key, Mark)>,
-    /// An answer that was proven and held back for an audit, which will do if there is no other; set by
+    /// An answer that was proven and held back for an audit, which will do if there is no other;
+    /// set by
     /// [`Lane::complete`].
     pub held_back: Option<Box<HeldBack>>,
     /// Headers that go upstream as they are, such as `traceparent` and `anthropic-beta`.

@@ -3,9 +3,9 @@
 //! An [`Embedder`] is a name, a time limit and something that embeds: the local model of
 //! [`local`], or an endpoint of a provider, which goes through dispatch and therefore lives in
 //! `gateway`. Whoever asks must be able to do without an answer: an embedder that is busy, slow or
-//! gone is an [`EmbedError`], and nobody waits longer than its time limit. After three failures in a row
-//! it is left alone for a while and the error comes at once; see `rest`. Texts that were asked for
-//! lately, or are being asked for, are not embedded again; see `memo`.
+//! gone is an [`EmbedError`], and nobody waits longer than its time limit. After three failures in
+//! a row it is left alone for a while and the error comes at once; see `rest`. Texts that were
+//! asked for lately, or are being asked for, are not embedded again; see `memo`.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -57,8 +57,8 @@ pub trait Embeds: Debug + Send + Sync {
     /// How many numbers a vector has.
     fn dimensions(&self) -> usize;
 
-    /// What the vectors can be compared with: those of the same space and no others. It changes when
-    /// the model does.
+    /// What the vectors can be compared with: those of the same space and no others. It changes
+    /// when the model does.
     fn space(&self) -> &str;
 }
 
@@ -164,15 +164,16 @@ impl Embedder {
     }
 
     /// The vector of one text, and what it cost: nothing where the same `tenant` asked for the same
-    /// text lately, or is asking for it. However many do so at once, it is embedded once, and one of
-    /// them is told what it cost.
+    /// text lately, or is asking for it. However many do so at once, it is embedded once, and one
+    /// of them is told what it cost.
     ///
-    /// `tenant` is whatever tells tenants apart. They share nothing, because how long a vector takes
-    /// would tell one what another has asked.
+    /// `tenant` is whatever tells tenants apart. They share nothing, because how long a vector
+    /// takes would tell one what another has asked.
     ///
     /// # Errors
     ///
-    /// As [`Self::embed`]. Those who wait for the same text share an error, the next to come does not.
+    /// As [`Self::embed`]. Those who wait for the same text share an error, the next to come does
+    /// not.
     ///
     /// # Cancel safety
     ///

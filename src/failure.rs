@@ -1,8 +1,8 @@
 //! What went wrong upstream, who is to blame, whether to try again, and when.
 //!
 //! A [`Failure`] is made only where bytes meet meaning: by the transport and by the codecs. The
-//! attempt engine, the breaker, the rank, hedging and the limiter read one classification, the table
-//! below, so that they cannot disagree about what happened.
+//! attempt engine, the breaker, the rank, hedging and the limiter read one classification, the
+//! table below, so that they cannot disagree about what happened.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,14 +1,15 @@
-//! What callers say of the answers they got: thumbs, scores, labels, that they asked again, comments.
+//! What callers say of the answers they got: thumbs, scores, labels, that they asked again,
+//! comments.
 //!
 //! A word is about a request, and only its caller may say it. There is one of each kind; the latest
-//! counts, and the same word again changes nothing. With it the store keeps what the journal says of
-//! the request: its route, its prompt, who served it.
+//! counts, and the same word again changes nothing. With it the store keeps what the journal says
+//! of the request: its route, its prompt, who served it.
 //!
 //! The journal writes in batches, and the node that served a request may be another one. So a word
-//! about a request that is not in the journal is kept, too, where the id says that the request was made
-//! a short while ago: it waits, in the store, and whichever node sees the request first joins the two
-//! ([`Feedback::upkeep`]). What waits in vain is dropped and counted. Ids are unguessable, so that the
-//! difference tells nobody of requests that are not theirs.
+//! about a request that is not in the journal is kept, too, where the id says that the request was
+//! made a short while ago: it waits, in the store, and whichever node sees the request first joins
+//! the two ([`Feedback::upkeep`]). What waits in vain is dropped and counted. Ids are unguessable,
+//! so that the difference tells nobody of requests that are not theirs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -92,8 +93,8 @@ pub enum FeedbackError {
 
 /// Ratings that a listener may be behind.
 const MAX_UNHEARD: usize = 4_096;
-/// For how long a request may not be in the journal after it was made: as long as it runs, and as long
-/// as its node cannot write.
+/// For how long a request may not be in the journal after it was made: as long as it runs, and as
+/// long as its node cannot write.
 const MAY_BE_UNWRITTEN: Duration = Duration::from_secs(3_600);
 /// How far another node's clock may be ahead.
 const MAY_BE_AHEAD: Duration = Duration::from_secs(60);
@@ -118,8 +119,8 @@ impl Feedback {
     }
 
     /// Ratings as they come in through this node, or are joined with their requests by it: each is
-    /// heard on one node. A listener that is over 4,096 behind misses the oldest and is told how many
-    /// ([`Lagged`](broadcast::error::RecvError::Lagged)).
+    /// heard on one node. A listener that is over 4,096 behind misses the oldest and is told how
+    /// many ([`Lagged`](broadcast::error::RecvError::Lagged)).
     pub fn hear(&self) -> broadcast::Receiver<Rated> {
         self.shared.ratings.subscribe()
     }

@@ -108,8 +108,9 @@ impl Fleet {
         self.chance.draw()
     }
 
-    /// A fresh id for a request that came at `unix_ms`, in milliseconds since 1970. The same ones in
-    /// every run where a rehearsal wants that: whether a gate turns a request away goes by its id.
+    /// A fresh id for a request that came at `unix_ms`, in milliseconds since 1970. The same ones
+    /// in every run where a rehearsal wants that: whether a gate turns a request away goes by its
+    /// id.
     pub fn request_id(&self, unix_ms: u64) -> RequestId {
         RequestId::at(unix_ms, self.chance.for_id())
     }
@@ -171,8 +172,8 @@ impl Fleet {
     }
 
     /// Whether a request is turned away by what its headers tell, and when to try again. They do
-    /// not say which targets it is for, so it is only where every target that it could be for would:
-    /// an overloaded provider costs nothing to requests for another.
+    /// not say which targets it is for, so it is only where every target that it could be for
+    /// would: an overloaded provider costs nothing to requests for another.
     pub fn turns_away(&self, ask: &Ask, snapshot: &Snapshot, now: Instant) -> Option<Duration> {
         let live = self.live.load();
         let named = snapshot.targets().map(|target| live.get(name_of(target).0.as_str()));

@@ -204,7 +204,8 @@ impl Gateway {
         self.meanings.embedder(name)
     }
 
-    /// Makes decisions the same in every run, for rehearsals; to be called before the first request.
+    /// Makes decisions the same in every run, for rehearsals; to be called before the first
+    /// request.
     pub fn seed(&self, seed: u64) {
         self.fleet.seed(seed);
         self.door.resalt();

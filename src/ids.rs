@@ -95,7 +95,8 @@ impl RequestId {
         Self::new(std::str::from_utf8(&id).unwrap_or_default())
     }
 
-    /// When it was made, in milliseconds since 1970; `None` for what [`RequestId::at`] did not make.
+    /// When it was made, in milliseconds since 1970; `None` for what [`RequestId::at`] did not
+    /// make.
     pub fn made_at_ms(&self) -> Option<u64> {
         let digits = self.as_str().strip_prefix("req_")?;
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

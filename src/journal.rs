@@ -47,8 +47,8 @@ pub use writer::JournalWriter;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalSettings {
-    /// Entries that may wait to be written, 1000 to 10000000; each takes about half a kilobyte. When
-    /// the queue is full, entries are dropped and counted; a request never waits.
+    /// Entries that may wait to be written, 1000 to 10000000; each takes about half a kilobyte.
+    /// When the queue is full, entries are dropped and counted; a request never waits.
     #[schemars(range(min = 1_000, max = 10_000_000))]
     pub queue_entries: u32,
     /// How long an entry waits before it is written, when all is well. From 10ms to 1s: a second is

@@ -1,12 +1,12 @@
 //! What callers may use: the live state of all limits, and reservations of requests.
 //!
-//! Before a request goes to a provider, what it is expected to use is taken from all limits that are
-//! about it, or from none ([`Limits::reserve`]). The [`Reservation`] travels with the request's
+//! Before a request goes to a provider, what it is expected to use is taken from all limits that
+//! are about it, or from none ([`Limits::reserve`]). The [`Reservation`] travels with the request's
 //! account and is settled with it, whatever its end: what was used takes the place of what was
 //! expected. One that is dropped gives everything back.
 //!
-//! A limit may be about many subjects (callers, tags), which only exist while they are used: one that
-//! is as a new one would be is forgotten, see `subjects`.
+//! A limit may be about many subjects (callers, tags), which only exist while they are used: one
+//! that is as a new one would be is forgotten, see `subjects`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,12 +48,13 @@ pub use view::{Owner, Used};
 const MAX_ROUTES: usize = 4_096;
 /// How often a request asks the authority for what it lacks before it does without.
 const MAX_FETCHES: usize = 4;
-/// How long a request waits at most for an authority that has lost its memory to know again what was
-/// used. It takes two seconds, and no node knows of it later than the server.
+/// How long a request waits at most for an authority that has lost its memory to know again what
+/// was used. It takes two seconds, and no node knows of it later than the server.
 const UNSETTLED_AT_MOST: Duration = Duration::from_millis(2_500);
 /// How often all subjects are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// Told waits of this length or longer get up to [`JITTER`] on top, so that not all come back at once.
+/// Told waits of this length or longer get up to [`JITTER`] on top, so that not all come back at
+/// once.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 const JITTER: Duration = Duration::from_millis(500);
 
@@ -237,8 +238,8 @@ impl Limits {
         tokio::join!(refilling, sweeping);
     }
 
-    /// Gives back what this node holds of shared limits and does not use: the node ends. To be called
-    /// when all requests have ended. Takes a second at most.
+    /// Gives back what this node holds of shared limits and does not use: the node ends. To be
+    /// called when all requests have ended. Takes a second at most.
     pub async fn hand_back(&self) {
         self.authority.hand_back(&self.subjects).await;
     }
@@ -348,7 +349,8 @@ impl Limits {
 // === impl Full ===
 
 impl Full {
-    /// The same where a long wait has up to half a second on top, as large as a chance in 0..1 says.
+    /// The same where a long wait has up to half a second on top, as large as a chance in 0..1
+    /// says.
     #[must_use]
     pub fn spread(mut self, chance: f64) -> Self {
         if let Rejection::LimitReached { retry_after: Some(wait), .. } = &mut self.rejection

@@ -159,9 +159,10 @@ impl Meanings {
         self.core.embedders.get()?.get(name)
     }
 
-    /// The answer that was given to these very words, among those that `may` be given. The namespace
-    /// and the words are all that an exact key holds, so it needs no proof, and proves nothing: it is
-    /// here after a restart, or from another node, when the exact cache has it no more.
+    /// The answer that was given to these very words, among those that `may` be given. The
+    /// namespace and the words are all that an exact key holds, so it needs no proof, and proves
+    /// nothing: it is here after a restart, or from another node, when the exact cache has it no
+    /// more.
     pub fn recall(&self, query: &Query, may: impl Fn(&Kept) -> bool, now: Instant) -> Option<Kept> {
         let found = {
             let entries = self.core.entries.read();
@@ -224,7 +225,8 @@ impl Meanings {
             }
             let fresh_until = now + kept.head.ttl;
             entries.put(query, vector, (kept, fresh_until));
-            // Within, so that a purge that finds it in memory finds it on its way to the store, too.
+            // Within, so that a purge that finds it in memory finds it on its way to the store,
+            // too.
             self.core.write(put);
         }
         Ok(())
@@ -243,8 +245,8 @@ impl Meanings {
         }
     }
 
-    /// Learns from two answers that are the same to the letter, for which no judge is needed. They come
-    /// the same way as others, so that what there is no room for is left whatever it says.
+    /// Learns from two answers that are the same to the letter, for which no judge is needed. They
+    /// come the same way as others, so that what there is no room for is left whatever it says.
     pub fn learn_same(&self, trial: &Trial) {
         let Trial { similarity, is_audit, .. } = *trial;
         self.core.lessons.lock().learn_same(&trial.domain, similarity, is_audit);
@@ -262,8 +264,8 @@ impl Meanings {
         self.core.lessons.lock().learn(&trial.domain, label);
     }
 
-    /// Takes note of a comparison without a verdict. Where there are two answers it is the judge that
-    /// said nothing.
+    /// Takes note of a comparison without a verdict. Where there are two answers it is the judge
+    /// that said nothing.
     pub fn miss(&self, trial: &Trial) {
         let mut lessons = self.core.lessons.lock();
         match trial.fresh.is_empty() {

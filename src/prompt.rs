@@ -1,13 +1,15 @@
-//! Registered prompts: versions that never change, with templates, variables and rules of numbering.
+//! Registered prompts: versions that never change, with templates, variables and rules of
+//! numbering.
 //!
-//! `prompts/<id>/<version>.toml` is one version, `prompts/<id>/labels.toml` says what `production` and
-//! its like stand for. This module reads texts and decides; `config` opens the files. A version is
-//! compiled once, when it is loaded: to render it is to check the variables, fill them in, and copy.
+//! `prompts/<id>/<version>.toml` is one version, `prompts/<id>/labels.toml` says what `production`
+//! and its like stand for. This module reads texts and decides; `config` opens the files. A version
+//! is compiled once, when it is loaded: to render it is to check the variables, fill them in, and
+//! copy.
 //!
-//! Who writes a template is trusted with the words, not with the machine: there is no file access and
-//! no other template to include, the steps of one rendering and the size of what comes out are
-//! bounded. Variables come from callers and are only ever text inside one message: they cannot begin
-//! another one.
+//! Who writes a template is trusted with the words, not with the machine: there is no file access
+//! and no other template to include, the steps of one rendering and the size of what comes out are
+//! bounded. Variables come from callers and are only ever text inside one message: they cannot
+//! begin another one.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -174,8 +176,8 @@ impl Prompt {
         Ok(Rendered { messages: messages.collect() })
     }
 
-    /// Whether it was tested with a model, given as `provider/model`: as it says, or by a run of its
-    /// cases. `None` where it does not say with which it was.
+    /// Whether it was tested with a model, given as `provider/model`: as it says, or by a run of
+    /// its cases. `None` where it does not say with which it was.
     pub fn is_tested_with(&self, provider: &str, model: &str) -> Option<bool> {
         if self.tested_models.is_empty() {
             return None;

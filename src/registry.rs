@@ -1,17 +1,18 @@
 //! The registry of prompts: what files say, and what was pushed to a running gateway.
 //!
-//! Files seed it. A version that only files have is put into the store, so that every node has it; one
-//! that the store has stays what the store says, and a file that says otherwise is a problem that is
-//! told and changes nothing. Labels of files are where labels begin: one that the store has, wins.
+//! Files seed it. A version that only files have is put into the store, so that every node has it;
+//! one that the store has stays what the store says, and a file that says otherwise is a problem
+//! that is told and changes nothing. Labels of files are where labels begin: one that the store
+//! has, wins.
 //!
-//! Requests see one immutable table, [`Registry::prompts`]. It is made again, from versions that stay
-//! compiled, when files are loaded again or the store has changed. A store that is away takes nothing
-//! out of it: what was read last goes on, at a start what the snapshot on disk has kept, and files in
-//! any case.
+//! Requests see one immutable table, [`Registry::prompts`]. It is made again, from versions that
+//! stay compiled, when files are loaded again or the store has changed. A store that is away takes
+//! nothing out of it: what was read last goes on, at a start what the snapshot on disk has kept,
+//! and files in any case.
 //!
-//! Every row carries the revision that last changed it. Changes take the row of that count first and
-//! hold it until they commit, so that revisions commit in their order and a reader who knows all up to
-//! one asks for those above it.
+//! Every row carries the revision that last changed it. Changes take the row of that count first
+//! and hold it until they commit, so that revisions commit in their order and a reader who knows
+//! all up to one asks for those above it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

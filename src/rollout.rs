@@ -3,11 +3,11 @@
 //! The request path looks at one immutable table ([`Steering`]) and leaves notes in a bounded queue
 //! ([`Rollouts::note`]); it never waits and never asks the store.
 //!
-//! Behind it the [`RolloutLedger`] keeps rollouts in the store and steers by what stands there; each
-//! node's [`Notebook`] writes its notes there, and one node at a time, the [`Leader`], reads them,
-//! feeds them to the state machines of [`policy::rollout`](crate::policy::rollout) and writes what
-//! these decide. Nodes talk to each other through the store alone; what Redis tells is that something
-//! has changed.
+//! Behind it the [`RolloutLedger`] keeps rollouts in the store and steers by what stands there;
+//! each node's [`Notebook`] writes its notes there, and one node at a time, the [`Leader`], reads
+//! them, feeds them to the state machines of [`policy::rollout`](crate::policy::rollout) and writes
+//! what these decide. Nodes talk to each other through the store alone; what Redis tells is that
+//! something has changed.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! Runs of compatibility suites as the store has them: what is to be compared, every answer as it
 //! comes, and the verdict.
 //!
-//! A run is a row that says what it asks of whom; its samples are rows that are written as they come.
-//! So a run that is interrupted, by whatever, goes on where it was: what has a row is not asked again.
-//! The primary key of samples is what rules out a second one.
+//! A run is a row that says what it asks of whom; its samples are rows that are written as they
+//! come. So a run that is interrupted, by whatever, goes on where it was: what has a row is not
+//! asked again. The primary key of samples is what rules out a second one.
 //!
-//! One node at a time makes runs. What it writes of them it writes on the condition that it still is
-//! the one, see [`store::lease`](crate::store); what operators write, they write on the condition that
-//! the run is not over.
+//! One node at a time makes runs. What it writes of them it writes on the condition that it still
+//! is the one, see [`store::lease`](crate::store); what operators write, they write on the
+//! condition that the run is not over.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,14 +1,15 @@
 //! Durable state: one SQLite file by default, or a PostgreSQL database that many nodes share.
 //!
-//! A store is an address and the knowledge of how to open it. Nothing is opened before it is needed,
-//! so a disk or a server that is away when the gateway starts is the same case as one that goes away
-//! later: whoever needs the store gets an error, says so, and tries again. Connections are kept for
-//! the next use, and looked at before it: a server that was started again costs no caller an error.
+//! A store is an address and the knowledge of how to open it. Nothing is opened before it is
+//! needed, so a disk or a server that is away when the gateway starts is the same case as one that
+//! goes away later: whoever needs the store gets an error, says so, and tries again. Connections
+//! are kept for the next use, and looked at before it: a server that was started again costs no
+//! caller an error.
 //!
 //! Both kinds speak one dialect of SQL: numbered parameters, 64-bit integers for
 //! numbers, times and booleans, text, and bytes. `Arc<str>` must not be bound: the driver of SQLite
-//! does not know it. Statements with thousands of values are better written with `?` on SQLite, which
-//! looks up numbered ones one by one.
+//! does not know it. Statements with thousands of values are better written with `?` on SQLite,
+//! which looks up numbered ones one by one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -121,13 +122,15 @@ enum Migrated {
 pub(crate) const READERS: usize = 4;
 /// Connections that write, at one time, to a server. A file takes one.
 pub(crate) const WRITERS: usize = 8;
-/// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile: the
-/// journal keeps what it could not write and comes back to it, and leaders must renew their lease.
+/// How long SQLite itself waits for a lock. Short, because whoever waits longer says so meanwhile:
+/// the journal keeps what it could not write and comes back to it, and leaders must renew their
+/// lease.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
-/// The same for connections of [`Store::writer`]: operators' changes, samples of runs, recordings. In one
-/// process they take turns, but the journal and three leaders write by connections of their own, and SQLite
-/// gives the lock to whoever asks at the right moment, not to who has waited longest. None of them comes back
-/// by itself, so they wait as long as for a turn rather than fail with "database is locked".
+/// The same for connections of [`Store::writer`]: operators' changes, samples of runs, recordings.
+/// In one process they take turns, but the journal and three leaders write by connections of their
+/// own, and SQLite gives the lock to whoever asks at the right moment, not to who has waited
+/// longest. None of them comes back by itself, so they wait as long as for a turn rather than fail
+/// with "database is locked".
 const WRITERS_BUSY_TIMEOUT: Duration = pool::WAIT;
 /// How long a server may take to let somebody in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -334,8 +337,8 @@ fn is_busy(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "5")
 }
 
-/// Whether the database refuses values that a statement brings: it would every time, while others are
-/// taken. Not where a value is missing or a trigger refuses; those are faults of the table.
+/// Whether the database refuses values that a statement brings: it would every time, while others
+/// are taken. Not where a value is missing or a trigger refuses; those are faults of the table.
 pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
     if matches!(error, sqlx::Error::Encode(_)) {
         return true;

@@ -2,8 +2,8 @@
 //!
 //! The tokenizer is OpenAI's `o200k_base` for every model: other families' tokenizers are not
 //! published or differ by some ten percent on English text, and an estimate is marked as one
-//! wherever it shows. Counting costs a millisecond for a few thousand tokens, and the vocabulary some
-//! 60 MB once it is used, so it is loaded at the first estimate and never on a data thread.
+//! wherever it shows. Counting costs a millisecond for a few thousand tokens, and the vocabulary
+//! some 60 MB once it is used, so it is loaded at the first estimate and never on a data thread.
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! Quantities with their unit in the type: durations, sizes, money, priorities; and what limits count.
+//! Quantities with their unit in the type: durations, sizes, money, priorities; and what limits
+//! count.
 
 use std::fmt;
 use std::ops::Add;
@@ -15,7 +16,8 @@ pub use spoken::Spoken;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
-/// A size as people write it: `512KB`, `20MB`, `1GiB`, or plain bytes. KB is 1,000 bytes, KiB 1,024.
+/// A size as people write it: `512KB`, `20MB`, `1GiB`, or plain bytes. KB is 1,000 bytes, KiB
+/// 1,024.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(pub u64);
 
@@ -33,8 +35,8 @@ pub struct UsdPerMillion {
     pico_usd_per_token: u64,
 }
 
-/// An amount of money as people write it: US dollars as a decimal string such as `"50"` or `"0.25"`,
-/// which keeps it exact. At most `"1000000000"`.
+/// An amount of money as people write it: US dollars as a decimal string such as `"50"` or
+/// `"0.25"`, which keeps it exact. At most `"1000000000"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UsdAmount(pub MicroUsd);
 

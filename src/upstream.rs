@@ -1,6 +1,7 @@
 //! The way to providers: one request out, one answer back, in bytes.
 //!
-//! A [`Transport`] knows sockets or a simulation, and nothing of what the bytes mean. There are two:
+//! A [`Transport`] knows sockets or a simulation, and nothing of what the bytes mean. There are
+//! two:
 //! [`live::LiveTransport`] speaks HTTP/1.1 over TCP and TLS, and the simulator answers in process.
 //! [`Transports`] picks by the origin's scheme.
 

@@ -1,5 +1,5 @@
-//! The wire formats: what is read can be written on every wire, a scanner sees what a decoder reads, and
-//! a stream says the same however it is cut.
+//! The wire formats: what is read can be written on every wire, a scanner sees what a decoder
+//! reads, and a stream says the same however it is cut.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

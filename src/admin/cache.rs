@@ -69,7 +69,8 @@ pub(super) async fn show(State(state): State<AdminState>) -> Json<CacheView> {
     Json(CacheView { entries, bytes, max_bytes, shared, routes, semantic })
 }
 
-/// `DELETE /cache`: forgets all answers of which everything holds that the query names, on all nodes.
+/// `DELETE /cache`: forgets all answers of which everything holds that the query names, on all
+/// nodes.
 pub(super) async fn purge(
     State(state): State<AdminState>,
     uri: Uri,

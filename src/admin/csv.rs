@@ -7,8 +7,8 @@ pub(super) struct Table(String);
 // === impl Table ===
 
 impl Table {
-    /// Adds a line. A cell that a spreadsheet would run as a formula, because somebody named a tag so,
-    /// gets an apostrophe in front, which spreadsheets do not show.
+    /// Adds a line. A cell that a spreadsheet would run as a formula, because somebody named a tag
+    /// so, gets an apostrophe in front, which spreadsheets do not show.
     pub(super) fn line<'c>(&mut self, cells: impl IntoIterator<Item = &'c str>) {
         for (at, cell) in cells.into_iter().enumerate() {
             if at > 0 {

@@ -151,8 +151,8 @@ pub(super) async fn change(
     Ok(page::versioned(StatusCode::OK, &KeyView::of(&record, None), record.version))
 }
 
-/// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name; its kept answers
-/// go, on all nodes.
+/// `DELETE /keys/{id}`: revokes it. Its row stays, so that its usage keeps its name; its kept
+/// answers go, on all nodes.
 pub(super) async fn revoke(
     State(state): State<AdminState>,
     Path(id): Path<String>,

@@ -1,5 +1,5 @@
-//! `/admin/v1/prompts`: registered prompts and their versions. They are read from memory, so that they
-//! can be seen while the store is away.
+//! `/admin/v1/prompts`: registered prompts and their versions. They are read from memory, so that
+//! they can be seen while the store is away.
 
 use axum::Json;
 use axum::body::Body;

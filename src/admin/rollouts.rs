@@ -63,7 +63,8 @@ pub(super) async fn create(
     };
     let snapshot = state.snapshot.load_full();
     if body.is_of_prompt() {
-        // A version that was pushed to another node a moment ago. A store that is away says so below.
+        // A version that was pushed to another node a moment ago. A store that is away says so
+        // below.
         let _ = state.registry.load().await;
     }
     let prompts = prompts(&state);

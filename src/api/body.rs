@@ -24,7 +24,8 @@ const MAX_ENCODING_CHARS: usize = 32;
 /// # Errors
 ///
 /// [`Rejection::EncodedBody`] where the head says that it is compressed: a few bytes of that can
-/// stand for any number of them. [`Rejection::TooLarge`] as soon as it is known to be longer than `limit_bytes`,
+/// stand for any number of them. [`Rejection::TooLarge`] as soon as it is known to be longer than
+/// `limit_bytes`,
 /// [`Rejection::RequestTimeout`] where it did not come within `within`.
 pub(super) async fn read(
     headers: &HeaderMap,

@@ -207,8 +207,8 @@ const ESSENCE: [(&str, &str); 3] = [
     ("input", "/v1/embeddings"),
 ];
 
-/// Refuses a body without the member that it is about. One with another endpoint's came to the wrong
-/// place.
+/// Refuses a body without the member that it is about. One with another endpoint's came to the
+/// wrong place.
 fn require_essence(kind: EndpointKind, envelope: &Envelope) -> Result<(), Rejection> {
     let needed = match kind {
         EndpointKind::Chat | EndpointKind::Messages | EndpointKind::CountTokens => "messages",

@@ -72,8 +72,8 @@ async fn take(
     let snapshot = edge.gateway.snapshot();
     let settings = &snapshot.settings;
     let read = async {
-        // Admitted as any other request is, so that bodies that do not come to their end take no more
-        // room; and shed before those that somebody waits for.
+        // Admitted as any other request is, so that bodies that do not come to their end take no
+        // more room; and shed before those that somebody waits for.
         let priority = caller.priority_of(Some(Priority::LOWEST));
         let ask = Ask::new(&caller.id, own_id.as_str(), priority, 0);
         let _slot = edge.gateway.admit(&ask, &settings.admission, Duration::MAX).await?;

@@ -21,9 +21,9 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: whether to send requests here. Not to a gateway that stops, nor to one that has never read
-/// its keys and so can answer nobody; a store that goes away later is no reason, because what was read from
-/// it stays.
+/// `GET /readyz`: whether to send requests here. Not to a gateway that stops, nor to one that has
+/// never read its keys and so can answer nobody; a store that goes away later is no reason, because
+/// what was read from it stays.
 pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
     if edge.gateway.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
@@ -37,10 +37,10 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Response {
 }
 
 /// `GET /health`: what works and what does not, in JSON: a configuration file that is faulty and so
-/// was not loaded, routes of which no target can be asked, a store of keys that is away, a journal that
-/// loses entries, a run that was killed, a server of the cluster that is away. The status is 200 as
-/// long as requests are served, because none of these is a reason to
-/// take a gateway out of rotation.
+/// was not loaded, routes of which no target can be asked, a store of keys that is away, a journal
+/// that loses entries, a run that was killed, a server of the cluster that is away. The status is
+/// 200 as long as requests are served, because none of these is a reason to take a gateway out of
+/// rotation.
 pub(super) async fn health(State(edge): State<Edge>) -> Response {
     let gateway = &edge.gateway;
     let journal = gateway.journal.health();

@@ -198,8 +198,8 @@ pub(super) fn identify_new(headers: &mut HeaderMap, request_id: &str) {
     }
 }
 
-/// Adds what is left of the caller's limits: in OpenAI's words everywhere, and in Anthropic's to those who
-/// speak its dialect.
+/// Adds what is left of the caller's limits: in OpenAI's words everywhere, and in Anthropic's to
+/// those who speak its dialect.
 fn insert_limits(headers: &mut HeaderMap, standing: &Standing, is_anthropic: bool) {
     headers.reserve(if is_anthropic { 18 } else { 6 });
     for (names, level) in OPENAI_LIMITS.into_iter().zip([standing.requests, standing.any_tokens()])

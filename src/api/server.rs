@@ -87,8 +87,9 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
 // === impl Server ===
 
 impl Server {
-    /// Accepts until `closing` turns true; from then on each connection ends with what it is at. Once `over`
-    /// turns true what they are at is polled again, to see that it has to end. They run as `tasks`.
+    /// Accepts until `closing` turns true; from then on each connection ends with what it is at.
+    /// Once `over` turns true what they are at is polled again, to see that it has to end. They run
+    /// as `tasks`.
     pub async fn run(
         self,
         tasks: &Tasks,

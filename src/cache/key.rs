@@ -1,14 +1,14 @@
 //! What a request asks, as one number: requests with one key may get one answer.
 //!
 //! Everything counts that may shape an answer: who asks, the route with all its targets, the
-//! instructions' version, the endpoint, headers that change what is asked for, and the whole body but
-//! for the few members that are known to shape nothing ([`SHAPELESS`]). A member that nobody here has
-//! heard of counts, too. Pictures and files count by their bytes, which are in the body.
+//! instructions' version, the endpoint, headers that change what is asked for, and the whole body
+//! but for the few members that are known to shape nothing ([`SHAPELESS`]). A member that nobody
+//! here has heard of counts, too. Pictures and files count by their bytes, which are in the body.
 //!
 //! Bodies are compared as JSON values: the order of an object's members does not count, that of a
 //! list does; `1` and `1.0` are the same number. A body in which a member comes twice has no key,
-//! because readers disagree about which one counts; nor has one with a number that is too large to be
-//! told from others.
+//! because readers disagree about which one counts; nor has one with a number that is too large to
+//! be told from others.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Kept answers in this process: moka, whose W-TinyLFU keeps what is asked for often and lets a scan
-//! of keys that come once pass by.
+//! Kept answers in this process: moka, whose W-TinyLFU keeps what is asked for often and lets a
+//! scan of keys that come once pass by.
 //!
 //! What an entry weighs is what it takes, in bytes. moka has a clock of its own, which tests cannot
 //! set, so an entry carries the instant at which it ends and every reader looks at that; moka's own
@@ -16,8 +16,8 @@ use super::rendered::Written;
 use super::{Kept, Key};
 use crate::clock::Instant;
 
-/// What it takes to find an entry: its place in the table and in the queues of the policy, two shared
-/// counts, and what an allocator adds to each of them. Measured, see `benches/cache.rs`.
+/// What it takes to find an entry: its place in the table and in the queues of the policy, two
+/// shared counts, and what an allocator adds to each of them. Measured, see `benches/cache.rs`.
 const ENTRY_BYTES: usize = 640;
 
 /// The part of all bytes that the policy's tables take, one in so many: 4.4 MB of 64 were measured.

@@ -50,8 +50,8 @@ pub(super) struct Purges {
 
 /// Purges that are remembered.
 pub(super) const MOST_PURGES: usize = 256;
-/// How far the clocks of nodes may be apart. An answer that was made so soon after a purge counts as
-/// made before it.
+/// How far the clocks of nodes may be apart. An answer that was made so soon after a purge counts
+/// as made before it.
 const SKEW: Duration = Duration::from_secs(5);
 
 // === impl Purges ===

@@ -1,17 +1,17 @@
 //! When an answer is made anew before its time is over, so that not everybody misses it at once.
 //!
 //! XFetch (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
-//! VLDB 2015): each hit draws whether it is the one that asks again, likelier the nearer the end and
-//! the longer an answer takes. That request is treated as a miss: it waits for its answer as the
-//! first one did, and everybody else is given the kept one meanwhile.
+//! VLDB 2015): each hit draws whether it is the one that asks again, likelier the nearer the end
+//! and the longer an answer takes. That request is treated as a miss: it waits for its answer as
+//! the first one did, and everybody else is given the kept one meanwhile.
 
 use std::time::Duration;
 
 /// How eager to be: 1 is optimal where the time that an answer takes varies little.
 const BETA: f64 = 1.0;
 
-/// Whether the request that finds an answer asks again. `left` is the answer's time, `took` how long
-/// it took to be made, `chance` uniform in 0..1.
+/// Whether the request that finds an answer asks again. `left` is the answer's time, `took` how
+/// long it took to be made, `chance` uniform in 0..1.
 pub(super) fn is_early(left: Duration, took: Duration, chance: f64) -> bool {
     // ln is of (0, 1], so the product is never negative.
     let ahead = took.as_secs_f64() * BETA * -(1.0 - chance).ln();

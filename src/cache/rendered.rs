@@ -1,8 +1,8 @@
 //! Answers as they were written for a caller, so that the next one need not have them written anew.
 //!
-//! A kept answer is in canonical words. Reading those and writing them in a caller's dialect costs more
-//! than all the rest of a hit, and comes out the same but for the request's id and the time. So what
-//! was written is kept a while, with the places of these two.
+//! A kept answer is in canonical words. Reading those and writing them in a caller's dialect costs
+//! more than all the rest of a hit, and comes out the same but for the request's id and the time.
+//! So what was written is kept a while, with the places of these two.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::dialect::Dialect;
 pub struct Wording {
     /// What the answer is kept under.
     pub key: Key,
-    /// When it was given, in milliseconds since 1970: another one may be kept under the same key later.
+    /// When it was given, in milliseconds since 1970: another one may be kept under the same key
+    /// later.
     pub made_at_ms: u64,
     /// The caller's wire.
     pub dialect: Dialect,
@@ -77,8 +78,8 @@ impl Rendered {
         Self { places: places.into(), bytes, model: model.to_owned() }
     }
 
-    /// The answer for another request that asks for the same model by the same name; `None` where it
-    /// asks by another one.
+    /// The answer for another request that asks for the same model by the same name; `None` where
+    /// it asks by another one.
     pub fn write(&self, request_id: &str, created: u64, model: &str) -> Option<Bytes> {
         if self.model != model {
             return None;

@@ -20,8 +20,8 @@ pub struct CacheSettings {
     pub max_memory: ByteCount,
     /// The largest answer that is kept, 1KB to 1MB.
     pub max_answer: ByteCount,
-    /// Whether nodes share answers, where `cluster.url` is set. They are kept there as they are, for
-    /// as long as they may be given. Takes effect at the next start.
+    /// Whether nodes share answers, where `cluster.url` is set. They are kept there as they are,
+    /// for as long as they may be given. Takes effect at the next start.
     pub shared: bool,
     /// The most memory that answers found by their meaning take in this process, with their
     /// vectors, 1MB to 1TB; beside `max_memory`. Takes effect at the next start.
@@ -48,8 +48,8 @@ impl Default for CacheSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteCacheSettings {
-    /// Whether the same request gets the same answer again: same conversation, same parameters, same
-    /// targets.
+    /// Whether the same request gets the same answer again: same conversation, same parameters,
+    /// same targets.
     pub exact: bool,
     /// Whether a request that asks the same in other words gets the same answer, once labels have
     /// proven that few enough such answers are wrong. Includes `exact`.
@@ -58,8 +58,8 @@ pub struct RouteCacheSettings {
     /// only one there is.
     #[schemars(extend("examples" = ["small"]))]
     pub embedder: Option<String>,
-    /// For `semantic`: the model or route that is asked whether two answers say the same. Better one
-    /// of another family than those who answer.
+    /// For `semantic`: the model or route that is asked whether two answers say the same. Better
+    /// one of another family than those who answer.
     #[schemars(extend("examples" = ["openai/gpt-5-mini"]))]
     pub judge: Option<String>,
     /// For `semantic`: the share of answers given to other words that may be wrong, 0.001 to 0.2.
@@ -73,15 +73,15 @@ pub struct RouteCacheSettings {
     pub ttl: Option<HumanDuration>,
     /// Who shares answers.
     pub scope: CacheScope,
-    /// Requests with a higher `temperature` want variety and are neither answered from the cache nor
-    /// kept, 0 to 2. A request that names none is taken for one of 0.
+    /// Requests with a higher `temperature` want variety and are neither answered from the cache
+    /// nor kept, 0 to 2. A request that names none is taken for one of 0.
     #[schemars(range(min = 0.0, max = 2.0))]
     pub max_temperature: f64,
     /// Whether answers to requests that offer functions are kept where none was called. Functions
     /// that providers run themselves, such as web search, are never cached.
     pub tools: bool,
-    /// Whether answers to questions of the day are kept: about today, prices, the weather, or with a
-    /// date among the instructions.
+    /// Whether answers to questions of the day are kept: about today, prices, the weather, or with
+    /// a date among the instructions.
     pub time_sensitive: bool,
     /// How long after its time an answer is kept for `degrade.stale_cache`, 0s to 30d.
     pub stale_for: HumanDuration,

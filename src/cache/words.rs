@@ -145,13 +145,14 @@ const LOOKED_AT: usize = 4 * 1024;
 /// Longer ones are looked at by their ends.
 const ALL_LOOKED_AT: usize = 3 * LOOKED_AT;
 
-/// Bytes at the beginning of an answer in which it declines: more than an apology and a refusal take.
+/// Bytes at the beginning of an answer in which it declines: more than an apology and a refusal
+/// take.
 const BEGINNING: usize = 160;
 
 /// Whether a question is one of the day.
 ///
-/// Of a long text only the beginning and the end are looked at: a question stands there, and what lies
-/// between is what it is about. Hardly any document is without a "now".
+/// Of a long text only the beginning and the end are looked at: a question stands there, and what
+/// lies between is what it is about. Hardly any document is without a "now".
 pub(super) fn asks_of_the_day(text: &str) -> bool {
     static FINDER: LazyLock<Finder> =
         LazyLock::new(|| Finder::of(OF_THE_DAY.iter().chain(&PHRASES_OF_THE_DAY)));

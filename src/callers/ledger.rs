@@ -46,8 +46,8 @@ impl Callers {
         self.create_as(&change, &Actor::gateway(), now_ms).await
     }
 
-    /// The same with an id that is given and not random, for rehearsals: what is decided by who calls
-    /// is then alike in every run.
+    /// The same with an id that is given and not random, for rehearsals: what is decided by who
+    /// calls is then alike in every run.
     ///
     /// # Errors
     ///

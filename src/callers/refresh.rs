@@ -63,8 +63,8 @@ const ADMIN_SETTING: &str = "admin_key_sha256";
 
 impl Callers {
     /// Reads keys and admin key from the store. Where there is no admin key yet, one is made and
-    /// returned: this is the only time it can be seen. Where the store cannot be read and nothing is
-    /// known yet, the snapshot is read instead.
+    /// returned: this is the only time it can be seen. Where the store cannot be read and nothing
+    /// is known yet, the snapshot is read instead.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Caller, CallerTable, Callers, CallersSource};
 
-/// All callers as they were known at some time, those included that may not call any more: what they
-/// have used counts for their teams.
+/// All callers as they were known at some time, those included that may not call any more: what
+/// they have used counts for their teams.
 #[derive(Debug, Clone)]
 pub struct Roster {
     /// Which change of callers it is of, and where that was read.

@@ -72,8 +72,8 @@ pub struct ModelSettings {
     #[serde(default)]
     #[schemars(extend("examples" = [{"input": "0.10", "output": "0.30"}]))]
     pub usd_per_million: Option<PriceSettings>,
-    /// The first day on which the model does not answer any more, as `YYYY-MM-DD`. Absent: its provider
-    /// has not said.
+    /// The first day on which the model does not answer any more, as `YYYY-MM-DD`. Absent: its
+    /// provider has not said.
     #[serde(default)]
     #[schemars(extend("examples" = ["2027-01-31"]))]
     pub retires_on: Option<String>,
@@ -96,8 +96,8 @@ pub struct ModelSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateHeaderSettings {
-    /// Requests left in the current window. Where the name has `remaining` in it, the same name with
-    /// `limit` and with `reset` is read, too.
+    /// Requests left in the current window. Where the name has `remaining` in it, the same name
+    /// with `limit` and with `reset` is read, too.
     pub requests_left: Option<String>,
     /// Tokens left in the current window, likewise.
     pub tokens_left: Option<String>,

@@ -2,12 +2,13 @@
 //!
 //! Two families of headers cover nearly everyone: OpenAI's
 //! `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` (Azure, Groq, xAI, the simulator) and
-//! Anthropic's `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{…}`. Who has names
-//! of its own says them in its file, see [`RateHeaders`]. When a window ends is told in four ways,
-//! which no value of the one can be taken for a value of the other: Go's durations (`1h27m50.4s`),
-//! RFC 3339, seconds, and seconds or milliseconds since 1970.
+//! Anthropic's `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{…}`. Who has
+//! names of its own says them in its file, see [`RateHeaders`]. When a window ends is told in four
+//! ways, which no value of the one can be taken for a value of the other: Go's durations
+//! (`1h27m50.4s`), RFC 3339, seconds, and seconds or milliseconds since 1970.
 //!
-//! This runs on every answer: without such headers it is a look at each name, and it never allocates.
+//! This runs on every answer: without such headers it is a look at each name, and it never
+//! allocates.
 
 use std::time::Duration;
 

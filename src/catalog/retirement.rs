@@ -88,8 +88,8 @@ impl Model {
     }
 
     /// The nearest of `candidates` that can stand for this model: of the same kind, with every
-    /// feature and at least the same window, and staying when this one goes. Nearest is what costs most
-    /// nearly the same; of those the newest by what is known of it, then the first.
+    /// feature and at least the same window, and staying when this one goes. Nearest is what costs
+    /// most nearly the same; of those the newest by what is known of it, then the first.
     pub fn nearest_of<'a, T: AsRef<Self>>(
         &self,
         candidates: impl IntoIterator<Item = &'a T>,
@@ -122,8 +122,8 @@ impl Model {
         }
     }
 
-    /// What is wrong with the name of the replacement that a model of `provider` has: one of the same
-    /// provider, or `provider/model` of one of `known`.
+    /// What is wrong with the name of the replacement that a model of `provider` has: one of the
+    /// same provider, or `provider/model` of one of `known`.
     pub fn replacement_problem(&self, provider: &Provider, known: &[&Provider]) -> Option<String> {
         let name = self.replacement.as_deref()?;
         let (other, rest) = name.split_once('/').unwrap_or_default();

@@ -30,8 +30,8 @@ pub struct Reduced {
     pub fits: bool,
 }
 
-/// Leaves out the oldest turns of a request until it has at most `budget` tokens, or until only what
-/// has to stay is left. `count` counts the tokens of a text.
+/// Leaves out the oldest turns of a request until it has at most `budget` tokens, or until only
+/// what has to stay is left. `count` counts the tokens of a text.
 pub fn reduce(request: &mut ChatRequest, budget: u64, count: impl Fn(&str) -> u64) -> Reduced {
     let costs: Vec<u64> =
         request.messages.iter().map(|message| message_tokens(message, &count)).collect();

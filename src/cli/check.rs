@@ -20,7 +20,8 @@ pub struct CheckArgs {
     /// Where the configuration is.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Does without the keys of providers, which need not be in the environment or their files then.
+    /// Does without the keys of providers, which need not be in the environment or their files
+    /// then.
     #[arg(long)]
     pub without_keys: bool,
     /// Answers in JSON.

@@ -85,8 +85,8 @@ pub enum CompatCommand {
         /// The registered prompt.
         prompt: String,
     },
-    /// Lists prompts that have drifted: the same version on the same model answers worse than the nights
-    /// before; and those whose last night could not tell. Exit code 1 while one has drifted.
+    /// Lists prompts that have drifted: the same version on the same model answers worse than the
+    /// nights before; and those whose last night could not tell. Exit code 1 while one has drifted.
     Drift,
     /// Ends a run. What it has asked stays.
     Cancel {
@@ -106,7 +106,8 @@ pub enum CompatCommand {
         #[arg(long, value_name = "ID")]
         prompt: Option<String>,
     },
-    /// Holds a judge against answers that people have labelled: only what a calibrated judge says counts.
+    /// Holds a judge against answers that people have labelled: only what a calibrated judge says
+    /// counts.
     Calibrate {
         /// The judge, as `compat.judge.models` names it.
         #[arg(long, value_name = "MODEL")]
@@ -115,12 +116,13 @@ pub enum CompatCommand {
         #[arg(long, value_name = "FILE")]
         labels: PathBuf,
     },
-    /// Says what of a file in promptfoo's YAML is understood. With an admin key the gateway is asked, too,
-    /// which of its models it does not know.
+    /// Says what of a file in promptfoo's YAML is understood. With an admin key the gateway is
+    /// asked, too, which of its models it does not know.
     Check {
         /// The file.
         file: PathBuf,
-        /// The registered prompt whose versions its cases are for: the gateway says which cannot be asked.
+        /// The registered prompt whose versions its cases are for: the gateway says which cannot be
+        /// asked.
         #[arg(long, value_name = "ID")]
         prompt: Option<String>,
     },
@@ -172,17 +174,18 @@ pub enum KindOption {
 /// What is compared with what.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// The suite: the id of a registered prompt that has cases, of a suite that was pushed, or a file
-    /// in promptfoo's YAML.
+    /// The suite: the id of a registered prompt that has cases, of a suite that was pushed, or a
+    /// file in promptfoo's YAML.
     pub suite: String,
-    /// The version that is served today; `production`, else the newest but one, where nothing is said.
-    /// Of a file: which of its prompts, from 0.
+    /// The version that is served today; `production`, else the newest but one, where nothing is
+    /// said. Of a file: which of its prompts, from 0.
     #[arg(long, value_name = "VERSION")]
     pub from: Option<String>,
     /// The version that may take its place; the newest where nothing is said.
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
-    /// The model that both are asked of; the one each version was written for where nothing is said.
+    /// The model that both are asked of; the one each version was written for where nothing is
+    /// said.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["from_model", "to_model"])]
     pub model: Option<String>,
     /// The model that is asked today.

@@ -2,8 +2,8 @@
 
 use clap::Command;
 
-/// Shows the examples that stand below a command's help below the help of each of its commands, too, as far
-/// as they are of it and it has none of its own. `path` is how the command is written.
+/// Shows the examples that stand below a command's help below the help of each of its commands,
+/// too, as far as they are of it and it has none of its own. `path` is how the command is written.
 pub(super) fn hand_down(command: Command, path: &str) -> Command {
     let above = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     command.mut_subcommands(|below| {

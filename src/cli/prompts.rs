@@ -1,8 +1,8 @@
 //! `tidegate prompts`: registered prompts, as files have them and as a gateway does.
 //!
 //! What can be seen without a gateway is: `list`, `show`, `diff` and `render` read the files of the
-//! folder `prompts` until a gateway is named by `--url` or `TIDEGATE_URL`. What changes something asks a
-//! gateway in any case.
+//! folder `prompts` until a gateway is named by `--url` or `TIDEGATE_URL`. What changes something
+//! asks a gateway in any case.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ pub struct PromptsArgs {
     /// The configuration file, beside which the folder `prompts` is.
     #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The folder of registered prompts. Without one: `prompts` beside the configuration file; where
-    /// there is no such file, `prompts` here.
+    /// The folder of registered prompts. Without one: `prompts` beside the configuration file;
+    /// where there is no such file, `prompts` here.
     #[arg(long, global = true, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
     pub prompts: Option<PathBuf>,
     /// The gateway that is asked instead of files. What changes something asks
@@ -72,7 +72,8 @@ pub enum PromptsCommand {
     Show {
         /// The prompt.
         id: String,
-        /// The version, a range such as `^1.2`, or a label. Without it: `production`, else the newest.
+        /// The version, a range such as `^1.2`, or a label. Without it: `production`, else the
+        /// newest.
         #[arg(id = "wanted", value_name = "VERSION")]
         version: Option<String>,
     },
@@ -99,11 +100,11 @@ pub enum PromptsCommand {
         #[arg(long, value_name = "FILE")]
         variables: Option<PathBuf>,
     },
-    /// Registers versions in a running gateway, lowest first. One that is there already and says the
-    /// same is passed over.
+    /// Registers versions in a running gateway, lowest first. One that is there already and says
+    /// the same is passed over.
     Push {
-        /// A file such as `prompts/support-reply/1.2.0.toml`, the folder of a prompt, or a folder of
-        /// such folders. Labels are not pushed.
+        /// A file such as `prompts/support-reply/1.2.0.toml`, the folder of a prompt, or a folder
+        /// of such folders. Labels are not pushed.
         #[arg(required = true, value_name = "FILE_OR_FOLDER")]
         paths: Vec<PathBuf>,
     },

@@ -15,7 +15,8 @@ use super::terms::{checked_id, text};
 use crate::compat::report::counted;
 use crate::units::HumanDuration;
 
-/// Records the next answers to requests with a registered prompt, as cases of a compatibility suite.
+/// Records the next answers to requests with a registered prompt, as cases of a compatibility
+/// suite.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  tidegate record --prompt support-reply --out prompts/support-reply/cases/golden.yaml\n  \

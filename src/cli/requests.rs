@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::client::{AdminArgs, AdminClient, ClientError, encoded};
 
-/// Lists requests of a running gateway as JSON, one a line, newest first: who asked what of whom, and
-/// what came of it.
+/// Lists requests of a running gateway as JSON, one a line, newest first: who asked what of whom,
+/// and what came of it.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  tidegate requests --where prompt=support-reply@1.3.0 --where outcome=complete > affected.jsonl\n  \
@@ -16,7 +16,8 @@ use super::client::{AdminArgs, AdminClient, ClientError, encoded};
 )]
 pub struct RequestsArgs {
     /// Only requests of which this is so, such as `prompt=support-reply@1.3.0`, `model=gpt-5`,
-    /// `rollout=ro_01`, `arm=candidate`, `route=smart` or `tag:team=search`; once for each condition.
+    /// `rollout=ro_01`, `arm=candidate`, `route=smart` or `tag:team=search`; once for each
+    /// condition.
     #[arg(long = "where", value_name = "KEY=VALUE")]
     pub conditions: Vec<String>,
     /// Only what ended at this moment or later: RFC 3339, or milliseconds since 1970.

@@ -54,8 +54,8 @@ const MAX_IDLE_CONNECTIONS: usize = 512;
 const MAX_IDLE_COLLECTOR: usize = 2;
 /// How long the last traces and metrics may take when the gateway stops.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
-/// How long callers have to take the error that ends their request when the gateway stops: longer than an
-/// idempotency key may take to be forgotten before.
+/// How long callers have to take the error that ends their request when the gateway stops: longer
+/// than an idempotency key may take to be forgotten before.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a connection to a provider is kept idle. Providers close theirs after 60 s and more.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -187,8 +187,8 @@ async fn supervise(
 ///
 /// # Errors
 ///
-/// Where the database is a file that is not there and cannot be made. A server that is away may come
-/// back, but this is a mistake, and nobody might notice that no request is written down.
+/// Where the database is a file that is not there and cannot be made. A server that is away may
+/// come back, but this is a mistake, and nobody might notice that no request is written down.
 async fn read_keys(callers: &Callers, store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
     match callers.load().await {
         Ok(Some(made)) => announce(&made, out)?,

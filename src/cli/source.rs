@@ -16,8 +16,8 @@ pub struct SourceArgs {
     /// A folder of provider files that replace built-in ones of the same name, or add to them.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_PROVIDERS")]
     pub providers: Option<PathBuf>,
-    /// The folder of registered prompts. Without one: `prompts` beside the configuration file; where
-    /// there is no such file, `prompts` here.
+    /// The folder of registered prompts. Without one: `prompts` beside the configuration file;
+    /// where there is no such file, `prompts` here.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_PROMPTS")]
     pub prompts: Option<PathBuf>,
 }

@@ -179,8 +179,8 @@ pub(super) fn record(record: &Value, out: &mut dyn Write) -> io::Result<()> {
 /// The member that says how much of each limit is used.
 const USAGE: &str = "usage";
 
-/// How much of each of a record's limits is used, as a table; nothing where it has none. The share is
-/// that of what may be used at once, because that is what refuses.
+/// How much of each of a record's limits is used, as a table; nothing where it has none. The share
+/// is that of what may be used at once, because that is what refuses.
 pub(super) fn usage(record: &Value, out: &mut dyn Write) -> io::Result<()> {
     let used = record.get(USAGE).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if used.is_empty() {

@@ -14,8 +14,9 @@ use super::client::{AdminArgs, ClientError, encoded};
                         tidegate usage --group-by tag:team --where provider=openai --where tag:env=prod --json"
 )]
 pub struct UsageArgs {
-    /// What to add up by, with commas between: caller, team, route, target, provider, model, endpoint,
-    /// outcome, priority, prompt, hour, day, month, tag:NAME. Without it there is one sum.
+    /// What to add up by, with commas between: caller, team, route, target, provider, model,
+    /// endpoint, outcome, priority, prompt, hour, day, month, tag:NAME. Without it there is one
+    /// sum.
     #[arg(long, value_name = "KEYS", default_value = "")]
     pub group_by: String,
     /// Only requests of which this is so, such as `route=smart` or `tag:team=search`; once for each

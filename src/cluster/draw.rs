@@ -2,8 +2,8 @@
 //!
 //! All questions of one call are answered by one script on the server, by the server's clock and in
 //! their order, so a call costs one round trip whatever its length, and two nodes cannot both take
-//! what is there once. Numbers are doubles in the script: whole numbers up to 2^53 are exact, larger
-//! ones are taken as 2^53.
+//! what is there once. Numbers are doubles in the script: whole numbers up to 2^53 are exact,
+//! larger ones are taken as 2^53.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use redis::Cmd;
 /// One question: take something of `of`, or give it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    /// What is counted, such as `caller/7/tokens`. Questions about one key must be about one source.
+    /// What is counted, such as `caller/7/tokens`. Questions about one key must be about one
+    /// source.
     pub key: String,
     /// What it is taken from.
     pub of: Source,
@@ -42,14 +43,14 @@ pub enum Source {
         id: String,
         /// When it ends, in milliseconds since 1970.
         ends_at_ms: u64,
-        /// What this node has had of it, used or not; saying it again changes nothing. `None` leaves
-        /// the count to the server.
+        /// What this node has had of it, used or not; saying it again changes nothing. `None`
+        /// leaves the count to the server.
         held: Option<i64>,
-        /// What all nodes had had when this node last heard of it, and what it has had since; counts
-        /// where the server has forgotten this node.
+        /// What all nodes had had when this node last heard of it, and what it has had since;
+        /// counts where the server has forgotten this node.
         heard: i64,
-        /// What was used before this node counted. The counter never stands below this and what this
-        /// node has had.
+        /// What was used before this node counted. The counter never stands below this and what
+        /// this node has had.
         before: i64,
         /// Whether that is what was used before there was the limit, so that what any node has had
         /// comes on top.
@@ -70,9 +71,9 @@ pub enum Source {
 /// What is to be done. Amounts are not negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Takes `most`, or less but not less than `least`, or nothing. `most: 0` only looks; `least: 0`
-    /// takes what is there and is never refused. A bucket gives a `least` above its burst when it
-    /// is full, and is in debt then; other sources never give more than there is.
+    /// Takes `most`, or less but not less than `least`, or nothing. `most: 0` only looks; `least:
+    /// 0` takes what is there and is never refused. A bucket gives a `least` above its burst when
+    /// it is full, and is in debt then; other sources never give more than there is.
     Take {
         /// The most that is of use.
         most: i64,
@@ -83,8 +84,8 @@ pub enum Want {
     Book(i64),
     /// Gives as much back.
     Return(i64),
-    /// This node holds exactly so many slots. Heals what a question left behind whose answer was not
-    /// heard. Other sources stay as they are.
+    /// This node holds exactly so many slots. Heals what a question left behind whose answer was
+    /// not heard. Other sources stay as they are.
     Hold(i64),
 }
 

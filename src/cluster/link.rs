@@ -2,8 +2,8 @@
 //!
 //! [`Link::run`] alone connects. Callers find a connection or none: with none they fail at once, so
 //! that a server which is away costs a request nothing and nobody queues for it. A call that is not
-//! answered in time gives the connection up, because whatever is asked next would wait behind it; the
-//! next connection shows whether the server answers again. That is why the client library's own
+//! answered in time gives the connection up, because whatever is asked next would wait behind it;
+//! the next connection shows whether the server answers again. That is why the client library's own
 //! reconnecting connection is not used: it lets callers wait for the attempt, and connects on the
 //! runtime of whoever asked, here a data thread that may end.
 
@@ -174,8 +174,8 @@ impl Link {
         *self.state.borrow()
     }
 
-    /// Sends a command and waits for its answer `within` this time. The answer may be `None` where a
-    /// script is called that the server does not know.
+    /// Sends a command and waits for its answer `within` this time. The answer may be `None` where
+    /// a script is called that the server does not know.
     async fn send<T: FromRedisValue>(
         &self,
         command: &Cmd,
@@ -305,8 +305,8 @@ impl Link {
     }
 }
 
-/// Whether another connection may lead to another answer: this one is broken, or the server behind it
-/// is no longer, or not yet, the one that may be written to.
+/// Whether another connection may lead to another answer: this one is broken, or the server behind
+/// it is no longer, or not yet, the one that may be written to.
 fn is_of_the_connection(error: &redis::RedisError) -> bool {
     error.is_unrecoverable_error()
         || [ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown, ServerErrorKind::BusyLoading]

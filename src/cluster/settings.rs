@@ -22,8 +22,8 @@ pub struct ClusterSettings {
     /// supported. Absent: this node is alone.
     #[schemars(extend("examples" = ["redis://127.0.0.1:6379"]))]
     pub url: Option<RedisUrl>,
-    /// The name of this node, of letters, digits, `-`, `_` and `.`, at most 64. Absent: a new one at
-    /// each start.
+    /// The name of this node, of letters, digits, `-`, `_` and `.`, at most 64. Absent: a new one
+    /// at each start.
     #[schemars(extend("examples" = ["eu-1"]))]
     pub node: Option<String>,
     /// The first part of the names of all keys and channels, so that several clusters can use one

@@ -1,8 +1,8 @@
-//! Values that nodes keep for each other, each under a key that expires, and short lists that all of
-//! them read.
+//! Values that nodes keep for each other, each under a key that expires, and short lists that all
+//! of them read.
 //!
-//! It has a connection of its own, which is made when somebody first wants it: values are large, and
-//! what is slow here must not hold up limits or facts.
+//! It has a connection of its own, which is made when somebody first wants it: values are large,
+//! and what is slow here must not hold up limits or facts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,8 +95,8 @@ impl Shelf {
         self.link.call(&remove, within).await
     }
 
-    /// Some of the keys that begin like this with their values, and where to go on; 0 where that was
-    /// all. A key that is there all the time is found at least once.
+    /// Some of the keys that begin like this with their values, and where to go on; 0 where that
+    /// was all. A key that is there all the time is found at least once.
     ///
     /// # Errors
     ///

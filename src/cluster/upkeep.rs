@@ -1,5 +1,5 @@
-//! What runs beside a cluster for as long as the process: its connections, and saying that this node
-//! is there.
+//! What runs beside a cluster for as long as the process: its connections, and saying that this
+//! node is there.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -26,8 +26,8 @@ pub struct Answer {
     pub latency_ms: u64,
     /// Who answered: `provider/model`.
     pub served_by: String,
-    /// Why there is no answer; everything else is empty then. What no model has said is no failure of
-    /// the candidate: such samples are left out of pairs, and counted.
+    /// Why there is no answer; everything else is empty then. What no model has said is no failure
+    /// of the candidate: such samples are left out of pairs, and counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -71,8 +71,8 @@ pub struct Check {
 // === impl Grade ===
 
 impl Grade {
-    /// Whether the case is passed; `None` where it has assertions and none of them decides: they are a
-    /// judge's that does not count, or could not be found out.
+    /// Whether the case is passed; `None` where it has assertions and none of them decides: they
+    /// are a judge's that does not count, or could not be found out.
     pub fn decided(&self) -> Option<bool> {
         let is_open =
             !self.checks.is_empty() && self.checks.iter().all(|check| check.passed.is_none());

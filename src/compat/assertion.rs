@@ -1,13 +1,13 @@
 //! What must be true of an answer.
 //!
 //! The types are promptfoo's, and mean what they mean there
-//! (<https://www.promptfoo.dev/docs/configuration/expected-outputs/>, as of November 2025); where its
-//! documentation leaves something open, its code decides. Two things are ours:
+//! (<https://www.promptfoo.dev/docs/configuration/expected-outputs/>, as of November 2025); where
+//! its documentation leaves something open, its code decides. Two things are ours:
 //!
-//! - `not-` is the exact negation of every type, its score one minus the other's. What could not be found
-//!   out stays so.
-//! - What a judge says decides nothing where judges do not count, and neither does what nobody could
-//!   say. Such a check has no weight either.
+//! - `not-` is the exact negation of every type, its score one minus the other's. What could not be
+//!   found out stays so.
+//! - What a judge says decides nothing where judges do not count, and neither does what nobody
+//!   could say. Such a check has no weight either.
 
 use std::sync::Arc;
 
@@ -110,8 +110,8 @@ struct Sum {
 impl Case {
     /// What the assertions say of an answer to `question`, which is what was asked, as text.
     ///
-    /// `known` has the replies that have come. What it does not have is asked for, all at once; then
-    /// this is called again. A case without assertions is passed with a score of 1.
+    /// `known` has the replies that have come. What it does not have is asked for, all at once;
+    /// then this is called again. A case without assertions is passed with a score of 1.
     pub fn grade(
         &self,
         answer: &Answer,

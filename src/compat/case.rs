@@ -34,7 +34,8 @@ impl Same {
     /// Cases that an account names.
     const NAMED: usize = 5;
 
-    /// `1 case is the same as another and counts once: german-incident (german)`, where there is any.
+    /// `1 case is the same as another and counts once: german-incident (german)`, where there is
+    /// any.
     pub fn in_words(all: &[Self]) -> Option<String> {
         let named = all.iter().take(Self::NAMED);
         let named: Vec<_> =
@@ -58,7 +59,8 @@ impl Same {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Depth {
-    /// Critical cases, those marked `smoke`, and a few of each category: for another wording (PATCH).
+    /// Critical cases, those marked `smoke`, and a few of each category: for another wording
+    /// (PATCH).
     Smoke,
     /// Those, all functional and semantic ones, and what touches a changed variable or tool: for
     /// another structure (MINOR).

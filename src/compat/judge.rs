@@ -1,23 +1,24 @@
 //! How a model is asked what no rule can find out, and how its reply is read.
 //!
-//! A [`Sitting`] is one question to a judge, from the first message to the reply, without doing anything
-//! itself: whoever runs it sends what [`Sitting::next`] says and brings back what came.
+//! A [`Sitting`] is one question to a judge, from the first message to the reply, without doing
+//! anything itself: whoever runs it sends what [`Sitting::next`] says and brings back what came.
 //!
 //! # Against the weaknesses of judges
 //!
-//! - **Position.** Of two answers judges favour one for its place: with GPT-4 only some two of three
-//!   verdicts stay when the answers change places (Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and
-//!   Chatbot Arena", 2023, section 3.3). So both orders are asked, and a judge that contradicts itself has
-//!   said that neither is better.
+//! - **Position.** Of two answers judges favour one for its place: with GPT-4 only some two of
+//!   three verdicts stay when the answers change places (Zheng et al., "Judging LLM-as-a-Judge with
+//!   MT-Bench and Chatbot Arena", 2023, section 3.3). So both orders are asked, and a judge that
+//!   contradicts itself has said that neither is better.
 //! - **Length.** The lengths of both answers are told, and that length is no merit.
-//! - **Its own kind.** A judge favours answers of its family; [`family`] tells families apart, and whoever
-//!   chooses a judge leaves out those of both sides.
-//! - **Persuasion.** Questions and answers come from elsewhere and may hold instructions. They are sent as a
-//!   JSON object in which `<` is always escaped, between marks that begin with `<` and hold a number drawn
-//!   for the sitting: neither a mark nor a control token of a chat template can stand within.
+//! - **Its own kind.** A judge favours answers of its family; [`family`] tells families apart, and
+//!   whoever chooses a judge leaves out those of both sides.
+//! - **Persuasion.** Questions and answers come from elsewhere and may hold instructions. They are
+//!   sent as a JSON object in which `<` is always escaped, between marks that begin with `<` and
+//!   hold a number drawn for the sitting: neither a mark nor a control token of a chat template can
+//!   stand within.
 //!
-//! A reply is one JSON object. One that has none, or two that contradict each other, or one of another
-//! shape, is no verdict: it is asked for once more, then the sitting fails.
+//! A reply is one JSON object. One that has none, or two that contradict each other, or one of
+//! another shape, is no verdict: it is asked for once more, then the sitting fails.
 
 use serde_json::Value;
 
@@ -35,8 +36,8 @@ pub use family::family;
 use prompt::Place;
 use reply::Verdict;
 
-/// The version of the questions and of how replies are read. Verdicts of different ones are not the same
-/// judge's.
+/// The version of the questions and of how replies are read. Verdicts of different ones are not the
+/// same judge's.
 pub const PROTOCOL: &str = "tidegate-judge-1";
 
 /// The temperature to ask with, where a model takes one.
@@ -45,8 +46,8 @@ pub const TEMPERATURE: f64 = 0.0;
 /// The most tokens of a reply; the room is for models that think first.
 pub const MAX_TOKENS: u32 = 2_000;
 
-/// The most bytes of each text that a judge is shown. What is longer is not judged: a text that was cut
-/// would not be the same.
+/// The most bytes of each text that a judge is shown. What is longer is not judged: a text that was
+/// cut would not be the same.
 pub const MAX_BYTES: usize = 64 << 10;
 
 /// One question to a judge.
@@ -66,8 +67,8 @@ pub struct Sitting {
 /// What comes next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// These messages, in the shape of chat completions, are to be sent, at [`TEMPERATURE`]; the text that
-    /// comes back goes to [`Sitting::on_reply`].
+    /// These messages, in the shape of chat completions, are to be sent, at [`TEMPERATURE`]; the
+    /// text that comes back goes to [`Sitting::on_reply`].
     Say(Vec<Value>),
     /// That is what the judge says.
     Over(Reply),
@@ -93,7 +94,8 @@ impl Sitting {
         }
     }
 
-    /// Takes what came: the text of the reply, or why there is none. Nothing happens when it is over.
+    /// Takes what came: the text of the reply, or why there is none. Nothing happens when it is
+    /// over.
     pub fn on_reply(&mut self, reply: Result<&str, &str>) {
         if self.over.is_some() {
             return;

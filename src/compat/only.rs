@@ -8,8 +8,8 @@ use super::suite::{Case, Suite};
 
 /// Which cases of a suite are asked: all incidents, or those with a tag or of one incident.
 ///
-/// What has failed once in front of people is not to fail again. So of incidents each case is critical,
-/// whatever it is in the suite.
+/// What has failed once in front of people is not to fail again. So of incidents each case is
+/// critical, whatever it is in the suite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Only(String);

@@ -1,8 +1,8 @@
 //! What a run has found, as data: what the terminal, scripts, CI systems and people read.
 //!
-//! A [`Report`] is JSON with stable names. It is drawn up by a [`Draft`], case by case, so that a run
-//! of any size needs little memory: all cases keep their counts, and the most telling ones their
-//! answers.
+//! A [`Report`] is JSON with stable names. It is drawn up by a [`Draft`], case by case, so that a
+//! run of any size needs little memory: all cases keep their counts, and the most telling ones
+//! their answers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -40,7 +40,8 @@ pub const FORMAT: u32 = 1;
 pub struct Report {
     /// [`FORMAT`].
     pub format: u32,
-    /// Where the run is: what is said of one that goes on, or that ended early, is what is known so far.
+    /// Where the run is: what is said of one that goes on, or that ended early, is what is known so
+    /// far.
     #[serde(default)]
     pub state: RunState,
     /// What was run.
@@ -105,15 +106,15 @@ pub struct RunFacts {
     pub cost_micro_usd: u64,
     /// What judges cost besides.
     pub judging_micro_usd: u64,
-    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare them
-    /// with.
+    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare
+    /// them with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first_night: bool,
     /// How often the same was compared, this run included; where it has a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairRuns>,
-    /// What is to be known of its end: that money or time ended it, or somebody; that it was the first
-    /// night.
+    /// What is to be known of its end: that money or time ended it, or somebody; that it was the
+    /// first night.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
     /// Which of the cases alone were asked: `incidents`, a tag or an incident.
@@ -171,8 +172,8 @@ pub struct CaseReport {
     pub shown: Option<Shown>,
 }
 
-/// What became of a case. The order is that of reports, but that critical cases which are not passed come
-/// before all others.
+/// What became of a case. The order is that of reports, but that critical cases which are not
+/// passed come before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {

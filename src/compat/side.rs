@@ -12,7 +12,8 @@ pub struct Side {
     pub prompt: SidePrompt,
     /// `provider/model`, or a route.
     pub model: String,
-    /// Parameters of chat completions that are sent besides the prompt's own, such as `temperature`.
+    /// Parameters of chat completions that are sent besides the prompt's own, such as
+    /// `temperature`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Map<String, Value>,
 }

@@ -1,15 +1,17 @@
-//! Suites in promptfoo's YAML: what is asked, of which models, and what must be true of the answers.
+//! Suites in promptfoo's YAML: what is asked, of which models, and what must be true of the
+//! answers.
 //!
-//! promptfoo's format is read as it is documented at <https://www.promptfoo.dev/docs/configuration/reference/>
-//! (as of November 2025). What shapes a question or a grade and is not known here is a problem with its
-//! name, its line and its key, never skipped: a suite that silently checks less would be worse than none.
-//! What only says how a run of promptfoo's own goes, such as `evaluateOptions`, is in [`Suite::left_out`].
+//! promptfoo's format is read as it is documented at
+//! <https://www.promptfoo.dev/docs/configuration/reference/> (as of November 2025). What shapes a
+//! question or a grade and is not known here is a problem with its name, its line and its key,
+//! never skipped: a suite that silently checks less would be worse than none. What only says how a
+//! run of promptfoo's own goes, such as `evaluateOptions`, is in [`Suite::left_out`].
 //!
-//! What promptfoo has no word for stands in `metadata` of a test: `id`, `category`, `critical`, `smoke`,
-//! `incident`, `reference`, `tags`.
+//! What promptfoo has no word for stands in `metadata` of a test: `id`, `category`, `critical`,
+//! `smoke`, `incident`, `reference`, `tags`.
 //!
-//! Everything is checked and filled in when a suite is read: templates of assertions, patterns, schemas.
-//! So a run meets no faults of a suite, and a case is graded without any template.
+//! Everything is checked and filled in when a suite is read: templates of assertions, patterns,
+//! schemas. So a run meets no faults of a suite, and a case is graded without any template.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -66,7 +68,8 @@ pub struct Suite {
     pub models: Vec<SuiteModel>,
     /// The cases, in the order of the files, with arrays of variables written out.
     pub cases: Vec<Case>,
-    /// Settings that were read past: they say how promptfoo runs a suite, not what it asks. Each once.
+    /// Settings that were read past: they say how promptfoo runs a suite, not what it asks. Each
+    /// once.
     pub left_out: Vec<String>,
     inline: Inline,
 }
@@ -104,7 +107,8 @@ pub struct SuiteModel {
 /// One case.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// `metadata.id`, else what the description comes to, else `case-` and a hash. Unique in its suite.
+    /// `metadata.id`, else what the description comes to, else `case-` and a hash. Unique in its
+    /// suite.
     pub id: String,
     /// For people; empty where there is none.
     pub description: String,
@@ -128,7 +132,8 @@ pub struct Case {
     pub hash: String,
     /// The same number for cases that ask and assert the same, however often and in whatever order.
     likeness: String,
-    /// What makes one answer better than another, in words (`select-best`). `None`: nobody compares.
+    /// What makes one answer better than another, in words (`select-best`). `None`: nobody
+    /// compares.
     pub prefer: Option<String>,
     pub(super) rules: Rules,
 }
@@ -136,9 +141,9 @@ pub struct Case {
 // === impl Suite ===
 
 impl Suite {
-    /// Reads the files of one suite, YAML or JSON. Each is a configuration of promptfoo's or a bare list
-    /// of tests; `file://` in them must have been put in by [`inline_files`]. `defaultTest` counts for
-    /// the file that it stands in.
+    /// Reads the files of one suite, YAML or JSON. Each is a configuration of promptfoo's or a bare
+    /// list of tests; `file://` in them must have been put in by [`inline_files`]. `defaultTest`
+    /// counts for the file that it stands in.
     ///
     /// Reports everything that is wrong, by file, line and key; `None` where anything is.
     pub fn parse(id: &str, files: &[(PathBuf, String)], problems: &mut Problems) -> Option<Self> {
@@ -164,8 +169,8 @@ impl Suite {
         depth::chosen(&self.cases, depth, &[])
     }
 
-    /// The cases that a registered prompt cannot be asked, and why: a variable that it needs is missing or
-    /// is none that it takes.
+    /// The cases that a registered prompt cannot be asked, and why: a variable that it needs is
+    /// missing or is none that it takes.
     pub fn unaskable(&self, prompt: &Prompt) -> Vec<(&Case, String)> {
         let why = |case| {
             let refused = prompt.render(Case::vars_for(case, prompt)).err()?;
@@ -174,8 +179,8 @@ impl Suite {
         self.cases.iter().filter_map(why).collect()
     }
 
-    /// Variables of cases that none of these versions takes and that are called almost as one that they do
-    /// take: the place, the case, the variable, and the one that may be meant.
+    /// Variables of cases that none of these versions takes and that are called almost as one that
+    /// they do take: the place, the case, the variable, and the one that may be meant.
     pub fn misspelled(&self, versions: &[Arc<Prompt>]) -> Vec<String> {
         let known: BTreeSet<&str> =
             versions.iter().flat_map(|prompt| known_variables(prompt)).collect();
@@ -194,8 +199,9 @@ impl Suite {
         found
     }
 
-    /// As [`Self::chosen`], with what a change of the prompt touches: at [`Depth::Targeted`], cases that
-    /// give one of these variables or have one of these tags, such as a tool's name, are asked, too.
+    /// As [`Self::chosen`], with what a change of the prompt touches: at [`Depth::Targeted`], cases
+    /// that give one of these variables or have one of these tags, such as a tool's name, are
+    /// asked, too.
     pub fn chosen_for(&self, depth: Depth, touched: &[String]) -> Vec<&Case> {
         depth::chosen(&self.cases, depth, touched)
     }
@@ -204,8 +210,8 @@ impl Suite {
 // === impl Case ===
 
 impl Case {
-    /// The variables that a registered prompt knows. What else a case has is for its assertions, and
-    /// for other versions.
+    /// The variables that a registered prompt knows. What else a case has is for its assertions,
+    /// and for other versions.
     pub fn vars_for(&self, prompt: &Prompt) -> Map<String, Value> {
         let known: BTreeSet<&str> = known_variables(prompt).collect();
         let is_known = |name: &str| known.contains(name);

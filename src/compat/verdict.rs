@@ -1,19 +1,19 @@
 //! Whether a candidate is as good as the baseline, from their answers to the same cases.
 //!
-//! A run asks both sides the same cases, several times each; answer `i` of the one and answer `i` of
-//! the other are a pair. [`judge`] looks at the pairs and says one of three things:
+//! A run asks both sides the same cases, several times each; answer `i` of the one and answer `i`
+//! of the other are a pair. [`judge`] looks at the pairs and says one of three things:
 //!
 //! - **compatible**: every criterion that gates shows that the candidate is not worse by more than
 //!   its margin. Each is tested at the full error, since all must hold at once (an
 //!   intersection-union test: Berger, Technometrics 24, 1982).
-//! - **incompatible**: one criterion shows that it is worse. The error is divided among the criteria
-//!   (see [`Terms::error`]), so that a candidate that is no different is called incompatible in at
-//!   most 5 % of the runs, over all criteria and all looks together.
+//! - **incompatible**: one criterion shows that it is worse. The error is divided among the
+//!   criteria (see [`Terms::error`]), so that a candidate that is no different is called
+//!   incompatible in at most 5 % of the runs, over all criteria and all looks together.
 //! - **inconclusive**: neither, and how many more pairs it would take.
 //!
-//! What is judged is the suite's own cases, not cases like them: a candidate that fails what no case
-//! asks is not found. Between cases of one suite answers vary all the same, and bounds count that
-//! variation, which makes them a little wide where few cases are broken for good.
+//! What is judged is the suite's own cases, not cases like them: a candidate that fails what no
+//! case asks is not found. Between cases of one suite answers vary all the same, and bounds count
+//! that variation, which makes them a little wide where few cases are broken for good.
 //!
 //! | criterion | compatible | incompatible |
 //! |---|---|---|
@@ -23,10 +23,10 @@
 //! | length, cost, latency | upper bound of the ratio below +15 % | lower bound above it |
 //!
 //! The pass rate's "incompatible" asks for a difference below *zero* whose estimate is beyond the
-//! margin. To prove that the difference itself is beyond the margin takes 1,546 pairs for a loss of 5
-//! points (10 % of pairs differ, power 80 %) where this takes 247: nightly runs would never say no.
-//! The price is that a candidate that is 2 points worse may be called incompatible, never one that is
-//! no worse.
+//! margin. To prove that the difference itself is beyond the margin takes 1,546 pairs for a loss of
+//! 5 points (10 % of pairs differ, power 80 %) where this takes 247: nightly runs would never say
+//! no. The price is that a candidate that is 2 points worse may be called incompatible, never one
+//! that is no worse.
 
 use serde::{Deserialize, Serialize};
 
@@ -73,8 +73,8 @@ pub struct PairedCase {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {
-    /// Whether it passes the case. `None`: there is no answer, or nobody could judge it; the pair is
-    /// left out, and counted as unanswered.
+    /// Whether it passes the case. `None`: there is no answer, or nobody could judge it; the pair
+    /// is left out, and counted as unanswered.
     pub passed: Option<bool>,
     /// Tokens of the answer.
     pub output_tokens: u64,
@@ -120,7 +120,8 @@ pub struct Judgement {
     pub confirm: Vec<String>,
     /// Cases that both sides pass only now and then. They do not count.
     pub quarantined: Vec<String>,
-    /// Cases that the baseline mostly passes and the candidate mostly does not, critical ones first.
+    /// Cases that the baseline mostly passes and the candidate mostly does not, critical ones
+    /// first.
     pub newly_failing: Vec<String>,
     /// Cases the other way round.
     pub newly_passing: Vec<String>,
@@ -187,16 +188,16 @@ pub struct Criterion {
     /// tests).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equivalence: Option<Equivalence>,
-    /// Of the pass rate: the test that says whether the candidate is worse. The bounds say whether it is as
-    /// good, and may say otherwise.
+    /// Of the pass rate: the test that says whether the candidate is worse. The bounds say whether
+    /// it is as good, and may say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<ExactTest>,
     /// Pairs it is known from.
     pub pairs: u64,
 }
 
-/// An exact test of answers, case by case, for which a case that breaks for good is no chance; the bounds
-/// reckon with what varies between cases besides.
+/// An exact test of answers, case by case, for which a case that breaks for good is no chance; the
+/// bounds reckon with what varies between cases besides.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ExactTest {
     /// The chance of what was seen, or worse, if nothing has changed.
@@ -427,14 +428,15 @@ impl PairedCase {
         asked.saturating_sub(u64::from(self.passed(samples).2))
     }
 
-    /// Whether both sides pass it only now and then: with at least six answers each, of which so many
-    /// pass that the rate of all is between 20 % and 80 % (Wilson's interval, 10 % on either side), and
-    /// that of each side is too. Three answers tell nothing: two of three are as likely at 90 % as at
-    /// 40 %.
+    /// Whether both sides pass it only now and then: with at least six answers each, of which so
+    /// many pass that the rate of all is between 20 % and 80 % (Wilson's interval, 10 % on either
+    /// side), and that of each side is too. Three answers tell nothing: two of three are as likely
+    /// at 90 % as at 40 %.
     ///
     /// The rule is the same for both sides. By the baseline alone it would leave out those cases in
-    /// which the baseline was unlucky: the rest would be too good for it, by half a point where cases
-    /// pass nine times in ten. And a flaky case that the candidate breaks for good still counts.
+    /// which the baseline was unlucky: the rest would be too good for it, by half a point where
+    /// cases pass nine times in ten. And a flaky case that the candidate breaks for good still
+    /// counts.
     ///
     /// Critical cases always count.
     fn is_flaky(&self, samples: u32) -> bool {

@@ -91,9 +91,9 @@ impl Default for RetrySettings {
     }
 }
 
-/// What is done for the prefix caches of providers and of one's own servers, which read the beginning
-/// of a prompt faster and cheaper when they have read it before. It changes no answer, and
-/// `x-tidegate-cache: off`, which is about answers, does not switch it off.
+/// What is done for the prefix caches of providers and of one's own servers, which read the
+/// beginning of a prompt faster and cheaper when they have read it before. It changes no answer,
+/// and `x-tidegate-cache: off`, which is about answers, does not switch it off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixCacheSettings {
@@ -104,11 +104,12 @@ pub struct PrefixCacheSettings {
     /// Whether prompts for Anthropic are marked for its cache (`cache_control`) where their caller
     /// marks nothing and the reuse that was seen so far pays for the dearer write.
     pub breakpoints: bool,
-    /// Whether providers that take a `prompt_cache_key` are told which requests belong together, where
-    /// their caller does not say so.
+    /// Whether providers that take a `prompt_cache_key` are told which requests belong together,
+    /// where their caller does not say so.
     pub cache_key: bool,
-    /// Whether requests of a burst wait until the first of those that begin alike has its first token, so
-    /// that they find the beginning cached: at most as long as half of all first tokens take.
+    /// Whether requests of a burst wait until the first of those that begin alike has its first
+    /// token, so that they find the beginning cached: at most as long as half of all first tokens
+    /// take.
     pub warm_first: bool,
 }
 

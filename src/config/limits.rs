@@ -13,12 +13,13 @@ use crate::quota::{By, Counted, Dimension, LimitSettings, OnStreamCap, Period, R
 use crate::units::{HumanDuration, Ratio};
 
 with_limits! {
-    /// A limit: what may be used, and by whom. All limits that are about a request hold for it at once.
+    /// A limit: what may be used, and by whom. All limits that are about a request hold for it at
+    /// once.
     #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
     #[serde(deny_unknown_fields, default)]
     pub(super) struct LimitRuleSettings {
-        /// What use is added up by: `caller`, `team`, `route`, `model` (of the route's first target)
-        /// or `tag:NAME`. Several: by each combination. None (`[]`): all requests together.
+        /// What use is added up by: `caller`, `team`, `route`, `model` (of the route's first
+        /// target) or `tag:NAME`. Several: by each combination. None (`[]`): all requests together.
         #[serde(default = "caller")]
         #[schemars(extend("examples" = [["caller"]]))]
         pub(super) by: Vec<String>,
@@ -31,8 +32,8 @@ with_limits! {
         /// The teams it is about. Absent: all.
         #[schemars(extend("examples" = [["search"]]))]
         pub(super) teams: Vec<String>,
-        /// How much of a limit a minute may be used at once, as a time, 1s to 60s; it is an advance on
-        /// that time. Absent: 10s, but 10 requests or 5,000 tokens at least.
+        /// How much of a limit a minute may be used at once, as a time, 1s to 60s; it is an advance
+        /// on that time. Absent: 10s, but 10 requests or 5,000 tokens at least.
         #[schemars(extend("examples" = ["10s"]))]
         pub(super) burst: Option<HumanDuration>,
         /// What becomes of a stream that gets to a limit of tokens or money while it runs.

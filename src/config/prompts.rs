@@ -20,8 +20,8 @@ pub struct PromptSettings {
     /// would answer is not among them: `warn` answers it and says so in a header and a metric,
     /// `refuse` refuses it before anything is sent.
     pub untested: Untested,
-    /// Where the last good state of pushed versions and labels is kept, so that a gateway that starts
-    /// while the store is away knows them. Empty: nowhere. Takes effect at the next start.
+    /// Where the last good state of pushed versions and labels is kept, so that a gateway that
+    /// starts while the store is away knows them. Empty: nowhere. Takes effect at the next start.
     pub snapshot: PathBuf,
 }
 
@@ -67,8 +67,8 @@ impl Snapshot {
 // === impl Source ===
 
 impl Source {
-    /// The folder of prompts: the one that is named, else `prompts` beside the configuration, if it is
-    /// there.
+    /// The folder of prompts: the one that is named, else `prompts` beside the configuration, if it
+    /// is there.
     pub fn prompts_folder(&self) -> Option<PathBuf> {
         let beside = || Some(self.file.as_ref()?.parent()?.join("prompts"));
         self.prompts.clone().or_else(|| beside().filter(|folder| folder.is_dir()))

@@ -43,8 +43,8 @@ pub(super) struct FileSettings {
     pub(super) admission: AdmissionSettings,
     /// Where keys and the journal are kept. Takes effect at the next start.
     pub(super) store: StoreSettings,
-    /// Where the gateway shares limits and what it knows of providers with other nodes. Takes effect
-    /// at the next start.
+    /// Where the gateway shares limits and what it knows of providers with other nodes. Takes
+    /// effect at the next start.
     pub(super) cluster: ClusterSettings,
     /// What holds for models that are asked for without a route, and for routes that do not say
     /// otherwise.
@@ -73,13 +73,13 @@ pub(super) struct FileSettings {
     pub(super) providers: BTreeMap<String, ProviderSettings>,
     /// Names that clients ask for, and where they are answered.
     pub(super) routes: BTreeMap<String, RouteSettings>,
-    /// What callers may use. All limits that are about a request hold for it at once; what a key has
-    /// for itself takes the place of the same in `[limits.default]`.
+    /// What callers may use. All limits that are about a request hold for it at once; what a key
+    /// has for itself takes the place of the same in `[limits.default]`.
     pub(super) limits: BTreeMap<String, LimitRuleSettings>,
     /// Registered prompts: versions in files, and those that were pushed to a running gateway.
     pub(super) prompts: PromptSettings,
-    /// What turns texts into vectors, for caches that know a question in other words. Takes effect at
-    /// the next start.
+    /// What turns texts into vectors, for caches that know a question in other words. Takes effect
+    /// at the next start.
     pub(super) embedders: BTreeMap<String, EmbedderSettings>,
 }
 

@@ -95,8 +95,8 @@ pub struct StoreSettings {
     #[serde(serialize_with = "without_password")]
     pub url: String,
     /// Where the last good state of keys is kept, hashes only, so that a gateway that starts while
-    /// the store is away knows its callers. What rollouts steer by is kept beside it, in a file with
-    /// `.rollouts` behind the name. Empty: nowhere.
+    /// the store is away knows its callers. What rollouts steer by is kept beside it, in a file
+    /// with `.rollouts` behind the name. Empty: nowhere.
     pub snapshot: PathBuf,
 }
 
@@ -162,7 +162,8 @@ pub struct TimeoutSettings {
     /// To connect to the provider, the TLS handshake included.
     pub connect: HumanDuration,
     /// From sending an attempt to the first token of a streamed answer. An answer that is not
-    /// streamed has its first token with its last: each target of its route gets a share of `total`.
+    /// streamed has its first token with its last: each target of its route gets a share of
+    /// `total`.
     pub first_token: HumanDuration,
     /// Between two pieces of an answer.
     pub between_tokens: HumanDuration,

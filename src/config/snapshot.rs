@@ -223,7 +223,8 @@ impl Snapshot {
         Err(self.unknown(model, |_| true))
     }
 
-    /// The same for a caller who may not ask for everything: what it may not ask for does not exist.
+    /// The same for a caller who may not ask for everything: what it may not ask for does not
+    /// exist.
     ///
     /// # Errors
     ///

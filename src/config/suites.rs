@@ -31,8 +31,8 @@ pub type FileSuites = BTreeMap<String, Arc<FileSuite>>;
 /// Cases that one note names.
 const MOST_NAMED: usize = 5;
 
-/// What an operator should know though it is no problem: cases that the newest version of their prompt
-/// cannot be asked.
+/// What an operator should know though it is no problem: cases that the newest version of their
+/// prompt cannot be asked.
 pub(super) fn notes(suites: &FileSuites, prompts: &Prompts) -> Vec<String> {
     let mut notes = Vec::new();
     for (id, one) in suites {
@@ -54,8 +54,8 @@ pub(super) fn notes(suites: &FileSuites, prompts: &Prompts) -> Vec<String> {
     notes
 }
 
-/// Names of `[compat]` that nothing has: a word with a slip in it would make no run, night after night. A
-/// prompt may yet be pushed, so that one is only noted.
+/// Names of `[compat]` that nothing has: a word with a slip in it would make no run, night after
+/// night. A prompt may yet be pushed, so that one is only noted.
 pub(super) fn check(
     settings: &CompatSettings,
     named: &Named<'_>,

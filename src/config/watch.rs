@@ -182,8 +182,8 @@ impl Current {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Tells `listener` of every change of the snapshot that a file or a signal brings about. Whoever
-    /// reloads by [`Current::reload`] knows.
+    /// Tells `listener` of every change of the snapshot that a file or a signal brings about.
+    /// Whoever reloads by [`Current::reload`] knows.
     #[must_use]
     pub fn telling(self, listener: impl Fn(Reloaded) + Send + 'static) -> Self {
         Self { listener: Some(Listener(Box::new(listener))), ..self }

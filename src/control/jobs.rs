@@ -294,7 +294,8 @@ impl<R: Runner> Shared<R> {
         self.running.lock().keys().cloned().collect()
     }
 
-    /// Gives up the jobs of `before` that are not `held`: their callers are gone or others have them.
+    /// Gives up the jobs of `before` that are not `held`: their callers are gone or others have
+    /// them.
     fn let_go(&self, before: &[Held], held: &[Held]) {
         for lost in before.iter().filter(|job| !held.contains(job)) {
             if let Some(task) = self.running.lock().remove(lost) {

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, for the audit log.
 //!
-//! Each connection is served by one task, so that the address belongs to the task: no request has to
-//! carry it.
+//! Each connection is served by one task, so that the address belongs to the task: no request has
+//! to carry it.
 
 use std::net::IpAddr;
 

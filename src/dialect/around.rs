@@ -1,6 +1,7 @@
 //! What stands around the text of an event that is written.
 
-/// An event that brings one piece of text, without that text: those of one stream are alike but for it.
+/// An event that brings one piece of text, without that text: those of one stream are alike but for
+/// it.
 #[derive(Debug)]
 pub(super) struct Around {
     before: Box<[u8]>,

@@ -132,8 +132,8 @@ impl Envelope {
         Some(self.members.get(self.position(key)?)?.value.clone())
     }
 
-    /// Whether it asks for a registered prompt: `prompt` is an object. That of legacy completions is a
-    /// text or a list.
+    /// Whether it asks for a registered prompt: `prompt` is an object. That of legacy completions
+    /// is a text or a list.
     pub fn names_prompt(&self) -> bool {
         self.raw("prompt").is_some_and(|prompt| prompt.first() == Some(&b'{'))
     }

@@ -3,12 +3,14 @@
 //! <https://ai.google.dev/api/generate-content>. What the recordings add to the documents, and
 //! what the modules here therefore do:
 //! - a stream has no last marker: it is whole when every candidate has a finish reason and the
-//!   connection ends; without `alt=sse` it is one JSON array, which [`JsonArrayReader`] takes apart;
+//!   connection ends; without `alt=sse` it is one JSON array, which [`JsonArrayReader`] takes
+//!   apart;
 //! - the finish reason of a tool call is `STOP`, enumerations may be numbers, `parts` and `content`
 //!   may be absent, a blocked prompt has no candidates at all;
 //! - calls mostly come without ids, so ids are made, the same ones each time;
 //! - signatures ride on text, calls, or an empty text, and have to go back where they came from;
-//! - counts are repeated, grow, shrink and vanish along a stream: the last one that is there stands.
+//! - counts are repeated, grow, shrink and vanish along a stream: the last one that is there
+//!   stands.
 
 use http::{HeaderMap, StatusCode};
 

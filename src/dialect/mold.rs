@@ -12,7 +12,8 @@ use super::json;
 /// every event of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Mold {
-    /// Up to the text's opening quote, which is the last byte. Empty before there was such an event.
+    /// Up to the text's opening quote, which is the last byte. Empty before there was such an
+    /// event.
     before: Vec<u8>,
     /// From its closing quote on.
     after: Vec<u8>,

@@ -36,8 +36,8 @@ impl NativePrefill {
         self != Self::None
     }
 
-    /// Marks a request whose conversation ends with the assistant's turn. Leaves a body alone that is
-    /// not a JSON object.
+    /// Marks a request whose conversation ends with the assistant's turn. Leaves a body alone that
+    /// is not a JSON object.
     pub fn mark(self, path: &mut String, body: &mut Bytes) {
         match self {
             Self::None | Self::TrailingTurn => return,

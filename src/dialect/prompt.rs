@@ -3,8 +3,8 @@
 use super::Envelope;
 use super::json::{skip_colon, skip_space, skip_string, skip_value};
 
-/// The parts of a request's prompt in the order in which a model reads them, as they stand in the body.
-/// A later turn of the same conversation has the same parts up to the end of the earlier one.
+/// The parts of a request's prompt in the order in which a model reads them, as they stand in the
+/// body. A later turn of the same conversation has the same parts up to the end of the earlier one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PromptParts<'a> {
     /// Tools, and instructions beside the messages.

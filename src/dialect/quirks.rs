@@ -32,8 +32,8 @@ pub struct Quirks {
     pub native_prefill: NativePrefill,
     /// Whether it takes `prompt_cache_key`, by which it keeps together what begins alike.
     pub prompt_cache_key: bool,
-    /// How long it keeps the beginning of a prompt after it was last read. Absent: 5 minutes, which most
-    /// do.
+    /// How long it keeps the beginning of a prompt after it was last read. Absent: 5 minutes, which
+    /// most do.
     pub prefix_cache_ttl: Option<HumanDuration>,
 }
 

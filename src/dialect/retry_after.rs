@@ -2,8 +2,8 @@
 //!
 //! Headers come first, the finest of them foremost: `retry-after-ms` (OpenAI, Azure), then
 //! `retry-after`, which RFC 9110 section 10.2.3 allows to be seconds or a date. A date is read
-//! against the answer's own `date`, so that no clock is needed and none has to agree. Gemini says it
-//! in the error's details instead. Hints are not capped here; whoever waits decides how long.
+//! against the answer's own `date`, so that no clock is needed and none has to agree. Gemini says
+//! it in the error's details instead. Hints are not capped here; whoever waits decides how long.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ mod tests;
 /// The finer of the two headers, in milliseconds.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// How long the headers of an answer ask to be left alone; `None` where they do not, or where it cannot be read.
+/// How long the headers of an answer ask to be left alone; `None` where they do not, or where it
+/// cannot be read.
 pub fn of_headers(headers: &HeaderMap) -> Option<Duration> {
     let millis = text(headers, &RETRY_AFTER_MS).and_then(number).map(|ms| ms / 1_000.0);
     millis.and_then(seconds).or_else(|| {

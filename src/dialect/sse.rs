@@ -172,8 +172,8 @@ pub(super) fn from_first_data(frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What stands between `data: ` and the blank line of a frame that begins and ends as nearly all do.
-/// Where it holds a line end, the frame has further lines.
+/// What stands between `data: ` and the blank line of a frame that begins and ends as nearly all
+/// do. Where it holds a line end, the frame has further lines.
 pub(super) fn only_data(frame: &[u8]) -> Option<&[u8]> {
     frame.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")
 }

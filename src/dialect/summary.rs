@@ -7,8 +7,8 @@ use crate::chat::{FinishReason, Usage};
 pub struct StreamSummary {
     /// Tokens as the provider counted them; `None` until it says.
     pub usage: Option<Usage>,
-    /// How the answer ended, or the first of several alternatives; while a stream goes on, the first
-    /// of those that ended.
+    /// How the answer ended, or the first of several alternatives; while a stream goes on, the
+    /// first of those that ended.
     pub finish: Option<FinishReason>,
     /// Text, thinking and tool arguments together.
     pub text: TextSample,

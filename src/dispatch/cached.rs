@@ -1,7 +1,7 @@
 //! Asks the cache before anybody else is asked.
 //!
-//! A route without a cache costs one comparison. The cache is asked before a plan is made: an answer
-//! that is kept is there also where no target is.
+//! A route without a cache costs one comparison. The cache is asked before a plan is made: an
+//! answer that is kept is there also where no target is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -379,8 +379,8 @@ pub(super) fn with_question<T>(
     })
 }
 
-/// A kept answer for a call that nobody answered, as its caller gets it: one past its time, or one that
-/// was proven and held back for an audit.
+/// A kept answer for a call that nobody answered, as its caller gets it: one past its time, or one
+/// that was proven and held back for an audit.
 #[derive(Debug)]
 pub(super) struct Stale {
     pub(super) body: Bytes,

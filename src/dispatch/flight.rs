@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Who comes first leads: its call is carried out as if it were alone, and its bytes pass as they
-//! are. Who comes while that goes on follows: it gets the answer from the beginning, in its own form
-//! and with an id of its own. A flight has no task. Whoever waits for it polls it, the leader and
-//! every follower alike; so it goes on when the leader's caller leaves, goes as fast as the quickest
-//! of them reads, and is dropped with the last one, its connection with it.
+//! are. Who comes while that goes on follows: it gets the answer from the beginning, in its own
+//! form and with an id of its own. A flight has no task. Whoever waits for it polls it, the leader
+//! and every follower alike; so it goes on when the leader's caller leaves, goes as fast as the
+//! quickest of them reads, and is dropped with the last one, its connection with it.
 //!
 //! A leader that fails before anything was said leaves the seat to the follower that comes for it
 //! first; see [`share`].
@@ -45,8 +45,8 @@ pub(super) use log::Next;
 pub(super) use reader::{Course, Reader};
 pub(super) use telling::{Telling, too_slow};
 
-/// What is kept of one answer for those who come late, and for those who are slow. Beyond it a flight
-/// takes no more followers.
+/// What is kept of one answer for those who come late, and for those who are slow. Beyond it a
+/// flight takes no more followers.
 const FLIGHT_BYTES: usize = 2 << 20;
 /// What is kept of all answers together. Beyond it no flight begins,
 const TOTAL_BYTES: usize = 64 << 20;
@@ -347,7 +347,8 @@ impl Flight {
         engine
     }
 
-    /// Keeps the next bytes of the answer. The leader who has all before them gets them as they are.
+    /// Keeps the next bytes of the answer. The leader who has all before them gets them as they
+    /// are.
     fn take(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -404,7 +405,8 @@ impl fmt::Debug for Flight {
     }
 }
 
-/// A fault of ours must not leave those waiting who follow. What is half done is not looked at again.
+/// A fault of ours must not leave those waiting who follow. What is half done is not looked at
+/// again.
 fn poll_opening(opening: &mut Opening, cx: &mut Context<'_>) -> Poll<Result<Answer, Box<Refused>>> {
     let polled = catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(cx)));
     polled.unwrap_or_else(|_panic| {

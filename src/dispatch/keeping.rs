@@ -68,8 +68,8 @@ impl Keeping {
         }
     }
 
-    /// Keeps a whole answer, as the caller gets it. `said` is what the provider said, where that was read:
-    /// what the caller's wire carries all of need not be read again.
+    /// Keeps a whole answer, as the caller gets it. `said` is what the provider said, where that
+    /// was read: what the caller's wire carries all of need not be read again.
     pub(super) fn whole(
         mut self,
         call: &Call,

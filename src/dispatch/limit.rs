@@ -23,8 +23,8 @@ pub(super) struct Load {
 }
 
 impl Lane {
-    /// Takes what the call is expected to use from all limits that are about it; the account settles
-    /// it.
+    /// Takes what the call is expected to use from all limits that are about it; the account
+    /// settles it.
     pub(super) async fn take_limits(
         &self,
         call: &mut Call,

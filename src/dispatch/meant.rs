@@ -35,8 +35,8 @@ pub struct HeldBack {
     pub(super) since: Mark,
 }
 
-/// A neighbour that the fresh answer is to be compared with. Where that does not come about although
-/// somebody was asked for one it is counted.
+/// A neighbour that the fresh answer is to be compared with. Where that does not come about
+/// although somebody was asked for one it is counted.
 #[derive(Debug)]
 struct Against {
     meanings: Meanings,
@@ -47,9 +47,9 @@ struct Against {
 }
 
 impl Lane {
-    /// The answer to other words that will do for a call, if there is one, and how similar both are;
-    /// none where they turn out to be the same. Whatever goes wrong is counted, and the call is
-    /// answered as if there were none. It takes no longer than `within`.
+    /// The answer to other words that will do for a call, if there is one, and how similar both
+    /// are; none where they turn out to be the same. Whatever goes wrong is counted, and the call
+    /// is answered as if there were none. It takes no longer than `within`.
     pub(super) async fn look_for_meaning(
         &self,
         call: &Call,

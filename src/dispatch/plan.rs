@@ -265,8 +265,9 @@ impl Plan {
         }
     }
 
-    /// Goes on with the targets whose context is longer than the one that was too short, the longest
-    /// first. Of those whose context is not known any may do, after those that surely are longer.
+    /// Goes on with the targets whose context is longer than the one that was too short, the
+    /// longest first. Of those whose context is not known any may do, after those that surely are
+    /// longer.
     fn on_overflow(&mut self, position: usize) {
         let own = self.context(position);
         let is_longer = |other: &usize| match (self.context(*other), own) {
@@ -283,8 +284,8 @@ impl Plan {
         self.group.target(position).and_then(|target| target.model.context_tokens)
     }
 
-    /// The tokens that a prompt may have to fit the longest context of those that can be asked, with
-    /// the answer; nothing where no context is known.
+    /// The tokens that a prompt may have to fit the longest context of those that can be asked,
+    /// with the answer; nothing where no context is known.
     pub(super) fn room_for_prompt(&self) -> Option<u64> {
         let can_be_asked = |position: &usize| {
             let excluded = self.order.excluded.get(*position).copied().flatten();
@@ -316,8 +317,8 @@ impl Plan {
         self.next = 0;
     }
 
-    /// Begins again to continue a stream that broke, of which the caller has so many tokens and wants
-    /// at most so many more. Targets that were tried are not asked again.
+    /// Begins again to continue a stream that broke, of which the caller has so many tokens and
+    /// wants at most so many more. Targets that were tried are not asked again.
     pub(super) fn go_on(&mut self, delivered: u64, tokens_left: Option<u64>, now: Instant) {
         self.demand.input_tokens = self.demand.input_tokens.saturating_add(delivered);
         self.demand.max_output = tokens_left;

@@ -19,7 +19,8 @@ const MIN_BYTES: usize = 4 * BLOCK_BYTES;
 
 /// Bytes of a prompt for one token.
 const BYTES_A_TOKEN: u64 = 4;
-/// The least tokens that are cached where a model's file does not say: what the most demanding take.
+/// The least tokens that are cached where a model's file does not say: what the most demanding
+/// take.
 const MIN_TOKENS: u64 = 4_096;
 
 /// What providers are told about a prompt for their caches.
@@ -35,8 +36,8 @@ pub(super) struct Hints {
     cache_key: bool,
 }
 
-/// How a request's prompt begins, where that matters to its route. What callers of one team send has
-/// nothing in common with what others send.
+/// How a request's prompt begins, where that matters to its route. What callers of one team send
+/// has nothing in common with what others send.
 pub(super) fn chain(call: &Call, route: &Route) -> Option<Chain> {
     let settings = &route.conduct.prefix_cache;
     if call.envelope.body().len() < MIN_BYTES {
@@ -71,8 +72,8 @@ pub(super) fn tenant(call: &Call) -> u64 {
     rank::hash(team.unwrap_or_else(|| call.caller.id.to_string()).as_bytes())
 }
 
-/// What providers are told about a request's prompt; `None` where its route does not want that, or where
-/// it is too short.
+/// What providers are told about a request's prompt; `None` where its route does not want that, or
+/// where it is too short.
 pub(super) fn hints(
     call: &Call,
     route: &Route,
@@ -105,8 +106,9 @@ pub(super) fn hints(
 // === impl Hints ===
 
 impl Hints {
-    /// The body with what its provider's cache can use, where the caller says nothing of the kind. Nothing
-    /// of it stands before the prompt, and it depends on nothing that changes from turn to turn.
+    /// The body with what its provider's cache can use, where the caller says nothing of the kind.
+    /// Nothing of it stands before the prompt, and it depends on nothing that changes from turn to
+    /// turn.
     pub(super) fn add_to(&self, body: Bytes, call: &Call, target: &Target) -> Bytes {
         if !target.model.features.has(Feature::Cache) {
             return body;

@@ -198,8 +198,8 @@ impl Scribe {
     }
 }
 
-/// Passes on the caller's headers that mean something to a provider of this dialect. Betas are lists:
-/// the caller's join those that the operator or the translation asks for.
+/// Passes on the caller's headers that mean something to a provider of this dialect. Betas are
+/// lists: the caller's join those that the operator or the translation asks for.
 fn forward(from: &HeaderMap, dialect: Dialect, to: &mut HeaderMap) {
     for name in from.keys() {
         let theirs = match name.as_str() {

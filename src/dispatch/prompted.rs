@@ -4,8 +4,8 @@
 //! messages go before the request's own: they say what the conversation is about, and what callers
 //! add (a history, pictures) continues it. On Anthropic's wire its system messages go before the
 //! request's own `system`. Everything else of the prompt holds where the request says nothing: the
-//! model, parameters, tools, the form of the answer. A request with tools of its own gets none of the
-//! prompt's, nor its `tool_choice`.
+//! model, parameters, tools, the form of the answer. A request with tools of its own gets none of
+//! the prompt's, nor its `tool_choice`.
 //!
 //! From here on the request is one that its caller could have written; only [`Prompted`] remembers
 //! what it was.
@@ -125,8 +125,8 @@ struct Chosen {
     side: Option<Rolled>,
 }
 
-/// Finds the version: the one that is pinned; else, where the one that is found by label or range is
-/// the control of a rollout, that of the request's side; else that one.
+/// Finds the version: the one that is pinned; else, where the one that is found by label or range
+/// is the control of a rollout, that of the request's side; else that one.
 fn choose(envelope: &Envelope, lookup: Lookup<'_>) -> Result<Chosen, Rejection> {
     let raw = envelope.raw("prompt").unwrap_or_default();
     if raw.len() > Prompt::MAX_VARIABLES_BYTES {
@@ -195,7 +195,8 @@ impl Lookup<'_> {
         if *from != found.version || !may_be_candidate {
             return None;
         }
-        // A node that has not heard of the candidate yet serves the control, and says nothing of it.
+        // A node that has not heard of the candidate yet serves the control, and says nothing of
+        // it.
         let candidate = prompts.version(found.id.as_str(), *to)?;
         let side = Rolled::draw(steered, self.whose, envelope);
         let prompt = match side.arm {

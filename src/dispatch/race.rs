@@ -1,8 +1,8 @@
 //! One attempt, and a second one beside it where the first is late.
 //!
 //! Both legs are futures of the request, so that dropping it drops them. The first token decides,
-//! never headers: a provider that has sent those may still think for a minute. The loser's future is
-//! dropped, which cancels it upstream; what its prompt has cost is booked as waste.
+//! never headers: a provider that has sent those may still think for a minute. The loser's future
+//! is dropped, which cancels it upstream; what its prompt has cost is booked as waste.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

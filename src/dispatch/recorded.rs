@@ -41,8 +41,8 @@ struct SentPrompt {
 }
 
 impl Lane {
-    /// Records the answer to a call, where its prompt's are. What the gateway asks for itself is not
-    /// traffic.
+    /// Records the answer to a call, where its prompt's are. What the gateway asks for itself is
+    /// not traffic.
     pub(super) fn recorder(&self, call: &Call) -> Option<Box<Recorder>> {
         let prompted = call.prompted.as_ref()?;
         match call.kind {

@@ -13,8 +13,8 @@ use crate::journal::{EndpointKind, Reuse};
 /// Bytes of text in one event of a stream: 16 to 32 tokens, at four bytes a token.
 const PIECE_BYTES: std::ops::RangeInclusive<usize> = 64..=128;
 
-/// The answer that is kept under `key` as the caller wants it; `created` is in seconds since 1970. One
-/// that was written so before is not written anew. Nothing where what is kept cannot be read.
+/// The answer that is kept under `key` as the caller wants it; `created` is in seconds since 1970.
+/// One that was written so before is not written anew. Nothing where what is kept cannot be read.
 pub(super) fn write_again(
     call: &Call,
     (cache, key): (&Cache, &Key),

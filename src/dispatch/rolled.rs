@@ -1,8 +1,8 @@
 //! Which side of a rollout a request is on, and what the rollout learns of it.
 //!
 //! A side is drawn once, when the request is read, from what tells its unit: the conversation, the
-//! user, the caller. No state is asked, so that all nodes agree, and after a restart. Where nothing is
-//! rolled out, this costs one look at an empty table.
+//! user, the caller. No state is asked, so that all nodes agree, and after a restart. Where nothing
+//! is rolled out, this costs one look at an empty table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,8 +118,8 @@ impl Whose<'_> {
         user.unwrap_or_else(|| self.caller.as_str().to_owned())
     }
 
-    /// The conversation: as `metadata` names it, else told by its first message, which all its turns
-    /// begin with; else the user.
+    /// The conversation: as `metadata` names it, else told by its first message, which all its
+    /// turns begin with; else the user.
     fn conversation(self, envelope: &Envelope) -> String {
         let named = metadata(envelope, &["conversation_id", "session_id", "thread_id"]);
         let first = || {
@@ -234,7 +234,8 @@ impl Lane {
         }
     }
 
-    /// Has the candidate asked as well, where the call's side is in its shadow and no answer was kept.
+    /// Has the candidate asked as well, where the call's side is in its shadow and no answer was
+    /// kept.
     pub(super) fn roll_shadow(&self, call: &Call, account: &mut Account) {
         let of_prompt = call.prompted.as_ref().and_then(|prompted| prompted.side.as_ref());
         let side = of_prompt.or(call.rolled.as_ref().map(|rolled| &rolled.side));
@@ -300,8 +301,8 @@ const MOST_MADE: usize = 64;
 // === impl Candidates ===
 
 impl Candidates {
-    /// The route with the candidate in it. `None` where the route does not have the control, or nobody
-    /// serves the candidate.
+    /// The route with the candidate in it. `None` where the route does not have the control, or
+    /// nobody serves the candidate.
     fn of(
         &self,
         steered: &Steered,

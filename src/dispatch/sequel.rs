@@ -1,7 +1,7 @@
 //! Continues a stream that broke after its first words, where its caller asked for that.
 //!
-//! Another target is sent the conversation with what the caller has of the answer as the beginning of
-//! the assistant's turn, and its answer is joined to that beginning. The rules are
+//! Another target is sent the conversation with what the caller has of the answer as the beginning
+//! of the assistant's turn, and its answer is joined to that beginning. The rules are
 //! [`policy::midstream`](crate::policy::midstream)'s; here they are put to a request. Whatever stands
 //! in the way, the stream ends as it would have ended without the wish: with an error event.
 
@@ -62,8 +62,8 @@ pub(super) struct Broken {
 // === impl Sequel ===
 
 impl Sequel {
-    /// What a stream that was opened for `call` can be continued with; nothing where its caller does
-    /// not want that, or no target of its route could.
+    /// What a stream that was opened for `call` can be continued with; nothing where its caller
+    /// does not want that, or no target of its route could.
     pub(super) fn of(lane: Lane, call: Box<Call>, left: Option<Box<Left>>) -> Option<Box<Self>> {
         let left = left.filter(|_| call.is_continued())?;
         Some(Box::new(Self { lane, call, left }))

@@ -87,8 +87,8 @@ impl Lane {
         Box::pin(self.serve_by_plan(call, left, account, began)).await
     }
 
-    /// Tries targets, in the order of the plan, until one answers. What was not tried then is `left`.
-    /// The time runs since it `began`.
+    /// Tries targets, in the order of the plan, until one answers. What was not tried then is
+    /// `left`. The time runs since it `began`.
     async fn serve_by_plan(
         &self,
         call: &Call,
@@ -110,7 +110,8 @@ impl Lane {
                     *left = call.wants_more().then(|| Box::new(Left { plan, scribe }));
                     return Ok(begun);
                 }
-                // What was said when there was more to read says more than that nobody can be asked.
+                // What was said when there was more to read says more than that nobody can be
+                // asked.
                 Err(again) => match refused.take().filter(|_| account.attempts() == made) {
                     Some(first) => first,
                     None => again,
@@ -181,8 +182,8 @@ impl Lane {
         tried.conclude(plan, account)
     }
 
-    /// The next attempt: on a target that was not tried, on one that has a free slot again, or after a
-    /// pause once more on the last one.
+    /// The next attempt: on a target that was not tried, on one that has a free slot again, or
+    /// after a pause once more on the last one.
     async fn next_start(
         &self,
         call: &Call,

@@ -1,9 +1,9 @@
 //! Requests that are asked again, of a candidate by which nobody is served yet.
 //!
-//! In a rollout's shadow stage the control serves everybody. Of a sample of the requests the candidate
-//! is asked the same, behind the caller's back and at the lowest priority; its answer is measured,
-//! compared with the control's, and thrown away. Both count as one pair when both have ended. What
-//! the candidate's answers cost is the gateway's, and the rollout's cap bounds it.
+//! In a rollout's shadow stage the control serves everybody. Of a sample of the requests the
+//! candidate is asked the same, behind the caller's back and at the lowest priority; its answer is
+//! measured, compared with the control's, and thrown away. Both count as one pair when both have
+//! ended. What the candidate's answers cost is the gateway's, and the rollout's cap bounds it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -55,7 +55,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Shadowed {
     kind: EndpointKind,
-    /// As its caller sent it; where a route's model is rolled out, with the prompt in it that it names.
+    /// As its caller sent it; where a route's model is rolled out, with the prompt in it that it
+    /// names.
     body: Bytes,
     forwarded: HeaderMap,
     side: Rolled,
@@ -125,8 +126,8 @@ impl Shadows {
         Some(pair)
     }
 
-    /// One side of a pair has ended, with these readings or with none that can be compared. The pair,
-    /// when it is the second.
+    /// One side of a pair has ended, with these readings or with none that can be compared. The
+    /// pair, when it is the second.
     pub(super) fn ended(
         &self,
         pair: &RequestId,

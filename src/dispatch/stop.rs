@@ -51,8 +51,8 @@ impl Stop {
         .await
     }
 
-    /// Carries out the work of a task, and has it polled once more when it has to end. To be polled by
-    /// that task alone: it is woken as it was at first.
+    /// Carries out the work of a task, and has it polled once more when it has to end. To be polled
+    /// by that task alone: it is woken as it was at first.
     pub async fn heeded<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut given = pin!(self.0.given.notified());

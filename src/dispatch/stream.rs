@@ -215,8 +215,8 @@ impl AnswerStream {
         }
     }
 
-    /// When the stream has to be over, for whoever writes it: while nobody reads it is not polled, and
-    /// cannot see to that itself.
+    /// When the stream has to be over, for whoever writes it: while nobody reads it is not polled,
+    /// and cannot see to that itself.
     pub fn expiry(&self) -> Expiry {
         self.expiry.clone()
     }
@@ -301,7 +301,8 @@ impl AnswerStream {
 
     /// Arms the alarm for the next thing that may be due, and says what is due now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        // The stream that a flight drives keeps the time, and says that it is alive, for its leader, too.
+        // The stream that a flight drives keeps the time, and says that it is alive, for its
+        // leader, too.
         if matches!(self.state, State::Led(..)) {
             return Poll::Pending;
         }
@@ -430,7 +431,8 @@ impl AnswerStream {
         }
     }
 
-    /// Ends a broken answer with an error event. `why` it is not continued is told where it was to be.
+    /// Ends a broken answer with an error event. `why` it is not continued is told where it was to
+    /// be.
     fn give_up(&mut self, broken: Break, why: Option<&'static str>, mut account: Account) {
         self.expiry.clear();
         let Break { target, failure, summary, rest } = broken;

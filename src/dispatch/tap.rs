@@ -1,5 +1,5 @@
-//! Reads an answer beside its caller: the bytes that the caller gets, in the caller's dialect, whole
-//! or as they stream, to the pieces that they mean.
+//! Reads an answer beside its caller: the bytes that the caller gets, in the caller's dialect,
+//! whole or as they stream, to the pieces that they mean.
 //!
 //! A tap never holds a byte up and changes none. It works on whatever passes, so that nothing needs
 //! to be known of the provider that said it.
@@ -22,8 +22,8 @@ pub(super) struct Tap {
     deltas: Vec<Delta>,
 }
 
-/// How much of a stream is gathered before it is read: a token that is alone costs the memory that all of
-/// this lies in, which the next stream's token has long pushed out of the processor's cache.
+/// How much of a stream is gathered before it is read: a token that is alone costs the memory that
+/// all of this lies in, which the next stream's token has long pushed out of the processor's cache.
 const BATCH_BYTES: usize = 4 * 1024;
 
 /// A streamed answer, put together up to a size.

@@ -154,8 +154,8 @@ impl Wire {
         }
     }
 
-    /// Joins a [kept](Wire::kept) stream to the beginning of its answer, of which the caller has what
-    /// `told` counts. From now on its bytes continue what `encoder` wrote.
+    /// Joins a [kept](Wire::kept) stream to the beginning of its answer, of which the caller has
+    /// what `told` counts. From now on its bytes continue what `encoder` wrote.
     pub(super) fn join(
         &mut self,
         seam: Seam,

@@ -1,9 +1,9 @@
 //! The local embedder: a sentence model on threads of its own.
 //!
-//! Requests wait in a bounded queue. One thread takes what is there, up to a batch, and never waits for
-//! a batch to fill: while one is computed the next one gathers, so that batches grow with the load
-//! and a lone request pays nothing for them. A request whose caller has left is not computed. The
-//! arithmetic runs in a pool of as many threads as the operator gives it, and nowhere else.
+//! Requests wait in a bounded queue. One thread takes what is there, up to a batch, and never waits
+//! for a batch to fill: while one is computed the next one gathers, so that batches grow with the
+//! load and a lone request pays nothing for them. A request whose caller has left is not computed.
+//! The arithmetic runs in a pool of as many threads as the operator gives it, and nowhere else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,11 +1,11 @@
 //! Vectors of texts that were asked for lately, and those that are being asked for.
 //!
-//! A text has a place. Who comes to an empty one embeds, and whoever comes meanwhile waits beside it; if
-//! the one who embeds leaves, one of those who wait goes on in their stead. A failure is told to those
-//! who wait and not remembered: the place is given up before anybody learns of it.
+//! A text has a place. Who comes to an empty one embeds, and whoever comes meanwhile waits beside
+//! it; if the one who embeds leaves, one of those who wait goes on in their stead. A failure is
+//! told to those who wait and not remembered: the place is given up before anybody learns of it.
 //!
-//! moka keeps the places and no more. Its own way of letting one make what many want panics in whoever
-//! has seen 200 others leave, and callers decide when they leave.
+//! moka keeps the places and no more. Its own way of letting one make what many want panics in
+//! whoever has seen 200 others leave, and callers decide when they leave.
 
 use std::fmt;
 use std::sync::Arc;

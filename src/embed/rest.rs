@@ -1,5 +1,5 @@
-//! Rest after failures: an embedder that is down or overwhelmed is left alone for a while, so that those
-//! who ask need not wait to learn what the last ones learnt.
+//! Rest after failures: an embedder that is down or overwhelmed is left alone for a while, so that
+//! those who ask need not wait to learn what the last ones learnt.
 //!
 //! ```text
 //!             three failures in a row              the rest is over

@@ -138,7 +138,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Removes these entries, a few hundred at a time, and says how many there were. Other nodes hear of it when they ask.
+    /// Removes these entries, a few hundred at a time, and says how many there were. Other nodes
+    /// hear of it when they ask.
     ///
     /// # Errors
     ///

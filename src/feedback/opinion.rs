@@ -88,8 +88,8 @@ impl Opinion {
         words.into_iter().flatten().collect()
     }
 
-    /// How good the answer was, by those of its words that `counts`: a score says more than a thumb,
-    /// and a thumb more than that another answer was asked for.
+    /// How good the answer was, by those of its words that `counts`: a score says more than a
+    /// thumb, and a thumb more than that another answer was asked for.
     pub(super) fn score_of(&self, counts: impl Fn(FeedbackKind) -> bool) -> Option<f64> {
         let words = self.words();
         let best = words.iter().find(|word| word.score_millionths.is_some() && counts(word.kind));

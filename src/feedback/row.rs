@@ -60,7 +60,8 @@ pub(super) struct Joined {
     pub(super) about: About,
 }
 
-/// The columns of `requests AS r` that [`About::read`] reads. Those of [`variant`] belong here, too.
+/// The columns of `requests AS r` that [`About::read`] reads. Those of [`variant`] belong here,
+/// too.
 const OF_REQUEST: &str = "r.caller AS owner, r.route, r.prompt, r.provider, r.model_served, \
                           r.rollout, r.arm, r.share, r.unit";
 /// Bits of a place below the millisecond.

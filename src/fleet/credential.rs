@@ -4,9 +4,9 @@
 //! models behind it, on the first answer that says so; other credentials of the provider go on.
 //! Then one request tries it again, and if that is answered it is back.
 //!
-//! Some providers refuse single models with the same words. So the model that was refused is benched
-//! too, on its own, and an answer on another one that was asked for later frees the key but not the
-//! model. A 403, which mostly is about what a key may do, benches the model alone.
+//! Some providers refuse single models with the same words. So the model that was refused is
+//! benched too, on its own, and an answer on another one that was asked for later frees the key but
+//! not the model. A 403, which mostly is about what a key may do, benches the model alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

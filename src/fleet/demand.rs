@@ -37,7 +37,8 @@ pub struct Demand {
 // === impl Demand ===
 
 impl Demand {
-    /// What is taken for a request where none is at hand: a thousand tokens, streamed, somebody waits.
+    /// What is taken for a request where none is at hand: a thousand tokens, streamed, somebody
+    /// waits.
     pub fn usual() -> Self {
         Self {
             input_tokens: 1_000,

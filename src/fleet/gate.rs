@@ -13,9 +13,9 @@
 //!
 //! # Exactness
 //!
-//! A [`Slot`] is a value. It travels to the one who waits through a channel, and is given back where
-//! it is dropped, also within the channel of a request that has left meanwhile. While somebody
-//! waits, newcomers leave free slots alone.
+//! A [`Slot`] is a value. It travels to the one who waits through a channel, and is given back
+//! where it is dropped, also within the channel of a request that has left meanwhile. While
+//! somebody waits, newcomers leave free slots alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -269,8 +269,8 @@ impl Group {
         Ticket::open(member, &self.budgets, demand, (slot, extra), is_panic, now)
     }
 
-    /// Of targets that are full, the one where a request waits best: of the best tier, the one where
-    /// the fewest wait.
+    /// Of targets that are full, the one where a request waits best: of the best tier, the one
+    /// where the fewest wait.
     pub fn least_crowded(&self, full: &[usize]) -> Option<usize> {
         let members = full.iter().filter_map(|position| Some((*position, self.member(*position)?)));
         let crowd = members.map(|(position, member)| {
@@ -451,7 +451,8 @@ impl Order {
     }
 }
 
-/// Numbers the members of a group so that those have the same that serve the same model in one tier.
+/// Numbers the members of a group so that those have the same that serve the same model in one
+/// tier.
 fn with_kinds(mut members: Vec<Member>) -> Vec<Member> {
     let same = |a: &Target, b: &Target| a.tier == b.tier && a.model.name == b.model.name;
     let kinds: Vec<usize> = members

@@ -1,18 +1,18 @@
-//! Requests that may have only a share of a target, and only while others do not need it: what the gateway
-//! asks on its own behalf, in quantity.
+//! Requests that may have only a share of a target, and only while others do not need it: what the
+//! gateway asks on its own behalf, in quantity.
 //!
 //! What is known of a target's limits is divided so:
 //!
-//! - Of what may be under way at a time, guests have at most their share (one at least), and only while
-//!   a tenth of it stays free for the others, one slot at least.
-//! - Of each rate limit they get their share of what comes back, from a bucket of their own, and they take
-//!   nothing of the limit itself but its uppermost share: where others have used more than that, guests
-//!   wait.
-//! - They are not sent while the target cools off, and wait in no queue, where they would hold up those who
-//!   come later.
+//! - Of what may be under way at a time, guests have at most their share (one at least), and only
+//!   while a tenth of it stays free for the others, one slot at least.
+//! - Of each rate limit they get their share of what comes back, from a bucket of their own, and
+//!   they take nothing of the limit itself but its uppermost share: where others have used more
+//!   than that, guests wait.
+//! - They are not sent while the target cools off, and wait in no queue, where they would hold up
+//!   those who come later.
 //!
-//! So a target that others keep at its limit has no guests. One of which nothing is known is limited by
-//! nothing here: whoever sends guests has a limit of his own.
+//! So a target that others keep at its limit has no guests. One of which nothing is known is
+//! limited by nothing here: whoever sends guests has a limit of his own.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ pub(super) struct NoRoom {
 // === impl Health ===
 
 impl Health {
-    /// Lets a guest in beside those under way, of whom so many are guests, or says why not. Nothing is
-    /// taken where `estimate` has to wait.
+    /// Lets a guest in beside those under way, of whom so many are guests, or says why not. Nothing
+    /// is taken where `estimate` has to wait.
     pub(super) fn admit_guest(
         &mut self,
         share: Ratio,
@@ -96,8 +96,8 @@ impl Health {
         }
     }
 
-    /// How long until the limit's uppermost share has room for an amount; more than that share needs
-    /// all of it.
+    /// How long until the limit's uppermost share has room for an amount; more than that share
+    /// needs all of it.
     fn wait_for_level(
         &self,
         dimension: Dimension,
@@ -171,8 +171,8 @@ impl Member {
     }
 }
 
-/// Whether one more guest fits where at most `limit` may be under way (0: as many as like), of those
-/// `in_flight` and the `guests` among them.
+/// Whether one more guest fits where at most `limit` may be under way (0: as many as like), of
+/// those `in_flight` and the `guests` among them.
 fn fits_at_a_time(share: Ratio, limit: u32, (in_flight, guests): (u32, u32)) -> bool {
     if limit == 0 {
         return true;

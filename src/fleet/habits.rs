@@ -24,7 +24,8 @@ pub struct Expected {
     pub base_reuse: f64,
     /// How many more turns will come in time.
     pub turns: f64,
-    /// The part of its caller's requests that it belongs to, where there are too many to be kept together.
+    /// The part of its caller's requests that it belongs to, where there are too many to be kept
+    /// together.
     pub shard: u32,
 }
 
@@ -36,8 +37,8 @@ impl Habits {
         Self { base, conversations, rates: Rates::default() }
     }
 
-    /// A request came in; with what is expected of it. Only what `has_turns` behind it, which can be
-    /// kept, counts as a conversation.
+    /// A request came in; with what is expected of it. Only what `has_turns` behind it, which can
+    /// be kept, counts as a conversation.
     pub(super) fn on_request(
         &mut self,
         chain: &Chain,

@@ -123,8 +123,9 @@ impl Health {
         }
     }
 
-    /// Admits one attempt beside those in flight, of whom some are guests; `output` says how many tokens its answer is
-    /// expected to have. In a panic an open breaker lets it pass, without a verdict.
+    /// Admits one attempt beside those in flight, of whom some are guests; `output` says how many
+    /// tokens its answer is expected to have. In a panic an open breaker lets it pass, without a
+    /// verdict.
     pub(super) fn admit(
         &mut self,
         demand: &Demand,
@@ -177,7 +178,8 @@ impl Health {
         }
     }
 
-    /// The whole answer came; `pace` is the mean time from token to token, where there were several.
+    /// The whole answer came; `pace` is the mean time from token to token, where there were
+    /// several.
     pub(super) fn on_success(
         &mut self,
         pass: Option<Pass>,

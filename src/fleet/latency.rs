@@ -95,8 +95,8 @@ impl Latencies {
         (own, kind.all.quantiles(now))
     }
 
-    /// When a first token is late, as a quantile from 0 to 1: for this shape, and for answers of its
-    /// kind to prompts of any size.
+    /// When a first token is late, as a quantile from 0 to 1: for this shape, and for answers of
+    /// its kind to prompts of any size.
     pub(super) fn late(
         &mut self,
         shape: Shape,

@@ -104,7 +104,8 @@ fn model_of<'a>(live: &'a TargetLive, endpoint: &Endpoint) -> Option<&'a str> {
 }
 
 /// Says whether two nodes have the same credential, and nothing else of it. Nothing where there is
-/// none: what two nodes reach without a key, such as a model on the same machine, may be two things.
+/// none: what two nodes reach without a key, such as a model on the same machine, may be two
+/// things.
 fn digest(endpoint: &Endpoint) -> Option<String> {
     let (_, key) = endpoint.auth_header.as_ref()?;
     let mut digest = Sha256::new();

@@ -1,4 +1,5 @@
-//! What is known of a target's prefix cache: what it was sent of late, and what a cached token is worth.
+//! What is known of a target's prefix cache: what it was sent of late, and what a cached token is
+//! worth.
 
 use std::time::Duration;
 
@@ -152,8 +153,8 @@ impl Group {
         self.budgets().habits.lock().on_request(chain, has_turns, tenant, now)
     }
 
-    /// What a request of a burst does: the first that begins like this reads, the others wait. Who begins
-    /// like what a target holds half of goes its way.
+    /// What a request of a burst does: the first that begins like this reads, the others wait. Who
+    /// begins like what a target holds half of goes its way.
     pub fn join_burst(&self, demand: &Demand, now: Instant) -> Burst {
         let Some(chain) = &demand.prefix else { return Burst::Alone };
         let is_held = self.members().iter().any(|member| {

@@ -32,7 +32,8 @@ pub struct Follower {
     waiting: Arc<AtomicUsize>,
 }
 
-/// The request that reads a prefix for the first time. Those that wait for it go on when it is dropped.
+/// The request that reads a prefix for the first time. Those that wait for it go on when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Leader {
     warming: Arc<Warming>,

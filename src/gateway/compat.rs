@@ -1,10 +1,10 @@
 //! Makes compatibility runs: asks both sides, has the answers judged, looks at what has come.
 //!
-//! One node at a time makes runs, by a lease that it holds only while there is something to do. Runs
-//! that wait are made a few at a time, those that somebody asked for first. They ask over the gateway's
-//! own way to providers, at the lowest priority, past the cache, at a pace that all of them share and
-//! within their share of what targets are known to allow. Every answer is written when it is graded;
-//! whatever interrupts a run, the next leader asks what is missing.
+//! One node at a time makes runs, by a lease that it holds only while there is something to do.
+//! Runs that wait are made a few at a time, those that somebody asked for first. They ask over the
+//! gateway's own way to providers, at the lowest priority, past the cache, at a pace that all of
+//! them share and within their share of what targets are known to allow. Every answer is written
+//! when it is graded; whatever interrupts a run, the next leader asks what is missing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -244,7 +244,8 @@ impl Leader {
         }
     }
 
-    /// One round: looks what there is to do, keeps the lease if there is anything, begins and stops.
+    /// One round: looks what there is to do, keeps the lease if there is anything, begins and
+    /// stops.
     async fn step(&mut self) -> Result<(), StoreError> {
         let settings = self.engine.runs.settings();
         self.engine.pace.set(settings.concurrency, settings.requests_per_minute);
@@ -374,8 +375,8 @@ impl Leader {
     }
 }
 
-/// Does something with the store until it can be done. Whoever waits for it is stopped where the store is
-/// away for so long that another node may lead.
+/// Does something with the store until it can be done. Whoever waits for it is stopped where the
+/// store is away for so long that another node may lead.
 async fn stored<T, F>(what: &'static str, operation: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -6,9 +6,8 @@
 //! who leaves stops nothing. What came of it is written to the store and replayed from there.
 //!
 //! Where another node carries the request out, or has done so, the execution makes nothing: it
-//! waits for the row and repeats what that says; where nodes share a relay, streams are passed on as
-//! they come. So a node asks the store once for a key, however
-//! many wait for it.
+//! waits for the row and repeats what that says; where nodes share a relay, streams are passed on
+//! as they come. So a node asks the store once for a key, however many wait for it.
 //!
 //! Memory is bounded: a body is kept up to `max_body`, all of them up to `max_memory`. Beyond that
 //! an execution keeps what its followers have yet to get, and no more can join.

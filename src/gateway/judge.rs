@@ -2,23 +2,24 @@
 //!
 //! # Best of three
 //!
-//! Judges favour an answer for its place. So it is asked twice, with the answers in either order, and if
-//! the two disagree a third time, in an order that is drawn. A judge that slips with a
-//! chance of p, each time anew, errs with about 3p² then, in both directions; what it gets wrong every
-//! time stays wrong. That matters to the cache whose labels these are: with one wrong hit of a hundred
-//! allowed, a judge that calls two good answers of a hundred different would keep every route in shadow
-//! for ever.
+//! Judges favour an answer for its place. So it is asked twice, with the answers in either order,
+//! and if the two disagree a third time, in an order that is drawn. A judge that slips with a
+//! chance of p, each time anew, errs with about 3p² then, in both directions; what it gets wrong
+//! every time stays wrong. That matters to the cache whose labels these are: with one wrong hit of
+//! a hundred allowed, a judge that calls two good answers of a hundred different would keep every
+//! route in shadow for ever.
 //!
 //! The calls are made one after the other. Nobody waits for the verdict, a judge that is down or
 //! unreadable costs one call instead of two, and a provider is not asked twice at once.
 //!
 //! # What is asked of it
 //!
-//! Question and answers come from callers and models, and may hold instructions to the judge. They are
-//! sent as one JSON object in which `<` is always escaped, between marks that begin with `<` and hold a
-//! number drawn for the call. So neither a mark nor the control tokens of a chat template can stand
-//! within. The instructions come before and after. That makes it hard, not impossible, to talk a judge
-//! round: what it is used for must bear some wrong verdicts, and answers pass to no other tenant.
+//! Question and answers come from callers and models, and may hold instructions to the judge. They
+//! are sent as one JSON object in which `<` is always escaped, between marks that begin with `<`
+//! and hold a number drawn for the call. So neither a mark nor the control tokens of a chat
+//! template can stand within. The instructions come before and after. That makes it hard, not
+//! impossible, to talk a judge round: what it is used for must bear some wrong verdicts, and
+//! answers pass to no other tenant.
 
 use std::time::Duration;
 
@@ -65,8 +66,8 @@ pub struct Judged {
     pub verdict: Result<bool, JudgeError>,
     /// What all calls cost, as far as it is known.
     pub cost: MicroUsd,
-    /// How many calls were made, 0 to 3. None where the answers are the same to the letter, empty or too
-    /// long.
+    /// How many calls were made, 0 to 3. None where the answers are the same to the letter, empty
+    /// or too long.
     pub calls: u32,
 }
 

@@ -1,5 +1,5 @@
-//! What the gateway asks models on its own behalf: over the same credentials, breakers and prices as
-//! a caller's request, and with an entry of the caller `gateway` in the journal.
+//! What the gateway asks models on its own behalf: over the same credentials, breakers and prices
+//! as a caller's request, and with an entry of the caller `gateway` in the journal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +77,8 @@ impl Own {
         Self { snapshot, lane, caller: Arc::new(Caller::gateway()), purpose, priority, cache }
     }
 
-    /// How long a request to `model` has to wait for its share of what its targets are known to allow;
-    /// `None` where there is room, as far as is known.
+    /// How long a request to `model` has to wait for its share of what its targets are known to
+    /// allow; `None` where there is room, as far as is known.
     pub(super) fn share_wait(&self, model: &str, share: Ratio) -> Option<Duration> {
         // One that stands for nothing is refused when it is asked.
         let route = self.snapshot.load().resolve(model).ok()?;

@@ -1,10 +1,11 @@
 //! Streams that outlive their caller's connection: whoever opened one with `x-resumable: true` may
 //! come back for the rest.
 //!
-//! Such an answer is read by a task of its own, the *pump*, into a ring of numbered events, and every
-//! reply, the first one included, is a reader of that ring. A reader that leaves stops nothing. The
-//! pump waits for the slowest reader before it drops what that one has not got; without readers it
-//! drops the oldest and goes on. A ring is kept for a while after its stream has ended.
+//! Such an answer is read by a task of its own, the *pump*, into a ring of numbered events, and
+//! every reply, the first one included, is a reader of that ring. A reader that leaves stops
+//! nothing. The pump waits for the slowest reader before it drops what that one has not got;
+//! without readers it drops the oldest and goes on. A ring is kept for a while after its stream has
+//! ended.
 //!
 //! Memory is bounded: for each stream, and for all of them. Near the bound over all of them new
 //! streams are not resumable, and running ones keep less.

@@ -1,5 +1,5 @@
-//! What verdicts of compatibility runs are good for: how far a rollout may grow, and with which models
-//! a prompt counts as tested.
+//! What verdicts of compatibility runs are good for: how far a rollout may grow, and with which
+//! models a prompt counts as tested.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,8 @@ impl Verdicts {
         let mut suites = self.suites_of_prompts(&snapshot).await?;
         let mut bound = Bound::NONE;
         for question in &mut questions {
-            // A verdict on the model that the version was written for, where that can be asked here.
+            // A verdict on the model that the version was written for, where that can be asked
+            // here.
             question.model = question.model.filter(|model| snapshot.resolve(model).is_ok());
             question.suite = suites.remove(question.prompt.id.as_str());
             let verdicts = match &question.suite {
@@ -113,8 +114,8 @@ impl Verdicts {
         Ok(bound)
     }
 
-    /// The one suite of each prompt that says whether it is compatible: that of the cases beside it,
-    /// else the first that was pushed for it. Others may be run and decide nothing.
+    /// The one suite of each prompt that says whether it is compatible: that of the cases beside
+    /// it, else the first that was pushed for it. Others may be run and decide nothing.
     async fn suites_of_prompts(
         &self,
         snapshot: &Snapshot,
@@ -197,8 +198,8 @@ fn side(prompt: &Prompt) -> SidePrompt {
     SidePrompt::Registered { id: prompt.id.to_string(), version: prompt.version.to_string() }
 }
 
-/// What has to be known: of a prompt's new version, that it does what the old one does; of a route's
-/// new model, that the prompts that are written for the route work on it.
+/// What has to be known: of a prompt's new version, that it does what the old one does; of a
+/// route's new model, that the prompts that are written for the route work on it.
 fn questions<'a>(subject: &'a Subject, prompts: &'a Prompts) -> Vec<Question<'a>> {
     match subject {
         Subject::Prompt { id, from, to } => {
@@ -219,9 +220,9 @@ fn questions<'a>(subject: &'a Subject, prompts: &'a Prompts) -> Vec<Question<'a>
     }
 }
 
-/// What runs say, the newest first. Only those count that asked what the suite says now. What was found
-/// incompatible stays so until a run that asked as many cases finds otherwise; what could not be decided
-/// takes nothing back.
+/// What runs say, the newest first. Only those count that asked what the suite says now. What was
+/// found incompatible stays so until a run that asked as many cases finds otherwise; what could not
+/// be decided takes nothing back.
 fn says(
     settings: &GateSettings,
     question: &Question<'_>,
@@ -277,8 +278,8 @@ fn says(
     }
 }
 
-/// The run that has found a candidate incompatible and was not cleared by one after it that asked as many
-/// cases, or the same ones. The newest come first.
+/// The run that has found a candidate incompatible and was not cleared by one after it that asked
+/// as many cases, or the same ones. The newest come first.
 fn refuting<'a>(runs: &[&'a RunRecord]) -> Option<&'a RunRecord> {
     // Some of the cases may be any of them: then it takes all.
     let depth = |run: &RunRecord| if run.only.is_some() { Depth::Full } else { run.depth };
@@ -305,9 +306,9 @@ fn verdict(run: &RunRecord) -> Option<Verdict> {
     run.verdict()
 }
 
-/// Whether the same versions on the same models were found incompatible more often than compatible, by
-/// runs that asked as many cases. Each run of a candidate that is worse has its own chance to be found
-/// compatible: who runs it again until it is must not get there by that.
+/// Whether the same versions on the same models were found incompatible more often than compatible,
+/// by runs that asked as many cases. Each run of a candidate that is worse has its own chance to be
+/// found compatible: who runs it again until it is must not get there by that.
 fn is_outvoted(run: &RunRecord, runs: &[&RunRecord], depth: Depth) -> bool {
     let count = |wanted| {
         let pair = of_pair(run, runs).filter(|other| other.depth >= depth);
@@ -316,7 +317,8 @@ fn is_outvoted(run: &RunRecord, runs: &[&RunRecord], depth: Depth) -> bool {
     count(Verdict::Incompatible) > count(Verdict::Compatible)
 }
 
-/// How often this pair was compared by now, where that is more than once: what to think of the verdict.
+/// How often this pair was compared by now, where that is more than once: what to think of the
+/// verdict.
 fn again(run: &RunRecord, runs: &[&RunRecord]) -> String {
     let until = (run.ended_ms, &run.id);
     let before = || of_pair(run, runs).filter(|other| (other.ended_ms, &other.id) <= until);
@@ -329,8 +331,8 @@ fn again(run: &RunRecord, runs: &[&RunRecord]) -> String {
     pair.in_words().map(|words| format!(" ({words})")).unwrap_or_default()
 }
 
-/// Runs that have compared the same versions on the same models; those of other cases are left out by who
-/// asks.
+/// Runs that have compared the same versions on the same models; those of other cases are left out
+/// by who asks.
 fn of_pair<'a>(
     run: &RunRecord,
     runs: &'a [&'a RunRecord],

@@ -1,7 +1,7 @@
 //! Webhooks on their way: who receives them, and what has been sent.
 //!
-//! A webhook is written in the transaction that ends its job, and sent afterwards. It has one id for
-//! all its attempts, made of the job's, so that a receiver can tell a repetition from news; the
+//! A webhook is written in the transaction that ends its job, and sent afterwards. It has one id
+//! for all its attempts, made of the job's, so that a receiver can tell a repetition from news; the
 //! table's keys rule out a second one.
 
 use rand::RngExt;

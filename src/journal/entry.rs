@@ -98,8 +98,8 @@ pub struct Part {
     pub beside: Option<Box<Self>>,
     /// Whether the model or a filter refused. Not kept.
     pub is_refused: bool,
-    /// Whether what was asked for in a form came in another; `None` where no form was asked for. Not
-    /// kept.
+    /// Whether what was asked for in a form came in another; `None` where no form was asked for.
+    /// Not kept.
     pub is_invalid: Option<bool>,
 }
 
@@ -173,8 +173,8 @@ impl Entry {
     /// The most bytes of tags that are kept; they come from the network.
     pub const MAX_TAGS_BYTES: usize = 1_024;
 
-    /// A request of which nothing is known but what was called, and whose key it came with. It counts
-    /// as abandoned until more is.
+    /// A request of which nothing is known but what was called, and whose key it came with. It
+    /// counts as abandoned until more is.
     pub fn begin(
         request_id: RequestId,
         caller: CallerId,

@@ -58,8 +58,8 @@ pub(super) const COMMON: [&str; 27] = [
     "share",
 ];
 
-/// How an `INSERT` gives its rows. To give a value costs some 300 instructions, a text twice that, ten times
-/// what its bytes cost; so what rows have in common is given once.
+/// How an `INSERT` gives its rows. To give a value costs some 300 instructions, a text twice that,
+/// ten times what its bytes cost; so what rows have in common is given once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// What they have in common, and then what each has of its own.

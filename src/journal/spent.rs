@@ -32,8 +32,8 @@ pub struct Spent {
 // === impl Journal ===
 
 impl Journal {
-    /// What was used by requests that started at `since_ms` or later and before `before_ms`, and have
-    /// ended.
+    /// What was used by requests that started at `since_ms` or later and before `before_ms`, and
+    /// have ended.
     ///
     /// # Errors
     ///

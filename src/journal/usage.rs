@@ -305,8 +305,8 @@ impl UsageSum {
         })
     }
 
-    /// The part of the money, waste included, that rests on our own counts: 0 to 1. All of the waste
-    /// of a group counts as estimated where some of it is.
+    /// The part of the money, waste included, that rests on our own counts: 0 to 1. All of the
+    /// waste of a group counts as estimated where some of it is.
     pub fn estimated_share(&self) -> f64 {
         let waste = if self.waste.is_estimated { self.waste.cost } else { MicroUsd::default() };
         let (part, whole) = (self.estimated_cost + waste, self.cost + self.waste.cost);

@@ -120,8 +120,8 @@ impl Reservation {
         Flow::GoOn
     }
 
-    /// Gives its place among those at a time back: the request has ended, though it may not be known
-    /// yet what it used.
+    /// Gives its place among those at a time back: the request has ended, though it may not be
+    /// known yet what it used.
     pub fn release(&mut self) {
         if std::mem::replace(&mut self.is_released, true) {
             return;

@@ -1,6 +1,6 @@
-//! Limits of hours, days and months that know what was used before they were there: before the process
-//! started, or before a change of the configuration, a key or a team brought them in. It is added up
-//! from the journal.
+//! Limits of hours, days and months that know what was used before they were there: before the
+//! process started, or before a change of the configuration, a key or a team brought them in. It is
+//! added up from the journal.
 //!
 //! A window that appears while the gateway runs counts from its first request on, and what was used
 //! before is added as soon as it is known, a moment later; requests do not wait for that. Requests
@@ -164,8 +164,8 @@ impl Limits {
 // === impl Restored ===
 
 impl Restored {
-    /// Notes that nothing has changed since, so that a journal of a month need not be read for a key
-    /// that was made just now.
+    /// Notes that nothing has changed since, so that a journal of a month need not be read for a
+    /// key that was made just now.
     pub fn note_unchanged(&mut self, at_ms: u64) {
         self.until_ms = at_ms;
     }

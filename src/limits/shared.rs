@@ -1,8 +1,9 @@
 //! What several nodes share: asking their common authority, and doing without it.
 //!
-//! Requests decide by what their node holds. [`Refill`], one task of the process, asks for more before
-//! it is missed, gives back what was not used, and says what is owed: all of it in one round trip. A
-//! request asks for itself only where nothing is held: of a key that is seldom used, or that begins.
+//! Requests decide by what their node holds. [`Refill`], one task of the process, asks for more
+//! before it is missed, gives back what was not used, and says what is owed: all of it in one round
+//! trip. A request asks for itself only where nothing is held: of a key that is seldom used, or
+//! that begins.
 //!
 //! While the authority does not answer, each node goes by the limit divided by the nodes. That is
 //! found out by the first question without an answer, and looked after four times a second.
@@ -35,8 +36,8 @@ const MAX_WAITING: usize = 4_096;
 const MAX_ABANDONED: usize = 1_024;
 /// Questions of one round trip.
 const MAX_QUESTIONS: usize = 500;
-/// How long all may take that is given back at the end, and how long that waits for an answer that is
-/// on its way.
+/// How long all may take that is given back at the end, and how long that waits for an answer that
+/// is on its way.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(1);
 const HAND_BACK_PAUSE: Duration = Duration::from_millis(20);
 

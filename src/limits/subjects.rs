@@ -14,8 +14,8 @@ use crate::quota::{Allowance, Dimension, LimitSettings, Moment, Rule};
 
 /// Parts of the map, so that requests of different callers seldom wait for each other.
 const SHARDS: usize = 16;
-/// Subjects of one part. Tags are what callers say, so there may be any number: beyond it, new ones of
-/// a limit share one allowance.
+/// Subjects of one part. Tags are what callers say, so there may be any number: beyond it, new ones
+/// of a limit share one allowance.
 const MAX_IN_SHARD: usize = 4_096;
 /// How often a full part is searched for subjects that can be forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

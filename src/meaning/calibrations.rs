@@ -1,5 +1,5 @@
-//! What was learnt, in the store: one row a domain, with a version that every change raises, so that
-//! nodes do not overwrite what others have learnt.
+//! What was learnt, in the store: one row a domain, with a version that every change raises, so
+//! that nodes do not overwrite what others have learnt.
 
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ impl Calibrations {
         Self { purges: Purges::new(store.clone()), store }
     }
 
-    /// Writes a calibration in place of the one with this `version`, or the first one where that is 0.
-    /// `false` and nothing done where another node was quicker.
+    /// Writes a calibration in place of the one with this `version`, or the first one where that is
+    /// 0. `false` and nothing done where another node was quicker.
     pub(super) async fn replace(
         &self,
         domain: &Domain,

@@ -65,8 +65,8 @@ pub(super) enum Nearest {
     Nothing,
 }
 
-/// How many of the nearest are compared word by word. Of questions that differ in a name or a number alone
-/// many are nearer than the one in other words.
+/// How many of the nearest are compared word by word. Of questions that differ in a name or a
+/// number alone many are nearer than the one in other words.
 const LOOKED_AT: usize = 32;
 /// What is less similar is no neighbour. The threshold has no steps below it either.
 const LEAST_SIMILARITY: f32 = 0.5;
@@ -75,7 +75,8 @@ const LOOKED_AT_AGAIN: usize = 64;
 /// What an entry takes beside its words, its vector and its answer: its places in three tables, and
 /// what an allocator adds.
 const ENTRY_BYTES: u64 = 240;
-/// What a namespace takes before its first entry: its place in a table, and three tables of its own.
+/// What a namespace takes before its first entry: its place in a table, and three tables of its
+/// own.
 const NAMESPACE_BYTES: u64 = 1_200;
 
 // === impl Entries ===
@@ -98,8 +99,8 @@ impl Entries {
         EntryId::of(namespace.within(text).to_number())
     }
 
-    /// The most similar entry that agrees with a question, among the nearest that are not past their
-    /// time and that `may` be given.
+    /// The most similar entry that agrees with a question, among the nearest that are not past
+    /// their time and that `may` be given.
     pub(super) fn nearest(
         &self,
         query: &Query,

@@ -1,9 +1,9 @@
-//! What was learnt of each domain: from which similarity on its answers may be given to other words,
-//! and whether that still holds.
+//! What was learnt of each domain: from which similarity on its answers may be given to other
+//! words, and whether that still holds.
 //!
-//! A lesson is known by its [`Domain`]: whoever changes the embedder, the judge or the error that is
-//! allowed begins anew. Nodes that share a store share lessons: a label counts here at once, and waits
-//! in line until it is in the store, where the labels of all nodes come together.
+//! A lesson is known by its [`Domain`]: whoever changes the embedder, the judge or the error that
+//! is allowed begins anew. Nodes that share a store share lessons: a label counts here at once, and
+//! waits in line until it is in the store, where the labels of all nodes come together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -134,8 +134,8 @@ pub struct LessonFigures {
     pub is_suspended: bool,
     /// Labels that are remembered.
     pub labels: u64,
-    /// Labels at which the mode is decided next; at first as many as a record without a single error
-    /// must have. None where no number is enough.
+    /// Labels at which the mode is decided next; at first as many as a record without a single
+    /// error must have. None where no number is enough.
     pub labels_needed: Option<u64>,
     /// Of those at least as similar as what is given (of all in shadow): how many, and how many
     /// were wrong.
@@ -271,8 +271,8 @@ impl Lesson {
 // === impl Lessons ===
 
 impl Lessons {
-    /// What to do with a neighbour of this similarity. `chance` is uniform in 0..1. Nothing is given
-    /// where `only_shadow`.
+    /// What to do with a neighbour of this similarity. `chance` is uniform in 0..1. Nothing is
+    /// given where `only_shadow`.
     pub(super) fn decide(
         &mut self,
         domain: &Arc<Domain>,
@@ -316,8 +316,8 @@ impl Lessons {
 
     /// Takes note of two answers that are the same to the letter, for which no judge is needed.
     ///
-    /// While a judge says nothing these would be the only labels, and all of them good. So they count
-    /// only as long as answers that differ come to a verdict, too.
+    /// While a judge says nothing these would be the only labels, and all of them good. So they
+    /// count only as long as answers that differ come to a verdict, too.
     pub(super) fn learn_same(&mut self, domain: &Arc<Domain>, similarity: f64, is_audit: bool) {
         if self.of(domain).is_judge_silent {
             return self.miss_judge(domain, is_audit);
@@ -374,8 +374,8 @@ impl Lessons {
         tell(domain, before, &lesson.now);
     }
 
-    /// Domains with labels that the store has not, each as it should be there in place of `version`,
-    /// and the number of labels in it.
+    /// Domains with labels that the store has not, each as it should be there in place of
+    /// `version`, and the number of labels in it.
     pub(super) fn unstored(&mut self) -> Vec<Unstored> {
         let waiting = self.all.values_mut().filter(|lesson| !lesson.pending.is_empty());
         waiting

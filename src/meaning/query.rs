@@ -11,8 +11,8 @@ use crate::semantic::traits::Traits;
 /// The last words of a conversation, and where answers to such words are.
 ///
 /// The namespace holds what an exact key holds, but for these words: who asks, the route, the
-/// instructions, the turns before, the tools, the parameters. All of that must be equal; only the last
-/// words may be others.
+/// instructions, the turns before, the tools, the parameters. All of that must be equal; only the
+/// last words may be others.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub(super) namespace: Key,

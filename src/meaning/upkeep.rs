@@ -1,8 +1,8 @@
-//! What the store has to do with it: entries are written behind requests, read when a node starts, and
-//! heard of when another node has written them; lessons come together there.
+//! What the store has to do with it: entries are written behind requests, read when a node starts,
+//! and heard of when another node has written them; lessons come together there.
 //!
-//! Nothing here is ever waited for by a request. While the store is away entries are in memory only,
-//! which is counted, and labels wait.
+//! Nothing here is ever waited for by a request. While the store is away entries are in memory
+//! only, which is counted, and labels wait.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -212,8 +212,8 @@ impl Core {
         read: &mut Read,
         puts: &mut mpsc::Receiver<Put>,
     ) -> Result<(), StoreError> {
-        // What was kept before a purge must be there before it. So purges that come from here on have
-        // to wait for the next turn.
+        // What was kept before a purge must be there before it. So purges that come from here on
+        // have to wait for the next turn.
         self.note_purges(&calibrations.purges, read).await?;
         let purges = self.errands.purges.lock().clone();
         let purges: Vec<_> = purges.into_iter().take_while(|purge| purge.is_written).collect();
@@ -317,8 +317,8 @@ impl Core {
         Ok(())
     }
 
-    /// Keeps what other processes have made, or this one before it was started again. What was purged
-    /// stays out: it was written after the purge had gone through the rows.
+    /// Keeps what other processes have made, or this one before it was started again. What was
+    /// purged stays out: it was written after the purge had gone through the rows.
     fn take_over(&self, news: Vec<News>) -> Vec<EntryId> {
         let mut outdated = Vec::new();
         let mut entries = self.entries.write();
@@ -339,7 +339,8 @@ impl Core {
     }
 
     async fn write_lessons(&self, calibrations: &Calibrations) -> Result<(), StoreError> {
-        // Of nodes that write at once one is first; the others take over what it wrote and try again.
+        // Of nodes that write at once one is first; the others take over what it wrote and try
+        // again.
         for _ in 0..MOST_TRIES {
             let unstored = self.lessons.lock().unstored();
             if unstored.is_empty() {

@@ -1,7 +1,7 @@
 //! A circuit breaker for one target, as a pure state machine.
 //!
-//! The breaker decides and nothing else: it does not sleep, spawn, lock or read a clock. `fleet` asks
-//! it for a [`Pass`] before each attempt and tells it how the attempt ended.
+//! The breaker decides and nothing else: it does not sleep, spawn, lock or read a clock. `fleet`
+//! asks it for a [`Pass`] before each attempt and tells it how the attempt ended.
 //!
 //! ```text
 //!             a run, a ratio or slowness                cooldown over
@@ -218,8 +218,8 @@ impl Breaker {
         Some(Pass { generation: self.generation, lease })
     }
 
-    /// The attempt had its first token in time, and its stream ended well or did not break in the 2 s
-    /// after: told at the first token alone, streams that all break would each reset the run.
+    /// The attempt had its first token in time, and its stream ended well or did not break in the 2
+    /// s after: told at the first token alone, streams that all break would each reset the run.
     pub fn on_success(&mut self, pass: Pass, now: Instant) -> Option<Transition> {
         if pass.generation != self.generation {
             return None;
@@ -244,8 +244,8 @@ impl Breaker {
         self.on_bad(pass, Event::Slow, None, u, now)
     }
 
-    /// The attempt failed. `retry_after` is what the provider asked for; `u` is uniform in 0..1, for
-    /// the jitter.
+    /// The attempt failed. `retry_after` is what the provider asked for; `u` is uniform in 0..1,
+    /// for the jitter.
     pub fn on_failure(
         &mut self,
         pass: Pass,
@@ -277,8 +277,8 @@ impl Breaker {
         self.on_failure(pass, severity, retry_after, u, now)
     }
 
-    /// The attempt ended without saying anything of the target: cancelled, the caller's own fault, or
-    /// limited by rate. A trial gives its lease back and counts neither way.
+    /// The attempt ended without saying anything of the target: cancelled, the caller's own fault,
+    /// or limited by rate. A trial gives its lease back and counts neither way.
     pub fn on_neutral(&mut self, pass: Pass) {
         if let Phase::HalfOpen(trials) = &mut self.phase
             && pass.generation == self.generation

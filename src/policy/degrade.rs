@@ -1,8 +1,8 @@
 //! Which lesser answer to try when the full one cannot be had.
 //!
-//! The steps come in one order and none comes twice, so that a request ends after at most four of them.
-//! Nothing is degraded once a part of an answer has been sent, nor for a request that is itself
-//! wrong or refused: a lesser answer would only hide that.
+//! The steps come in one order and none comes twice, so that a request ends after at most four of
+//! them. Nothing is degraded once a part of an answer has been sent, nor for a request that is
+//! itself wrong or refused: a lesser answer would only hide that.
 
 use crate::failure::{Excess, FailureKind, Retry};
 

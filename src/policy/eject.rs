@@ -2,10 +2,10 @@
 //!
 //! Sampling by score already leaves a bad target a fraction of a per cent; ejection takes that away
 //! too, and tells operators. Statistical outlier detection needs more hosts than a route has
-//! providers, so the rule compares with the median of the others and works with two targets: a score
-//! above three times that median, for 30 s, with at least 20 answers in that time. The first ejection
-//! lasts 30 s, the n-th n times that, at most 5 min, each ±10 % so that gateways do not let a
-//! target back in together. The shape follows Envoy's outlier detection.
+//! providers, so the rule compares with the median of the others and works with two targets: a
+//! score above three times that median, for 30 s, with at least 20 answers in that time. The first
+//! ejection lasts 30 s, the n-th n times that, at most 5 min, each ±10 % so that gateways do not
+//! let a target back in together. The shape follows Envoy's outlier detection.
 //!
 //! ```text
 //!             far above the others for 30 s, ≥ 20 samples, the pool can spare it
@@ -184,8 +184,8 @@ pub fn median_of_others(scores: &[f64], index: usize, scratch: &mut Vec<f64>) ->
     scratch.get(scratch.len().saturating_sub(1) / 2).copied()
 }
 
-/// Whether a pool of `total_weight`, of which `serving_weight` on `serving` targets may be asked now,
-/// can do without one of them that weighs `weight`: another must be left, and at least
+/// Whether a pool of `total_weight`, of which `serving_weight` on `serving` targets may be asked
+/// now, can do without one of them that weighs `weight`: another must be left, and at least
 /// [`Settings::min_weight_share`] of the weight.
 pub fn can_spare(
     weight: f64,

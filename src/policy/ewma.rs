@@ -1,7 +1,7 @@
 //! Averages that forget with time, for samples that come unevenly.
 //!
-//! A sample weighs by the time since the one before: `w = exp(-dt/tau)`, `v = v*w + x*(1 - w)`. So a
-//! busy target does not forget faster than a quiet one. Samples at the same instant as the last
+//! A sample weighs by the time since the one before: `w = exp(-dt/tau)`, `v = v*w + x*(1 - w)`. So
+//! a busy target does not forget faster than a quiet one. Samples at the same instant as the last
 //! therefore weigh nothing, except that a peak always counts.
 
 use std::time::Duration;
@@ -86,8 +86,9 @@ impl PeakEwma {
         self.ewma.value()
     }
 
-    /// The value as if samples of zero had come since the last, so that a target nobody uses after a
-    /// penalty comes back: from 5 s to 0.5 s in 35 s for a tau of 15 s. Callers put a floor under it.
+    /// The value as if samples of zero had come since the last, so that a target nobody uses after
+    /// a penalty comes back: from 5 s to 0.5 s in 35 s for a tau of 15 s. Callers put a floor under
+    /// it.
     pub fn decayed(&self, now: Instant) -> Option<f64> {
         let (value, at) = self.ewma.last?;
         Some(value * weight(now.saturating_duration_since(at), self.ewma.tau))

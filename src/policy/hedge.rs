@@ -1,11 +1,13 @@
-//! When to ask a second target because the first one's first token is late, and whether to pay for it.
+//! When to ask a second target because the first one's first token is late, and whether to pay for
+//! it.
 //!
 //! Dean and Barroso, "The tail at scale", 2013: a second request after the 95th percentile of the
 //! expected latency costs about 5 % more requests and takes most of the tail away. The percentile
-//! follows the budget (Finagle's `BackupRequestFilter` does so too) and is that of the first *semantic* token, for this target and prompts of this size. What keeps hedging
-//! from making an outage worse are two budgets, because with a stale delay a general slowdown would
-//! send nearly every request twice: extra requests (a token bucket fed by first attempts) and extra
-//! money (a share of what the last five minutes cost).
+//! follows the budget (Finagle's `BackupRequestFilter` does so too) and is that of the first
+//! *semantic* token, for this target and prompts of this size. What keeps hedging from making an
+//! outage worse are two budgets, because with a stale delay a general slowdown would send nearly
+//! every request twice: extra requests (a token bucket fed by first attempts) and extra money (a
+//! share of what the last five minutes cost).
 //!
 //! Order of the calls: [`delay`] when the first leg starts; when it has passed, [`eligible`], then
 //! [`HedgeBudget::try_withdraw`], then [`SpendBudget::try_spend`]; what a later step refuses, the
@@ -45,8 +47,8 @@ pub struct Settings {
     pub max_input_usd: f64,
     /// Share of its rate limit that the second target must have left.
     pub min_headroom: f64,
-    /// How many times its usual time to a first token every target of the pool must take for the pool
-    /// to be in a brown-out.
+    /// How many times its usual time to a first token every target of the pool must take for the
+    /// pool to be in a brown-out.
     pub brown_out_factor: f64,
 }
 
@@ -93,8 +95,8 @@ pub struct Candidate {
     pub total_seconds: f64,
 }
 
-/// What a hedge is judged by, when the delay has passed. A is the target of the first leg, B that of
-/// the second.
+/// What a hedge is judged by, when the delay has passed. A is the target of the first leg, B that
+/// of the second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
     /// Whether somebody waits for the answer.
@@ -359,7 +361,8 @@ pub fn eligible(facts: &Facts, settings: &Settings) -> Result<(), Why> {
         return Err(Why::NoTime);
     }
     match facts.q99_of_first {
-        // Who has waited for longer than the slowest usual answer takes has something to win for sure.
+        // Who has waited for longer than the slowest usual answer takes has something to win for
+        // sure.
         Some(q99) if facts.delay < q99 && facts.delay + expected >= q99 => Err(Why::NothingToWin),
         Some(_) | None => Ok(()),
     }
@@ -386,8 +389,8 @@ pub fn is_brown_out(slowdowns: impl IntoIterator<Item = f64>, settings: &Setting
     slowdowns.peek().is_some() && slowdowns.all(|factor| factor >= settings.brown_out_factor)
 }
 
-/// What a cancelled leg has likely cost, in US dollars: providers do not report the usage of a stream
-/// that was cut. `cached_share` of the prompt, from 0 to 1, came from the provider's cache.
+/// What a cancelled leg has likely cost, in US dollars: providers do not report the usage of a
+/// stream that was cut. `cached_share` of the prompt, from 0 to 1, came from the provider's cache.
 pub fn waste_usd(prompt_tokens: u64, cached_share: f64, generated: u64, prices: &Prices) -> f64 {
     let cached = cached_share.clamp(0.0, 1.0);
     let (prompt, generated) = (prompt_tokens as f64, generated as f64);

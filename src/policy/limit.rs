@@ -3,8 +3,8 @@
 //! The time of a whole answer says nothing about load, because it measures how long the answer is.
 //! Two signals do: explicit rejections, and the time to the first token against what was predicted
 //! for a prompt of that size. Providers of an API are shared with others, so only their rejections
-//! count ([`Aimd`], the additive-increase multiplicative-decrease of Chiu and Jain, 1989). An endpoint
-//! of our own slows down before it rejects, so there the ratio steers ([`Gradient`], after
+//! count ([`Aimd`], the additive-increase multiplicative-decrease of Chiu and Jain, 1989). An
+//! endpoint of our own slows down before it rejects, so there the ratio steers ([`Gradient`], after
 //! Netflix's Gradient2).
 //!
 //! A limit never grows while it is not used: what was not tried is not known.

@@ -1,8 +1,8 @@
 //! Whether and how a stream that broke after its first tokens is continued by another attempt.
 //!
-//! Continuing means sending the delivered text as the beginning of the answer and having the model go
-//! on. That is safe for plain text alone: a half tool call, a schema, hidden reasoning, or
-//! log probabilities cannot be joined, and most providers do not go on from a given beginning at all.
+//! Continuing means sending the delivered text as the beginning of the answer and having the model
+//! go on. That is safe for plain text alone: a half tool call, a schema, hidden reasoning, or log
+//! probabilities cannot be joined, and most providers do not go on from a given beginning at all.
 //! [`may_continue`] therefore asks for every condition, and [`Splice`] checks that what comes is a
 //! continuation: models repeat the last words they were given, or start all over.
 
@@ -174,7 +174,8 @@ pub fn may_continue(facts: &Facts) -> Result<(), Why> {
     hindrances.into_iter().find(|(is_met, _)| *is_met).map_or(Ok(()), |(_, why)| Err(why))
 }
 
-/// The delivered text as the beginning to go on from: providers refuse one that ends in white space.
+/// The delivered text as the beginning to go on from: providers refuse one that ends in white
+/// space.
 pub fn prefill(delivered: &str) -> &str {
     delivered.trim_end()
 }
@@ -287,8 +288,8 @@ impl Splice {
         Ok(held.into_iter().skip(cut).collect())
     }
 
-    /// The longest end of what was delivered that what came begins with, in characters; 0 where that is
-    /// no longer than chance.
+    /// The longest end of what was delivered that what came begins with, in characters; 0 where
+    /// that is no longer than chance.
     fn overlap(&self, held: &[char]) -> usize {
         let longest = self.tail.len().min(held.len());
         (MIN_OVERLAP_CHARS..=longest)

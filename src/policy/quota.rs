@@ -14,9 +14,9 @@
 //! `reset`, so its period is `reset × limit / missing`. A fixed window has the same headers and
 //! ends at `reset`, whatever is missing, so there the same sum would give a period far too long,
 //! which nothing would correct: the next reading only lowers the level. Hence the period is at most
-//! the longest `reset` seen or a minute; a refill that is too fast is corrected by the next reading. And
-//! at `reset` itself the level is the limit less what was reserved since the reading, which is true
-//! of both.
+//! the longest `reset` seen or a minute; a refill that is too fast is corrected by the next
+//! reading. And at `reset` itself the level is the limit less what was reserved since the reading,
+//! which is true of both.
 
 mod bucket;
 mod parking;
@@ -229,7 +229,8 @@ impl Mirror {
         longest
     }
 
-    /// A request ended well and used so much: the difference to the estimate is given back, or taken.
+    /// A request ended well and used so much: the difference to the estimate is given back, or
+    /// taken.
     pub fn settle(&mut self, reservation: Reservation, actual: Amounts, now: Instant) {
         let is_after_limit = self.limited_at.is_none_or(|at| reservation.started > at);
         if is_after_limit && self.cooling(now).is_none() {

@@ -2,8 +2,8 @@
 //!
 //! # The score
 //!
-//! Everything is turned into seconds, so that it can be added. For each target, with the numbers that
-//! `fleet` reads of it at one moment (a [`Standing`]):
+//! Everything is turned into seconds, so that it can be added. For each target, with the numbers
+//! that `fleet` reads of it at one moment (a [`Standing`]):
 //!
 //! ```text
 //! U = T + ω·O·g                                       first token, and the tokens the reader waits for
@@ -11,27 +11,29 @@
 //! S = (U·κ + λ·C + ((1−a)/a)·F) · H · suspect ÷ sticky ÷ home
 //! ```
 //!
-//! `(1−a)/a` is the expected number of failures before a success, `F` what one of them costs in time:
-//! until it is noticed, and the wait on the target that takes over. A latency alone would love a target
-//! that fails in 20 ms. `h` is the part of the prompt that the target's cache likely holds, by which `T`
-//! is shorter as well; `home` keeps together what shares a prefix ([`prefix`](super::prefix)).
+//! `(1−a)/a` is the expected number of failures before a success, `F` what one of them costs in
+//! time: until it is noticed, and the wait on the target that takes over. A latency alone would
+//! love a target that fails in 20 ms. `h` is the part of the prompt that the target's cache likely
+//! holds, by which `T` is shorter as well; `home` keeps together what shares a prefix
+//! ([`prefix`](super::prefix)).
 //!
 //! # Why sampled
 //!
 //! Always taking the best sends all requests of all gateways to one place, and never learns that
-//! another has recovered. The weight `w·(Smin/S)^γ` is continuous (at γ = 4, 10 % worse gets 41 % of
-//! a pair, twice as bad gets 6 %), so that estimates a little off do little harm. One draw in a hundred
-//! ignores scores. Pools of more than eight take the better of two draws by weight instead
+//! another has recovered. The weight `w·(Smin/S)^γ` is continuous (at γ = 4, 10 % worse gets 41 %
+//! of a pair, twice as bad gets 6 %), so that estimates a little off do little harm. One draw in a
+//! hundred ignores scores. Pools of more than eight take the better of two draws by weight instead
 //! (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).
 //!
 //! # What the estimates must be like
 //!
-//! The exponent multiplies every relative error by four, hence `T` may neither jump to a single slow
-//! answer nor take longer than a few seconds to follow many. [`FirstTokens`] is such an average: it
-//! rises with a time constant of 3.5 s and falls with one of 10 s, and one answer counts as at most
-//! twice the average, a failure in full. The simulation in its tests shows the figures for it, and
-//! for a peak average, which jumps: with 3 % of stragglers the latter leaves a target that turned
-//! three times slower over a third of the traffic, because all look equally bad most of the time.
+//! The exponent multiplies every relative error by four, hence `T` may neither jump to a single
+//! slow answer nor take longer than a few seconds to follow many. [`FirstTokens`] is such an
+//! average: it rises with a time constant of 3.5 s and falls with one of 10 s, and one answer
+//! counts as at most twice the average, a failure in full. The simulation in its tests shows the
+//! figures for it, and for a peak average, which jumps: with 3 % of stragglers the latter leaves a
+//! target that turned three times slower over a third of the traffic, because all look equally bad
+//! most of the time.
 
 mod affinity;
 mod draw;
@@ -51,8 +53,8 @@ pub use first_tokens::{FirstTokenSettings, FirstTokens};
 /// How targets are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// ω: which part of the time between tokens counts. 1 for agents and batches, which wait for the
-    /// whole answer; 0.2 for chat, where people read as it comes.
+    /// ω: which part of the time between tokens counts. 1 for agents and batches, which wait for
+    /// the whole answer; 0.2 for chat, where people read as it comes.
     pub output_weight: f64,
     /// λ: how many seconds of waiting one US dollar is worth. 100 makes a cent a second.
     pub seconds_per_usd: f64,
@@ -63,18 +65,18 @@ pub struct Settings {
     /// Pools with more targets than this take the better of two draws instead.
     pub two_choices_above: usize,
     /// What the score of a sticky key's own target is divided by. At 3 that target keeps 98 % of a
-    /// key's requests while three are equal, half of them when it is three times as bad as one other,
-    /// and hardly any beyond.
+    /// key's requests while three are equal, half of them when it is three times as bad as one
+    /// other, and hardly any beyond.
     pub sticky_factor: f64,
     /// What the score of a target is divided by that holds more of the prompt than others; see
     /// [`Home::Warm`]. As with [`Settings::sticky_factor`].
     pub warm_home_factor: f64,
-    /// What it is divided by where a prefix that nobody holds shall be held; see [`Home::Cold`]. At 2
-    /// it is drawn five times in six among four that are equal, and every other time where it is twice as
-    /// bad as one other.
+    /// What it is divided by where a prefix that nobody holds shall be held; see [`Home::Cold`]. At
+    /// 2 it is drawn five times in six among four that are equal, and every other time where it is
+    /// twice as bad as one other.
     pub cold_home_factor: f64,
-    /// What the score of a target is multiplied by that carries more than its share of the load of those
-    /// that could stand in for it; see [`Home::Crowded`].
+    /// What the score of a target is multiplied by that carries more than its share of the load of
+    /// those that could stand in for it; see [`Home::Crowded`].
     pub crowded_factor: f64,
     /// What the score of a target is multiplied by while most of its provider's targets are down.
     pub suspect_factor: f64,
@@ -87,9 +89,9 @@ pub struct Settings {
     pub slow_start: Duration,
     /// Share of a tier's weight that must be well. If no tier reaches it, health is ignored.
     pub panic_below: f64,
-    /// How long a target must be without an answer for what it was worse than the pool's median by to
-    /// be forgotten to a third (by a factor e). Without it a target that has recovered waits for the
-    /// next draw that ignores scores, which at one request in two seconds is ten minutes away.
+    /// How long a target must be without an answer for what it was worse than the pool's median by
+    /// to be forgotten to a third (by a factor e). Without it a target that has recovered waits for
+    /// the next draw that ignores scores, which at one request in two seconds is ten minutes away.
     pub forget_idle: Duration,
     /// Seconds to a first token where no target of the pool was ever tried.
     pub default_ttft_seconds: f64,
@@ -104,8 +106,8 @@ pub struct Standing {
     pub admission: Admission,
     /// a: the probability that an attempt succeeds, from 0 to 1.
     pub success: f64,
-    /// T: seconds to the first token for prompts of this size, failures included as penalties. `None`
-    /// if never tried: then the pool's median stands in.
+    /// T: seconds to the first token for prompts of this size, failures included as penalties.
+    /// `None` if never tried: then the pool's median stands in.
     pub ttft_seconds: Option<f64>,
     /// Seconds since the last answer or failure went into `ttft_seconds`; see
     /// [`Settings::forget_idle`].
@@ -297,8 +299,8 @@ impl Exclusion {
         }
     }
 
-    /// Whether it is about health, which a panic ignores. The others hold always, because the answer
-    /// is known to be a refusal.
+    /// Whether it is about health, which a panic ignores. The others hold always, because the
+    /// answer is known to be a refusal.
     pub const fn is_health(self) -> bool {
         match self {
             Self::Open | Self::Ejected => true,
@@ -316,7 +318,8 @@ impl Exclusion {
 // === impl Standing ===
 
 impl Standing {
-    /// Why the target may not be asked, or `None`. What was read of its limits counts as well as its
+    /// Why the target may not be asked, or `None`. What was read of its limits counts as well as
+    /// its
     /// [`Admission`].
     pub fn exclusion(&self, settings: &Settings) -> Option<Exclusion> {
         match self.admission {
@@ -385,9 +388,9 @@ impl Standing {
 // === impl Pool ===
 
 impl Pool {
-    /// Reads what the targets of one tier say together. Those that are excluded say what they know as
-    /// well; but a failure costs the wait on the second best of those that are not, or on the best if
-    /// there is only one. It is noticed after the median time to a first token.
+    /// Reads what the targets of one tier say together. Those that are excluded say what they know
+    /// as well; but a failure costs the wait on the second best of those that are not, or on the
+    /// best if there is only one. It is noticed after the median time to a first token.
     pub fn of(targets: &[Standing], settings: &Settings) -> Self {
         let ttft_seconds = median(targets.iter().filter_map(|target| target.ttft_seconds))
             .unwrap_or(settings.default_ttft_seconds);

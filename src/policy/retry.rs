@@ -14,9 +14,9 @@ use crate::policy::window::Window;
 pub struct BudgetSettings {
     /// Extra attempts per request, 0..=1: 0.2.
     pub ratio: f64,
-    /// Extra attempts per second that are allowed even if `ratio` of the requests is less: 1. It is a
-    /// floor and not added on top, so it has no part above `floor_per_second / ratio` = 5 requests
-    /// per second.
+    /// Extra attempts per second that are allowed even if `ratio` of the requests is less: 1. It is
+    /// a floor and not added on top, so it has no part above `floor_per_second / ratio` = 5
+    /// requests per second.
     pub floor_per_second: f64,
     /// How far back requests and extra attempts count: 10 s.
     pub ttl: Duration,
@@ -89,8 +89,8 @@ impl RetryBudget {
         self.window.add([1, 0, 0], now);
     }
 
-    /// Pays for one extra attempt, or says no. `in_flight` is how many attempts of the group run. Who
-    /// gets a yes calls [`RetryBudget::release`] when the extra attempt has ended.
+    /// Pays for one extra attempt, or says no. `in_flight` is how many attempts of the group run.
+    /// Who gets a yes calls [`RetryBudget::release`] when the extra attempt has ended.
     #[must_use]
     pub fn try_withdraw(&mut self, in_flight: u32, now: Instant) -> bool {
         let share = (self.settings.running_ratio * f64::from(in_flight)) as u32;
@@ -107,8 +107,8 @@ impl RetryBudget {
         self.running = self.running.saturating_sub(1);
     }
 
-    /// An extra attempt has begun to answer: it costs nothing. Attempts on a target that works are what
-    /// failover is for; the budget is there for the ones that fail as well.
+    /// An extra attempt has begun to answer: it costs nothing. Attempts on a target that works are
+    /// what failover is for; the budget is there for the ones that fail as well.
     pub fn repay(&mut self, now: Instant) {
         self.window.add([0, 0, 1], now);
         self.release();

@@ -1,5 +1,5 @@
-//! Progressive rollouts that roll themselves back: who gets the candidate, what the figures say, and
-//! what follows from them.
+//! Progressive rollouts that roll themselves back: who gets the candidate, what the figures say,
+//! and what follows from them.
 //!
 //! A [`Rollout`] leads a candidate (a prompt version, a model) past a control through the
 //! [`Stage`]s of a [`Plan`]. It is a state machine without clock or I/O: events go in with the time
@@ -14,8 +14,8 @@
 //! - [`test`](mod@test): one guardrail's evidence, figures and confidence sequence.
 //! - [`segments`]: the same for parts of the traffic; [`ratio`]: whether the split is what it ought
 //!   to be; [`hard`]: failures that need no statistics; [`spoken`]: no unit speaks twice.
-//! - [`analysis`]: all of these together; [`plan`], [`bound`], [`evidence`], [`event`], [`decide`]: stages,
-//!   decisions and the reasons for them.
+//! - [`analysis`]: all of these together; [`plan`], [`bound`], [`evidence`], [`event`], [`decide`]:
+//!   stages, decisions and the reasons for them.
 //!
 //! # How often it rolls back a good candidate
 //!
@@ -23,12 +23,12 @@
 //! evidence of guardrail `g`, which is an e-process (its mean is at most 1 at any stopping time if
 //! the candidate is no worse):
 //!
-//! - All guardrails together: `M = sum of w_g E_g` with weights that sum to 1 is again an e-process,
-//!   so that `P(M ever reaches 1/a) <= a` (Ville's inequality). This merging never asks for more
-//!   than the union bound at the levels `a w_g` does, because one `E_g >= 1/(a w_g)` suffices, and
-//!   it asks for less where several guardrails turn bad at once. Vovk and Wang, "E-values:
-//!   calibration, combination and applications", Annals of Statistics 2021: the mean is the only
-//!   admissible symmetric merging under any dependence.
+//! - All guardrails together: `M = sum of w_g E_g` with weights that sum to 1 is again an
+//!   e-process, so that `P(M ever reaches 1/a) <= a` (Ville's inequality). This merging never asks
+//!   for more than the union bound at the levels `a w_g` does, because one `E_g >= 1/(a w_g)`
+//!   suffices, and it asks for less where several guardrails turn bad at once. Vovk and Wang,
+//!   "E-values: calibration, combination and applications", Annals of Statistics 2021: the mean is
+//!   the only admissible symmetric merging under any dependence.
 //! - Segments, at their own level: see [`segments`].
 //! - Between the two a union bound: [`MAIN_LEVEL`] and [`SEGMENTS_LEVEL`] sum to one in [`ONE_IN`].
 //!

@@ -2,28 +2,28 @@
 //!
 //! # Order
 //!
-//! Lower priorities wait while higher ones do. Within a priority, callers share by deficit round robin
-//! over the cost of their requests (Shreedhar and Varghese, 1995), so one caller's flood is that
-//! caller's wait. Priority 0 is for the gateway's own needs and never waits.
+//! Lower priorities wait while higher ones do. Within a priority, callers share by deficit round
+//! robin over the cost of their requests (Shreedhar and Varghese, 1995), so one caller's flood is
+//! that caller's wait. Priority 0 is for the gateway's own needs and never waits.
 //!
 //! # Waiting
 //!
-//! A queue is for bursts. One that has not been empty for [`ShedSettings::drain_within`] is a standing
-//! queue: then only [`ShedSettings::short_wait`] is waited, and the newest go first, because the oldest are
-//! about to give up (after CoDel, Nichols and Jacobson 2012, and Facebook's adaptive LIFO, Maurer
-//! 2015). A caller may fill as much of the queue as is still free (Choudhury and Hahne's dynamic
-//! thresholds, 1998), so there is always room for another one.
+//! A queue is for bursts. One that has not been empty for [`ShedSettings::drain_within`] is a
+//! standing queue: then only [`ShedSettings::short_wait`] is waited, and the newest go first,
+//! because the oldest are about to give up (after CoDel, Nichols and Jacobson 2012, and Facebook's
+//! adaptive LIFO, Maurer 2015). A caller may fill as much of the queue as is still free (Choudhury
+//! and Hahne's dynamic thresholds, 1998), so there is always room for another one.
 //!
 //! # Turning away from headers alone
 //!
 //! After DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", 2018): every
-//! second with a mean wait above [`ShedSettings::target_wait`] and no empty queue lets 5 % less through, every
-//! other 1 % more, the lowest priority first. Three deviations. It never lets less through than is
-//! served, so that tightening costs no throughput. Requests to a language model take seconds, so
-//! waits of 20 ms alone are no overload; the standing queue is. And DAGOR sheds callers in the order
-//! of their hash; here the callers of a priority share what is let through evenly (max-min), so
-//! that a small caller never pays for a big one. Callers share 64 hash slots a priority, salted anew
-//! every hour, so that no two share one for long.
+//! second with a mean wait above [`ShedSettings::target_wait`] and no empty queue lets 5 % less
+//! through, every other 1 % more, the lowest priority first. Three deviations. It never lets less
+//! through than is served, so that tightening costs no throughput. Requests to a language model
+//! take seconds, so waits of 20 ms alone are no overload; the standing queue is. And DAGOR sheds
+//! callers in the order of their hash; here the callers of a priority share what is let through
+//! evenly (max-min), so that a small caller never pays for a big one. Callers share 64 hash slots a
+//! priority, salted anew every hour, so that no two share one for long.
 
 mod cursor;
 mod queue;
@@ -89,8 +89,8 @@ pub struct Shed {
 }
 
 impl Default for ShedSettings {
-    /// 1,024 wait 2 s at most, 250 ms in a queue that has stood for 2 s; -5 % in a second of more than 20 ms
-    /// mean wait, +1 % in any other; turns of 1,000 tokens; come back within 60 s.
+    /// 1,024 wait 2 s at most, 250 ms in a queue that has stood for 2 s; -5 % in a second of more
+    /// than 20 ms mean wait, +1 % in any other; turns of 1,000 tokens; come back within 60 s.
     fn default() -> Self {
         Self {
             max_queued: 1_024,
@@ -109,8 +109,8 @@ impl Default for ShedSettings {
 // === impl Shed ===
 
 impl Shed {
-    /// Admission to so many slots. `salt` is random, so that callers cannot choose whom they share a
-    /// hash slot with.
+    /// Admission to so many slots. `salt` is random, so that callers cannot choose whom they share
+    /// a hash slot with.
     pub fn new(settings: ShedSettings, capacity: usize, salt: u64, now: Instant) -> Self {
         Self {
             settings,
@@ -137,9 +137,9 @@ impl Shed {
         self.queue.set_max_wait(max_wait);
     }
 
-    /// Whether a request is turned away by what its headers tell, and when it shall come back. To be asked
-    /// once for every request, before its body is read. `caller` is a hash of who asks; `u` is
-    /// uniform in 0..1. A priority above 4 counts as 4.
+    /// Whether a request is turned away by what its headers tell, and when it shall come back. To
+    /// be asked once for every request, before its body is read. `caller` is a hash of who asks;
+    /// `u` is uniform in 0..1. A priority above 4 counts as 4.
     pub fn would_reject(
         &mut self,
         priority: u8,
@@ -167,8 +167,8 @@ impl Shed {
         self.turns_away(is_let_through, level, caller, u)
     }
 
-    /// Offers a request, after [`Shed::would_reject`] let it pass. `id` is the owner's and unique; `cost` is in
-    /// tokens; `u` is uniform in 0..1.
+    /// Offers a request, after [`Shed::would_reject`] let it pass. `id` is the owner's and unique;
+    /// `cost` is in tokens; `u` is uniform in 0..1.
     pub fn offer(&mut self, ticket: Ticket, u: f64, now: Instant) -> Verdict {
         self.roll(now);
         let level = level(ticket.priority);
@@ -198,8 +198,8 @@ impl Shed {
         self.cursor.on_releases(count);
     }
 
-    /// The next waiting request that is admitted now; call until `None`. Expired ones must have been
-    /// taken out by [`Shed::expire`] before.
+    /// The next waiting request that is admitted now; call until `None`. Expired ones must have
+    /// been taken out by [`Shed::expire`] before.
     pub fn next(&mut self, now: Instant) -> Option<u64> {
         self.roll(now);
         if !self.has_slot() {

@@ -131,8 +131,8 @@ impl SketchRing {
         Self { slots: Default::default(), since: None }
     }
 
-    /// Counts a sample. One that was cut short (a cancelled attempt) counts as long as it had taken:
-    /// without it the quantiles would be those of the quick only.
+    /// Counts a sample. One that was cut short (a cancelled attempt) counts as long as it had
+    /// taken: without it the quantiles would be those of the quick only.
     pub fn insert(&mut self, sample: Duration, now: Instant) {
         let passed = passed(&mut self.since, Self::SLOT, now).min(Self::SLOTS);
         self.slots.rotate_right(passed);
@@ -142,8 +142,8 @@ impl SketchRing {
         }
     }
 
-    /// The quantile over the last four to five minutes, as [`Sketch::quantile`]. Costs microseconds:
-    /// see [`Refreshed`].
+    /// The quantile over the last four to five minutes, as [`Sketch::quantile`]. Costs
+    /// microseconds: see [`Refreshed`].
     pub fn quantile(&self, q: f64, now: Instant) -> Option<Duration> {
         quantile_of(self.live(now), q)
     }

@@ -6,8 +6,8 @@
 //! | `target_model` within the family, messages added or removed, their roles, variables, tools, response format | MINOR |
 //! | wording, parameters | PATCH |
 //!
-//! A number may step further than it must: whoever counts on `^1.2` is not surprised by a 2.0.0. One
-//! that steps less is refused with what changed.
+//! A number may step further than it must: whoever counts on `^1.2` is not surprised by a 2.0.0.
+//! One that steps less is refused with what changed.
 
 use super::{Prompt, Version};
 
@@ -115,8 +115,9 @@ pub(super) fn contradiction(before: &Prompt, after: &Prompt) -> Option<String> {
     })
 }
 
-/// The family of a model: the words of its name before the first that holds a digit. `openai/gpt-5-mini`
-/// is of `gpt`, `anthropic/claude-sonnet-4-6` of `claude-sonnet`. Who serves it does not count.
+/// The family of a model: the words of its name before the first that holds a digit.
+/// `openai/gpt-5-mini` is of `gpt`, `anthropic/claude-sonnet-4-6` of `claude-sonnet`. Who serves it
+/// does not count.
 fn family_of(model: &str) -> &str {
     let name = model.rsplit('/').next().unwrap_or(model);
     let end = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());

@@ -1,8 +1,8 @@
 //! What a version says, as one number: the BLAKE3 hash of its canonical form.
 //!
-//! Everything counts that shapes an answer. What is only about the version does not: its description,
-//! when it was made, with what it was tested, and that it should not be used any more. That may be
-//! changed in a version that is out.
+//! Everything counts that shapes an answer. What is only about the version does not: its
+//! description, when it was made, with what it was tested, and that it should not be used any more.
+//! That may be changed in a version that is out.
 
 use std::fmt;
 

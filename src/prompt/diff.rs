@@ -14,7 +14,8 @@ pub struct Difference {
     pub change: Change,
     /// What, each in a few words.
     pub what: Vec<String>,
-    /// The lines that went (`-`), came (`+`) and stand around them, with `@@` where some are left out.
+    /// The lines that went (`-`), came (`+`) and stand around them, with `@@` where some are left
+    /// out.
     pub lines: String,
 }
 

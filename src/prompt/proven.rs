@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 
 use super::Prompt;
 
-/// Models with which a version was found compatible after it was written. It is all of a version that
-/// changes, and none of what it says.
+/// Models with which a version was found compatible after it was written. It is all of a version
+/// that changes, and none of what it says.
 #[derive(Debug, Default)]
 pub(super) struct Proven(ArcSwap<Vec<String>>);
 

@@ -114,7 +114,8 @@ impl Prompts {
         };
     }
 
-    /// Why a new version may not have its number between those that are there; nothing where it may.
+    /// Why a new version may not have its number between those that are there; nothing where it
+    /// may.
     pub fn contradiction(&self, new: &Prompt) -> Option<String> {
         let versions = &self.by_id.get(new.id.as_str())?.versions;
         let before = versions.range(..new.version).next_back();

@@ -1,7 +1,7 @@
 //! The messages' templates: MiniJinja without files, other templates, or surprises.
 //!
-//! A value that is not there is an error, nothing is escaped, and one rendering takes a bounded number
-//! of steps and bytes.
+//! A value that is not there is an error, nothing is escaped, and one rendering takes a bounded
+//! number of steps and bytes.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -71,8 +71,8 @@ impl Templates {
         Ok(used)
     }
 
-    /// Filters, tests and functions that do not exist, as far as a run with a sample meets them: the
-    /// engine looks them up where it comes by.
+    /// Filters, tests and functions that do not exist, as far as a run with a sample meets them:
+    /// the engine looks them up where it comes by.
     pub(super) fn unknown_words(&self, sample: Value) -> Vec<(usize, TemplateProblem)> {
         let context = Filled::from(Serde(sample));
         let names = self.names.iter().enumerate();

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Prompt;
 
-/// What becomes of a request whose prompt was not tested with the model that would answer. A version
-/// without `tested_models` is never untested.
+/// What becomes of a request whose prompt was not tested with the model that would answer. A
+/// version without `tested_models` is never untested.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -28,8 +28,8 @@ impl Prompt {
         self.tested_with_all().into_iter().chain(self.target_model.clone()).collect()
     }
 
-    /// Why a request may not be sent to these models, each a provider and a model of it; nothing where
-    /// it may. Each of them may come to answer, so that each has to be tested.
+    /// Why a request may not be sent to these models, each a provider and a model of it; nothing
+    /// where it may. Each of them may come to answer, so that each has to be tested.
     pub fn refusal<'a>(
         &self,
         policy: Untested,

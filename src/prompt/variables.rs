@@ -220,8 +220,8 @@ impl Variables {
     }
 }
 
-/// Compiles a schema that refers to nothing outside. Patterns are matched in linear time, and are not
-/// large.
+/// Compiles a schema that refers to nothing outside. Patterns are matched in linear time, and are
+/// not large.
 ///
 /// # Errors
 ///

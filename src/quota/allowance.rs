@@ -121,9 +121,10 @@ impl Allowance {
         }
     }
 
-    /// Puts `actual` in the place of what was `reserved` at `since`. `None` gives all of it back, the
-    /// request itself included: it never got to a provider. Tells which thresholds were crossed.
-    /// Places are given back by [`Self::release`], which may be long before it is known what was used.
+    /// Puts `actual` in the place of what was `reserved` at `since`. `None` gives all of it back,
+    /// the request itself included: it never got to a provider. Tells which thresholds were
+    /// crossed. Places are given back by [`Self::release`], which may be long before it is known
+    /// what was used.
     pub fn settle(
         &mut self,
         reserved: &Amounts,
@@ -154,8 +155,8 @@ impl Allowance {
         }
     }
 
-    /// Takes over the limits of `to`, a new allowance. What was used of a limit that both have stays
-    /// used.
+    /// Takes over the limits of `to`, a new allowance. What was used of a limit that both have
+    /// stays used.
     pub fn adapt(&mut self, to: Self, moment: Moment) {
         let mut before = std::mem::replace(self, to);
         for (dimension, meter) in &mut self.meters {
@@ -165,8 +166,8 @@ impl Allowance {
         }
     }
 
-    /// Notes that a request did not fit into a dimension; tells where that means that it is used up, if
-    /// that is news.
+    /// Notes that a request did not fit into a dimension; tells where that means that it is used
+    /// up, if that is news.
     pub fn exhausted(
         &mut self,
         dimension: Dimension,

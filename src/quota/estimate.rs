@@ -16,8 +16,8 @@ const QUANTILE: f64 = 0.9;
 
 /// How long the answers of a route were, over the last four to five minutes.
 ///
-/// Reserved is what nine of ten answers need, and never more than the caller asked for. The caller's
-/// own maximum would be unfair: many clients send the model's, and use a hundredth of it.
+/// Reserved is what nine of ten answers need, and never more than the caller asked for. The
+/// caller's own maximum would be unfair: many clients send the model's, and use a hundredth of it.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
     /// A token counts as a millisecond: the sketch is one of durations. It reaches to 600,000.

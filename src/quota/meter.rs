@@ -33,8 +33,8 @@ pub enum Lack {
     TooLarge,
     /// Nobody knows before the other nodes' part is asked for.
     Unasked,
-    /// Nobody knows before so much time has passed: the authority has lost its memory, and nodes tell
-    /// it what they have used.
+    /// Nobody knows before so much time has passed: the authority has lost its memory, and nodes
+    /// tell it what they have used.
     Unsettled(Duration),
 }
 
@@ -106,8 +106,8 @@ impl Meter {
         }
     }
 
-    /// Takes over what was used of `before`, which had another limit. Where that was another kind of
-    /// meter, nothing is taken over.
+    /// Takes over what was used of `before`, which had another limit. Where that was another kind
+    /// of meter, nothing is taken over.
     pub fn take_over(&mut self, before: &Self, moment: Moment) {
         match (self, before) {
             (Self::Bucket(bucket), Self::Bucket(before)) => {
@@ -164,9 +164,9 @@ impl Meter {
         }
     }
 
-    /// A request for `amount` did not fit. Yields the last threshold where that is news and means that
-    /// a window is used up: four fifths of it are, and what is left is too little. A large request that
-    /// finds half of it used, or all of it reserved by others, tells nothing.
+    /// A request for `amount` did not fit. Yields the last threshold where that is news and means
+    /// that a window is used up: four fifths of it are, and what is left is too little. A large
+    /// request that finds half of it used, or all of it reserved by others, tells nothing.
     pub fn exhausted(&mut self, amount: u64, moment: Moment) -> Option<Threshold> {
         match self {
             Self::Window(window) => {
@@ -181,8 +181,9 @@ impl Meter {
         }
     }
 
-    /// The limit, what may be taken of it now, and how long until no more can be had by waiting. What
-    /// flows has no more there than its burst: who takes what is there and then waits is not refused.
+    /// The limit, what may be taken of it now, and how long until no more can be had by waiting.
+    /// What flows has no more there than its burst: who takes what is there and then waits is not
+    /// refused.
     pub fn standing(&self, moment: Moment) -> (u64, u64, Duration) {
         match self {
             Self::Bucket(bucket) => {

@@ -7,12 +7,12 @@
 //!
 //! - A chunk is what the node's own requests ask for in 2 s, but at least one request and at most
 //!   a tenth of the burst. It is asked for when a quarter is left, before it is missed.
-//! - A heap of requests that finds nothing waits for one answer together, and then the first of them
-//!   asks for all: that much is used at once, so a tenth of the burst does not bind it.
+//! - A heap of requests that finds nothing waits for one answer together, and then the first of
+//!   them asks for all: that much is used at once, so a tenth of the burst does not bind it.
 //! - A key with less than a request a second holds no chunk: each of its requests is asked for.
-//! - Where the authority had too little, nobody asks again before there is something to get: what is
-//!   refused meanwhile costs no round trip. Then it waits until this node's part of the limit has come
-//!   to 40 requests; where that takes longer than 1.5 s, half a second, and asks for less.
+//! - Where the authority had too little, nobody asks again before there is something to get: what
+//!   is refused meanwhile costs no round trip. Then it waits until this node's part of the limit
+//!   has come to 40 requests; where that takes longer than 1.5 s, half a second, and asks for less.
 //! - Where the authority is lost ([`super::Moment::alone_of`]) each node admits the limit divided
 //!   by the nodes.
 
@@ -30,8 +30,8 @@ pub use shared::Shared;
 /// How long what was granted may be kept unused.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// Requests that one round trip is for, at least, where many come. A quarter of what the pause after
-/// a poor answer is for.
+/// Requests that one round trip is for, at least, where many come. A quarter of what the pause
+/// after a poor answer is for.
 const WORTH_ASKING: f64 = 10.0;
 /// How long this node's part of the limit may take for that; where it takes longer, fewer do.
 const WORTH_WAITING: Duration = Duration::from_millis(250);
@@ -50,8 +50,8 @@ const SLOW: f64 = 1.6;
 /// The longest that nobody asks again. Others give back what they held and did not use.
 const DRY_AT_MOST: Duration = Duration::from_secs(5);
 
-/// How much is asked for, lately: averages that forget within seconds. They decide how much is asked
-/// of the authority, never whether a request is admitted.
+/// How much is asked for, lately: averages that forget within seconds. They decide how much is
+/// asked of the authority, never whether a request is admitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Demand {
     requests_per_s: f64,
@@ -155,14 +155,14 @@ pub struct Pool {
     more_at: Instant,
     /// How long this node's part of the limit takes for one unit, as of the last answer.
     pace: Duration,
-    /// What requests found missing since the last answer, and what they had found missing before it:
-    /// all of them wait for one answer and try again together.
+    /// What requests found missing since the last answer, and what they had found missing before
+    /// it: all of them wait for one answer and try again together.
     missed: u64,
     missed_before: (u64, Instant),
     /// What it had left after its last answer, and when that was; `None` before the first.
     left: Option<(u64, Instant)>,
-    /// What the authority was asked, or told, and has not answered: one thing at a time, so that what
-    /// it is told is never older than what it has granted.
+    /// What the authority was asked, or told, and has not answered: one thing at a time, so that
+    /// what it is told is never older than what it has granted.
     asked: Option<Asked>,
     demand: Demand,
 }
@@ -246,8 +246,8 @@ impl Pool {
         self.demand.note(amount, now);
     }
 
-    /// A request that lacks `amount` waits for an answer. Where it goes away meanwhile, that much is
-    /// asked for in vain, and goes back with its lease.
+    /// A request that lacks `amount` waits for an answer. Where it goes away meanwhile, that much
+    /// is asked for in vain, and goes back with its lease.
     pub fn on_missed(&mut self, amount: u64) {
         self.missed = self.missed.saturating_add(amount);
     }
@@ -259,8 +259,8 @@ impl Pool {
         self.missed_before.0 = self.missed_before.0.saturating_sub(taken);
     }
 
-    /// What should be asked of the authority now, and is taken as asked from now on. `waiting` is what
-    /// a request waits for; 0 where none does. `joining` where the authority is asked anyway.
+    /// What should be asked of the authority now, and is taken as asked from now on. `waiting` is
+    /// what a request waits for; 0 where none does. `joining` where the authority is asked anyway.
     pub fn need(&mut self, waiting: u64, joining: bool, now: Instant) -> Option<Need> {
         if self.asked.is_some() || self.dry_until.is_some_and(|until| until > now) {
             return None;
@@ -296,8 +296,8 @@ impl Pool {
         then.need(0, false, now).is_some()
     }
 
-    /// The authority answered: it granted so much (0, or what was needed), or took note of what it was
-    /// told. `pace` is how long this node's part of the limit takes for one unit.
+    /// The authority answered: it granted so much (0, or what was needed), or took note of what it
+    /// was told. `pace` is how long this node's part of the limit takes for one unit.
     pub fn on_grant(&mut self, grant: Granted, pace: Duration, now: Instant) {
         let Some(asked) = self.asked.take() else { return };
         let Granted { granted, left, next_in, is_unsettled } = grant;
@@ -319,8 +319,8 @@ impl Pool {
         self.dry_until = Some(now + next_in.max(pause).min(DRY_AT_MOST));
     }
 
-    /// The authority did not answer. What it was told is told again, but for what was given back where
-    /// it `may` have heard of that: rather less than too much is admitted.
+    /// The authority did not answer. What it was told is told again, but for what was given back
+    /// where it `may` have heard of that: rather less than too much is admitted.
     pub fn on_lost(&mut self, may_have_heard: bool) {
         self.dry_until = None;
         let Some(Asked::Told(amount)) = self.asked.take() else { return };
@@ -350,9 +350,9 @@ impl Pool {
         self.lease_ends <= now
     }
 
-    /// What has to be given back because its lease is over (or, with `at_once`, although it is not), or
-    /// booked with the authority because more was used than was granted: then it is negative. Taken as
-    /// told from now on.
+    /// What has to be given back because its lease is over (or, with `at_once`, although it is
+    /// not), or booked with the authority because more was used than was granted: then it is
+    /// negative. Taken as told from now on.
     pub fn overdue(&mut self, at_once: bool, now: Instant) -> Option<i64> {
         if self.stock == 0 || self.asked.is_some() || !(at_once || self.is_lease_over(now)) {
             return None;
@@ -372,8 +372,8 @@ impl Pool {
         self.stock
     }
 
-    /// What those who wait lack together. Those who waited for the last answer try again right after
-    /// it, one by one: the first asks for all of them.
+    /// What those who wait lack together. Those who waited for the last answer try again right
+    /// after it, one by one: the first asks for all of them.
     fn missed(&self, now: Instant) -> u64 {
         let (before, at) = self.missed_before;
         let is_just_now = now.saturating_duration_since(at) < RETRIED_WITHIN;

@@ -138,8 +138,8 @@ impl Rule {
         &*self.name == DEFAULT_RULE && self.by == [By::Caller]
     }
 
-    /// Whose limit of a dimension it is, for the sentence that tells a caller: that of the key or the
-    /// team itself (`own`), or the one of the configuration that has this name.
+    /// Whose limit of a dimension it is, for the sentence that tells a caller: that of the key or
+    /// the team itself (`own`), or the one of the configuration that has this name.
     pub fn whose(&self, own: Option<&LimitSettings>, dimension: Dimension) -> String {
         let has_own = own.is_some_and(|own| {
             own.each().into_iter().any(|(of, limit)| of == dimension && limit.is_some())
@@ -172,8 +172,8 @@ impl Rule {
         Some(key)
     }
 
-    /// What is allowed to a subject that has used nothing. `own` are the limits that the key has for
-    /// itself, which take the place of the same ones here. Some is `shared` with other nodes.
+    /// What is allowed to a subject that has used nothing. `own` are the limits that the key has
+    /// for itself, which take the place of the same ones here. Some is `shared` with other nodes.
     pub fn allowance(&self, own: Option<&LimitSettings>, shared: bool, at: Moment) -> Allowance {
         let limits = self.limits.each().into_iter();
         let own = own.cloned().unwrap_or_default().each();
@@ -219,8 +219,8 @@ impl Rule {
     }
 }
 
-/// Adds `|name=value`. What would look like another part is written otherwise, and what is long is cut
-/// and told apart by its hash.
+/// Adds `|name=value`. What would look like another part is written otherwise, and what is long is
+/// cut and told apart by its hash.
 fn push_part(key: &mut String, name: &str, value: &str) {
     key.push('|');
     key.push_str(name);

@@ -63,7 +63,8 @@ macro_rules! with_limits {
             /// Requests a calendar month, in UTC.
             #[schemars(extend("examples" = [1200000]), range(min = 1, max = 1_000_000_000_000_i64))]
             $vis requests_per_month: Option<u64>,
-            /// Tokens of prompts and answers a minute; it flows, and at most `burst` is used at once.
+            /// Tokens of prompts and answers a minute; it flows, and at most `burst` is used at
+            /// once.
             #[schemars(extend("examples" = [20000]), range(min = 1, max = 1_000_000_000_000_i64))]
             $vis tokens_per_minute: Option<u64>,
             /// Tokens of prompts and answers a calendar hour, in UTC.
@@ -221,8 +222,8 @@ impl Dimension {
 // === impl LimitSettings ===
 
 impl LimitSettings {
-    /// What can be limited, each with its limit where it has one: in requests, tokens and millionths
-    /// of a US dollar.
+    /// What can be limited, each with its limit where it has one: in requests, tokens and
+    /// millionths of a US dollar.
     pub fn each(&self) -> [(Dimension, Option<u64>); 21] {
         let usd = |amount: Option<UsdAmount>| amount.map(|amount| amount.0.0);
         [

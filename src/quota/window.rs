@@ -174,7 +174,8 @@ impl Window {
         fits
     }
 
-    /// Reserves `amount` more for something that was admitted at `since_ms`, whether or not it fits.
+    /// Reserves `amount` more for something that was admitted at `since_ms`, whether or not it
+    /// fits.
     pub fn book(&mut self, amount: u64, since_ms: u64, unix_ms: u64) {
         *self = self.rolled(unix_ms);
         if self.is_of(since_ms) {
@@ -192,8 +193,8 @@ impl Window {
     }
 
     /// Counts what requests that started before `before_ms` are known to have spent of the window
-    /// that was open at `at_ms`. A window that has counted for longer than that knows of some of them:
-    /// then what is more of the two holds, so that nothing is counted twice.
+    /// that was open at `at_ms`. A window that has counted for longer than that knows of some of
+    /// them: then what is more of the two holds, so that nothing is counted twice.
     pub fn add_earlier(&mut self, amount: u64, before_ms: u64, at_ms: u64, unix_ms: u64) {
         match self.note_earlier(before_ms, at_ms, unix_ms) {
             Some(true) => self.spent = self.spent.saturating_add(amount),
@@ -202,8 +203,9 @@ impl Window {
         }
     }
 
-    /// Notes that what was used before `before_ms` is known from now on, of the window that was open at
-    /// `at_ms`. Whether all that this one counts came after that; `None` where it is another window.
+    /// Notes that what was used before `before_ms` is known from now on, of the window that was
+    /// open at `at_ms`. Whether all that this one counts came after that; `None` where it is
+    /// another window.
     pub(super) fn note_earlier(
         &mut self,
         before_ms: u64,

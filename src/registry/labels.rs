@@ -57,8 +57,8 @@ const MAX_HISTORY: i64 = 1_000;
 // === impl Registry ===
 
 impl Registry {
-    /// Lets a label stand for a version, or deletes it. The request path knows when this returns; what
-    /// changes nothing is not written.
+    /// Lets a label stand for a version, or deletes it. The request path knows when this returns;
+    /// what changes nothing is not written.
     ///
     /// # Errors
     ///
@@ -197,8 +197,8 @@ fn check(change: &LabelChange<'_>, old: Option<&LabelRecord>) -> Result<(), Regi
     }
 }
 
-/// Lets a label stand for `to`, in a transaction of the caller's, if it stands for `from`. It may be
-/// protected: who calls this has asked before. `false` where it stands for something else.
+/// Lets a label stand for `to`, in a transaction of the caller's, if it stands for `from`. It may
+/// be protected: who calls this has asked before. `false` where it stands for something else.
 ///
 /// Whoever commits then calls [`Registry::on_changed`]. Other changes of prompts wait until that
 /// transaction ends.
@@ -233,8 +233,8 @@ pub async fn move_label(
     Ok(true)
 }
 
-/// Lets every label that stands for `from` stand for `to`, as [`move_label`] does. The answer is which
-/// those were.
+/// Lets every label that stands for `from` stand for `to`, as [`move_label`] does. The answer is
+/// which those were.
 ///
 /// # Errors
 ///

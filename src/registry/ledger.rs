@@ -15,8 +15,8 @@ use crate::store::{self, Leased, StoreError};
 /// What becomes of a version's deprecation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeprecationChange {
-    /// Since when and why it should not be used; `None` where it may be again, as far as its file, if
-    /// it has one, does not say otherwise.
+    /// Since when and why it should not be used; `None` where it may be again, as far as its file,
+    /// if it has one, does not say otherwise.
     pub to: Option<Deprecation>,
     /// The etag that the version still has to have.
     pub if_changed: Option<u64>,
@@ -28,8 +28,8 @@ const MAX_BYTES: i64 = 256 << 20;
 // === impl Registry ===
 
 impl Registry {
-    /// Puts a version into the registry. The request path knows it when this returns. `true` where it
-    /// was not there yet; one that is there and says the same stays as it is.
+    /// Puts a version into the registry. The request path knows it when this returns. `true` where
+    /// it was not there yet; one that is there and says the same stays as it is.
     ///
     /// # Errors
     ///
@@ -166,8 +166,8 @@ impl Registry {
         Ok(Some(()))
     }
 
-    /// Begins a change and takes its number. Until it ends nobody else changes prompts, and this node
-    /// knows all that was changed before. Ends with [`finish`] and [`released`].
+    /// Begins a change and takes its number. Until it ends nobody else changes prompts, and this
+    /// node knows all that was changed before. Ends with [`finish`] and [`released`].
     pub(super) async fn begin_change<'c>(
         &self,
         connection: &'c mut Leased<'_>,

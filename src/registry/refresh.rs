@@ -26,8 +26,8 @@ pub struct RegistryHealth {
     pub behind: bool,
     /// What is wrong, while `behind`.
     pub last_error: Option<String>,
-    /// What files say that does not hold, because the store says otherwise, and versions that cannot
-    /// be read.
+    /// What files say that does not hold, because the store says otherwise, and versions that
+    /// cannot be read.
     pub conflicts: Vec<String>,
     /// Labels that were moved since their files set them. That is as it should be.
     pub notes: Vec<String>,
@@ -71,8 +71,8 @@ const AT_A_TIME: usize = 32;
 // === impl Registry ===
 
 impl Registry {
-    /// Reads everything from the store, and puts into it what only files have. Where the store cannot
-    /// be read and nothing is known yet, the snapshot on disk is read instead.
+    /// Reads everything from the store, and puts into it what only files have. Where the store
+    /// cannot be read and nothing is known yet, the snapshot on disk is read instead.
     ///
     /// # Errors
     ///

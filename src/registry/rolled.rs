@@ -1,7 +1,7 @@
 //! What a change of a label has to know of rollouts, by the rows of those in the store.
 //!
-//! A rollout of a prompt is about the requests that find its control by a label. Who moves that label
-//! away would end the rollout without a word, and its evidence with it.
+//! A rollout of a prompt is about the requests that find its control by a label. Who moves that
+//! label away would end the rollout without a word, and its evidence with it.
 
 use sqlx::{AnyConnection, Row as _};
 
@@ -9,8 +9,8 @@ use super::RegistryError;
 use crate::prompt::Version;
 use crate::store::StoreError;
 
-/// Refuses to move a label off the control of a rollout that goes on, unless that is forced. One that
-/// is done and still steers gives way to a label that is set to its control.
+/// Refuses to move a label off the control of a rollout that goes on, unless that is forced. One
+/// that is done and still steers gives way to a label that is set to its control.
 pub(super) async fn check(
     connection: &mut AnyConnection,
     (prompt, label): (&str, &str),

@@ -27,8 +27,8 @@ enum Missing {
 // === impl Registry ===
 
 impl Registry {
-    /// Puts into the store what only files have: versions, and labels that the store never had. Several
-    /// nodes may do so at once.
+    /// Puts into the store what only files have: versions, and labels that the store never had.
+    /// Several nodes may do so at once.
     pub(super) async fn seed(&self, connection: &mut Leased<'_>) -> Result<(), StoreError> {
         let files = Arc::clone(&self.shared.snapshot.load().prompts);
         let table = self.shared.table.load_full();

@@ -221,8 +221,8 @@ fn path(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The request of a turn, counted from 0: what was said before, made up as far as the model said it, and
-/// another question.
+/// The request of a turn, counted from 0: what was said before, made up as far as the model said
+/// it, and another question.
 fn body(traffic: &Traffic, seed: u64, turn: u64) -> Bytes {
     let filler = |tokens: u64| " tide".repeat(usize::try_from(tokens).unwrap_or_default());
     let ask = |turn: u64| {

@@ -97,8 +97,8 @@ pub(super) fn one(
         );
     }
     // Timers tick in milliseconds since the runtime's start. Paused from there on, the clock stands
-    // at a whole tick whenever one goes off, and every run rounds alike; paused later, it would keep
-    // the fraction at which that happened.
+    // at a whole tick whenever one goes off, and every run rounds alike; paused later, it would
+    // keep the fraction at which that happened.
     let paused = &mut Builder::new_current_thread();
     in_runtime(paused.start_paused(true), play(rehearsal, snapshot, real, prepared))
 }

@@ -1,5 +1,5 @@
-//! How a rejection looks from outside: its status, its codes, the field it is about, and when to try
-//! again.
+//! How a rejection looks from outside: its status, its codes, the field it is about, and when to
+//! try again.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! The leader of the analysis: reads what nodes have noted, feeds it to the state machines, and writes
-//! what they decide.
+//! The leader of the analysis: reads what nodes have noted, feeds it to the state machines, and
+//! writes what they decide.
 //!
-//! The machines are in memory and ahead of the store by the notes that were read since they were last
-//! written. A write is one transaction: the machine with the numbers of the notes that are in it, the
-//! notes taken away, the decisions, the audit log, the change for all nodes. It is made on two
-//! conditions, that the lease is still ours and that the stored version is the one read. So whenever
-//! the leader is killed, the store has a machine and exactly the notes that are not in it; and what a
-//! second leader, or an operator's command on another node, has written first makes this one forget
-//! what it has in memory, read again, and act on nothing.
+//! The machines are in memory and ahead of the store by the notes that were read since they were
+//! last written. A write is one transaction: the machine with the numbers of the notes that are in
+//! it, the notes taken away, the decisions, the audit log, the change for all nodes. It is made on
+//! two conditions, that the lease is still ours and that the stored version is the one read. So
+//! whenever the leader is killed, the store has a machine and exactly the notes that are not in it;
+//! and what a second leader, or an operator's command on another node, has written first makes this
+//! one forget what it has in memory, read again, and act on nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -75,7 +75,8 @@ impl Leader {
         Self { ledger, lease, led: BTreeMap::new(), ticked: None, swept: None }
     }
 
-    /// Leads until told to stop, and then lets another one lead. `settings` says when nothing grows.
+    /// Leads until told to stop, and then lets another one lead. `settings` says when nothing
+    /// grows.
     pub async fn run(
         mut self,
         mut closing: watch::Receiver<bool>,
@@ -427,8 +428,8 @@ async fn written(
 // === impl Led ===
 
 impl Led {
-    /// Learns how far the candidate may grow by now. A leader that cannot learn it leaves it where it
-    /// is.
+    /// Learns how far the candidate may grow by now. A leader that cannot learn it leaves it where
+    /// it is.
     async fn bound(&mut self, ledger: &RolloutLedger, now_ms: u64) {
         let rollout = &self.record.rollout;
         match ledger.bound(&self.record.subject, rollout.plan()).await {

@@ -196,8 +196,8 @@ impl RolloutLedger {
         (self.shared.around.bound)(subject).await
     }
 
-    /// How far a rollout's candidate may grow as it is now: whoever leads it hears of a verdict a moment
-    /// later.
+    /// How far a rollout's candidate may grow as it is now: whoever leads it hears of a verdict a
+    /// moment later.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ pub struct Note {
 
 /// What is known. Exposures come before the outcomes of the same request.
 ///
-/// Written as JSON with fields by their order, because there are two of every request; read from text, with fields
-/// by their order or their names.
+/// Written as JSON with fields by their order, because there are two of every request; read from
+/// text, with fields by their order or their names.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Noted {

@@ -1,9 +1,9 @@
 //! Writes what was noted on this node into the store, in batches, for the leader to read.
 //!
-//! A batch has a number that no other of this node has. One whose answer did not come is written again
-//! under the same number, and the leader, who remembers up to which number it has read, counts it once.
-//! While the store is away notes wait in the queue and here, each up to a bound; what is more is
-//! dropped and counted.
+//! A batch has a number that no other of this node has. One whose answer did not come is written
+//! again under the same number, and the leader, who remembers up to which number it has read,
+//! counts it once. While the store is away notes wait in the queue and here, each up to a bound;
+//! what is more is dropped and counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -94,8 +94,8 @@ struct Table {
     read_at_ms: u64,
 }
 
-/// What the snapshot on disk keeps. Without it a candidate that serves 25 % would serve nothing, or one
-/// that was rolled back come back where the configuration names it.
+/// What the snapshot on disk keeps. Without it a candidate that serves 25 % would serve nothing, or
+/// one that was rolled back come back where the configuration names it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Kept {
     standing: Vec<Standing>,
@@ -109,8 +109,9 @@ const ENDED_SINCE_MS: u64 = 5 * HARMFUL_FOR_MS;
 // === impl RolloutLedger ===
 
 impl RolloutLedger {
-    /// Rollouts of `store`, by which `rollouts` will be steered; nothing is read yet. `name` is this
-    /// node's, `snapshot` the file that keeps the last good state for a start without the store.
+    /// Rollouts of `store`, by which `rollouts` will be steered; nothing is read yet. `name` is
+    /// this node's, `snapshot` the file that keeps the last good state for a start without the
+    /// store.
     pub fn new(
         store: Store,
         rollouts: Rollouts,
@@ -247,8 +248,8 @@ impl RolloutLedger {
         follow::on_changed(self, connection).await;
     }
 
-    /// Gives the candidate of a prompt the control's labels, where these actions finish its rollout.
-    /// With the transaction that writes them.
+    /// Gives the candidate of a prompt the control's labels, where these actions finish its
+    /// rollout. With the transaction that writes them.
     pub(super) async fn finish(
         &self,
         connection: &mut AnyConnection,

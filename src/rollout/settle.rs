@@ -7,9 +7,9 @@ use crate::store::{self, StoreError};
 // === impl RolloutLedger ===
 
 impl RolloutLedger {
-    /// Ends rollouts of routes that are done and whose control is gone from the configuration: somebody
-    /// has edited the file, and should the control come back there, it is meant. For a configuration
-    /// that has changed.
+    /// Ends rollouts of routes that are done and whose control is gone from the configuration:
+    /// somebody has edited the file, and should the control come back there, it is meant. For a
+    /// configuration that has changed.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! What requests are steered by: for each prompt and each route that is being rolled out, both sides
-//! and the share of one.
+//! What requests are steered by: for each prompt and each route that is being rolled out, both
+//! sides and the share of one.
 
 use std::collections::HashMap;
 use std::fmt;

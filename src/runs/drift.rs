@@ -28,8 +28,8 @@ pub(crate) struct NightOfCase {
 // === impl Runs ===
 
 impl Runs {
-    /// The nights before a run that have the same side of the same suite and still have their answers:
-    /// the newest first, 28 at most.
+    /// The nights before a run that have the same side of the same suite and still have their
+    /// answers: the newest first, 28 at most.
     pub(crate) async fn nights_before(
         &self,
         run: &RunRecord,
@@ -70,8 +70,8 @@ impl Runs {
     }
 
     /// What has drifted, and what is open: of each prompt that is held against itself at night, the
-    /// newest run that found it worse, where none has found it as good as before since; else the newest
-    /// one, where that could not decide. Of the version and model of the newest night only.
+    /// newest run that found it worse, where none has found it as good as before since; else the
+    /// newest one, where that could not decide. Of the version and model of the newest night only.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Runs {
         Ok(drifted)
     }
 
-    /// How often the pair of this run was compared, up to this run. What was ended before it had a pair has
-    /// compared nothing.
+    /// How often the pair of this run was compared, up to this run. What was ended before it had a
+    /// pair has compared nothing.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! What judges are asked besides runs: answers that people have labelled. Whoever makes runs in this
-//! process asks; whoever wants to know waits.
+//! What judges are asked besides runs: answers that people have labelled. Whoever makes runs in
+//! this process asks; whoever wants to know waits.
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ impl Hatch {
 
 impl Runs {
     /// Has a judge asked, and says what is known of each question, in their order, when all are
-    /// answered or the time is over. Questions under way then are finished, and what was answered is
-    /// never asked again: who asks the same once more comes further.
+    /// answered or the time is over. Questions under way then are finished, and what was answered
+    /// is never asked again: who asks the same once more comes further.
     ///
     /// # Errors
     ///

@@ -118,7 +118,8 @@ impl Runs {
         found.ok_or_else(|| RunsError::UnknownRun(id.to_owned()))
     }
 
-    /// Runs, newest first: those after the one with the id `cursor`, at most `limit` (1,000 at most).
+    /// Runs, newest first: those after the one with the id `cursor`, at most `limit` (1,000 at
+    /// most).
     ///
     /// # Errors
     ///
@@ -181,9 +182,9 @@ impl Runs {
         Ok(record)
     }
 
-    /// Runs of a suite with a verdict of this candidate, against this baseline and on this model where
-    /// these are named: the newest first, 100 at most. What was only held against itself, at night, is
-    /// none.
+    /// Runs of a suite with a verdict of this candidate, against this baseline and on this model
+    /// where these are named: the newest first, 100 at most. What was only held against itself, at
+    /// night, is none.
     ///
     /// # Errors
     ///
@@ -211,8 +212,8 @@ impl Runs {
         self.read_all(query, "read verdicts").await
     }
 
-    /// What was found compatible when all cases were asked, by the newest decided verdict of each suite,
-    /// version and model: sorted. A run of some cases proves nothing, and may refute.
+    /// What was found compatible when all cases were asked, by the newest decided verdict of each
+    /// suite, version and model: sorted. A run of some cases proves nothing, and may refute.
     ///
     /// # Errors
     ///
@@ -248,9 +249,8 @@ impl Runs {
         Ok(tested)
     }
 
-    /// Runs of the same cases of a suite with a verdict of this candidate, the newest first, at most
-    /// `limit`: how it
-    /// has fared night by night.
+    /// Runs of the same cases of a suite with a verdict of this candidate, the newest first, at
+    /// most `limit`: how it has fared night by night.
     ///
     /// # Errors
     ///

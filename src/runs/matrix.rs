@@ -7,9 +7,9 @@ use crate::store::{Sql, StoreError};
 // === impl Runs ===
 
 impl Runs {
-    /// Of each version of a registered prompt on each model the newest run that decided something, else the
-    /// newest with a verdict; in no order. Runs that held a prompt against
-    /// itself, at night, are none, nor are those of some cases.
+    /// Of each version of a registered prompt on each model the newest run that decided something,
+    /// else the newest with a verdict; in no order. Runs that held a prompt against itself, at
+    /// night, are none, nor are those of some cases.
     ///
     /// # Errors
     ///
@@ -30,8 +30,8 @@ impl Runs {
     }
 }
 
-/// Only runs whose candidate is a version of this registered prompt: its column is JSON of ours, which
-/// begins with the id.
+/// Only runs whose candidate is a version of this registered prompt: its column is JSON of ours,
+/// which begins with the id.
 pub(super) fn push_of_prompt(query: &mut Sql, prompt: &str) {
     let id = serde_json::Value::from(prompt);
     let start = format!("{{\"registered\":{{\"id\":{id},");

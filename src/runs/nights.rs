@@ -44,9 +44,9 @@ impl Runs {
         row.map(night).transpose().map_err(failed)
     }
 
-    /// Begins these runs and marks the schedule as kept up to `next`, if it is still as `before` says:
-    /// both or neither. Whoever comes second begins nothing. Suites that are not there any more are
-    /// left out. How many runs were begun.
+    /// Begins these runs and marks the schedule as kept up to `next`, if it is still as `before`
+    /// says: both or neither. Whoever comes second begins nothing. Suites that are not there any
+    /// more are left out. How many runs were begun.
     pub(crate) async fn begin_night(
         &self,
         new: Vec<NewRun>,

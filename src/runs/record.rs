@@ -29,7 +29,8 @@ pub struct NewRun {
     pub samples: u32,
     /// The seed of whatever is drawn, and what is sent as `seed` with the sample's number added.
     pub seed: u64,
-    /// What it may cost, judges and all, in millionths of a dollar. `None`: as the configuration says.
+    /// What it may cost, judges and all, in millionths of a dollar. `None`: as the configuration
+    /// says.
     pub max_cost_micro_usd: Option<u64>,
 }
 
@@ -141,8 +142,8 @@ pub struct SuiteRow {
     pub prompt: Option<String>,
     /// What it says, as one number.
     pub hash: String,
-    /// Its files, as a JSON array of pairs: a path for people, and a text in promptfoo's YAML with what
-    /// it refers to put in.
+    /// Its files, as a JSON array of pairs: a path for people, and a text in promptfoo's YAML with
+    /// what it refers to put in.
     pub text: String,
     /// When it was pushed, in Unix milliseconds; 0 for one of files.
     pub created_ms: u64,
@@ -151,8 +152,8 @@ pub struct SuiteRow {
 // === impl RunRecord ===
 
 impl RunRecord {
-    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare them
-    /// with.
+    /// Whether it is the first night of a prompt: it has kept answers, and had nothing to compare
+    /// them with.
     pub fn is_first_night(&self) -> bool {
         self.kind == RunKind::Drift && self.state == RunState::Done && self.judgement.is_none()
     }

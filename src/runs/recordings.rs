@@ -1,5 +1,5 @@
-//! Golden cases from traffic: the next answers to requests with a registered prompt, as an operator wants
-//! them, in the memory of this process and for a short time.
+//! Golden cases from traffic: the next answers to requests with a registered prompt, as an operator
+//! wants them, in the memory of this process and for a short time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -60,8 +60,8 @@ pub struct Recorded {
     pub state: RecordingState,
     /// Cases there are.
     pub cases: usize,
-    /// Answers that make no case: to requests with messages of their own, with variables that a case has
-    /// already, broken, cut, too long, or without words.
+    /// Answers that make no case: to requests with messages of their own, with variables that a
+    /// case has already, broken, cut, too long, or without words.
     pub left_out: u64,
     /// When it began, in Unix milliseconds.
     pub began_ms: u64,
@@ -362,7 +362,8 @@ impl Runs {
         &self.shared.recordings
     }
 
-    /// Records the next answers to requests with a prompt, once that is written in the audit log. Its id.
+    /// Records the next answers to requests with a prompt, once that is written in the audit log.
+    /// Its id.
     ///
     /// # Errors
     ///

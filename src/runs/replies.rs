@@ -59,8 +59,8 @@ impl Runs {
         Ok(replies)
     }
 
-    /// Keeps what a judge has said, for which run, and whether it said otherwise in the other order.
-    /// What it said before stays.
+    /// Keeps what a judge has said, for which run, and whether it said otherwise in the other
+    /// order. What it said before stays.
     pub(crate) async fn keep_reply(
         &self,
         (judge, protocol): (&str, &str),
@@ -87,8 +87,8 @@ impl Runs {
             .map(drop)
     }
 
-    /// How often this judge has answered for a run, and in how many of these it said otherwise in the
-    /// other order.
+    /// How often this judge has answered for a run, and in how many of these it said otherwise in
+    /// the other order.
     pub(crate) async fn sittings(
         &self,
         (judge, protocol): (&str, &str),

@@ -110,8 +110,8 @@ pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// What is stored as JSON. PostgreSQL takes no zero in a text, and answers may have one escaped, which
-/// is fine.
+/// What is stored as JSON. PostgreSQL takes no zero in a text, and answers may have one escaped,
+/// which is fine.
 pub(super) fn json_text(value: &impl Serialize) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }

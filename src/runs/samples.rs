@@ -1,4 +1,5 @@
-//! Samples: written as they come, read by pages, taken over from other runs, deleted when they are old.
+//! Samples: written as they come, read by pages, taken over from other runs, deleted when they are
+//! old.
 
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ const MOST_LISTED: u32 = 10_000;
 /// Runs whose samples one transaction deletes.
 const SWEPT_AT_A_TIME: i64 = 10;
 
-/// Where a page of samples begins: after this one. They are by case, number and side, the baseline's
-/// first.
+/// Where a page of samples begins: after this one. They are by case, number and side, the
+/// baseline's first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SamplePlace {
     /// The case.
@@ -88,8 +89,8 @@ struct Source {
 // === impl Runs ===
 
 impl Runs {
-    /// The samples of a run by case, number and side: those after `place`, at most `limit` (10,000 at
-    /// most). None where they were deleted for their age.
+    /// The samples of a run by case, number and side: those after `place`, at most `limit` (10,000
+    /// at most). None where they were deleted for their age.
     ///
     /// # Errors
     ///
@@ -175,8 +176,8 @@ impl Runs {
         row.as_ref().map(SampleRow::read).transpose().map_err(failed)
     }
 
-    /// Takes over answers to the same questions as the baseline's of `run`, of those numbers that are
-    /// below `below`. What the run has already stays.
+    /// Takes over answers to the same questions as the baseline's of `run`, of those numbers that
+    /// are below `below`. What the run has already stays.
     pub(crate) async fn reuse(
         &self,
         run: &str,

@@ -12,7 +12,8 @@ use crate::units::{HumanDuration, Ratio, UsdAmount};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompatSettings {
-    /// When the nightly runs begin, as a cron expression of five fields in UTC. Absent: there are none.
+    /// When the nightly runs begin, as a cron expression of five fields in UTC. Absent: there are
+    /// none.
     #[schemars(extend("examples" = ["0 3 * * *"]))]
     pub schedule: Option<String>,
     /// Requests at a time, of all runs together, judges included.
@@ -30,8 +31,8 @@ pub struct CompatSettings {
     pub samples: u32,
     /// The most answers of each side to each case, where the verdict stays open.
     pub max_samples: u32,
-    /// Answers to each case at night, where a prompt is held against itself: the nights before are the
-    /// other side.
+    /// Answers to each case at night, where a prompt is held against itself: the nights before are
+    /// the other side.
     pub drift_samples: u32,
     /// How much lower the candidate's rate of passed cases may be, without being called worse.
     pub margin: Ratio,
@@ -43,12 +44,12 @@ pub struct CompatSettings {
     pub judge: JudgeSettings,
     /// What rollouts need.
     pub gate: GateSettings,
-    /// The embedder of `similar`; the name of one in `[embedders]`. Absent: the only one there is, or
-    /// between simulated models the simulator's.
+    /// The embedder of `similar`; the name of one in `[embedders]`. Absent: the only one there is,
+    /// or between simulated models the simulator's.
     #[schemars(extend("examples" = ["minilm"]))]
     pub embedder: Option<String>,
-    /// What is run at night besides the version in production on the model it was written for: models
-    /// that could take over.
+    /// What is run at night besides the version in production on the model it was written for:
+    /// models that could take over.
     #[schemars(extend("examples" = [[{"prompt": "support-reply", "models": ["anthropic/claude-sonnet-4-6"]}]]))]
     pub matrix: Vec<MatrixSettings>,
 }

@@ -3,26 +3,26 @@
 //!
 //! # The test
 //!
-//! A part of the hits ([`AUDITED`]) is answered by a model as well, and a judge says whether the kept
-//! answer would do. The hypothesis is that a hit is wrong with a chance of at most `delta`. Against
-//! every larger rate `q` of a grid stands a likelihood ratio: an error multiplies it by `q / delta`, a
-//! good hit by `(1 - q) / (1 - delta)`. While the hypothesis holds each is a supermartingale, and so is
-//! any mixture of them. By Ville's inequality the chance that such a mixture ever reaches `1 / alpha`
-//! is at most `alpha`: no peeking correction, no horizon.
+//! A part of the hits ([`AUDITED`]) is answered by a model as well, and a judge says whether the
+//! kept answer would do. The hypothesis is that a hit is wrong with a chance of at most `delta`.
+//! Against every larger rate `q` of a grid stands a likelihood ratio: an error multiplies it by `q
+//! / delta`, a good hit by `(1 - q) / (1 - delta)`. While the hypothesis holds each is a
+//! supermartingale, and so is any mixture of them. By Ville's inequality the chance that such a
+//! mixture ever reaches `1 / alpha` is at most `alpha`: no peeking correction, no horizon.
 //!
 //! # Why it forgets without resetting
 //!
 //! Likelihood ratios that began when all was well sink towards zero and would need as long to climb
-//! back. So the mixture is also one over beginnings: half of it starts with the first observation, the
-//! rest is spread over all later ones, thinner and thinner. A change after 10,000 good hits is found
-//! after about as many errors more as pay for the thinness, and the chance of a false alarm stays
-//! below `alpha` over the whole life of the test.
+//! back. So the mixture is also one over beginnings: half of it starts with the first observation,
+//! the rest is spread over all later ones, thinner and thinner. A change after 10,000 good hits is
+//! found after about as many errors more as pay for the thinness, and the chance of a false alarm
+//! stays below `alpha` over the whole life of the test.
 //!
 //! # A judge that errs
 //!
-//! A judge that takes good answers for wrong makes false alarms, which cost hits and no trust. One that
-//! misses a share of the wrong answers makes errors look that much rarer; `threshold` reckons with
-//! it, and this test sees what is left of them.
+//! A judge that takes good answers for wrong makes false alarms, which cost hits and no trust. One
+//! that misses a share of the wrong answers makes errors look that much rarer; `threshold` reckons
+//! with it, and this test sees what is left of them.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,10 @@
 //! What a count of errors proves about the rate behind it: the bound of Clopper and Pearson.
 //!
-//! C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case
-//! of the binomial", Biometrika 26 (1934). The upper bound is the rate at which so few errors, or
-//! fewer, would be seen with a chance of only `1 - confidence`. It is exact: never too low, whatever
-//! the rate and however few the observations. That chance is a regularised incomplete beta function,
-//! evaluated by its continued fraction (Abramowitz and Stegun, 26.5.8).
+//! C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the
+//! case of the binomial", Biometrika 26 (1934). The upper bound is the rate at which so few errors,
+//! or fewer, would be seen with a chance of only `1 - confidence`. It is exact: never too low,
+//! whatever the rate and however few the observations. That chance is a regularised incomplete beta
+//! function, evaluated by its continued fraction (Abramowitz and Stegun, 26.5.8).
 
 /// Steps of a bisection of [0, 1]: as many as an `f64` has bits of precision, and a few.
 const BISECTIONS: u32 = 60;

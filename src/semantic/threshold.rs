@@ -1,46 +1,50 @@
-//! From which cosine on a namespace may serve: learnt from labels, with a bound on the error per hit.
+//! From which cosine on a namespace may serve: learnt from labels, with a bound on the error per
+//! hit.
 //!
 //! # Why per hit
 //!
-//! A promise about all answers, misses included, says little: at a hit rate of 20 % an error of 1 % over
-//! all answers is one of 5 % among hits. What a caller meets is a hit, so `delta` counts hits.
+//! A promise about all answers, misses included, says little: at a hit rate of 20 % an error of 1 %
+//! over all answers is one of 5 % among hits. What a caller meets is a hit, so `delta` counts hits.
 //!
 //! # The rule
 //!
 //! A label says of a would-be hit (one that passed every filter) how similar the texts were and
-//! whether the kept answer would have done. For a threshold t let UB(t) be the upper Clopper-Pearson
-//! bound of the share of errors among the labels with a similarity of at least t. The walk goes down
-//! from 0.99 in steps of 0.01 and stops at the first t with UB(t) > delta. The one before it serves;
-//! if there is none, nothing is served and the namespace stays in shadow.
+//! whether the kept answer would have done. For a threshold t let UB(t) be the upper
+//! Clopper-Pearson bound of the share of errors among the labels with a similarity of at least t.
+//! The walk goes down from 0.99 in steps of 0.01 and stops at the first t with UB(t) > delta. The
+//! one before it serves; if there is none, nothing is served and the namespace stays in shadow.
 //!
-//! This is fixed sequence testing, the simplest form of "Learn then Test" (Angelopoulos et al., 2021):
-//! the hypotheses "the error at t exceeds delta" are tested in an order that does not depend on the
-//! outcomes, each at the full level, and testing ends with the first that is not rejected. To serve
-//! at a bad threshold the first bad one in the order must have been rejected, and that is a single
-//! test, so the chance is at most `1 - confidence`, however many thresholds there are.
+//! This is fixed sequence testing, the simplest form of "Learn then Test" (Angelopoulos et al.,
+//! 2021): the hypotheses "the error at t exceeds delta" are tested in an order that does not depend
+//! on the outcomes, each at the full level, and testing ends with the first that is not rejected.
+//! To serve at a bad threshold the first bad one in the order must have been rejected, and that is
+//! a single test, so the chance is at most `1 - confidence`, however many thresholds there are.
 //!
-//! A threshold with fewer labels than one and a half times what a clean record would need is passed over,
-//! not failed, unless these are all there are: among so few one error would end the walk at its start.
-//! The order stays fixed, because how many labels lie above t depends on similarities only.
+//! A threshold with fewer labels than one and a half times what a clean record would need is passed
+//! over, not failed, unless these are all there are: among so few one error would end the walk at
+//! its start. The order stays fixed, because how many labels lie above t depends on similarities
+//! only.
 //!
 //! # Looking more than once
 //!
-//! Labels go on arriving and the walk is repeated, so the chances of error of its repetitions add up.
-//! They share one allowance: each look, at twice the labels of the one before, gets half of what is
-//! left. So the chance that a generation of labels ever leads to a bad threshold is at most
+//! Labels go on arriving and the walk is repeated, so the chances of error of its repetitions add
+//! up. They share one allowance: each look, at twice the labels of the one before, gets half of
+//! what is left. So the chance that a generation of labels ever leads to a bad threshold is at most
 //! `1 - confidence`.
 //!
 //! # Forgetting
 //!
-//! Labels live in two halves. When the newer is full the older is dropped, and a new generation begins.
-//! What drifts faster than that is found by `audit`, which sends the namespace back to shadow at once.
+//! Labels live in two halves. When the newer is full the older is dropped, and a new generation
+//! begins. What drifts faster than that is found by `audit`, which sends the namespace back to
+//! shadow at once.
 //!
 //! # A judge that errs
 //!
-//! A judge that calls good answers wrong only makes the bound larger. One that misses a share of the
-//! wrong answers hides them: if it misses at most m of them, the error is at most what is seen divided by
-//! 1 - m. [`Settings::judge_misses`] is that share, and the bound is divided accordingly. A judge
-//! that lies on a fifth of all labels shows at least a fifth of errors: nothing is served.
+//! A judge that calls good answers wrong only makes the bound larger. One that misses a share of
+//! the wrong answers hides them: if it misses at most m of them, the error is at most what is seen
+//! divided by 1 - m. [`Settings::judge_misses`] is that share, and the bound is divided
+//! accordingly. A judge that lies on a fifth of all labels shows at least a fifth of errors:
+//! nothing is served.
 
 use serde::{Deserialize, Serialize};
 
@@ -102,8 +106,8 @@ struct Half {
     labels: u64,
 }
 
-/// What is known of one namespace: a tenant's route, an embedder and a judge. It must be made anew if
-/// one of them changes. Takes 1.6 KB, however many labels it has seen.
+/// What is known of one namespace: a tenant's route, an embedder and a judge. It must be made anew
+/// if one of them changes. Takes 1.6 KB, however many labels it has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
@@ -212,19 +216,21 @@ impl Threshold {
         Some(due.min(half_full))
     }
 
-    /// Of the labels with at least this similarity: how many there are, and how many say "different".
+    /// Of the labels with at least this similarity: how many there are, and how many say
+    /// "different".
     pub fn seen(&self, similarity: f64) -> (u64, u64) {
         let lowest = step(similarity).unwrap_or(0);
         let above = self.counts().skip(lowest);
         above.fold((0, 0), |(all, wrong), count| (all + count.all(), wrong + count.different))
     }
 
-    /// Takes note of a label: the similarity of a would-be hit, and whether the kept answer would have
-    /// done. Labels below 0.5 and those that are no number are left out. Says the new mode if it
-    /// changed.
+    /// Takes note of a label: the similarity of a would-be hit, and whether the kept answer would
+    /// have done. Labels below 0.5 and those that are no number are left out. Says the new mode if
+    /// it changed.
     ///
-    /// Would-be hits that are labelled must be chosen without regard to their similarity, or so that
-    /// low ones are chosen rather more often than high ones, which makes the rule more careful.
+    /// Would-be hits that are labelled must be chosen without regard to their similarity, or so
+    /// that low ones are chosen rather more often than high ones, which makes the rule more
+    /// careful.
     pub fn on_label(&mut self, settings: &Settings, similarity: f64, same: bool) -> Option<Mode> {
         let count = self.newer.counts.get_mut(step(similarity)?)?;
         if same {

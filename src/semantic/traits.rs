@@ -3,24 +3,25 @@
 //! # What is read
 //!
 //! A text is cut into words, numbers, quotations and code, and its language is told by
-//! script and by its most frequent words. Phrases of that language are then rewritten by a table: courtesy
-//! disappears, "what is the best way to" becomes the question *how*, "am I allowed to" the question *can*,
-//! "turn on" the word *enable*. Before that words are put as the tables expect them: "turn the light off" as
-//! "turn off the light", "how can a burn be treated" as "how can I treat a burn", and a slip of the keyboard
-//! in a long word as the only word it can be. What remains is
+//! script and by its most frequent words. Phrases of that language are then rewritten by a table:
+//! courtesy disappears, "what is the best way to" becomes the question *how*, "am I allowed to" the
+//! question *can*, "turn on" the word *enable*. Before that words are put as the tables expect
+//! them: "turn the light off" as "turn off the light", "how can a burn be treated" as "how can I
+//! treat a burn", and a slip of the keyboard in a long word as the only word it can be. What
+//! remains is
 //!
-//! - the **kind of question**: how, why, when, where, who, how much; whether, can, should, must; past or
-//!   future;
+//! - the **kind of question**: how, why, when, where, who, how much; whether, can, should, must;
+//!   past or future;
 //! - **persons** other than the speaker, in order;
-//! - the **contents**: every other word, every number (as digits, however it was written), every negation, quotation
-//!   and piece of code, in order, each with the preposition before it.
+//! - the **contents**: every other word, every number (as digits, however it was written), every
+//!   negation, quotation and piece of code, in order, each with the preposition before it.
 //!
 //! # When two texts agree
 //!
-//! Each of these must be equal, word by word; the only words that may replace each other are the few
-//! hundred synonyms of the table. Contents must come in the same order, too, except where an order means
-//! nothing: "the capital of France" and "France's capital", "A and B" and "B and A", a condition before or
-//! after what it conditions.
+//! Each of these must be equal, word by word; the only words that may replace each other are the
+//! few hundred synonyms of the table. Contents must come in the same order, too, except where an
+//! order means nothing: "the capital of France" and "France's capital", "A and B" and "B and A", a
+//! condition before or after what it conditions.
 //!
 //! So a difference need not be foreseen to be seen. Another name, number, unit, weekday, product,
 //! quantifier, adjective or role is a word that one text has and the other has not. The tables only
@@ -28,10 +29,10 @@
 //!
 //! # Limits
 //!
-//! Texts of more than [`MAX_WORDS`] words or [`MAX_BYTES`] bytes agree with nothing: an embedding of 256
-//! word pieces does not see the end of them. Of a longer text nothing is read, so time and memory are
-//! bounded. Languages other than English, German, French and Spanish have no synonyms, and those that are
-//! written without spaces agree only where punctuation and width differ.
+//! Texts of more than [`MAX_WORDS`] words or [`MAX_BYTES`] bytes agree with nothing: an embedding
+//! of 256 word pieces does not see the end of them. Of a longer text nothing is read, so time and
+//! memory are bounded. Languages other than English, German, French and Spanish have no synonyms,
+//! and those that are written without spaces agree only where punctuation and width differ.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,8 +96,8 @@ pub enum Difference {
     Order,
 }
 
-/// Whether two texts ask for the same, as far as words can tell. Symmetric. Equal texts agree, unless
-/// they are too long or say nothing.
+/// Whether two texts ask for the same, as far as words can tell. Symmetric. Equal texts agree,
+/// unless they are too long or say nothing.
 ///
 /// # Errors
 ///

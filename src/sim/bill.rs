@@ -1,8 +1,8 @@
 //! What providers bill: the tokens that they have really read and made.
 //!
-//! A prompt is billed once its provider begins to work on it, and a token when it is made, which is on
-//! the provider's own time, however slowly it is fetched. Who leaves pays for what was made by then;
-//! who is refused, or gets no connection, pays nothing.
+//! A prompt is billed once its provider begins to work on it, and a token when it is made, which is
+//! on the provider's own time, however slowly it is fetched. Who leaves pays for what was made by
+//! then; who is refused, or gets no connection, pays nothing.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub struct Tab {
     pub label: String,
     /// The prompt, and all of the answer.
     pub usage: Usage,
-    /// When each token of the answer is made, since the request came in; those that a fault prevents
-    /// are left out.
+    /// When each token of the answer is made, since the request came in; those that a fault
+    /// prevents are left out.
     pub beats: Vec<Duration>,
 }
 

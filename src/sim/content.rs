@@ -219,8 +219,8 @@ fn text_tokens(question: &Question<'_>, dice: &mut Dice) -> Vec<String> {
     words(whole.strip_prefix(begun).unwrap_or(&whole))
 }
 
-/// What the model can make of the request, if it is something that it can do and nobody wants a certain
-/// length.
+/// What the model can make of the request, if it is something that it can do and nobody wants a
+/// certain length.
 fn skilled(question: &Question<'_>, dice: &mut Dice) -> Option<String> {
     let chat = question.chat;
     let wants_length = question.wishes.tokens.is_some() || question.tokens.is_some();

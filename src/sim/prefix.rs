@@ -1,5 +1,5 @@
-//! The prefix cache of a self-hosted server: blocks of a prompt, the least recently used of which go
-//! first, as vLLM and SGLang keep them.
+//! The prefix cache of a self-hosted server: blocks of a prompt, the least recently used of which
+//! go first, as vLLM and SGLang keep them.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -30,8 +30,8 @@ struct Kept {
 // === impl BlockCache ===
 
 impl BlockCache {
-    /// How many tokens of a prompt of `tokens` are cached at `now`. All of them are from `ready` on,
-    /// which is told how many there were.
+    /// How many tokens of a prompt of `tokens` are cached at `now`. All of them are from `ready`
+    /// on, which is told how many there were.
     pub(super) fn read(
         &mut self,
         (said, tokens): (&str, u64),

@@ -1,4 +1,5 @@
-//! TOML read by hand, with every problem and its line: what the readers of a scenario's parts share.
+//! TOML read by hand, with every problem and its line: what the readers of a scenario's parts
+//! share.
 
 use std::ops::Range;
 use std::path::Path;

@@ -43,8 +43,8 @@ pub struct Behaviour {
     pub token_gap: Latency,
     /// Tokens of text, least and most. `None`: as the answer falls.
     pub tokens: Option<(u64, u64)>,
-    /// The share of answers, 0 to 1, with a slip, where the model does what it is told to in a system
-    /// message. `None`: as the model is.
+    /// The share of answers, 0 to 1, with a slip, where the model does what it is told to in a
+    /// system message. `None`: as the model is.
     pub slips: Option<f64>,
     /// The share of comparisons, 0 to 1, in which it prefers what it is shown first when it judges.
     pub bias: f64,
@@ -73,8 +73,8 @@ pub struct Behaviour {
 pub struct PrefixCache {
     /// How many tokens it holds.
     pub tokens: u64,
-    /// What a thousand tokens of a prompt take, beside the time to the first token, where they are not
-    /// cached.
+    /// What a thousand tokens of a prompt take, beside the time to the first token, where they are
+    /// not cached.
     pub prefill: Duration,
 }
 

@@ -1,12 +1,13 @@
-//! What a simulated model can do beside small talk: fill in a schema, reply from facts, summarise, choose a
-//! label, judge.
+//! What a simulated model can do beside small talk: fill in a schema, reply from facts, summarise,
+//! choose a label, judge.
 //!
-//! It reads the request as a model would, what it is to do in the system message and the material in what
-//! the user says, and works by plain rules: words in common, forms of dates and amounts, a small dictionary.
-//! It knows no prompt and no case. What it does not recognise it leaves to the small talk.
+//! It reads the request as a model would, what it is to do in the system message and the material
+//! in what the user says, and works by plain rules: words in common, forms of dates and amounts, a
+//! small dictionary. It knows no prompt and no case. What it does not recognise it leaves to the
+//! small talk.
 //!
-//! Models err, and not all alike: now and then (a *slip*, whose chance is the model's), and in ways of their
-//! own (*habits*), by which one model is worse than another for good.
+//! Models err, and not all alike: now and then (a *slip*, whose chance is the model's), and in ways
+//! of their own (*habits*), by which one model is worse than another for good.
 
 mod amounts;
 mod digest;
@@ -99,8 +100,8 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A text's sentences, each with its end. An abbreviation's point ends one only before a capital letter,
-/// and then all the same.
+/// A text's sentences, each with its end. An abbreviation's point ends one only before a capital
+/// letter, and then all the same.
 fn sentences(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut open = String::new();

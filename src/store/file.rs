@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::follow::Snapshot;
 
-/// Replaces a file as a whole, so that a crash leaves the old one or the new one. Only its owner may
-/// read it.
+/// Replaces a file as a whole, so that a crash leaves the old one or the new one. Only its owner
+/// may read it.
 ///
 /// # Errors
 ///
@@ -35,8 +35,8 @@ fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&fresh, path)
 }
 
-/// Makes a file that only its owner may read, where there is none. What SQLite puts beside a database has the
-/// rights of the database. Where that fails, whoever opens the file next says why.
+/// Makes a file that only its owner may read, where there is none. What SQLite puts beside a
+/// database has the rights of the database. Where that fails, whoever opens the file next says why.
 pub(super) fn create_private(path: &Path) {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -45,8 +45,8 @@ pub(super) fn create_private(path: &Path) {
     let _made = options.open(path);
 }
 
-/// The last good state of something, on disk: what a gateway serves with that starts while its store
-/// is away.
+/// The last good state of something, on disk: what a gateway serves with that starts while its
+/// store is away.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotFile {
     path: PathBuf,

@@ -1,9 +1,9 @@
 //! What a node keeps in memory of the store, and how it keeps that true: keys, prompts, rollouts.
 //!
 //! Requests read a table in memory and never wait for the store. One loop, [`follow`], reads the
-//! store at the start, after a change that somebody tells of, and at intervals where other nodes may
-//! have changed it. Where the store is away the last good table goes on, and a node that starts then
-//! takes what the snapshot on disk has kept.
+//! store at the start, after a change that somebody tells of, and at intervals where other nodes
+//! may have changed it. Where the store is away the last good table goes on, and a node that starts
+//! then takes what the snapshot on disk has kept.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ pub(crate) trait Follower: Sync {
         connection: &mut AnyConnection,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The revision of the table in memory: `None` where there is no table, [`OF_SNAPSHOT`] where it
-    /// is the snapshot's.
+    /// The revision of the table in memory: `None` where there is no table, [`OF_SNAPSHOT`] where
+    /// it is the snapshot's.
     fn known(&self) -> Option<i64>;
 
     /// What the snapshot is to keep of the table in memory.
@@ -104,7 +104,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How long a server may take for an answer before it counts as away.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long a snapshot that could not be written is left alone: a full disk is not helped by trying.
+/// How long a snapshot that could not be written is left alone: a full disk is not helped by
+/// trying.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What became of the snapshot on disk.
@@ -242,8 +243,8 @@ fn restore<F: Follower + ?Sized>(what: &F) {
     }
 }
 
-/// Writes the snapshot where it is not what the table says. A disk that is slow holds up nobody else
-/// on this thread.
+/// Writes the snapshot where it is not what the table says. A disk that is slow holds up nobody
+/// else on this thread.
 pub(crate) async fn save<F: Follower>(what: &F, saved: &mut Saved) {
     let Some(file) = what.following().snapshot.clone() else { return };
     let Some(revision) = what.known().filter(|revision| Some(*revision) != saved.revision) else {

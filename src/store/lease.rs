@@ -1,9 +1,9 @@
 //! Who leads: one node at a time, by a row that the leader renews.
 //!
-//! Nobody compares clocks. Whoever wants to lead watches the row, and takes it when it was released or
-//! has not changed for [`TTL`] by his own clock. That two believe to lead at once cannot be ruled out
-//! in any such scheme and need not be: every write of a leader is made on the condition that the row
-//! still has its token, which is raised with each change of holder.
+//! Nobody compares clocks. Whoever wants to lead watches the row, and takes it when it was released
+//! or has not changed for [`TTL`] by his own clock. That two believe to lead at once cannot be
+//! ruled out in any such scheme and need not be: every write of a leader is made on the condition
+//! that the row still has its token, which is raised with each change of holder.
 
 use std::time::Duration;
 

@@ -101,9 +101,9 @@ impl Pool {
 // === impl Leased ===
 
 impl Leased<'_> {
-    /// Says whether a transaction holds what others wait for. Where the work is given up before it has
-    /// ended, the connection is closed, which ends the transaction: the driver of PostgreSQL would
-    /// roll it back only with the connection's next use.
+    /// Says whether a transaction holds what others wait for. Where the work is given up before it
+    /// has ended, the connection is closed, which ends the transaction: the driver of PostgreSQL
+    /// would roll it back only with the connection's next use.
     pub(crate) fn set_held(&mut self, is_held: bool) {
         self.is_held = is_held;
     }

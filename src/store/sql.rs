@@ -49,8 +49,8 @@ impl Sql {
         self
     }
 
-    /// Adds the condition that a column, which holds `name@version`, has this name, or this name and
-    /// version, where there is one to have.
+    /// Adds the condition that a column, which holds `name@version`, has this name, or this name
+    /// and version, where there is one to have.
     pub(crate) fn and_is_version(&mut self, column: &str, value: Option<&str>) -> &mut Self {
         let Some(name) = value.filter(|value| !value.contains('@')) else {
             return self.and_is(column, value);

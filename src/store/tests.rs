@@ -81,7 +81,8 @@ async fn folder_file_and_tables_are_made_and_kept() {
     }
 }
 
-/// Leaders and the journal write by connections of their own, and nobody comes back to an operator's change.
+/// Leaders and the journal write by connections of their own, and nobody comes back to an
+/// operator's change.
 #[tokio::test]
 async fn a_writer_waits_for_other_connections_as_long_as_for_a_turn() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,8 +8,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::Kind;
 
-/// Where durable state lives: `sqlite:data/tidegate.db` or `postgres://user:password@host/database`.
-/// It shows itself without the password.
+/// Where durable state lives: `sqlite:data/tidegate.db` or
+/// `postgres://user:password@host/database`. It shows itself without the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(Place);
 

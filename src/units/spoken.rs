@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A time to wait, as people say it: `40 s`, `12 min`, `2 h 30 min`, `3 d 4 h`. Never less than it is,
-/// and never more by a minute, or by an hour from two days on.
+/// A time to wait, as people say it: `40 s`, `12 min`, `2 h 30 min`, `3 d 4 h`. Never less than it
+/// is, and never more by a minute, or by an hour from two days on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spoken(pub Duration);
 

@@ -68,8 +68,9 @@ impl LiveTransport {
         Self { pool: Arc::new(Pool::new(max_idle, idle_timeout)), connector: Connector::default() }
     }
 
-    /// Closes idle connections that are too old or that the provider has closed, every so often, for
-    /// as long as it is polled. Without it those of an origin that is not asked again would stay.
+    /// Closes idle connections that are too old or that the provider has closed, every so often,
+    /// for as long as it is polled. Without it those of an origin that is not asked again would
+    /// stay.
     pub async fn sweep_idle(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;

@@ -10,8 +10,8 @@ use simsimd::SpatialSimilarity;
 
 use super::Embedding;
 
-/// Vectors of a block. All but the first are made whole, so that growing never copies what is there;
-/// the first grows, because most namespaces hold a few vectors only.
+/// Vectors of a block. All but the first are made whole, so that growing never copies what is
+/// there; the first grows, because most namespaces hold a few vectors only.
 const BLOCK: usize = 1024;
 /// Rounded vectors that are looked at exactly, beside those that were asked for.
 const SECOND_LOOK: usize = 16;

@@ -64,8 +64,8 @@ impl Receiver {
         if self.https { may_receive(address, allowed) } else { is_among(address, allowed) }
     }
 
-    /// The address, where the host is one. Old notations count (`2130706433`, `0x7f.1`, `017700000001`),
-    /// because resolvers take them.
+    /// The address, where the host is one. Old notations count (`2130706433`, `0x7f.1`,
+    /// `017700000001`), because resolvers take them.
     fn literal(&self) -> Option<IpAddr> {
         if self.host == "localhost" || self.host.ends_with(".localhost") {
             return Some(Ipv4Addr::LOCALHOST.into());

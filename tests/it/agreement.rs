@@ -1,8 +1,8 @@
 //! Tokens and money: the journal, the callers and the simulated providers agree on them.
 //!
-//! A thousand mixed requests in virtual time. The providers keep books of what they have really read
-//! and made, whoever left or lost a race by then; the journal has what callers are charged and what
-//! was wasted; callers have what they were told.
+//! A thousand mixed requests in virtual time. The providers keep books of what they have really
+//! read and made, whoever left or lost a race by then; the journal has what callers are charged and
+//! what was wasted; callers have what they were told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::rig::{Ask, Got, Rig, events};
 
 const REQUESTS: usize = 1_000;
 
-/// What an estimate may be off: a quarter of the tokens, and a dozen. The simulated providers take a
-/// token for four characters, the gateway's tokenizer is that of OpenAI: no two providers' are nearer
-/// to each other than that.
+/// What an estimate may be off: a quarter of the tokens, and a dozen. The simulated providers take
+/// a token for four characters, the gateway's tokenizer is that of OpenAI: no two providers' are
+/// nearer to each other than that.
 const ERROR_PERCENT: u64 = 25;
 const ERROR_TOKENS: u64 = 12;
 
-/// Prices in millionths of a US dollar for a million tokens: of prompts, cached, written to the cache,
-/// answers, thinking.
+/// Prices in millionths of a US dollar for a million tokens: of prompts, cached, written to the
+/// cache, answers, thinking.
 const PRICES: [(&str, [u128; 5]); 3] = [
     ("chat", [155_000, 77_500, 155_000, 612_500, 900_000]),
     ("claude", [3_000_000, 300_000, 3_750_000, 15_000_000, 15_000_000]),

@@ -1,5 +1,5 @@
-//! Compatibility runs by the real program: killed, cancelled, refused, judged; against a provider that
-//! counts who is asked what.
+//! Compatibility runs by the real program: killed, cancelled, refused, judged; against a provider
+//! that counts who is asked what.
 
 #![expect(clippy::disallowed_methods, reason = "the provider that counts is a task of its own")]
 

@@ -494,8 +494,8 @@ async fn a_model_is_asked_only_for_what_it_can_do() {
     assert!(rig.gateway.fleet().targets(Instant::now()).is_empty(), "somebody was asked");
 }
 
-/// Each of the two can be zero, and then the first token goes out alone: what breaks after it is a cut
-/// answer and no longer another target's.
+/// Each of the two can be zero, and then the first token goes out alone: what breaks after it is a
+/// cut answer and no longer another target's.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_held_back_beyond_the_first_token_where_tokens_or_time_are_zero() {
     const FAULT: &str = "gap=50ms,cut_after=2,say=one two three";

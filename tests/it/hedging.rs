@@ -1,4 +1,5 @@
-//! A first token that is late is raced by another target, within budgets, and the loser is cancelled.
+//! A first token that is late is raced by another target, within budgets, and the loser is
+//! cancelled.
 
 use std::time::Duration;
 

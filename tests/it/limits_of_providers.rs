@@ -1,5 +1,5 @@
-//! Rate limits, credentials and load: what providers refuse is learnt, and what they would refuse is
-//! not sent.
+//! Rate limits, credentials and load: what providers refuse is learnt, and what they would refuse
+//! is not sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

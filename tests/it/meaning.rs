@@ -1,5 +1,5 @@
-//! Answers that are given to other words: not before labels have proven them, never to whom they do not
-//! belong, and no longer when audits speak against it.
+//! Answers that are given to other words: not before labels have proven them, never to whom they do
+//! not belong, and no longer when audits speak against it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,8 +130,8 @@ impl Learner {
         learner
     }
 
-    /// Gives each domain as many good labels as prove it. That requests lead to such labels is shown
-    /// once, by the first test; here it would only take its time.
+    /// Gives each domain as many good labels as prove it. That requests lead to such labels is
+    /// shown once, by the first test; here it would only take its time.
     fn teach(&self) {
         let meanings = self.rig.gateway.meanings();
         for figures in meanings.figures() {

@@ -1,4 +1,5 @@
-//! Prefix caches of providers: what is sent so that they can be used, where it is sent, and what it costs.
+//! Prefix caches of providers: what is sent so that they can be used, where it is sent, and what it
+//! costs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,8 @@ fn ask(dialect: Dialect, model: &str, system: &str, messages: Value) -> Ask {
     }
 }
 
-/// A gateway of this configuration whose providers refuse every request, and the bodies that they got.
+/// A gateway of this configuration whose providers refuse every request, and the bodies that they
+/// got.
 async fn sent(config: &str, asks: &[(Duration, Ask)]) -> Vec<String> {
     let rig = Rig::of(Scenario::instant(), config);
     let bodies: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -180,8 +182,8 @@ async fn what_a_later_turn_has_in_common_with_an_earlier_one_is_sent_in_the_same
             for pair in prompts.windows(2) {
                 assert!(pair[1].starts_with(&pair[0]), "{dialect:?} to {model}: {pair:#?}");
             }
-            // Nothing that is the request's own: the same request once more is the same bytes, and only
-            // marks come and go.
+            // Nothing that is the request's own: the same request once more is the same bytes, and
+            // only marks come and go.
             let again = sent(config, &[asks[2].clone(), asks[2].clone()]).await;
             assert_eq!(prompt(&again[0]), prompt(&again[1]));
             assert_eq!(prompt(&again[0]), prompts[2]);
@@ -246,8 +248,8 @@ async fn a_cache_key_says_whose_it_is_and_splits_with_the_rate() {
     let first = keys[0].clone().unwrap();
     assert!(first.starts_with("tg-") && first.ends_with("-0"), "{first}");
     assert_eq!(keys[1..], [Some(first.clone()), Some("mine".to_owned()), None, None, Some(first)]);
-    // More than fifteen a minute are several shards. A conversation stays in its own; where one shard comes
-    // to it, only those move that go there.
+    // More than fifteen a minute are several shards. A conversation stays in its own; where one
+    // shard comes to it, only those move that go there.
     let warm_up = (0..90).map(|n| (AT_ONCE, of("keyed/m", &format!("w{n}"), 0)));
     let turns = (0..3).flat_map(|n| ["a", "b", "c"].map(|name| (AT_ONCE, of("keyed/m", name, n))));
     let bodies = sent(ONE_KEYED, &warm_up.chain(turns).collect::<Vec<_>>()).await;
@@ -402,8 +404,8 @@ async fn those_who_wait_for_a_first_request_go_on_when_it_fails_or_leaves() {
     let (left, stayed) = tokio::join!(leaving, rig.ask(&second));
     assert!(left.is_err());
     assert_eq!(stayed.status, 200);
-    // 300 ms until the first has left, then 100 ms and some 400 ms for its own reading; a second if it had
-    // waited as long as it may.
+    // 300 ms until the first has left, then 100 ms and some 400 ms for its own reading; a second if
+    // it had waited as long as it may.
     assert!(started.elapsed() < Duration::from_millis(1_000), "{:?}", started.elapsed());
     let script = scripted(|_| Reply::stream().says("x").chunk(CHAT_FINISH).chunk(DONE));
     assert_eq!(read(&rig.over(script), &of("later")).await.status, 200);

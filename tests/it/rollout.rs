@@ -1,5 +1,5 @@
-//! Rollouts with the real program: led over HTTP and from a terminal, seen by other nodes, and led on
-//! where the node that leads the analysis is killed.
+//! Rollouts with the real program: led over HTTP and from a terminal, seen by other nodes, and led
+//! on where the node that leads the analysis is killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,8 +145,8 @@ async fn other_nodes_of_a_store_follow_without_redis() {
         slowest = slowest.max(spread(&a, &b, &id, percent).await);
     }
     println!("without Redis: {slowest:?} at most");
-    // They look twice a second, so it is half a second and a little; the rest is for a machine that has
-    // three times more to do than it has cores, where 1.01 s were seen.
+    // They look twice a second, so it is half a second and a little; the rest is for a machine that
+    // has three times more to do than it has cores, where 1.01 s were seen.
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     let rolled_back = admin(&b, "POST", &format!("/rollouts/{id}/rollback"), "").await;
     assert_eq!(rolled_back.status, 200);

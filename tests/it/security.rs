@@ -1,5 +1,5 @@
-//! The threats that SECURITY.md lists, tried on the real program. Those that need less than that are
-//! tested beside the code, and named there.
+//! The threats that SECURITY.md lists, tried on the real program. Those that need less than that
+//! are tested beside the code, and named there.
 
 mod bombs;
 mod doors;

@@ -1,10 +1,10 @@
 //! The semantic cache's decision on labelled pairs of questions: see `semantic/pairs.tsv`.
 //!
-//! Each line of the file is a pair: whether one answer serves both (`same`) or not (`different`), of what
-//! kind it is, and the cosine of all-MiniLM-L6-v2 (mean pooling, unit length). The pairs marked `held` were
-//! written before the filters, or by someone who had not read them, and no rule was made by looking at them.
-//! Some rewordings only say that two groups of paraphrases are one. Pairs of questions that have
-//! nothing to do with each other are made by crossing.
+//! Each line of the file is a pair: whether one answer serves both (`same`) or not (`different`),
+//! of what kind it is, and the cosine of all-MiniLM-L6-v2 (mean pooling, unit length). The pairs
+//! marked `held` were written before the filters, or by someone who had not read them, and no rule
+//! was made by looking at them. Some rewordings only say that two groups of paraphrases are one.
+//! Pairs of questions that have nothing to do with each other are made by crossing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -83,9 +83,9 @@ struct Served {
     threshold: f64,
 }
 
-/// Sends a stream of requests through the filters, the learnt threshold and the audit. Three of ten are
-/// worded anew, three are near misses, the others have nothing to do with what is kept. The judge says
-/// the opposite of the truth with a chance of `lies`.
+/// Sends a stream of requests through the filters, the learnt threshold and the audit. Three of ten
+/// are worded anew, three are near misses, the others have nothing to do with what is kept. The
+/// judge says the opposite of the truth with a chance of `lies`.
 fn stream(pairs: &[&Pair], seed: u64, requests: u32, lies: f64) -> Served {
     let mut random = StdRng::seed_from_u64(seed);
     let settings = Settings::default();
@@ -130,8 +130,8 @@ fn stream(pairs: &[&Pair], seed: u64, requests: u32, lies: f64) -> Served {
 }
 
 /// The best that a threshold without filters can do: the largest share of the paraphrases that it
-/// serves while at most `delta` of its hits are wrong, with all labels known to it. For each request
-/// that is worded anew there are `near` near misses.
+/// serves while at most `delta` of its hits are wrong, with all labels known to it. For each
+/// request that is worded anew there are `near` near misses.
 fn static_threshold(pairs: &[&Pair], delta: f64, near: f64) -> (f64, f64) {
     let mut sorted: Vec<&Pair> = pairs.to_vec();
     sorted.sort_by(|a, b| b.cosine.total_cmp(&a.cosine));

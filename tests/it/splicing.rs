@@ -1,5 +1,5 @@
-//! `x-tidegate-midstream: continue`: a stream that breaks is continued by another target, or ends with
-//! an error event, and never silently.
+//! `x-tidegate-midstream: continue`: a stream that breaks is continued by another target, or ends
+//! with an error event, and never silently.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! The load: callers in a closed loop, or requests at a rate.
 //!
-//! In a closed loop each connection asks again when it has its answer. At a rate requests are due at fixed times
-//! whether or not earlier ones have been answered, and latency counts from when a request was due: one that waits
-//! because the gateway is slow counts with its waiting ("coordinated omission" is what leaving that out is called).
+//! In a closed loop each connection asks again when it has its answer. At a rate requests are due
+//! at fixed times whether or not earlier ones have been answered, and latency counts from when a
+//! request was due: one that waits because the gateway is slow counts with its waiting
+//! ("coordinated omission" is what leaving that out is called).
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -26,7 +27,8 @@ use crate::tally::{Tally, Window};
 /// Stands in a body where each request has its own number.
 const NUMBER: &str = "<number>";
 
-/// How long after the window a request that was due inside may still be sent. Later ones are `unsent`.
+/// How long after the window a request that was due inside may still be sent. Later ones are
+/// `unsent`.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
@@ -136,8 +138,8 @@ struct Due {
 }
 
 impl Due {
-    /// Makes requests due at a rate until `end`. A thread of its own, because it wakes up to a twentieth of a
-    /// millisecond late where a timer of the runtime is up to two late.
+    /// Makes requests due at a rate until `end`. A thread of its own, because it wakes up to a
+    /// twentieth of a millisecond late where a timer of the runtime is up to two late.
     fn at_rate(rate: f64, start: Instant, end: Instant) -> Arc<Self> {
         let due = Arc::new(Self { times: Mutex::default(), ready: Semaphore::new(0) });
         let filled = Arc::clone(&due);

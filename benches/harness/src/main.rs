@@ -1,5 +1,5 @@
-//! What `scripts/bench` measures with: `mock` is a provider that costs as little as can be, `load` a caller that
-//! measures and checks every answer.
+//! What `scripts/bench` measures with: `mock` is a provider that costs as little as can be, `load`
+//! a caller that measures and checks every answer.
 
 mod answer;
 mod caller;

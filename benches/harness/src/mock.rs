@@ -1,4 +1,5 @@
-//! A provider on loopback. It reads what it is asked, waits as long as it is told to, and writes what `wires` made.
+//! A provider on loopback. It reads what it is asked, waits as long as it is told to, and writes
+//! what `wires` made.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -72,8 +72,8 @@ impl Tally {
         })
     }
 
-    /// Counts a request: what was wrong always, an answer where it ended inside the window, its times where it was
-    /// due inside.
+    /// Counts a request: what was wrong always, an answer where it ended inside the window, its
+    /// times where it was due inside.
     pub(crate) fn add(&mut self, ended: Ended) {
         *self.statuses.entry(ended.status).or_default() += 1;
         self.tokens += ended.tokens;

@@ -1,14 +1,16 @@
 //! The three wires of the mock: what an answer of so many tokens looks like, whole and streamed.
 //!
-//! Everything is made once at the start, so that an answer costs the mock no more than its writes. A whole answer has
-//! the same text as a streamed one: a gateway may ask for a stream where its caller wants the whole.
+//! Everything is made once at the start, so that an answer costs the mock no more than its writes.
+//! A whole answer has the same text as a streamed one: a gateway may ask for a stream where its
+//! caller wants the whole.
 
 use std::ops::Range;
 
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-/// Stands once in every token and nowhere else in an answer, so that tokens can be counted on any wire.
+/// Stands once in every token and nowhere else in an answer, so that tokens can be counted on any
+/// wire.
 pub(crate) const MARK: &str = "wave";
 
 /// Tokens that the mock says a prompt had.

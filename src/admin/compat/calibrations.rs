@@ -69,8 +69,8 @@ const MAX_WAIT_SECONDS: u64 = 20;
 /// More than any model's name is long.
 const MAX_JUDGE_BYTES: usize = 256;
 
-/// `POST /compat/calibrations`: 201 when the judge has said something of all, else 202; then it is to be
-/// sent again.
+/// `POST /compat/calibrations`: 201 when the judge has said something of all, else 202; then it is
+/// to be sent again.
 pub(super) async fn create(
     State(state): State<AdminState>,
     By(actor): By,

@@ -180,7 +180,8 @@ impl NewBody {
             let named = suite.models.get(at).or(suite.models.first());
             match (said, named) {
                 (Some(said), _) => {
-                    // One model may stand there twice, with other parameters: labels tell them apart.
+                    // One model may stand there twice, with other parameters: labels tell them
+                    // apart.
                     let by = |of: fn(&SuiteModel) -> &str| {
                         suite.models.iter().find(|known| of(known) == said)
                     };
@@ -231,8 +232,8 @@ fn newest(versions: &Versions) -> Option<Arc<Prompt>> {
     current.max_by_key(|prompt| prompt.version).cloned()
 }
 
-/// What is served today: what is labelled so, else, where versions are compared, the newest before the
-/// other.
+/// What is served today: what is labelled so, else, where versions are compared, the newest before
+/// the other.
 fn served(
     versions: &Versions,
     to: Option<&Arc<Prompt>>,
@@ -250,8 +251,8 @@ fn served(
     versions.iter().filter(before).max_by_key(|prompt| prompt.version).or(to).cloned()
 }
 
-/// The prompt and the model that are meant: what is no prompt of the suite's but the label of one of its
-/// models names that.
+/// The prompt and the model that are meant: what is no prompt of the suite's but the label of one
+/// of its models names that.
 fn meant<'a>(
     suite: &Suite,
     prompt: &'a Option<String>,

@@ -86,8 +86,8 @@ pub(super) async fn push(
     Ok(page::created(&view, 1, &format!("/compat/suites/{}", row.id)))
 }
 
-/// Holds cases against the versions of their prompt. What the newest cannot be asked is refused, since no
-/// run would ever ask it; of older ones it is said.
+/// Holds cases against the versions of their prompt. What the newest cannot be asked is refused,
+/// since no run would ever ask it; of older ones it is said.
 fn askable(state: &AdminState, prompt: &str, suite: &Suite) -> Result<Vec<String>, Problem> {
     state.registry.versions(prompt)?;
     let prompts = state.registry.prompts();

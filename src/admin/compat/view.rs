@@ -80,8 +80,8 @@ pub(super) struct SuiteView {
     models: Vec<String>,
     /// Those of them that this gateway does not know.
     unknown_models: Vec<String>,
-    /// What whoever pushes it should know: versions of its prompt that some cases cannot be asked of,
-    /// variables that may be misspelled.
+    /// What whoever pushes it should know: versions of its prompt that some cases cannot be asked
+    /// of, variables that may be misspelled.
     notes: Vec<String>,
     created_at: Option<String>,
 }

@@ -137,8 +137,8 @@ impl NewBody {
         Ok(NewRollout { subject, content, plan, shadow, force: self.force, after: self.after })
     }
 
-    /// The stages that are given, or the usual ones: first a shadow where one is asked for, then the
-    /// percentage that is given, then those that serve more.
+    /// The stages that are given, or the usual ones: first a shadow where one is asked for, then
+    /// the percentage that is given, then those that serve more.
     fn stages(&self, usual: Vec<Stage>) -> Result<Vec<Stage>, Problem> {
         let mut stages = match &self.stages {
             Some(given) => given.iter().map(StageBody::stage).collect::<Result<_, _>>()?,

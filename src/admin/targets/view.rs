@@ -134,7 +134,8 @@ struct BreakerReply {
     trials_in_seconds: Option<f64>,
 }
 
-/// `((first token + output) × load + money + failures) × headroom × suspect ÷ sticky ÷ home = total`
+/// `total = ((first token + output) × load + money + failures) × headroom × suspect ÷ sticky ÷
+/// home`
 #[derive(Debug, Serialize)]
 struct ScoreReply {
     first_token_seconds: f64,
@@ -151,8 +152,8 @@ struct ScoreReply {
     sticky_factor: f64,
     /// The part of the prompt that it likely has cached, by which first token and money are less.
     cached_share: f64,
-    /// 3 where it has more of the prompt cached than others, 2 where a prompt that nobody has cached
-    /// shall be, 1/3 where it carries too much of the load to be anybody's home, else 1.
+    /// 3 where it has more of the prompt cached than others, 2 where a prompt that nobody has
+    /// cached shall be, 1/3 where it carries too much of the load to be anybody's home, else 1.
     home_factor: f64,
     total_seconds: f64,
     /// The part of its weight that it gets after it was out, 0.1 to 1.

@@ -1,4 +1,5 @@
-//! What the body of `POST /v1/feedback` says. Whatever is wrong with it, the refusal names the field.
+//! What the body of `POST /v1/feedback` says. Whatever is wrong with it, the refusal names the
+//! field.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -118,8 +119,8 @@ fn wrong(name: &str, right: &str) -> Rejection {
     Rejection::invalid(name, format!("`{name}` must be {right}"))
 }
 
-/// Why the members could not be told apart. Of those whose names are wrong, serde says the name in its
-/// message and nowhere else.
+/// Why the members could not be told apart. Of those whose names are wrong, serde says the name in
+/// its message and nowhere else.
 fn unread(error: &serde_json::Error) -> Rejection {
     let text = error.to_string();
     let named = text.split_once(" field `").and_then(|(why, rest)| {

@@ -1,4 +1,5 @@
-//! What the body of `POST /v1/jobs` asks for. Whatever is wrong with it, the refusal names the field.
+//! What the body of `POST /v1/jobs` asks for. Whatever is wrong with it, the refusal names the
+//! field.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -1,8 +1,8 @@
 //! A head that cannot be read is refused with a body, like every other bad request.
 //!
 //! hyper answers such a head by itself, with a status and nothing else, before anything of ours is
-//! called, and then closes. That reply is recognised on its way to the socket and gets a body in the
-//! caller's dialect. On the way of all other bytes stand a few comparisons.
+//! called, and then closes. That reply is recognised on its way to the socket and gets a body in
+//! the caller's dialect. On the way of all other bytes stand a few comparisons.
 
 use std::io;
 use std::pin::Pin;
@@ -28,11 +28,11 @@ const MAX_HEADERS: usize = 100;
 const MAX_BARE_BYTES: usize = 256;
 /// How hyper says that its own reply has no body.
 const NO_BODY: &[u8] = b"content-length: 0\r\n";
-/// What is no longer than this is written in one piece: the kernel takes that in less time than several
-/// pieces, and copying is cheaper than that. It is room on the stack.
+/// What is no longer than this is written in one piece: the kernel takes that in less time than
+/// several pieces, and copying is cheaper than that. It is room on the stack.
 const SHORT_BYTES: usize = 2 * 1024;
-/// How long to read on, for nothing, after the last reply. A socket that is closed with bytes unread
-/// is reset, and the reset may overtake the reply.
+/// How long to read on, for nothing, after the last reply. A socket that is closed with bytes
+/// unread is reset, and the reset may overtake the reply.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A socket that explains hyper's own replies.

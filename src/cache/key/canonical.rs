@@ -17,8 +17,9 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// Whole numbers from here on (2^63) are read as floats, many of them as the same one.
 const INEXACT: f64 = 9_223_372_036_854_775_808.0;
 
-/// Writes a request's body, which is UTF-8; `None` where it can be read in two ways, is no JSON, or holds
-/// what is no text (a lone surrogate). Prompts are long: their texts are stepped over and hashed where they lie.
+/// Writes a request's body, which is UTF-8; `None` where it can be read in two ways, is no JSON, or
+/// holds what is no text (a lone surrogate). Prompts are long: their texts are stepped over and
+/// hashed where they lie.
 pub(super) fn write(out: &mut Vec<u8>, body: &[u8]) -> Option<()> {
     let mut writer = Writer { body, out };
     let end = writer.value(json::skip_space(body, 0), 0)?;
@@ -33,7 +34,8 @@ struct Writer<'a> {
 // === impl Writer ===
 
 impl<'a> Writer<'a> {
-    /// Writes the value that begins at `at`, inside `depth` lists and objects, and says where it ends.
+    /// Writes the value that begins at `at`, inside `depth` lists and objects, and says where it
+    /// ends.
     fn value(&mut self, at: usize, depth: usize) -> Option<usize> {
         match self.body.get(at)? {
             b'{' | b'[' if depth == json::MAX_DEPTH => None,
@@ -186,8 +188,8 @@ struct Written {
     end: usize,
 }
 
-/// Puts the members of an object, which begin at `start`, in the order of their keys; `None` where one
-/// comes twice.
+/// Puts the members of an object, which begin at `start`, in the order of their keys; `None` where
+/// one comes twice.
 fn sort_members(out: &mut Vec<u8>, start: usize, members: &mut [Written]) -> Option<()> {
     let key = |member: &Written| out.get(member.key.clone()).unwrap_or_default();
     if members.is_sorted_by(|one, other| key(one) < key(other)) {

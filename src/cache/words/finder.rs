@@ -6,8 +6,8 @@ use aho_corasick::Anchored;
 use aho_corasick::automaton::Automaton;
 use aho_corasick::dfa::DFA;
 
-/// Finds phrases in the [`plain`](super::plain) form of a text, without making it: prompts are long, and
-/// making it costs as much as looking through it.
+/// Finds phrases in the [`plain`](super::plain) form of a text, without making it: prompts are
+/// long, and making it costs as much as looking through it.
 ///
 /// It is an automaton with a step per byte. What the plain form does to a byte (its case, runs of
 /// anything but letters) is in the steps.
@@ -39,8 +39,8 @@ const NO_TEXT: u8 = 0xFF;
 // === impl Finder ===
 
 impl Finder {
-    /// Finds these phrases: lower case, words with a blank between. Of more than fit, some hundred, none
-    /// is found; that is a mistake in the lists.
+    /// Finds these phrases: lower case, words with a blank between. Of more than fit, some hundred,
+    /// none is found; that is a mistake in the lists.
     pub(super) fn of<'a>(phrases: impl Iterator<Item = &'a &'a str>) -> Self {
         let phrases: Vec<_> = phrases.map(|phrase| format!(" {phrase} ")).collect();
         let mut plain = [OTHER; 256];
@@ -98,8 +98,8 @@ impl Finder {
     }
 }
 
-/// The rows of all states, and the one before the first letter. `letters` has the byte of each column.
-/// `None` where there are too many.
+/// The rows of all states, and the one before the first letter. `letters` has the byte of each
+/// column. `None` where there are too many.
 fn rows(found: &DFA, letters: &[u8]) -> Option<(Vec<u16>, u16)> {
     let next = |state, byte| found.next_state(Anchored::No, state, byte);
     let begin = next(found.start_state(Anchored::No).ok()?, b' ');
@@ -109,7 +109,8 @@ fn rows(found: &DFA, letters: &[u8]) -> Option<(Vec<u16>, u16)> {
     // In the first row everything stays found.
     let mut steps = vec![FOUND; usize::from(WIDTH)];
     let mut places = HashMap::from([(begin, WIDTH)]);
-    // Each with whether a blank leads to it; no letter does then, because all phrases begin with one.
+    // Each with whether a blank leads to it; no letter does then, because all phrases begin with
+    // one.
     let mut waiting = VecDeque::from([(begin, true)]);
     while let Some((state, is_blank)) = waiting.pop_front() {
         let row = steps.len();

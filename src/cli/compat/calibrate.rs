@@ -24,8 +24,8 @@ const MOST_MISSES: u32 = 30;
 /// The pause then.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Asks until the judge has said something of all labels, and shows how far it agrees. The exit code: 0
-/// calibrated, 1 not.
+/// Asks until the judge has said something of all labels, and shows how far it agrees. The exit
+/// code: 0 calibrated, 1 not.
 pub(super) fn run(
     args: &CompatArgs,
     (judge, file): (&str, &Path),

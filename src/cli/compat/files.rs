@@ -24,8 +24,9 @@ pub(super) fn is_file(suite: &str) -> bool {
     path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
 }
 
-/// Says what of a file is understood; and, where there is an admin key, what of it the gateway does not
-/// know. The exit code: 0 all, 1 the gateway does not know something, 2 the file is wrong or cannot be read.
+/// Says what of a file is understood; and, where there is an admin key, what of it the gateway does
+/// not know. The exit code: 0 all, 1 the gateway does not know something, 2 the file is wrong or
+/// cannot be read.
 pub(super) fn check(
     args: &CompatArgs,
     (file, prompt): (&Path, Option<&str>),

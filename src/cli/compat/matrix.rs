@@ -1,4 +1,5 @@
-//! What is known of a prompt: its versions in rows, models in columns, the newest verdict in each cell.
+//! What is known of a prompt: its versions in rows, models in columns, the newest verdict in each
+//! cell.
 
 use std::io::{self, Write};
 

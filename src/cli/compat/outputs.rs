@@ -12,7 +12,8 @@ const STANDARD_OUTPUT: &str = "-";
 // === impl FileArgs ===
 
 impl FileArgs {
-    /// Each form of a report that is wanted, as the gateway calls it, with its flag and where it goes.
+    /// Each form of a report that is wanted, as the gateway calls it, with its flag and where it
+    /// goes.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&'static str, &'static str, &Path)> {
         let all = [
             ("html", "--html", &self.html),
@@ -22,8 +23,8 @@ impl FileArgs {
         all.into_iter().filter_map(|(form, flag, path)| Some((form, flag, path.as_deref()?)))
     }
 
-    /// Whether all can be written, known before anything is asked that costs money. `is_json`: standard
-    /// output is taken already.
+    /// Whether all can be written, known before anything is asked that costs money. `is_json`:
+    /// standard output is taken already.
     ///
     /// # Errors
     ///
@@ -47,8 +48,8 @@ pub(super) fn is_standard_output(path: &Path) -> bool {
     path.as_os_str() == STANDARD_OUTPUT
 }
 
-/// Opens a file for writing, and leaves all as it was. What is no file, such as a pipe, is not opened: that
-/// may wait for who reads it.
+/// Opens a file for writing, and leaves all as it was. What is no file, such as a pipe, is not
+/// opened: that may wait for who reads it.
 fn try_out(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

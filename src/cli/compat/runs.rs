@@ -185,7 +185,8 @@ fn conclude(
     })
 }
 
-/// A reader that had enough, such as `head`, is no fault, and the verdict is the exit code all the same.
+/// A reader that had enough, such as `head`, is no fault, and the verdict is the exit code all the
+/// same.
 fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -256,8 +257,8 @@ fn flag(field: &str) -> Option<&'static str> {
     FLAGS.iter().find(|(known, _)| *known == field).map(|(_, flag)| *flag)
 }
 
-/// What of a suite with prompts and models of its own this run leaves out, and how to run that; nothing
-/// where the gateway cannot say it.
+/// What of a suite with prompts and models of its own this run leaves out, and how to run that;
+/// nothing where the gateway cannot say it.
 fn not_run(client: &AdminClient, named: &str, begun: &Value) -> Vec<String> {
     let path = format!("/compat/suites/{}", encoded(&text(begun, "suite")));
     let Ok(suite) = client.call("GET", &path, None) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! The thread of compatibility runs, beside those that serve callers: grading thousands of answers must
-//! not hold up anything else.
+//! The thread of compatibility runs, beside those that serve callers: grading thousands of answers
+//! must not hold up anything else.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -50,7 +50,8 @@ fn local(_: &EmbedderSettings) -> anyhow::Result<Arc<dyn Embeds>> {
     anyhow::bail!("this program was built without the feature `local-embeddings`")
 }
 
-/// Starts what semantic caches need beside requests: a judge where there is an embedder, and the store.
+/// Starts what semantic caches need beside requests: a judge where there is an embedder, and the
+/// store.
 pub(super) fn learn(gateway: &Arc<Gateway>, tasks: &Tasks) {
     if !gateway.snapshot().settings.embedders.is_empty() {
         tasks.spawn(Arc::clone(gateway).learn(own_lane(gateway, tasks)));

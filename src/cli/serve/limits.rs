@@ -26,8 +26,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// Which configuration and which change of callers it is.
 type Revision = (u64, (i64, CallersSource));
 
-/// Starts what runs beside limits, and restores them. A store that is away must not hold up the start:
-/// then they are restored as soon as it is back.
+/// Starts what runs beside limits, and restores them. A store that is away must not hold up the
+/// start: then they are restored as soon as it is back.
 pub(super) async fn start(gateway: &Arc<Gateway>, tasks: &Tasks) {
     let limits = Arc::clone(gateway.limits());
     tasks.spawn(async move { limits.upkeep().await });
@@ -116,8 +116,8 @@ fn changed(gateway: &Gateway, seen: Option<Revision>) -> Option<(Arc<Snapshot>, 
     Some((snapshot, roster, now))
 }
 
-/// When what was `seen` became what it is `now`. Where both changed it is the earlier time: a little
-/// is forgotten then rather than counted twice.
+/// When what was `seen` became what it is `now`. Where both changed it is the earlier time: a
+/// little is forgotten then rather than counted twice.
 fn changed_at(gateway: &Gateway, seen: Revision, (now, read_at_ms): (Revision, u64)) -> u64 {
     let of_callers = (seen.1 != now.1).then_some(read_at_ms);
     let loaded_at_ms = gateway.reload_status().map(|status| status.loaded_at_unix_ms);

@@ -50,7 +50,8 @@ async fn steer_anew(ledger: RolloutLedger, mut current: Current) {
 }
 
 impl Rolling {
-    /// Writes what is left and lets another node lead. A store that is away must not hold up the stop.
+    /// Writes what is left and lets another node lead. A store that is away must not hold up the
+    /// stop.
     pub(super) async fn stop(self) {
         let _ = self.close.send(true);
         let ended = until(|| self.ending.iter().all(AbortHandle::is_finished));

@@ -98,8 +98,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("webhook",                 SCRIPT),
 ];
 
-/// What is known of a type, with or without `not-`. Neither `assert-set` nor `select-best`, which are
-/// no tests of one answer.
+/// What is known of a type, with or without `not-`. Neither `assert-set` nor `select-best`, which
+/// are no tests of one answer.
 pub(in crate::compat) fn known(kind: &str) -> Known {
     let name = kind.strip_prefix("not-").unwrap_or(kind);
     if SUPPORTED.contains(&name) {

@@ -1,11 +1,12 @@
 //! How much an answer has in common with a reference, word by word.
 //!
-//! - ROUGE-N is the recall of single words, clipped, with regard to case: C.-Y. Lin, "ROUGE: A Package for
-//!   Automatic Evaluation of Summaries", 2004, section 2, with n = 1 as promptfoo has it.
-//! - BLEU is of up to four words: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine
-//!   Translation", 2002. A precision of 0 counts as 1e-7.
-//! - GLEU is the lesser of precision and recall of up to four words: Wu et al., "Google's Neural Machine
-//!   Translation System", 2016, section 4.3.
+//! - ROUGE-N is the recall of single words, clipped, with regard to case: C.-Y. Lin, "ROUGE: A
+//!   Package for Automatic Evaluation of Summaries", 2004, section 2, with n = 1 as promptfoo has
+//!   it.
+//! - BLEU is of up to four words: Papineni et al., "BLEU: a Method for Automatic Evaluation of
+//!   Machine Translation", 2002. A precision of 0 counts as 1e-7.
+//! - GLEU is the lesser of precision and recall of up to four words: Wu et al., "Google's Neural
+//!   Machine Translation System", 2016, section 4.3.
 
 use std::collections::HashMap;
 

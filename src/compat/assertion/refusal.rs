@@ -61,7 +61,8 @@ const SIGNS: &[&str] = &[
     "non posso aiutar",
 ];
 
-/// A refusal in a field of its own, a filter's, an empty answer, or one that says so in its first words.
+/// A refusal in a field of its own, a filter's, an empty answer, or one that says so in its first
+/// words.
 pub(super) fn on(answer: &Answer) -> Found {
     if answer.refused {
         return Found::is(true, "the model says that it refuses");

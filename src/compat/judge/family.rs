@@ -59,14 +59,15 @@ const BY_PROVIDER: &[(&str, &str)] = &[
     ("z-ai", "zai"),
 ];
 
-/// The family of a model, such as `openai`, `anthropic`, `meta`: by its own name, whoever serves it, else by
-/// its provider. A model that nobody knows is a family of its own: what it was called.
+/// The family of a model, such as `openai`, `anthropic`, `meta`: by its own name, whoever serves
+/// it, else by its provider. A model that nobody knows is a family of its own: what it was called.
 ///
 /// `openrouter/anthropic/claude-sonnet-4` and `anthropic/claude-haiku-4-5#2` are of one family.
 pub fn family(model: &str) -> &str {
     let path = model.split('#').next().unwrap_or(model);
     let name = path.rsplit('/').next().unwrap_or(path);
-    // Fine-tuned models of OpenAI's: `ft:gpt-4o-mini:org::id`. Models of Bedrock's: `anthropic.claude-…`.
+    // Fine-tuned models of OpenAI's: `ft:gpt-4o-mini:org::id`. Models of Bedrock's:
+    // `anthropic.claude-…`.
     let name = name.strip_prefix("ft:").unwrap_or(name);
     let starts = |name: &str| {
         let fits = |(start, _): &&(&str, &'static str)| {

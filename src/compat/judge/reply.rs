@@ -1,8 +1,8 @@
 //! What a judge says.
 //!
-//! Models put JSON into fences, or a sentence before it. That is read. Whatever leaves room for doubt is
-//! not: no object, several that are verdicts, a member that comes twice, a number out of its range, a word
-//! that is none of those asked for.
+//! Models put JSON into fences, or a sentence before it. That is read. Whatever leaves room for
+//! doubt is not: no object, several that are verdicts, a member that comes twice, a number out of
+//! its range, a word that is none of those asked for.
 
 use serde::Deserialize;
 use serde_json::Deserializer;
@@ -81,8 +81,8 @@ pub(super) fn read(ask: &Ask, text: &str) -> Option<Verdict> {
     }
 }
 
-/// The one object of a text that is a verdict. An object of another shape is none, wherever it stands,
-/// and a reply that has one beside the verdict is in doubt, too.
+/// The one object of a text that is a verdict. An object of another shape is none, wherever it
+/// stands, and a reply that has one beside the verdict is in doubt, too.
 fn only<T: for<'de> Deserialize<'de>>(
     text: &str,
     verdict: impl Fn(T) -> Option<Verdict>,
@@ -98,8 +98,8 @@ fn only<T: for<'de> Deserialize<'de>>(
         let at = rest.get(start..)?;
         let mut values = Deserializer::from_str(at).into_iter::<serde_json::Value>();
         if !matches!(values.next(), Some(Ok(_))) {
-            // Braces in prose are no object. What begins as one and is none may hold anything, such as an
-            // answer's words in quotes that were not escaped.
+            // Braces in prose are no object. What begins as one and is none may hold anything, such
+            // as an answer's words in quotes that were not escaped.
             let rest_of_it = at.get(1..)?;
             if rest_of_it.trim_start().starts_with(['"', '}']) {
                 return None;

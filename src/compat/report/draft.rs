@@ -78,8 +78,8 @@ pub struct Draft {
     lacking: Lacking,
 }
 
-/// How telling a case is: less is more. Critical cases that are not passed come before all others, and
-/// before those of their standing.
+/// How telling a case is: less is more. Critical cases that are not passed come before all others,
+/// and before those of their standing.
 type Rank = (bool, Standing, bool, String);
 
 /// What an answer has of a measure.

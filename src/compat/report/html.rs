@@ -1,8 +1,8 @@
 //! A report as one page: no network, no fonts or scripts of others, light and dark.
 //!
-//! What models and suites say is hostile until shown otherwise. Everything that the template prints is
-//! escaped unless it is a drawing of ours, and the page's own policy (a Content-Security-Policy with
-//! the digest of its one script) forbids whatever would run all the same. The page can be read
+//! What models and suites say is hostile until shown otherwise. Everything that the template prints
+//! is escaped unless it is a drawing of ours, and the page's own policy (a Content-Security-Policy
+//! with the digest of its one script) forbids whatever would run all the same. The page can be read
 //! without the script, which only filters.
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! What a run lacks: answers that did not come, and assertions that nobody could judge, with the commonest
-//! reason of each.
+//! What a run lacks: answers that did not come, and assertions that nobody could judge, with the
+//! commonest reason of each.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,8 @@ pub(super) struct Lacking {
     /// Answers that were asked for.
     asked: u64,
     unanswered: u64,
-    /// By the model, and by the reason without its numbers, which may be those of requests: how many, and
-    /// the least of these reasons.
+    /// By the model, and by the reason without its numbers, which may be those of requests: how
+    /// many, and the least of these reasons.
     errors: BTreeMap<(String, String), (u64, String)>,
     cases: u64,
     unjudged: u64,
@@ -58,7 +58,8 @@ pub(super) struct Lacking {
 // === impl Lacking ===
 
 impl Lacking {
-    /// Counts one case; `models` are those of baseline and candidate. Whether some of it was not judged.
+    /// Counts one case; `models` are those of baseline and candidate. Whether some of it was not
+    /// judged.
     pub(super) fn add(&mut self, case: &CaseAnswers, models: [&str; 2]) -> bool {
         for (answers, model) in [&case.baseline, &case.candidate].into_iter().zip(models) {
             self.asked += answers.len() as u64;
@@ -117,8 +118,8 @@ impl Lacking {
 // === impl Unanswered ===
 
 impl Unanswered {
-    /// `12 of 39 answers failed (30.8 %): 11 x 401 authentication_error from sim/tide-small: the key is not
-    /// known`
+    /// `12 of 39 answers failed (30.8 %): 11 x 401 authentication_error from sim/tide-small: the
+    /// key is not known`
     pub fn in_words(&self) -> String {
         let Self { answers, of, commonest, why, model } = self;
         let answers_of = counted(*of, "answer");

@@ -1,5 +1,5 @@
-//! Reports of a prompt that is held against itself night by night, and of a pair that is compared again
-//! and again.
+//! Reports of a prompt that is held against itself night by night, and of a pair that is compared
+//! again and again.
 
 use serde::{Deserialize, Serialize};
 

@@ -116,8 +116,8 @@ pub(super) fn difference(measure: Measure, difference: f64) -> String {
     }
 }
 
-/// Whether it has bounds that say something: of one case it is not known how cases vary, and critical cases
-/// are counted.
+/// Whether it has bounds that say something: of one case it is not known how cases vary, and
+/// critical cases are counted.
 pub(super) fn has_interval(criterion: &Criterion) -> bool {
     criterion.measure != Measure::Critical && criterion.is_bounded()
 }
@@ -168,8 +168,8 @@ pub(super) const fn category(category: Category) -> &'static str {
     }
 }
 
-/// A text in which characters that a reader would not see, or that turn around what follows, are shown by
-/// their numbers: `\x1b`, `\u{202e}`. Lines and tabs stay.
+/// A text in which characters that a reader would not see, or that turn around what follows, are
+/// shown by their numbers: `\x1b`, `\u{202e}`. Lines and tabs stay.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);

@@ -1,5 +1,5 @@
-//! Drawings of the page, as SVG. They contain numbers and words of ours only, nothing that a model or
-//! a suite has said: so they are put into the page as they are.
+//! Drawings of the page, as SVG. They contain numbers and words of ours only, nothing that a model
+//! or a suite has said: so they are put into the page as they are.
 
 use std::fmt::Write as _;
 

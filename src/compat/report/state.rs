@@ -42,7 +42,8 @@ impl RunState {
 // === impl Report ===
 
 impl Report {
-    /// Where the run is and why, where that is not simply its end: what follows is what is known so far.
+    /// Where the run is and why, where that is not simply its end: what follows is what is known so
+    /// far.
     pub(super) fn caveat(&self) -> Option<String> {
         match self.state {
             RunState::Done => None,

@@ -292,8 +292,8 @@ impl Page {
         self.led((margin.to_owned(), columns(margin)), text);
     }
 
-    /// Words in lines that are no longer than the page. The first begins with the lead, which has so
-    /// many columns; the others are four in.
+    /// Words in lines that are no longer than the page. The first begins with the lead, which has
+    /// so many columns; the others are four in.
     fn led(&mut self, (lead, width): (String, usize), text: &str) {
         let text = printable(text);
         let (mut line, mut used, mut is_empty) = (lead, width, true);

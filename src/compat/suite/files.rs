@@ -1,9 +1,10 @@
-//! References to files: what they refer to, put in their place. Anywhere `file://` begins one; where tests
-//! stand, a text is one without it, too. Tests and prompts may be referred to by a pattern for several files.
+//! References to files: what they refer to, put in their place. Anywhere `file://` begins one;
+//! where tests stand, a text is one without it, too. Tests and prompts may be referred to by a
+//! pattern for several files.
 //!
-//! What is put in stands on the line of the reference, as JSON, which is YAML. So every other value keeps
-//! its line. Tests and assertions that are put in carry the file and the line that they come from
-//! ([`PLACE`]), and what is wrong with them is reported there.
+//! What is put in stands on the line of the reference, as JSON, which is YAML. So every other value
+//! keeps its line. Tests and assertions that are put in carry the file and the line that they come
+//! from ([`PLACE`]), and what is wrong with them is reported there.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,8 +19,8 @@ use crate::problems::{KeyPath, Problems};
 mod pattern;
 mod table;
 
-/// Where the files are that a suite refers to. It decides what paths are relative to, and which files may be
-/// read at all.
+/// Where the files are that a suite refers to. It decides what paths are relative to, and which
+/// files may be read at all.
 pub trait Files {
     /// What a file holds.
     ///
@@ -60,7 +61,8 @@ pub struct InlineError {
     pub line: u32,
     /// Where it stands.
     pub key: KeyPath,
-    /// The file that it refers to, and the line in it (0: none), where something is wrong within it.
+    /// The file that it refers to, and the line in it (0: none), where something is wrong within
+    /// it.
     pub within: Option<(PathBuf, u32)>,
     /// What is wrong.
     pub problem: String,
@@ -86,9 +88,10 @@ struct Inlining<'a> {
     wrong: Vec<InlineError>,
 }
 
-/// Puts in what is referred to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all else as
-/// text. A text without references comes back as it is, and so do one that is no YAML and references that
-/// are never put in, such as those to code: [`super::Suite::parse`] reports them all.
+/// Puts in what is referred to: YAML and JSON as values, CSV and JSON Lines as lists of tests, all
+/// else as text. A text without references comes back as it is, and so do one that is no YAML and
+/// references that are never put in, such as those to code: [`super::Suite::parse`] reports them
+/// all.
 pub fn inline_files(text: &str, files: &mut dyn Files) -> Inlined {
     let mut inlining = Inlining {
         files,
@@ -306,7 +309,8 @@ fn placed(mut test: Value, (file, line): (&str, u32)) -> Value {
 /// Members that are tests or assertions, which people look for by their lines.
 const PLACED: [&str; 4] = ["assert", "defaultTest", "scenarios", "tests"];
 
-/// Whether tables of what stands there are tests or assertions. All else is data, and stays as it is.
+/// Whether tables of what stands there are tests or assertions. All else is data, and stays as it
+/// is.
 fn has_places(at: &KeyPath) -> bool {
     let path = at.as_str();
     let last = path.rsplit('.').next().unwrap_or_default();
@@ -399,8 +403,8 @@ fn named(path: &str, at: &KeyPath) -> Result<(PathBuf, Kind), String> {
     Ok((PathBuf::from(path), kind))
 }
 
-/// Whether a file there is a text, whatever it holds: prompts, and variables, which promptfoo fills in as
-/// they stand in their files.
+/// Whether a file there is a text, whatever it holds: prompts, and variables, which promptfoo fills
+/// in as they stand in their files.
 fn is_text(at: &KeyPath) -> bool {
     let path = at.as_str();
     path.starts_with("prompts") || path.contains(".vars.")
@@ -433,7 +437,8 @@ fn lines(text: &str) -> Result<Vec<(u32, Value)>, Vec<table::Wrong>> {
 // === impl Inlined ===
 
 impl Inlined {
-    /// Notes what could not be put in: in the file that is wrong, else at the reference in this one.
+    /// Notes what could not be put in: in the file that is wrong, else at the reference in this
+    /// one.
     pub fn tell(&self, file: &Path, problems: &mut Problems) {
         for error in &self.wrong {
             let InlineError { line, key, within, problem } = error;
@@ -446,7 +451,8 @@ impl Inlined {
         }
     }
 
-    /// Leaves out what [`super::Suite::parse`] says of the same references: that they are still there.
+    /// Leaves out what [`super::Suite::parse`] says of the same references: that they are still
+    /// there.
     pub fn leave_out_of(&self, file: &Path, problems: &mut Problems) {
         problems.retain(|problem| {
             let is_same =

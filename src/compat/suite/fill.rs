@@ -1,8 +1,9 @@
-//! Templates of a suite: promptfoo's are nunjucks', ours are MiniJinja's, which read the same text the
-//! same way but for a few filters, which are reported by name.
+//! Templates of a suite: promptfoo's are nunjucks', ours are MiniJinja's, which read the same text
+//! the same way but for a few filters, which are reported by name.
 //!
-//! A variable that a template prints and that is not there is an error, where promptfoo prints nothing:
-//! a question with a hole in it tests nothing. `{% if name %}` may ask whether it is there.
+//! A variable that a template prints and that is not there is an error, where promptfoo prints
+//! nothing: a question with a hole in it tests nothing. `{% if name %}` may ask whether it is
+//! there.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -85,7 +86,8 @@ impl Filler {
         }
     }
 
-    /// An error of something that is not there, with the names of what is not: the engine does not say.
+    /// An error of something that is not there, with the names of what is not: the engine does not
+    /// say.
     fn naming(&self, why: &str, text: &str, vars: &Map<String, Value>) -> String {
         let names = self.names(text).into_iter().filter(|name| !vars.contains_key(name));
         let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
@@ -96,7 +98,8 @@ impl Filler {
         }
     }
 
-    /// The variables that a text uses, but for those it makes itself; none of one that is no template.
+    /// The variables that a text uses, but for those it makes itself; none of one that is no
+    /// template.
     pub(super) fn names(&self, text: &str) -> BTreeSet<String> {
         let template = self.environment.template_from_str(text).ok();
         let used = template.map(|template| template.undeclared_variables(false));
@@ -105,7 +108,8 @@ impl Filler {
         used.filter(|name| !globals.contains(name.as_str())).collect()
     }
 
-    /// Whether a text can be read, and what is wrong with it: its form, and filters that do not exist.
+    /// Whether a text can be read, and what is wrong with it: its form, and filters that do not
+    /// exist.
     pub(super) fn check(&self, text: &str) -> Result<(), String> {
         self.environment.template_from_str(text).map_err(|error| spoken(&error))?;
         match filters(text).find(|name| !self.is_filter(name)) {

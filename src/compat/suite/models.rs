@@ -52,7 +52,8 @@ const CONFIG: &[(&str, Fate)] = &[
     ("top_p",                 Fate::Read),
 ];
 
-/// promptfoo's names of providers and ours; the words that may stand between a provider and a model, too.
+/// promptfoo's names of providers and ours; the words that may stand between a provider and a
+/// model, too.
 #[rustfmt::skip] // A table reads best as a table.
 const PROVIDERS: &[(&str, &str, &[&str])] = &[
     ("anthropic",    "anthropic",    &["messages"]),

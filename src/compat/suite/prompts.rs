@@ -84,8 +84,8 @@ impl Inline {
     }
 }
 
-/// Fills in each prompt for each case that lacks a variable which the prompt uses, and says what cannot
-/// be: the place of the prompt, and why.
+/// Fills in each prompt for each case that lacks a variable which the prompt uses, and says what
+/// cannot be: the place of the prompt, and why.
 pub(super) fn unfilled(
     inline: &Inline,
     listed: &Listed,
@@ -233,8 +233,8 @@ fn label_of(raw: &str) -> String {
     label
 }
 
-/// The messages of a text that is a conversation: a JSON array of messages, or the same as YAML. `None`: it
-/// is a plain text.
+/// The messages of a text that is a conversation: a JSON array of messages, or the same as YAML.
+/// `None`: it is a plain text.
 fn conversation(text: &str) -> Option<Result<Vec<(Role, String)>, String>> {
     if !begins_conversation(text) {
         return None;

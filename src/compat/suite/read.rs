@@ -322,8 +322,8 @@ impl Reading<'_> {
         None
     }
 
-    /// Goes through the members of a table: those that are to be read come back, the others are named or
-    /// reported. `within` is what the table is called where something is left out.
+    /// Goes through the members of a table: those that are to be read come back, the others are
+    /// named or reported. `within` is what the table is called where something is left out.
     pub(super) fn keys<'a>(
         &mut self,
         at: &At<'a>,

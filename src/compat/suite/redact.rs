@@ -1,7 +1,7 @@
 //! Personal things and secrets in a text, replaced by what they are.
 //!
-//! It is for cases that are captured from traffic, before anybody writes them down. It finds what has a
-//! form: it does not know names or streets. So a person looks at what was captured, too.
+//! It is for cases that are captured from traffic, before anybody writes them down. It finds what
+//! has a form: it does not know names or streets. So a person looks at what was captured, too.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -39,8 +39,8 @@ static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
     forms.into_iter().filter_map(form).collect()
 });
 
-/// The text with e-mail addresses, telephone and card numbers, IBANs, addresses of the Internet, keys and
-/// tokens replaced by placeholders such as `[email]`. Takes linear time.
+/// The text with e-mail addresses, telephone and card numbers, IBANs, addresses of the Internet,
+/// keys and tokens replaced by placeholders such as `[email]`. Takes linear time.
 pub fn redact(text: &str) -> String {
     let mut text = Cow::Borrowed(text);
     for form in FORMS.iter() {

@@ -1,5 +1,5 @@
-//! Cases that ask the same and are graded alike: the copy of a case that has become an incident, beside the
-//! case itself. What fails one fails the other, so that they are one case.
+//! Cases that ask the same and are graded alike: the copy of a case that has become an incident,
+//! beside the case itself. What fails one fails the other, so that they are one case.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use crate::compat::Same;
 // === impl Suite ===
 
 impl Suite {
-    /// Cases that are the same as another one, in the order of the suite: with the same variables, assertions,
-    /// threshold and reference. The one that counts is the first that is no incident, since nights and
-    /// baselines know it longer.
+    /// Cases that are the same as another one, in the order of the suite: with the same variables,
+    /// assertions, threshold and reference. The one that counts is the first that is no incident,
+    /// since nights and baselines know it longer.
     pub fn same(&self) -> Vec<Same> {
         let mut kept: HashMap<&str, &Case> = HashMap::new();
         for case in &self.cases {
@@ -27,7 +27,8 @@ impl Suite {
         self.cases.iter().filter_map(same).collect()
     }
 
-    /// Leaves out what is the same as another case; what is known of either holds of the one that stays.
+    /// Leaves out what is the same as another case; what is known of either holds of the one that
+    /// stays.
     pub fn leave_out_same(&mut self) -> Vec<Same> {
         let same = self.same();
         for Same { case, as_case } in &same {

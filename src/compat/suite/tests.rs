@@ -1,4 +1,5 @@
-//! Tests of reading suites. The configurations and what becomes of them are in `tests/golden/promptfoo`.
+//! Tests of reading suites. The configurations and what becomes of them are in
+//! `tests/golden/promptfoo`.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,8 +1,8 @@
 //! YAML as a tree that knows the line of each value.
 //!
-//! The scalars are read as promptfoo's parser reads them: the core schema of YAML 1.2, and merge keys
-//! (`<<`). JSON is YAML. A file is bounded in its bytes, and its tree in depth and in what aliases may
-//! make of it.
+//! The scalars are read as promptfoo's parser reads them: the core schema of YAML 1.2, and merge
+//! keys (`<<`). JSON is YAML. A file is bounded in its bytes, and its tree in depth and in what
+//! aliases may make of it.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -14,7 +14,8 @@ use serde_json::{Map, Number, Value};
 pub(super) const MAX_BYTES: usize = 16 << 20;
 /// How deep values may be within each other.
 const MAX_DEPTH: usize = 64;
-/// How many values a file may have, aliases written out. A value counts once more for each 64 bytes.
+/// How many values a file may have, aliases written out. A value counts once more for each 64
+/// bytes.
 const MAX_WEIGHT: usize = 1_500_000;
 
 /// The key that takes in another table.

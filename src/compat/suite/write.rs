@@ -31,8 +31,8 @@ pub struct NewCase {
     pub threshold: Option<f64>,
 }
 
-/// Cases as a YAML file of promptfoo's that [`super::Suite::parse`] reads. Nothing in them is a template:
-/// what looks like one is written so that it stays as it is.
+/// Cases as a YAML file of promptfoo's that [`super::Suite::parse`] reads. Nothing in them is a
+/// template: what looks like one is written so that it stays as it is.
 pub fn write_cases(cases: &[NewCase]) -> String {
     let mut text = String::from("# Cases of a compatibility suite, in promptfoo's format.\n");
     text.push_str(

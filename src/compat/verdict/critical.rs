@@ -1,14 +1,14 @@
 //! Cases that the candidate may not fail where the baseline passes them.
 //!
-//! Their margin is nothing, but a model's answers vary: of three answers to a case that is passed in
-//! 95 % of them, one fails in every seventh run. So a new failure is asked once more, of both sides,
-//! before it counts:
+//! Their margin is nothing, but a model's answers vary: of three answers to a case that is passed
+//! in 95 % of them, one fails in every seventh run. So a new failure is asked once more, of both
+//! sides, before it counts:
 //!
 //! - the candidate passes it then: it is told, and no more;
-//! - it has failed *every* answer, and the baseline none, of enough: it is broken. A case that passes
-//!   at a rate `p` does so by chance in `p^n (1-p)^n` of runs, which is `B(n+1, n+1)` where nothing is
-//!   known of `p`: one in 630 with four answers, which is rare enough for up to six critical cases. With
-//!   more of them, more answers are asked for: five for 27 cases, six for 120;
+//! - it has failed *every* answer, and the baseline none, of enough: it is broken. A case that
+//!   passes at a rate `p` does so by chance in `p^n (1-p)^n` of runs, which is `B(n+1, n+1)` where
+//!   nothing is known of `p`: one in 630 with four answers, which is rare enough for up to six
+//!   critical cases. With more of them, more answers are asked for: five for 27 cases, six for 120;
 //! - it fails now and then: it is broken once Fisher's exact test says so at its part of the error,
 //!   which is divided by the cases and the looks. Until then it is unsettled, which keeps the
 //!   candidate from being called compatible.

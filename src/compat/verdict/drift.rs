@@ -1,20 +1,20 @@
-//! Whether a provider has changed something: tonight's answers of an unchanged prompt on an unchanged
-//! model, held against those of the nights before.
+//! Whether a provider has changed something: tonight's answers of an unchanged prompt on an
+//! unchanged model, held against those of the nights before.
 //!
-//! One night of a small suite cannot tell a loss of five points from bad luck, but nights add up. All
-//! nights that there are, up to four weeks, are split in two at every place, and the answers before and
-//! after are compared: a scan for one change (Sen and Srivastava, Annals of Statistics 3, 1975), made
-//! anew every night. Where answers became worse some nights ago the right split has all of them on the
-//! right side, so that nothing dilutes what is seen, and says since when.
+//! One night of a small suite cannot tell a loss of five points from bad luck, but nights add up.
+//! All nights that there are, up to four weeks, are split in two at every place, and the answers
+//! before and after are compared: a scan for one change (Sen and Srivastava, Annals of Statistics
+//! 3, 1975), made anew every night. Where answers became worse some nights ago the right split has
+//! all of them on the right side, so that nothing dilutes what is seen, and says since when.
 //!
 //! Each split is asked the exact question of `rates`, with cases as strata: if nothing
-//! has changed, any of a case's answers are as likely to be those after the split. Where nights differ
-//! by more than answers do (a night's answers to a case are alike), the statistic is divided by the root
-//! of the overdispersion that is seen within both parts (McCullagh and Nelder, Generalized Linear
-//! Models, 1989, 4.5).
+//! has changed, any of a case's answers are as likely to be those after the split. Where nights
+//! differ by more than answers do (a night's answers to a case are alike), the statistic is divided
+//! by the root of the overdispersion that is seen within both parts (McCullagh and Nelder,
+//! Generalized Linear Models, 1989, 4.5).
 //!
-//! Somebody looks every night, at every split. So each is held to a level at which, by simulation, an
-//! unchanged provider is called changed in at most 5 % of *months*, not of nights.
+//! Somebody looks every night, at every split. So each is held to a level at which, by simulation,
+//! an unchanged provider is called changed in at most 5 % of *months*, not of nights.
 
 use serde::{Deserialize, Serialize};
 
@@ -82,8 +82,8 @@ struct Split {
     difference: f64,
 }
 
-/// Judges tonight. `last` has tonight's answers in pairs with those of one earlier night, for lengths,
-/// costs, times and what a judge prefers.
+/// Judges tonight. `last` has tonight's answers in pairs with those of one earlier night, for
+/// lengths, costs, times and what a judge prefers.
 pub fn judge_nights(cases: &[CaseNights], last: &[PairedCase], terms: &Terms) -> Judgement {
     let counted: Vec<&CaseNights> = cases.iter().filter(|case| case.is_comparable()).collect();
     let steepest = steepest(&counted, terms.margin);
@@ -127,8 +127,8 @@ pub fn judge_nights(cases: &[CaseNights], last: &[PairedCase], terms: &Terms) ->
     judgement
 }
 
-/// The pass rate: as good as before, where tonight shows it; worse, where there is a fall that tonight
-/// does not speak against.
+/// The pass rate: as good as before, where tonight shows it; worse, where there is a fall that
+/// tonight does not speak against.
 fn rate(
     tonight: &Against,
     (fall, steepest): (Option<Split>, Option<Split>),
@@ -162,8 +162,8 @@ fn rate(
     })
 }
 
-/// The critical cases that have become worse and are so tonight, sorted. Each has nights enough to be
-/// asked by itself, so that none has to be asked once more.
+/// The critical cases that have become worse and are so tonight, sorted. Each has nights enough to
+/// be asked by itself, so that none has to be asked once more.
 fn broken(cases: &[&CaseNights]) -> Vec<String> {
     let critical: Vec<_> = cases.iter().filter(|case| case.is_critical).collect();
     let level = LEVEL_OF_CRITICAL / critical.len().max(1) as f64;
@@ -198,8 +198,8 @@ fn critical(cases: &[&CaseNights], broken: &[String]) -> Option<Criterion> {
     })
 }
 
-/// Cases that turned: those that were mostly passed before the last so many nights and are not tonight,
-/// or the other way round. Critical ones first, then by id.
+/// Cases that turned: those that were mostly passed before the last so many nights and are not
+/// tonight, or the other way round. Critical ones first, then by id.
 fn turned(cases: &[&CaseNights], after: usize, wanted: (bool, bool)) -> Vec<String> {
     let turned = |case: &&&CaseNights| {
         (case.before(after).rate() > 0.5, case.tonight().rate() > 0.5) == wanted
@@ -229,8 +229,8 @@ fn steepest(cases: &[&CaseNights], margin: f64) -> Option<Split> {
     (1..nights).filter_map(split).min_by(|a, b| a.chance.total_cmp(&b.chance))
 }
 
-/// How many times as much nights vary within both parts of a split as answers alone would have them,
-/// 1 at least.
+/// How many times as much nights vary within both parts of a split as answers alone would have
+/// them, 1 at least.
 fn overdispersion(cases: &[&CaseNights], after: usize) -> f64 {
     let (mut seen, mut expected) = (PRIOR, PRIOR);
     for case in cases {

@@ -2,11 +2,12 @@
 //!
 //! A run is looked at a few times that are known before it begins (see [`Terms::ladder`]), so a
 //! group-sequential test has more power than a confidence sequence, which pays for looks that are
-//! never made (Spotify's comparison says the same of large samples). Error is spent in proportion to
-//! the samples (Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 70,
-//! 1983; the power family of Kim and DeMets with exponent 1): early looks count for something, since
-//! most runs end at the first. The level of each look follows from the joint normal distribution of
-//! the statistics, integrated from look to look (Armitage, McPherson and Rowe, JRSS A 132, 1969).
+//! never made (Spotify's comparison says the same of large samples). Error is spent in proportion
+//! to the samples (Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika
+//! 70, 1983; the power family of Kim and DeMets with exponent 1): early looks count for something,
+//! since most runs end at the first. The level of each look follows from the joint normal
+//! distribution of the statistics, integrated from look to look (Armitage, McPherson and Rowe, JRSS
+//! A 132, 1969).
 //!
 //! [`Terms::ladder`]: super::Terms::ladder
 

@@ -39,8 +39,8 @@ pub(super) fn exceeded(level: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// What Student's distribution of so many degrees of freedom exceeds with the chance that the normal
-/// one exceeds `z` with: wider bounds where a deviation is known from few cases.
+/// What Student's distribution of so many degrees of freedom exceeds with the chance that the
+/// normal one exceeds `z` with: wider bounds where a deviation is known from few cases.
 ///
 /// Abramowitz and Stegun 26.7.5, good to three digits from five degrees on. With fewer than three
 /// nothing can be said; three are reckoned with, and callers ask for more cases.

@@ -21,16 +21,16 @@ const LEAST_DISCORDANCE: f64 = 0.01;
 pub struct Plan {
     /// Cases that will be asked.
     pub cases: u64,
-    /// The part of pairs in which one side alone passes, as it is expected of a candidate that is no
-    /// different.
+    /// The part of pairs in which one side alone passes, as it is expected of a candidate that is
+    /// no different.
     pub discordance: f64,
-    /// Pairs it takes by the last look to call a candidate compatible that is no different, with the
-    /// terms' power.
+    /// Pairs it takes by the last look to call a candidate compatible that is no different, with
+    /// the terms' power.
     pub pairs_for_margin: u64,
     /// The loss that is to be found: [`Terms::to_find`].
     pub regression: f64,
-    /// Pairs it takes by the last look to find that loss, with the terms' power. It makes more pairs
-    /// differ: by as much as it is, at most.
+    /// Pairs it takes by the last look to find that loss, with the terms' power. It makes more
+    /// pairs differ: by as much as it is, at most.
     pub pairs_for_regression: u64,
     /// What each look will be able to tell.
     pub looks: Vec<PlannedLook>,
@@ -49,8 +49,8 @@ pub struct PlannedLook {
     pub regression: f64,
 }
 
-/// What a run over so many cases will be able to tell, where `discordance` of the pairs differ: what
-/// an earlier run of the suite has seen, or `None` for 10 %.
+/// What a run over so many cases will be able to tell, where `discordance` of the pairs differ:
+/// what an earlier run of the suite has seen, or `None` for 10 %.
 pub fn plan(cases: u64, discordance: Option<f64>, terms: &Terms) -> Plan {
     let discordance = discordance.unwrap_or(USUAL_DISCORDANCE).clamp(LEAST_DISCORDANCE, 1.0);
     let ladder = terms.ladder();

@@ -2,19 +2,19 @@
 //!
 //! Answers to one case are alike, so a case is a cluster. Bounds are those of Tango ("Equivalence
 //! test and confidence interval for the difference in proportions for the paired-sample design",
-//! Statistics in Medicine 17, 1998), which stay good where few pairs differ; where cases have several
-//! pairs their counts are divided by the design effect first (Rao and Scott, "A simple method for the
-//! analysis of clustered binary data", Biometrics 48, 1992), and Student's quantile is used. With one
-//! pair a case this is Tango's own interval.
+//! Statistics in Medicine 17, 1998), which stay good where few pairs differ; where cases have
+//! several pairs their counts are divided by the design effect first (Rao and Scott, "A simple
+//! method for the analysis of clustered binary data", Biometrics 48, 1992), and Student's quantile
+//! is used. With one pair a case this is Tango's own interval.
 //!
 //! Whether there is *any* difference is asked of an exact test with cases as strata, as Mantel and
 //! Haenszel have it (Journal of the National Cancer Institute 22, 1959): if the candidate is no
-//! different then, of all answers to a case, any are as likely to be the candidate's, so that what it
-//! passes is hypergeometric. The sum over cases has an exact distribution, whatever the cases are
-//! like, and a case that breaks for good counts for what it is: 6 of 6 against 0 of 6 is no chance.
-//! Half the chance of what was seen counts (mid-p: Fagerland, Lydersen and Laake, "The McNemar test
-//! for binary matched-pairs data", BMC Medical Research Methodology 13, 2013). With one pair a case
-//! this is McNemar's test.
+//! different then, of all answers to a case, any are as likely to be the candidate's, so that what
+//! it passes is hypergeometric. The sum over cases has an exact distribution, whatever the cases
+//! are like, and a case that breaks for good counts for what it is: 6 of 6 against 0 of 6 is no
+//! chance. Half the chance of what was seen counts (mid-p: Fagerland, Lydersen and Laake, "The
+//! McNemar test for binary matched-pairs data", BMC Medical Research Methodology 13, 2013). With
+//! one pair a case this is McNemar's test.
 
 use super::{PairedCase, normal};
 
@@ -71,8 +71,8 @@ impl CasePairs {
 // === impl Dealt ===
 
 impl Dealt {
-    /// The hypergeometric distribution: so many answers drawn of them and of others, of all of which
-    /// `passed` are good.
+    /// The hypergeometric distribution: so many answers drawn of them and of others, of all of
+    /// which `passed` are good.
     fn of(passed: u32, (drawn, others): (u32, u32)) -> Self {
         let least = passed.saturating_sub(others);
         let most = passed.min(drawn);
@@ -129,7 +129,8 @@ impl Pairs {
         self.count.max(1) as f64
     }
 
-    /// How many times as many pairs it takes to know as much, since some are of one case: 1 or more.
+    /// How many times as many pairs it takes to know as much, since some are of one case: 1 or
+    /// more.
     pub(super) fn design_effect(&self) -> f64 {
         let (difference, total, cases) = (self.difference(), self.total(), self.cases.len() as f64);
         let alone = (self.discordance() - difference * difference) / total;
@@ -159,9 +160,9 @@ impl Pairs {
         tango(gained, lost, self.count as f64 / effect, z)
     }
 
-    /// The lower bound as [`Self::bounds`] has it, if there were so many times as many pairs of so many
-    /// times as many cases, with this difference and this discordance; at a bound that is `power`
-    /// further out.
+    /// The lower bound as [`Self::bounds`] has it, if there were so many times as many pairs of so
+    /// many times as many cases, with this difference and this discordance; at a bound that is
+    /// `power` further out.
     pub(super) fn low_of_more(
         &self,
         times: f64,
@@ -188,8 +189,8 @@ impl Pairs {
     }
 }
 
-/// The chance to see so few passed answers, or fewer, where those of each case are dealt out by chance;
-/// half the chance of what was seen counts. Exact if that is no more than so much work.
+/// The chance to see so few passed answers, or fewer, where those of each case are dealt out by
+/// chance; half the chance of what was seen counts. Exact if that is no more than so much work.
 fn chance_of_fewer(cases: impl Iterator<Item = Dealt>, passed: u64, work: u64) -> f64 {
     let dealt: Vec<Dealt> = cases.collect();
     let least: u64 = dealt.iter().map(|case| u64::from(case.least)).sum();
@@ -310,8 +311,8 @@ impl Against {
         self.mean(|case| case.rate - case.before)
     }
 
-    /// The part of pairs that would differ, if each answer of the first part were held against one of
-    /// the other.
+    /// The part of pairs that would differ, if each answer of the first part were held against one
+    /// of the other.
     pub(super) fn discordance(&self) -> f64 {
         self.mean(|case| case.rate * (1.0 - case.before) + case.before * (1.0 - case.rate))
     }
@@ -323,10 +324,10 @@ impl Against {
         sum / f64::max(count, 1.0)
     }
 
-    /// The bounds of the difference, each exceeded with the chance that the normal distribution exceeds
-    /// `z` with: Tango's, of as many pairs as there are answers in the first part, with the design
-    /// effect of cases as clusters. That is below 1 where the other part is known better than by one
-    /// answer for each, but not by more than answers' own variance explains.
+    /// The bounds of the difference, each exceeded with the chance that the normal distribution
+    /// exceeds `z` with: Tango's, of as many pairs as there are answers in the first part, with the
+    /// design effect of cases as clusters. That is below 1 where the other part is known better
+    /// than by one answer for each, but not by more than answers' own variance explains.
     pub(super) fn bounds(&self, z: f64) -> (f64, f64) {
         let cases = self.cases.len() as f64;
         let total: f64 = self.cases.iter().map(|case| case.count).sum();

@@ -12,8 +12,9 @@ use super::{
 /// Half of the widest interval there is. It is that of a single case; JSON has no infinity.
 const WIDE: f64 = 10.0;
 
-/// Cases from which on it counts which answers a judge prefers. Fewer tell neither that none is liked less
-/// (of one, nothing is known of how cases vary) nor that one is (two that agree seem certain).
+/// Cases from which on it counts which answers a judge prefers. Fewer tell neither that none is
+/// liked less (of one, nothing is known of how cases vary) nor that one is (two that agree seem
+/// certain).
 const LEAST_PREFERRED: usize = 10;
 
 /// A mean over cases, with the deviation of that mean.
@@ -48,8 +49,8 @@ pub(super) fn all(
     measures.into_iter().filter_map(compare).collect()
 }
 
-/// The logarithms of what both sides have, of each case's pairs. One is added to all, so that nothing
-/// has a logarithm too.
+/// The logarithms of what both sides have, of each case's pairs. One is added to all, so that
+/// nothing has a logarithm too.
 fn readings(
     cases: &[&PairedCase],
     samples: u32,

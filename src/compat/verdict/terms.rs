@@ -7,8 +7,8 @@ use crate::compat::{Depth, Side};
 /// The part of the error that a failing pass rate may be wrong with.
 pub(super) const PASS_RATE: f64 = 0.6;
 /// That of each other criterion: preference, length, cost, latency. What remains is for critical
-/// cases. A candidate that is no different is a whole margin away from failing one of these, so they
-/// use almost nothing of it.
+/// cases. A candidate that is no different is a whole margin away from failing one of these, so
+/// they use almost nothing of it.
 pub(super) const OTHERS: f64 = 0.05;
 /// That of all critical cases together.
 pub(super) const CRITICAL: f64 = 0.2;
@@ -70,9 +70,9 @@ impl Bearing {
 
 // === impl Terms ===
 
-/// Length and cost gate: another wording of a prompt on the same model has no reason to make answers
-/// longer. Latency is told only: that of one night is the provider's, and a baseline whose answers
-/// are reused was measured in another.
+/// Length and cost gate: another wording of a prompt on the same model has no reason to make
+/// answers longer. Latency is told only: that of one night is the provider's, and a baseline whose
+/// answers are reused was measured in another.
 impl Default for Terms {
     fn default() -> Self {
         Self {
@@ -107,9 +107,9 @@ impl Terms {
         self
     }
 
-    /// The terms at a depth, otherwise as they are. A smoke run has a handful of cases, with which no
-    /// three points can be told: it looks for what is broken, so its margin is at least ten points,
-    /// and that of a targeted run at least five.
+    /// The terms at a depth, otherwise as they are. A smoke run has a handful of cases, with which
+    /// no three points can be told: it looks for what is broken, so its margin is at least ten
+    /// points, and that of a targeted run at least five.
     #[must_use]
     pub fn at(mut self, depth: Depth) -> Self {
         let least = match depth {
@@ -121,8 +121,8 @@ impl Terms {
         self
     }
 
-    /// The terms of cases that are all critical, a library of incidents: the verdict hangs on them alone,
-    /// one by one. A rate of a handful of cases would tell nothing.
+    /// The terms of cases that are all critical, a library of incidents: the verdict hangs on them
+    /// alone, one by one. A rate of a handful of cases would tell nothing.
     #[must_use]
     pub fn of_incidents(self) -> Self {
         Self {
@@ -140,8 +140,8 @@ impl Terms {
         self.regression.max(self.margin * 5.0 / 3.0)
     }
 
-    /// After how many pairs of each case the run is looked at: at first, in the middle (the geometric
-    /// mean), and at the end. Known before the run begins, whatever is seen.
+    /// After how many pairs of each case the run is looked at: at first, in the middle (the
+    /// geometric mean), and at the end. Known before the run begins, whatever is seen.
     pub fn ladder(&self) -> Vec<u32> {
         let first = self.samples.max(1);
         let last = self.max_samples.max(first);

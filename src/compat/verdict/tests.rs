@@ -45,8 +45,8 @@ fn quantiles_are_those_of_the_tables() {
     assert_near(normal::student(normal::exceeded(0.025), 5), 2.570_582, 2e-3);
 }
 
-/// Airway hyper-responsiveness before and after a transplant, 21 children: the example of Fagerland,
-/// Lydersen and Laake, "Recommended tests and confidence intervals for paired binomial
+/// Airway hyper-responsiveness before and after a transplant, 21 children: the example of
+/// Fagerland, Lydersen and Laake, "Recommended tests and confidence intervals for paired binomial
 /// proportions", Statistics in Medicine 33 (2014).
 #[test]
 fn tangos_bounds_are_the_published_ones() {
@@ -114,7 +114,8 @@ fn looks_together_err_no_more_than_they_may() {
     assert_near(pocock.power(0.0)[2], 0.025, 1e-4);
 }
 
-/// 247 pairs find 5 points and 687 rule out 3, where 10 % of the pairs differ and there is one look.
+/// 247 pairs find 5 points and 687 rule out 3, where 10 % of the pairs differ and there is one
+/// look.
 #[test]
 fn sizes_are_those_of_the_formula_of_paired_proportions() {
     let drift = Bounds::new(&[1], 0.05).drift_for(0.8);

@@ -1,5 +1,5 @@
-//! A route in which another model has taken the place of one: what a rollout serves on its candidate's
-//! side.
+//! A route in which another model has taken the place of one: what a rollout serves on its
+//! candidate's side.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::ids::RouteName;
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// `route` with the targets of `to` where those of `from` are, both as `provider/model`; with their
-    /// tiers, and all their weight for each. `None` where the route does not have `from`, or nobody
-    /// serves `to`.
+    /// `route` with the targets of `to` where those of `from` are, both as `provider/model`; with
+    /// their tiers, and all their weight for each. `None` where the route does not have `from`, or
+    /// nobody serves `to`.
     pub fn with_candidate(
         &self,
         route: &Route,

@@ -1,7 +1,7 @@
 //! Marks in a request for what Anthropic's prefix cache shall keep.
 //!
-//! The body is edited where the marks go and nowhere else, so that what stands before them stays as it
-//! was from request to request: it is by these bytes that the cache knows a prompt.
+//! The body is edited where the marks go and nowhere else, so that what stands before them stays as
+//! it was from request to request: it is by these bytes that the cache knows a prompt.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,8 +30,8 @@ pub fn is_marked(body: &[u8]) -> bool {
     memmem::find(body, b"\"cache_control\"").is_some()
 }
 
-/// Marks a request in Anthropic's words, of which nothing is marked: at most two marks of the four that
-/// are allowed. `None` where there is nothing to mark.
+/// Marks a request in Anthropic's words, of which nothing is marked: at most two marks of the four
+/// that are allowed. `None` where there is nothing to mark.
 pub fn mark(body: &Bytes, wanted: Breakpoints) -> Option<Bytes> {
     let envelope = Envelope::read(body.clone()).ok()?;
     let mut edits = Vec::new();

@@ -29,8 +29,8 @@ pub struct Needs {
 // === impl Envelope ===
 
 impl Envelope {
-    /// What the request needs of a model. Looks through the messages for images: a scan, which is made
-    /// once.
+    /// What the request needs of a model. Looks through the messages for images: a scan, which is
+    /// made once.
     pub fn needs(&self) -> Needs {
         // Chat completions say it with the first, Anthropic's Messages with the others.
         let formats = ["response_format", "output_config", "output_format"];

@@ -79,7 +79,8 @@ impl<'a> Splice<'a> {
         apply(&self.envelope.body, &self.edits())
     }
 
-    /// The edited request, as [`Envelope::read`] would read it, without reading what is known to be JSON.
+    /// The edited request, as [`Envelope::read`] would read it, without reading what is known to be
+    /// JSON.
     ///
     /// # Errors
     ///
@@ -210,7 +211,8 @@ impl<'a> Splice<'a> {
 /// A range of a body and what takes its place.
 pub(in crate::dialect) type Edit<'a> = (Range<usize>, Cow<'a, [u8]>);
 
-/// Replaces ranges that are in order and do not overlap; the very same `Bytes` where there are none.
+/// Replaces ranges that are in order and do not overlap; the very same `Bytes` where there are
+/// none.
 pub(in crate::dialect) fn apply(body: &Bytes, edits: &[Edit<'_>]) -> Bytes {
     if edits.is_empty() {
         return body.clone();
@@ -265,8 +267,8 @@ pub fn extend_frame(frame: &[u8], key: &str, json: &[u8]) -> Option<Bytes> {
     Some(Bytes::from(out))
 }
 
-/// Adds a text member at the end of a JSON object that has members already and lacks this one; all before
-/// it stays as it was. What is no such object is left alone.
+/// Adds a text member at the end of a JSON object that has members already and lacks this one; all
+/// before it stays as it was. What is no such object is left alone.
 pub fn append_member(body: &Bytes, key: &str, text: &str) -> Bytes {
     let Some(inside) = body.trim_ascii_end().strip_suffix(b"}") else { return body.clone() };
     let end = inside.len();

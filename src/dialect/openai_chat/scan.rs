@@ -2,9 +2,9 @@
 //!
 //! A scanner steps over the JSON of a frame without building anything and stops only at what
 //! counts. The frames of one stream are alike, and the same bytes lead to the same place. So it
-//! remembers what stood around the last text, see [`Mold`], and how the last frame began (id, model,
-//! time), up to the value of `choices`: where the next one begins with the same bytes it starts
-//! there.
+//! remembers what stood around the last text, see [`Mold`], and how the last frame began (id,
+//! model, time), up to the value of `choices`: where the next one begins with the same bytes it
+//! starts there.
 
 use std::ops::Range;
 

@@ -148,8 +148,8 @@ impl Decoder {
         failure
     }
 
-    /// Whether the last marker cannot be believed: an alternative did not say why it ended, although
-    /// it should have.
+    /// Whether the last marker cannot be believed: an alternative did not say why it ended,
+    /// although it should have.
     fn lacks_finish(&self) -> bool {
         let is_known_to_omit = !self.has_finish_field && self.is_counted;
         self.expected.is_some_and(|expected| expected.finish == StreamFinish::Required)
@@ -205,8 +205,8 @@ impl Decoder {
         let choices = chunk.get("choices").and_then(Value::as_array);
         self.is_counted |=
             choices.is_none_or(Vec::is_empty) && chunk.get("usage").is_some_and(Value::is_object);
-        // Azure's first chunk has no choices and an empty id: the envelope is that of the first chunk
-        // with a choice.
+        // Azure's first chunk has no choices and an empty id: the envelope is that of the first
+        // chunk with a choice.
         if self.ids.is_none() && choices.is_some_and(|choices| !choices.is_empty()) {
             let created = chunk.get("created").map_or(0, seconds);
             self.start(wire::text(chunk, "id"), wire::text(chunk, "model"), created, out);
@@ -238,8 +238,8 @@ impl Decoder {
         });
     }
 
-    /// The alternative of that number, which may be a new one, and the ids for its calls. Nothing before
-    /// the start.
+    /// The alternative of that number, which may be a new one, and the ids for its calls. Nothing
+    /// before the start.
     fn open(&mut self, index: u32) -> Option<(&mut Open, &mut MadeIds)> {
         let at = match self.choices.iter().position(|choice| choice.index == index) {
             Some(at) => at,

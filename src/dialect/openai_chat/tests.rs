@@ -40,8 +40,8 @@ fn decode_stream(bytes: &[u8]) -> Result<Vec<Delta>, Failure> {
     decode_pieces([bytes])
 }
 
-/// Reads a stream that arrived in pieces, the way the transport does: whole frames only. Frames that say the
-/// text alone are read in both ways.
+/// Reads a stream that arrived in pieces, the way the transport does: whole frames only. Frames
+/// that say the text alone are read in both ways.
 fn decode_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Delta>, Failure> {
     let mut buffer = Vec::new();
     let mut frames: Vec<Vec<u8>> = Vec::new();

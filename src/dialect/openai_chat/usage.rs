@@ -10,7 +10,8 @@ use crate::chat::Usage;
 #[cfg(test)]
 mod tests;
 
-/// What a usage object counts, in the words of both of OpenAI's APIs and of others that are like them.
+/// What a usage object counts, in the words of both of OpenAI's APIs and of others that are like
+/// them.
 #[derive(Debug, Default)]
 struct Counters {
     prompt_tokens: Option<u64>,
@@ -133,8 +134,8 @@ impl WireUsage {
         Self::of(&counters)
     }
 
-    /// As [`Self::read`], from the object's text, whose grammar was checked. The last one counts where a
-    /// name is repeated.
+    /// As [`Self::read`], from the object's text, whose grammar was checked. The last one counts
+    /// where a name is repeated.
     pub(super) fn scan(object: &[u8]) -> Option<Self> {
         let mut counters = Counters::default();
         for (name, value) in scan::members(object) {

@@ -15,8 +15,9 @@ use crate::dialect::Dialect;
 use crate::dispatch::tap::Tap;
 use crate::failure::{Failure, FailureKind};
 
-/// How much a block of pieces takes. A token's bytes are copied to the end of one: a piece of its own would take
-/// two allocations and a place in a list, all of them far from each other when the next token comes.
+/// How much a block of pieces takes. A token's bytes are copied to the end of one: a piece of its
+/// own would take two allocations and a place in a list, all of them far from each other when the
+/// next token comes.
 const BLOCK_BYTES: usize = 4 * 1024;
 
 /// The most pieces in a block.

@@ -124,8 +124,8 @@ impl Reader {
         self.flight.state.lock().usage
     }
 
-    /// What `look` finds, once it finds something; lets the flight go on until then. Who is caught up
-    /// gets the bytes that this brings as they are, if they are `given` to it.
+    /// What `look` finds, once it finds something; lets the flight go on until then. Who is caught
+    /// up gets the bytes that this brings as they are, if they are `given` to it.
     fn poll_for<T>(
         &self,
         cx: &Context<'_>,

@@ -1,11 +1,11 @@
 //! How a call gets its answer where others may share it.
 //!
-//! - A leader that fails before anything was said leaves the seat to one follower, which asks in its
-//!   turn, out of the route's retry budget, while the others follow that one. The same rejection
-//!   twice is everybody's.
+//! - A leader that fails before anything was said leaves the seat to one follower, which asks in
+//!   its turn, out of the route's retry budget, while the others follow that one. The same
+//!   rejection twice is everybody's.
 //! - A leader whose own limits refuse it, or may end its stream, asks for nobody else.
-//! - A follower waits for the first token no longer than all but one in a hundred have taken. Then it
-//!   leads a flight of its own, which others that have waited as long join.
+//! - A follower waits for the first token no longer than all but one in a hundred have taken. Then
+//!   it leads a flight of its own, which others that have waited as long join.
 //! - A follower uses a request of its limits, and neither tokens nor money.
 
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Requests that begin alike and come at once: where the route wants it, the first reads, and the others
-//! wait until it has.
+//! Requests that begin alike and come at once: where the route wants it, the first reads, and the
+//! others wait until it has.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ impl Plan {
         self.hints.take()
     }
 
-    /// Where the route wants that, waits until another request that begins like this one has its first
-    /// token, and draws the order anew: its target has the beginning cached then. At most half of all
-    /// first tokens' time. Returns how long that was.
+    /// Where the route wants that, waits until another request that begins like this one has its
+    /// first token, and draws the order anew: its target has the beginning cached then. At most
+    /// half of all first tokens' time. Returns how long that was.
     ///
     /// # Cancel safety
     ///

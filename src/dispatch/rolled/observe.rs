@@ -157,8 +157,8 @@ impl Shape {
     }
 }
 
-/// What the rollout learns of a request; nothing of one that was refused before an attempt, or given
-/// another's answer.
+/// What the rollout learns of a request; nothing of one that was refused before an attempt, or
+/// given another's answer.
 pub(super) fn observation(entry: &Entry, part: &Part) -> Option<Note> {
     if entry.reuse.is_some() {
         return None;
@@ -191,8 +191,8 @@ pub(super) fn comparable(entry: &Entry, part: &Part) -> Option<Readings> {
     }
 }
 
-/// Of a request whose caller left: it took this long at least, and before the first token it is as if
-/// there had been no answer. What has callers leave has them leave on both sides.
+/// Of a request whose caller left: it took this long at least, and before the first token it is as
+/// if there had been no answer. What has callers leave has them leave on both sides.
 fn left(entry: &Entry) -> Readings {
     let waited_ms = entry.first_token.unwrap_or(entry.latency).as_secs_f64() * 1e3;
     let readings = Readings::default();

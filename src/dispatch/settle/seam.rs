@@ -54,9 +54,9 @@ impl SeamAccount {
         }
     }
 
-    /// Books what both attempts took, and as waste what of it the caller is not charged: the prompt,
-    /// which both read, and what was delivered, which the second one read as well. The first attempt's
-    /// part is estimated.
+    /// Books what both attempts took, and as waste what of it the caller is not charged: the
+    /// prompt, which both read, and what was delivered, which the second one read as well. The
+    /// first attempt's part is estimated.
     pub(super) fn book_waste(
         &self,
         entry: &mut Entry,

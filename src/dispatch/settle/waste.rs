@@ -5,8 +5,8 @@
 //! they are written beside what the caller is charged, and never added to it.
 //!
 //! Such an attempt is billed for its prompt, and for what it generated. Where its provider said how
-//! much that was, this is what is written. Where not, the prompt is taken for as long as the one that
-//! was answered, or is counted, and of the answer what came is counted: what was generated and
+//! much that was, this is what is written. Where not, the prompt is taken for as long as the one
+//! that was answered, or is counted, and of the answer what came is counted: what was generated and
 //! never came is not known. An attempt that was refused, or had no connection, is not billed.
 
 use std::sync::Arc;

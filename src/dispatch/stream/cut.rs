@@ -14,8 +14,8 @@ use crate::tokens;
 // === impl AnswerStream ===
 
 impl AnswerStream {
-    /// Ends the stream when it has to be over, and says with what. To be asked where there is no room
-    /// for more of it, so that it is not polled. Its provider is not to blame.
+    /// Ends the stream when it has to be over, and says with what. To be asked where there is no
+    /// room for more of it, so that it is not polled. Its provider is not to blame.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
         let rejection = match self.is_stopped() && !self.has_told_its_end() {
             true => Rejection::Draining,

@@ -10,8 +10,8 @@ use crate::tokens;
 
 impl Wire {
     /// Ends the answer here, as if the model had come to its `max_tokens`; what the caller is still
-    /// owed. `input_tokens` is what its prompt is taken for. `None` where the answer passes as it came,
-    /// so that nobody knows what is open in it.
+    /// owed. `input_tokens` is what its prompt is taken for. `None` where the answer passes as it
+    /// came, so that nobody knows what is open in it.
     pub(in crate::dispatch) fn cut_short(&mut self, input_tokens: u64) -> Option<Bytes> {
         let Path::Translated(translated) = &mut self.lane else { return None };
         if self.ended {

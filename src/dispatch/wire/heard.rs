@@ -4,8 +4,8 @@ use crate::chat::Delta;
 use crate::dialect::sse;
 use crate::dialect::{StreamDecoder, StreamEncoder};
 
-/// Longer answers are not continued: they would be kept in memory as long as they last. A megabyte is
-/// some 250,000 tokens.
+/// Longer answers are not continued: they would be kept in memory as long as they last. A megabyte
+/// is some 250,000 tokens.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// The text so far, and what stands in the way of going on from it.

@@ -1,4 +1,5 @@
-//! A stream on its way from one wire to another, to a whole answer, or to the end of one that broke.
+//! A stream on its way from one wire to another, to a whole answer, or to the end of one that
+//! broke.
 
 use super::{Heard, Notes, Progress, Seam, note};
 use crate::chat::Delta;
@@ -61,8 +62,8 @@ impl Translated {
         progress
     }
 
-    /// Deals with a frame of nothing but text, as nearly all are, without making a delta of it. Says
-    /// whether it was one.
+    /// Deals with a frame of nothing but text, as nearly all are, without making a delta of it.
+    /// Says whether it was one.
     fn take_text(&mut self, frame: &[u8], progress: &mut Progress, out: &mut Vec<u8>) -> bool {
         if !matches!(self.part, Part::First(_) | Part::Collected(_)) {
             return false;

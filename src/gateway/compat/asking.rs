@@ -1,5 +1,5 @@
-//! Asks models for runs, again and again where that may help: a sample is not lost because its provider
-//! is busy.
+//! Asks models for runs, again and again where that may help: a sample is not lost because its
+//! provider is busy.
 //!
 //! | what came | what it is |
 //! |---|---|
@@ -53,8 +53,8 @@ pub(super) struct Asking {
     refusals: Refusals,
 }
 
-/// What providers said when they refused a credential, by the model that was asked for: the gateway does not
-/// ask them again for a while, and what it says then names no provider.
+/// What providers said when they refused a credential, by the model that was asked for: the gateway
+/// does not ask them again for a while, and what it says then names no provider.
 #[derive(Debug, Clone, Default)]
 struct Refusals {
     last: Arc<Mutex<HashMap<String, String>>>,
@@ -109,8 +109,8 @@ impl Asking {
         self.pace.at_a_time()
     }
 
-    /// Asks, for as long as it takes. `body` is a chat completion's, and `prompts` has the one that it
-    /// names.
+    /// Asks, for as long as it takes. `body` is a chat completion's, and `prompts` has the one that
+    /// it names.
     ///
     /// # Cancel safety
     ///
@@ -236,8 +236,8 @@ impl Tries {
         if may_pass(rejection) { Next::Again(rejection.retry_after()) } else { never() }
     }
 
-    /// How long to wait: a little longer than was asked for, so that not all come back at once; else
-    /// longer with each try.
+    /// How long to wait: a little longer than was asked for, so that not all come back at once;
+    /// else longer with each try.
     fn pause(&self, asked: Option<Duration>) -> Duration {
         let random: f64 = rand::random();
         match asked {
@@ -250,8 +250,8 @@ impl Tries {
     }
 }
 
-/// Why there is no answer, for whoever reads the report: with the provider's status and its own word for
-/// it, which callers are not told. `401 authentication_error: the key is not known`
+/// Why there is no answer, for whoever reads the report: with the provider's status and its own
+/// word for it, which callers are not told. `401 authentication_error: the key is not known`
 fn why(rejection: &Rejection) -> String {
     let Rejection::AttemptsFailed { failure, .. } = rejection else { return rejection.to_string() };
     let word = failure.code.as_deref().unwrap_or(failure.kind.as_str());

@@ -47,8 +47,8 @@ pub(super) struct Bench {
 // === impl Bench ===
 
 impl Bench {
-    /// Chooses the judge: the first that is of another family than all of `models`; of simulated ones,
-    /// where nobody is named, the simulator's.
+    /// Chooses the judge: the first that is of another family than all of `models`; of simulated
+    /// ones, where nobody is named, the simulator's.
     pub(super) async fn new(
         asking: Asking,
         runs: Runs,

@@ -1,8 +1,8 @@
 //! A prompt that is held against itself: tonight's answers, and those of the nights before.
 //!
-//! Nights count that asked the same cases of the same version on the same model and were graded by the
-//! same judge. What they have answered is read as two numbers a case; the answers of one of them are
-//! taken over, to be shown beside tonight's and for what is compared pair by pair.
+//! Nights count that asked the same cases of the same version on the same model and were graded by
+//! the same judge. What they have answered is read as two numbers a case; the answers of one of
+//! them are taken over, to be shown beside tonight's and for what is compared pair by pair.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Asks judges about answers that people have labelled, at the pace of runs and with the same memory:
-//! what a judge has said is never asked again.
+//! Asks judges about answers that people have labelled, at the pace of runs and with the same
+//! memory: what a judge has said is never asked again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

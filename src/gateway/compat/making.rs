@@ -1,8 +1,8 @@
 //! Makes one run, from where it is to its verdict.
 //!
-//! What a run asks next follows from its samples alone: the looks are gone through from the first one,
-//! each with exactly the pairs that it had. So a run that was interrupted asks what it would have asked,
-//! and comes to the verdict that it would have come to.
+//! What a run asks next follows from its samples alone: the looks are gone through from the first
+//! one, each with exactly the pairs that it had. So a run that was interrupted asks what it would
+//! have asked, and comes to the verdict that it would have come to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,8 +114,8 @@ pub(super) async fn make(
 // === impl Making ===
 
 impl Making {
-    /// Reads what the run asks and what it has, and takes over what it may. `Err` of the inner result:
-    /// why it cannot be made.
+    /// Reads what the run asks and what it has, and takes over what it may. `Err` of the inner
+    /// result: why it cannot be made.
     async fn begin(
         engine: &Arc<Engine>,
         run: &RunRecord,
@@ -384,8 +384,8 @@ impl Engine {
         (models, [tariff(false), tariff(true)])
     }
 
-    /// Takes over answers of the baseline that others have: of an earlier night where a prompt is held
-    /// against itself, else of any run that is not too old.
+    /// Takes over answers of the baseline that others have: of an earlier night where a prompt is
+    /// held against itself, else of any run that is not too old.
     async fn take_over(
         &self,
         run: &RunRecord,
@@ -410,8 +410,8 @@ impl Engine {
         kept(stored("take over samples of another compatibility run", take).await)
     }
 
-    /// The embedder of `similar`: the one that is named, or the only one; of simulated models, where
-    /// there is none, the simulator's.
+    /// The embedder of `similar`: the one that is named, or the only one; of simulated models,
+    /// where there is none, the simulator's.
     fn embedder(&self, models: &[String]) -> Result<Embedder, String> {
         let snapshot = self.gateway.snapshot();
         let named = self.runs.settings().embedder;

@@ -41,8 +41,8 @@ impl Nights {
         Ok(self.mark.as_ref().is_none_or(is_due))
     }
 
-    /// Begins what is due. What was missed is begun once, however often it was missed; a schedule that
-    /// is new begins with its next time.
+    /// Begins what is due. What was missed is begun once, however often it was missed; a schedule
+    /// that is new begins with its next time.
     pub(super) async fn begin(&mut self, holding: &Holding) -> Result<(), StoreError> {
         if !self.are_due().await? {
             return Ok(());
@@ -110,8 +110,8 @@ impl Nights {
     }
 }
 
-/// The runs of one prompt: its production version against what it was the nights before, then whatever could take its
-/// place against it.
+/// The runs of one prompt: its production version against what it was the nights before, then
+/// whatever could take its place against it.
 fn of_prompt(suite: &SuiteRow, versions: &Versions, settings: &CompatSettings) -> Vec<NewRun> {
     let Some(production) = versions.find(&Wanted::Unsaid) else { return Vec::new() };
     let Some(model) = &production.target_model else {

@@ -14,8 +14,8 @@ use crate::runs::{RunRecord, SuiteRow};
 #[derive(Debug)]
 pub(super) struct Plan {
     suite: Suite,
-    /// The cases that are asked, by their place in the suite; in an order drawn by the run's seed, so
-    /// that what is there when a run ends early is of all kinds.
+    /// The cases that are asked, by their place in the suite; in an order drawn by the run's seed,
+    /// so that what is there when a run ends early is of all kinds.
     chosen: Vec<usize>,
     /// The baseline and the candidate.
     pub(super) sides: [Asked; 2],
@@ -130,7 +130,8 @@ impl Plan {
         if is_candidate { candidate } else { baseline }
     }
 
-    /// Tells case, side and what the prompt says from any other: the first 16 bytes of a BLAKE3 in hex.
+    /// Tells case, side and what the prompt says from any other: the first 16 bytes of a BLAKE3 in
+    /// hex.
     pub(super) fn reuse_key(&self, case: &Case, is_candidate: bool) -> String {
         let asked = self.side(is_candidate);
         let said = json!([case.id, case.hash, asked.side.hash(), asked.content]).to_string();

@@ -1,9 +1,10 @@
 //! What a run may spend: reckoned before each answer is asked, settled when it has come.
 //!
-//! What an answer will cost is not known before. So two numbers are reckoned with: what it will cost by
-//! what is known, and the most that it can cost by the catalog. Answers are asked together as long as
-//! the most of all of them fits; beyond that they are asked one at a time, each while what it will cost
-//! fits. So a run passes its cap by no more than one answer is misjudged, and hardly ever at all.
+//! What an answer will cost is not known before. So two numbers are reckoned with: what it will
+//! cost by what is known, and the most that it can cost by the catalog. Answers are asked together
+//! as long as the most of all of them fits; beyond that they are asked one at a time, each while
+//! what it will cost fits. So a run passes its cap by no more than one answer is misjudged, and
+//! hardly ever at all.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -165,8 +166,8 @@ impl Tariff {
         Self { models: priced.collect(), more_bytes }
     }
 
-    /// What an answer to so many bytes will cost, and may cost at most, by the dearest model that may
-    /// give it. Nothing, where nobody says what it costs.
+    /// What an answer to so many bytes will cost, and may cost at most, by the dearest model that
+    /// may give it. Nothing, where nobody says what it costs.
     pub(super) fn quote(&self, bytes: usize) -> Quote {
         let bytes = (bytes as u64).saturating_add(self.more_bytes);
         let cost = |prices: &Prices, input: u64, output: u64| {

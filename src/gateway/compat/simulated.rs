@@ -1,8 +1,8 @@
-//! Runs of simulated models, which need nothing but this program: where nobody else is named, the simulator
-//! judges and embeds, too.
+//! Runs of simulated models, which need nothing but this program: where nobody else is named, the
+//! simulator judges and embeds, too.
 //!
-//! What it says counts without labels. People's labels tell how far a judge is to be believed about people's
-//! texts; of simulated answers there is nothing to find out.
+//! What it says counts without labels. People's labels tell how far a judge is to be believed about
+//! people's texts; of simulated answers there is nothing to find out.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,8 +98,9 @@ impl Table {
         self.spent_micro_usd = self.spent_micro_usd.saturating_add(done.spent_micro_usd);
     }
 
-    /// What is to be asked so that each case has `wanted` pairs, the first samples of all cases before
-    /// the second ones. With `fresh_baseline` false the baseline is not asked: it is what it is.
+    /// What is to be asked so that each case has `wanted` pairs, the first samples of all cases
+    /// before the second ones. With `fresh_baseline` false the baseline is not asked: it is what it
+    /// is.
     pub(super) fn missing(&self, plan: &Plan, wanted: &[u32], fresh_baseline: bool) -> Vec<Unit> {
         let most = wanted.iter().copied().max().unwrap_or_default();
         let mut units = Vec::new();
@@ -136,8 +137,8 @@ impl Table {
         cases.map(of_case).sum()
     }
 
-    /// The candidate's first `wanted` answers to each case, by the place of the case, and how many of
-    /// them are missing: where not all were asked (`is_cut`), those that came without a grade.
+    /// The candidate's first `wanted` answers to each case, by the place of the case, and how many
+    /// of them are missing: where not all were asked (`is_cut`), those that came without a grade.
     pub(super) fn tonight(&self, wanted: &[u32], is_cut: bool) -> Vec<(CaseNight, u32)> {
         let of_case = |(row, wanted): (&Row, &u32)| {
             let [_, candidate] = &row.sides;
@@ -154,8 +155,8 @@ impl Table {
         self.cases.iter().zip(wanted).map(of_case).collect()
     }
 
-    /// The cases with their first `wanted` pairs, no matter what is there besides. With `only_whole`
-    /// those pairs are left out of which a half was not asked yet.
+    /// The cases with their first `wanted` pairs, no matter what is there besides. With
+    /// `only_whole` those pairs are left out of which a half was not asked yet.
     pub(super) fn paired(
         &self,
         plan: &Plan,

@@ -23,7 +23,8 @@ use crate::store::StoreError;
 /// After which pause the row of another node is looked at again: at first, and at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const MAX_LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// After which pause an outcome is written again that the store did not take: at first, and at most.
+/// After which pause an outcome is written again that the store did not take: at first, and at
+/// most.
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
 const MAX_WRITE_AGAIN: Duration = Duration::from_secs(10);
 /// How long an outcome waits for a store that is away. Meanwhile it is repeated from memory.

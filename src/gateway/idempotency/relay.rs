@@ -1,8 +1,8 @@
 //! A stream that one node makes and others pass on as it comes.
 //!
-//! Whoever makes a stream appends it to a log that the nodes share, named after the claim: its head,
-//! then its bytes, then its end. The log is for speed. What became of the request stands in its row;
-//! where the log is away, full or silent, that is looked at.
+//! Whoever makes a stream appends it to a log that the nodes share, named after the claim: its
+//! head, then its bytes, then its end. The log is for speed. What became of the request stands in
+//! its row; where the log is away, full or silent, that is looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ pub(super) fn log_of(id: RowId, token: i64) -> String {
     format!("idempotency:{id}:{token}")
 }
 
-/// Appends a reply, from its head on, to a log; ends with the reply, or where the log takes no more.
+/// Appends a reply, from its head on, to a log; ends with the reply, or where the log takes no
+/// more.
 pub(super) async fn tell(relay: &Relay, log: &str, execution: &Arc<Execution>) {
     let mut follower = execution.follow();
     let Ok(head) = follower.head().await else { return };

@@ -1,7 +1,7 @@
 //! What a judge says.
 //!
-//! Only what begins with a verdict is one. Models that do not keep to that say something else first,
-//! and to guess at what they mean would be to trust those least able to judge.
+//! Only what begins with a verdict is one. Models that do not keep to that say something else
+//! first, and to guess at what they mean would be to trust those least able to judge.
 
 use serde::Deserialize;
 
@@ -66,8 +66,8 @@ fn verdict(text: &str) -> Option<bool> {
     is_settled(rest).then_some(same)
 }
 
-/// Whether what follows the word leaves it as it is: "SAME or DIFFERENT", "SAME/DIFFERENT", "same: no"
-/// and "Same?" are no verdicts.
+/// Whether what follows the word leaves it as it is: "SAME or DIFFERENT", "SAME/DIFFERENT", "same:
+/// no" and "Same?" are no verdicts.
 fn is_settled(rest: &str) -> bool {
     let next = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
     let between = rest.strip_suffix(next).unwrap_or(rest);

@@ -274,8 +274,8 @@ async fn all_streams_together_are_bounded() {
     assert_eq!(streams.len(), 1);
 }
 
-/// Readers and the answer on several threads, over a ring that is always full: nobody is lost, nobody
-/// waits for ever.
+/// Readers and the answer on several threads, over a ring that is always full: nobody is lost,
+/// nobody waits for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn threads_do_not_miss_each_other() {
     const EVENTS: u64 = 5_000;

@@ -1,5 +1,5 @@
-//! The task that asks for more before it is missed, gives back what was not used, and says what is owed
-//! and what is held.
+//! The task that asks for more before it is missed, gives back what was not used, and says what is
+//! owed and what is held.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -41,8 +41,8 @@ pub(in crate::limits) struct Refill {
     pub(super) memory: u64,
 }
 
-/// A question that a request waits for. Where the request ends before, the question goes on without it:
-/// what it is granted is used by the next.
+/// A question that a request waits for. Where the request ends before, the question goes on without
+/// it: what it is granted is used by the next.
 pub(super) struct Carried<'a> {
     pub(super) asking: Option<Asking>,
     pub(super) authority: &'a Authority,

@@ -213,7 +213,8 @@ fn what_others_wrote_on_top_is_not_undone_by_word_of_an_earlier_writing() {
 fn a_writing_of_which_no_word_came_is_found_out_and_not_counted_again() {
     let (mut lessons, domain) = taught([GOOD; 3]);
     let mut store = (Calibration::default(), 0);
-    // The connection is lost after the store has taken it; more labels come; then it is tried again.
+    // The connection is lost after the store has taken it; more labels come; then it is tried
+    // again.
     write(&mut lessons, &mut store);
     lessons.learn(&domain, GOOD);
     write(&mut lessons, &mut store);

@@ -294,7 +294,8 @@ proptest! {
         let _ = asked("ann", &whole[..cut.min(whole.len())]);
     }
 
-    /// Two requests with the same last words are in one namespace if, and only if, they have one key.
+    /// Two requests with the same last words are in one namespace if, and only if, they have one
+    /// key.
     #[test]
     fn namespaces_tell_apart_what_keys_tell_apart(one in anything(), other in anything()) {
         let key = |body: &Value| {

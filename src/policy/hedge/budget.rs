@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::Settings;
 use crate::clock::Instant;
 
-/// Extra requests. Each first attempt adds a part of one; at most `burst` are kept. It starts empty,
-/// so that over any time since the start hedges are at most their share of the first attempts.
+/// Extra requests. Each first attempt adds a part of one; at most `burst` are kept. It starts
+/// empty, so that over any time since the start hedges are at most their share of the first
+/// attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct HedgeBudget {
     tokens: f64,
@@ -14,8 +15,8 @@ pub struct HedgeBudget {
 
 /// Extra money: what hedges of the last five minutes took, against what all requests took.
 ///
-/// The five minutes are ten buckets of 30 s, so that a bucket's money is forgotten between 4.5 and 5
-/// minutes after it was spent.
+/// The five minutes are ten buckets of 30 s, so that a bucket's money is forgotten between 4.5 and
+/// 5 minutes after it was spent.
 #[derive(Debug, Clone, Default)]
 pub struct SpendBudget {
     buckets: [Bucket; BUCKETS],

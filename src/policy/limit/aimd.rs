@@ -42,8 +42,8 @@ pub struct Aimd {
 }
 
 impl Default for AimdSettings {
-    /// Within 4 to 100,000; +2 % a second and at least +1, so that a large limit recovers in minutes;
-    /// ×0.9 at a rejection; forgotten after ten minutes.
+    /// Within 4 to 100,000; +2 % a second and at least +1, so that a large limit recovers in
+    /// minutes; ×0.9 at a rejection; forgotten after ten minutes.
     fn default() -> Self {
         Self {
             min: 4,
@@ -105,8 +105,8 @@ impl Aimd {
         self.settle = ttft_p50.max(self.settings.window);
     }
 
-    /// Ends the window when its time has come. A pause of several windows counts as one: nothing was
-    /// tried in the others.
+    /// Ends the window when its time has come. A pause of several windows counts as one: nothing
+    /// was tried in the others.
     fn roll(&mut self, now: Instant) {
         if now.saturating_duration_since(self.window_start) < self.settings.window {
             return;

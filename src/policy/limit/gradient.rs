@@ -5,17 +5,17 @@
 //! Four deviations:
 //!
 //! - The samples are ratios to a prediction, so that long prompts do not look like load.
-//! - Both the long and the short value are the 90th percentile of a window. Comparing the percentile
-//!   of a window to a mean over many would call every spread-out target loaded.
-//! - The long value rises only in windows that used less than half of the limit, or no more than the
-//!   least limit. Under load it would follow the load upwards, and the limit with it, without
+//! - Both the long and the short value are the 90th percentile of a window. Comparing the
+//!   percentile of a window to a mean over many would call every spread-out target loaded.
+//! - The long value rises only in windows that used less than half of the limit, or no more than
+//!   the least limit. Under load it would follow the load upwards, and the limit with it, without
 //!   end; at the least limit what is measured is the target, not our load. It always may fall.
 //! - It stays within 0.5 and 2: samples are ratios to what is normal, so more than that is load.
 //!
 //! By Little's law, the first tokens awaited at a saturated target grow in proportion to the
 //! time they take. On a gauge of requests that await their first token, the limit therefore settles
-//! where that time is some `tolerance` times the normal; on a gauge of whole streams, close to the number
-//! of streams the target serves at once.
+//! where that time is some `tolerance` times the normal; on a gauge of whole streams, close to the
+//! number of streams the target serves at once.
 
 use std::time::Duration;
 

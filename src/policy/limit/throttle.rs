@@ -16,8 +16,8 @@ use crate::clock::Instant;
 pub struct ThrottleSettings {
     /// How far back requests count.
     pub window: Duration,
-    /// How many requests an accepted one allows; at 2 about half of what is rejected is still sent, which
-    /// shows when the target recovers.
+    /// How many requests an accepted one allows; at 2 about half of what is rejected is still sent,
+    /// which shows when the target recovers.
     pub sent_per_accept: f64,
     /// Rejections that the window must hold before anything is throttled.
     pub min_rejects: u32,

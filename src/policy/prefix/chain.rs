@@ -8,8 +8,8 @@ pub const BLOCK_BYTES: usize = 256;
 /// Blocks of a prompt that are looked at. What follows counts as not cached.
 pub const MAX_BLOCKS: usize = 2_048;
 
-/// The parts of a prompt in the order in which a model reads them. The bytes may be anything, as long
-/// as equal prompts have equal ones.
+/// The parts of a prompt in the order in which a model reads them. The bytes may be anything, as
+/// long as equal prompts have equal ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Parts<'a> {
     /// Tools, and instructions beside the messages.
@@ -59,8 +59,8 @@ impl Chain {
         Self { blocks: writer.blocks.into(), bytes, base, conversation }
     }
 
-    /// What stands for the conversation: all up to the first message of the user, which stays the same
-    /// from turn to turn.
+    /// What stands for the conversation: all up to the first message of the user, which stays the
+    /// same from turn to turn.
     pub fn conversation(&self) -> u64 {
         self.conversation
     }
@@ -132,9 +132,9 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const FIRST: u64 = 0xd6e8_feb8_6659_fd93;
 const SECOND: u64 = 0xa076_1d64_78bd_642f;
 
-/// Folds bytes into a hash, sixteen at a time: multiplied to twice the width, and the halves laid over
-/// each other. Not safe against bytes that are chosen to collide, which here can only cost their sender
-/// a cache.
+/// Folds bytes into a hash, sixteen at a time: multiplied to twice the width, and the halves laid
+/// over each other. Not safe against bytes that are chosen to collide, which here can only cost
+/// their sender a cache.
 fn absorb(state: u64, bytes: &[u8]) -> u64 {
     let mut state = state ^ bytes.len() as u64;
     let mut chunks = bytes.chunks_exact(16);

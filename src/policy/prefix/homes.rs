@@ -7,10 +7,11 @@ use crate::policy::rank;
 pub struct Settings {
     /// c: how many times the mean load of those that serve the same model a home may carry.
     pub bound: f64,
-    /// Requests at a time that a home may always carry: below, waiting costs less than reading anew.
+    /// Requests at a time that a home may always carry: below, waiting costs less than reading
+    /// anew.
     pub min_in_flight: u32,
-    /// How many standard deviations above the bound the load of a moment may be, as that of requests that
-    /// come independently of each other.
+    /// How many standard deviations above the bound the load of a moment may be, as that of
+    /// requests that come independently of each other.
     pub deviations: f64,
     /// Requests of late that a home of what nobody holds may always have had.
     pub min_recent: f64,
@@ -43,8 +44,8 @@ pub enum Home {
     /// One of several.
     #[default]
     No,
-    /// Nobody holds more of the prompt than others, and of those that serve the model this is where it
-    /// shall be held.
+    /// Nobody holds more of the prompt than others, and of those that serve the model this is where
+    /// it shall be held.
     Cold,
     /// It holds more of the prompt than another, and none holds more.
     Warm,
@@ -97,8 +98,8 @@ fn of_kind(key: u64, residents: &[Resident], kind: usize, settings: &Settings, h
     let is_crowded = |other: &Resident| {
         let most = bound(in_flight, other);
         let now = f64::from(other.in_flight) + 1.0;
-        // Requests come by chance: a moment above the bound is no imbalance, unless it lasts, or is more
-        // than chance explains.
+        // Requests come by chance: a moment above the bound is no imbalance, unless it lasts, or is
+        // more than chance explains.
         let is_above = now > most.ceil().max(f64::from(settings.min_in_flight));
         is_above && (!has_room(other) || now > most + settings.deviations * most.sqrt())
     };

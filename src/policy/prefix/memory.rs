@@ -8,15 +8,15 @@ use std::time::Duration;
 use super::Chain;
 use crate::clock::Instant;
 
-/// Generations that are kept. A prefix is forgotten between three quarters of its time to live and all
-/// of it after it was last sent.
+/// Generations that are kept. A prefix is forgotten between three quarters of its time to live and
+/// all of it after it was last sent.
 const GENERATIONS: usize = 4;
 
 /// The block hashes that a target was sent of late: what its cache likely holds.
 ///
 /// Blocks go into the youngest generation each time they are sent, and the oldest is dropped as a
-/// whole, so that there is nothing to be kept in order. Since all blocks of a chain go in together, who
-/// knows a block knows those before it.
+/// whole, so that there is nothing to be kept in order. Since all blocks of a chain go in together,
+/// who knows a block knows those before it.
 #[derive(Debug)]
 pub struct Memory {
     /// Youngest first, each with the time at which it began.
@@ -30,8 +30,8 @@ pub struct Memory {
 
 type Blocks = HashSet<u64, Spread>;
 
-/// Spreads block hashes in a table. They are hashes already, and a long prompt has hundreds of them; the
-/// seed, which nobody outside knows, keeps callers from making all of them meet.
+/// Spreads block hashes in a table. They are hashes already, and a long prompt has hundreds of
+/// them; the seed, which nobody outside knows, keeps callers from making all of them meet.
 #[derive(Debug, Clone, Copy)]
 struct Spread(u64);
 

@@ -13,11 +13,12 @@ const MIN_PART: f64 = 0.1;
 /// Before so many samples nothing is believed of what the target says.
 const MIN_REPORTS: f64 = 5.0;
 
-/// A regression of the time to the first token on the tokens that had to be read, with fading weights.
+/// A regression of the time to the first token on the tokens that had to be read, with fading
+/// weights.
 ///
-/// The average time to a first token, which is known already, is that of requests with the usual cached
-/// share. A request with another share has so many tokens more or less to read, and takes so much more or
-/// less time.
+/// The average time to a first token, which is known already, is that of requests with the usual
+/// cached share. A request with another share has so many tokens more or less to read, and takes so
+/// much more or less time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Prefill {
     samples: f64,
@@ -63,8 +64,8 @@ impl Prefill {
         self.found += weight * (found.min(expected) - self.found);
     }
 
-    /// Which part of what is expected to be cached is, 0 to 1. A target that never said that anything
-    /// was is trusted: many do not say.
+    /// Which part of what is expected to be cached is, 0 to 1. A target that never said that
+    /// anything was is trusted: many do not say.
     pub fn trust(&self) -> f64 {
         if self.reports < MIN_REPORTS || self.found <= 0.0 || self.expected <= 0.0 {
             return 1.0;
@@ -84,8 +85,8 @@ impl Prefill {
         self.usual_share
     }
 
-    /// Seconds to the first token of a prompt of `tokens` with a cached share, where the average for
-    /// its size is `seconds`.
+    /// Seconds to the first token of a prompt of `tokens` with a cached share, where the average
+    /// for its size is `seconds`.
     pub fn expected(&self, seconds: f64, tokens: f64, share: f64) -> f64 {
         let more = tokens * (self.usual_share - share) * self.seconds_a_token();
         (seconds + more).max(MIN_PART * seconds)

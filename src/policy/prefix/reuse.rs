@@ -1,7 +1,8 @@
 //! How often a prefix comes back in time: whether it pays to have it kept.
 //!
-//! Anthropic's five-minute cache takes 1.25 times the price of a token to write it and a tenth to read
-//! it. With `m` reads a write that is cheaper than reading it anew each time if `1.25 + 0.1·m < 1 + m`.
+//! Anthropic's five-minute cache takes 1.25 times the price of a token to write it and a tenth to
+//! read it. With `m` reads a write that is cheaper than reading it anew each time if `1.25 + 0.1·m
+//! < 1 + m`.
 
 use std::collections::HashMap;
 use std::time::Duration;

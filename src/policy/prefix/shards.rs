@@ -1,6 +1,6 @@
-//! Which requests are said to belong together. OpenAI keeps requests with the same beginning and the
-//! same `prompt_cache_key` on one machine, up to about fifteen a minute; more spill over to machines
-//! that have not seen them.
+//! Which requests are said to belong together. OpenAI keeps requests with the same beginning and
+//! the same `prompt_cache_key` on one machine, up to about fifteen a minute; more spill over to
+//! machines that have not seen them.
 
 use std::collections::HashMap;
 
@@ -44,8 +44,8 @@ pub fn shards(requests_a_minute: f64) -> u32 {
 }
 
 /// The part that a conversation belongs to, from 0. Where there is one part more, one in that many
-/// conversations moves to it, and no other (Lamping and Veach, "A fast, minimal memory, consistent hash
-/// algorithm", 2014).
+/// conversations moves to it, and no other (Lamping and Veach, "A fast, minimal memory, consistent
+/// hash algorithm", 2014).
 pub fn shard(conversation: u64, shards: u32) -> u32 {
     const MULTIPLIER: u64 = 2_862_933_555_777_941_757;
     const STEPS: f64 = (1_u64 << 31) as f64;

@@ -68,7 +68,8 @@ impl Bucket {
     }
 
     /// Brings the level up to date. `trust` is the part of the refill to believe in. Where the
-    /// limit has been renewed since the last call, yields the start of the newest reading's request, for
+    /// limit has been renewed since the last call, yields the start of the newest reading's
+    /// request, for
     /// [`Bucket::renew`].
     pub(super) fn refill(&mut self, trust: f64, now: Instant) -> Option<Instant> {
         self.level = self.level(trust, now);

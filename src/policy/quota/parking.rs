@@ -99,8 +99,8 @@ impl Parking {
         }
     }
 
-    /// The trial ended and proved nothing: the caller left, or the provider failed. The next request is
-    /// the trial.
+    /// The trial ended and proved nothing: the caller left, or the provider failed. The next
+    /// request is the trial.
     pub fn on_neutral(&mut self, now: Instant) {
         if let State::Trial { cause, .. } = self.state {
             self.state = State::Parked { cause, until: now };

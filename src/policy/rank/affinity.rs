@@ -8,8 +8,8 @@
 //! The preference is a discount on the score, not an order: see `Settings::sticky_factor`.
 
 /// Hashes a routing key or a target's name. The same everywhere and for ever: FNV-1a with the
-/// finaliser of SplitMix64. Not for secrets, and not safe against keys chosen to collide, which here
-/// can only make a caller's own requests share a target.
+/// finaliser of SplitMix64. Not for secrets, and not safe against keys chosen to collide, which
+/// here can only make a caller's own requests share a target.
 pub fn hash(bytes: &[u8]) -> u64 {
     let folded = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -18,8 +18,8 @@ pub fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// The index of the target that `key` prefers, from each target's hash and weight; a weight of 0
-/// counts as 1. `None` if there are no targets. Give it all targets of the tier, not only those that
-/// are well, or keys move with every hiccup.
+/// counts as 1. `None` if there are no targets. Give it all targets of the tier, not only those
+/// that are well, or keys move with every hiccup.
 pub fn preferred(key: u64, targets: impl IntoIterator<Item = (u64, u32)>) -> Option<usize> {
     let mut best: Option<(f64, usize)> = None;
     for (index, (target, weight)) in targets.into_iter().enumerate() {

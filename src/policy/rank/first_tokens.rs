@@ -3,8 +3,8 @@
 //!
 //! A peak average (Finagle's) jumps to every slow answer, which the exponent of the rank turns into
 //! noise. This one closes in on a higher value with one time constant and on a lower one with a
-//! longer one, and a single answer counts as at most a multiple of what was expected. Failures count
-//! in full, so that a target that fails fast does not look fast.
+//! longer one, and a single answer counts as at most a multiple of what was expected. Failures
+//! count in full, so that a target that fails fast does not look fast.
 
 use std::time::Duration;
 

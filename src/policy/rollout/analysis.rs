@@ -169,8 +169,8 @@ impl Analysis {
         found
     }
 
-    /// Guardrails that speak against the next stage: there is some evidence of harm, or any and as much
-    /// harm as the margin, and the confidence sequence does not exclude that.
+    /// Guardrails that speak against the next stage: there is some evidence of harm, or any and as
+    /// much harm as the margin, and the confidence sequence does not exclude that.
     pub(crate) fn unclear(&self) -> Vec<Finding> {
         let is_unclear = |test: &Test| {
             let high = test.interval().map_or(f64::INFINITY, |interval| interval.high);

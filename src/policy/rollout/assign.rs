@@ -4,10 +4,10 @@
 //! bucket = floor(hash(salt, unit) * 10,000 / 2^64)        candidate iff bucket < share
 //! ```
 //!
-//! A share is in steps of 0.01 %. Growing it moves units from the control to the candidate only, and
-//! shrinking it moves those back that came last, because a unit's bucket never changes. The salt is
-//! the rollout's, so that two rollouts divide the same users independently. All nodes agree without
-//! sharing anything, and after a restart.
+//! A share is in steps of 0.01 %. Growing it moves units from the control to the candidate only,
+//! and shrinking it moves those back that came last, because a unit's bucket never changes. The
+//! salt is the rollout's, so that two rollouts divide the same users independently. All nodes agree
+//! without sharing anything, and after a restart.
 
 use std::fmt;
 
@@ -167,9 +167,9 @@ impl Draw {
     }
 }
 
-/// Eight bytes at a time through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable
-/// pseudorandom number generators", 2014), and the length at the end. The same everywhere and for
-/// ever. Not for secrets: who picks user names at will can pick their side.
+/// Eight bytes at a time through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
+/// splittable pseudorandom number generators", 2014), and the length at the end. The same
+/// everywhere and for ever. Not for secrets: who picks user names at will can pick their side.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut state = seed;
     let mut chunks = bytes.chunks_exact(8);

@@ -25,8 +25,8 @@
 //! because only the sides of what happened count, never the rates over time. Information per
 //! request is the same: the mutual information between side and outcome,
 //! `p KL(b|c) + (1-p) KL(a|c)` with `c` the mixture of the two. Binary guardrails bet on failures
-//! only (see [`crate::policy::rollout::spoken`] for why), which keeps 97 % of it at 10 % against 1 %
-//! and a split of 5 %.
+//! only (see [`crate::policy::rollout::spoken`] for why), which keeps 97 % of it at 10 % against 1
+//! % and a split of 5 %.
 
 use serde::{Deserialize, Serialize};
 

@@ -18,8 +18,8 @@
 //!   shrinks, pauses and rolls back.
 //!   Setting it to nothing also pauses.
 //! - A **bound** stops growth beyond it likewise; without one the rollout goes on where it was.
-//! - A **pause** stops growth. Harm rolls back all the same, unless the split is off: then no figure
-//!   is to be trusted, and only failures that need no statistics roll back.
+//! - A **pause** stops growth. Harm rolls back all the same, unless the split is off: then no
+//!   figure is to be trusted, and only failures that need no statistics roll back.
 //! - Evidence of **less harm than the margin** pauses once; who resumes has accepted it.
 //!
 //! Each change of state raises the **revision** by one. Whoever stores a rollout stores it on the
@@ -278,7 +278,8 @@ impl Rollout {
         next.is_some_and(|stage| self.bound.forbids(stage.share))
     }
 
-    /// Why nothing can be said of this stage: a candidate that has nothing beside it cannot be worse.
+    /// Why nothing can be said of this stage: a candidate that has nothing beside it cannot be
+    /// worse.
     fn uncompared(&self) -> Option<String> {
         let (_, stage) = self.stage();
         let least = u64::from(self.analysis.requests() > 0);

@@ -60,8 +60,8 @@ pub enum Cause {
 pub struct Side {
     /// How many readings there are.
     pub count: u64,
-    /// The share of bad ones (binary guardrails), the geometric mean (times, costs, lengths), or the
-    /// mean (scores).
+    /// The share of bad ones (binary guardrails), the geometric mean (times, costs, lengths), or
+    /// the mean (scores).
     pub value: f64,
 }
 

@@ -1,9 +1,10 @@
 //! Failures that need no statistics: a candidate that does not work at all.
 //!
 //! Rolled back at once are [`IN_A_ROW`] units in a row that failed, [`OF_THE_LAST`] of the last ten
-//! units, [`REQUESTS_IN_A_ROW`] requests whosever they are (there may be few units), and a candidate all of whose first requests, of [`REJECTED_FIRST`] units, the provider rejected while it served as many of the control (a wrong key, a
-//! parameter that the model does not know). The evidence of the guardrails would take about as long
-//! at a small share but longer at one half.
+//! units, [`REQUESTS_IN_A_ROW`] requests whosever they are (there may be few units), and a
+//! candidate all of whose first requests, of [`REJECTED_FIRST`] units, the provider rejected while
+//! it served as many of the control (a wrong key, a parameter that the model does not know). The
+//! evidence of the guardrails would take about as long at a small share but longer at one half.
 //!
 //! This rule has no level, so it is kept to where it cannot be wrong: the control fails at most
 //! [`CONTROL_AT_MOST`] of its own requests, over all and over its last ones (not an outage of both);
@@ -48,7 +49,8 @@ const MEMORY: f64 = 0.98;
 /// The candidate's last requests and how the control does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hard {
-    /// The last request of each of the last units, the newest last: whether it failed, and the unit.
+    /// The last request of each of the last units, the newest last: whether it failed, and the
+    /// unit.
     last: VecDeque<(bool, Option<u32>)>,
     failed_in_a_row: u64,
     rejected: u64,

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! and likewise for a control. `k` is their reference implementation's default. When the share
-//! changes the counts start anew and the evidence goes on: a product of such factors is one as well.
+//! changes the counts start anew and the evidence goes on: a product of such factors is one as
+//! well.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,8 @@ mod tests {
 
     use super::*;
 
-    /// After how many units, of at most `limit`, a split is found wrong whose true share is `truth`.
+    /// After how many units, of at most `limit`, a split is found wrong whose true share is
+    /// `truth`.
     fn found_after(seed: u64, share: Share, truth: f64, limit: u32) -> Option<u32> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut ratio = SampleRatio::new();

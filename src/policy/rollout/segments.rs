@@ -1,16 +1,17 @@
 //! Parts of the traffic, each with its own evidence: a candidate may fail in one language only.
 //!
 //! Four dimensions of [`PER_DIMENSION`] segments, the first that turn up; later ones are not tested
-//! by themselves (they still count among all traffic). The number `m` of hypotheses is that capacity,
-//! fixed before the first request, so that segments which turn up late cost nothing in validity.
+//! by themselves (they still count among all traffic). The number `m` of hypotheses is that
+//! capacity, fixed before the first request, so that segments which turn up late cost nothing in
+//! validity.
 //!
-//! A segment's evidence is the weighted mean over guardrails, as for all traffic. Which segments are
-//! worse is decided by e-BH (Wang and Ramdas, "False discovery rate control with e-values", JRSS B
-//! 2022): sort the evidence downwards; the first `k` are worse for the largest `k` with
-//! `e_(k) >= m / (k a)`. The share of wrong ones among them is at most `a` in the mean, whatever the
-//! dependence, and segments of different dimensions do overlap. If the candidate is worse nowhere,
-//! then any is wrong, so that the chance of finding one at all is at most `a`: the first time that
-//! one is found is a stopping time, and e-processes are e-values at those.
+//! A segment's evidence is the weighted mean over guardrails, as for all traffic. Which segments
+//! are worse is decided by e-BH (Wang and Ramdas, "False discovery rate control with e-values",
+//! JRSS B 2022): sort the evidence downwards; the first `k` are worse for the largest `k` with
+//! `e_(k) >= m / (k a)`. The share of wrong ones among them is at most `a` in the mean, whatever
+//! the dependence, and segments of different dimensions do overlap. If the candidate is worse
+//! nowhere, then any is wrong, so that the chance of finding one at all is at most `a`: the first
+//! time that one is found is a stopping time, and e-processes are e-values at those.
 //!
 //! A segment must be known before the side is drawn. The provider is one only where the candidate
 //! does not change it.
@@ -42,8 +43,8 @@ pub enum Dimension {
     Provider,
 }
 
-/// The segment of a request in each dimension; `None` where it is not known. The order of the fields is how
-/// nodes write them (`rollout::note`): new ones go last.
+/// The segment of a request in each dimension; `None` where it is not known. The order of the
+/// fields is how nodes write them (`rollout::note`): new ones go last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Traits {

@@ -21,17 +21,17 @@
 //! t = (x - m) (1/p if candidate, -1/(1-p) if control)
 //! ```
 //!
-//! whose mean over the draw of the side is the effect, at any share and while the share changes. The
-//! interval for the mean of `n` of them with deviation `s`, which holds at all times together with
-//! probability 0.95 (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit
-//! theory and asymptotic confidence sequences", Annals of Statistics 2024, theorem 2.2), is
+//! whose mean over the draw of the side is the effect, at any share and while the share changes.
+//! The interval for the mean of `n` of them with deviation `s`, which holds at all times together
+//! with probability 0.95 (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central
+//! limit theory and asymptotic confidence sequences", Annals of Statistics 2024, theorem 2.2), is
 //!
 //! ```text
 //! mean t ± s sqrt( 2 (n r^2 + 1) / (n^2 r^2) ln( sqrt(n r^2 + 1) / a ) )
 //! ```
 //!
-//! with `r` such that it is narrowest near [`NARROWEST_AT`] readings. It is asymptotic: it is shown,
-//! and lets a stage pass, but rolls nothing back. It takes requests to be independent.
+//! with `r` such that it is narrowest near [`NARROWEST_AT`] readings. It is asymptotic: it is
+//! shown, and lets a stage pass, but rolls nothing back. It takes requests to be independent.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +45,8 @@ use super::segments::Traits;
 mod tests;
 
 /// What is known of a request of one side. Parts that are known later (a rating, the end of a long
-/// stream) are further observations with the same side and share. The order of the fields is how nodes write
-/// them (`rollout::note`): new ones go last.
+/// stream) are further observations with the same side and share. The order of the fields is how
+/// nodes write them (`rollout::note`): new ones go last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// The side that served it.

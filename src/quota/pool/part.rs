@@ -1,12 +1,13 @@
-//! A node's part of a common window: what the node itself has used, and what it knows of the others.
+//! A node's part of a common window: what the node itself has used, and what it knows of the
+//! others.
 //!
 //! # What is told
 //!
-//! The authority keeps what each node has had of the window by node ([`Part::held`]: what is used and
-//! reserved here, and the stock). A node tells that number with every question, so an answer that was
-//! lost, or was never sent, changes nothing for longer than until the next question, and nothing is
-//! counted twice. When the authority has lost its memory each node tells its own number again, and
-//! their sum is what it was.
+//! The authority keeps what each node has had of the window by node ([`Part::held`]: what is used
+//! and reserved here, and the stock). A node tells that number with every question, so an answer
+//! that was lost, or was never sent, changes nothing for longer than until the next question, and
+//! nothing is counted twice. When the authority has lost its memory each node tells its own number
+//! again, and their sum is what it was.
 //!
 //! # What others used
 //!
@@ -25,8 +26,8 @@ use crate::quota::window::Window;
 /// When to ask again where only a part of what is left is this node's.
 const LEFT_TO_OTHERS: Duration = Duration::from_secs(1);
 /// While the authority has no memory, which is a matter of two seconds, a node goes on with so many
-/// hundredths of the limit, and only where so many are left: what others use now is not known yet. What
-/// is more waits until it is.
+/// hundredths of the limit, and only where so many are left: what others use now is not known yet.
+/// What is more waits until it is.
 const UNSETTLED_PERCENT: u128 = 5;
 const UNSETTLED_LEFT_PERCENT: u128 = 20;
 
@@ -86,8 +87,8 @@ impl Part {
         Common::Window { limit, start_ms, end_ms, held, heard, before, is_beside }
     }
 
-    /// The authority answered a question with which `held` was told: all have had `had` now, and this
-    /// node `granted` more.
+    /// The authority answered a question with which `held` was told: all have had `had` now, and
+    /// this node `granted` more.
     pub(super) fn on_answer(&mut self, held: u64, granted: u64, had: u64) {
         self.held_then = held.saturating_add(granted);
         self.elsewhere = had.saturating_sub(self.held_then);
@@ -108,8 +109,8 @@ impl Part {
         self.unsettled.filter(|(until, _)| *until > now).map(|(_, nodes)| nodes)
     }
 
-    /// Why `amount` cannot be taken by one of `nodes` without their authority: of what was left when
-    /// it was last heard of, each takes its part.
+    /// Why `amount` cannot be taken by one of `nodes` without their authority: of what was left
+    /// when it was last heard of, each takes its part.
     pub(super) fn lacks_alone(
         &self,
         amount: u64,
@@ -143,8 +144,8 @@ impl Part {
         Some(Lack::For(if left == 0 { ends_in } else { ends_in.min(LEFT_TO_OTHERS) }))
     }
 
-    /// Counts what was used before `before_ms` of the window that was open at `at_ms`, by all nodes.
-    /// `is_news`: the limit came in while the process ran.
+    /// Counts what was used before `before_ms` of the window that was open at `at_ms`, by all
+    /// nodes. `is_news`: the limit came in while the process ran.
     pub(super) fn add_earlier(
         &mut self,
         amount: u64,

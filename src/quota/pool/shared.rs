@@ -17,8 +17,8 @@ use crate::quota::window::{Threshold, Window};
 pub struct Shared {
     pool: Pool,
     own: Own,
-    /// What the authority knows that this node holds, of a window or of places; `None` where that is
-    /// in doubt.
+    /// What the authority knows that this node holds, of a window or of places; `None` where that
+    /// is in doubt.
     told: Option<u64>,
     /// Whether the authority has lost its memory while something was on the way to it.
     is_forgotten: bool,
@@ -92,8 +92,8 @@ impl Shared {
         }
     }
 
-    /// Counts what all nodes used before `before_ms` of a window that was open at `at_ms`. `is_news`:
-    /// the limit came in while the process ran.
+    /// Counts what all nodes used before `before_ms` of a window that was open at `at_ms`.
+    /// `is_news`: the limit came in while the process ran.
     pub fn add_earlier(&mut self, amount: u64, times: (u64, u64), is_news: bool, moment: Moment) {
         self.roll(moment);
         if let Own::Window(part) = &mut self.own {
@@ -109,7 +109,8 @@ impl Shared {
         part.window.reached(used, moment.unix_ms)
     }
 
-    /// A request did not fit. Yields the threshold where that means that all is used up, if it is new.
+    /// A request did not fit. Yields the threshold where that means that all is used up, if it is
+    /// new.
     pub(in crate::quota) fn exhausted(&mut self, moment: Moment) -> Option<Threshold> {
         self.roll(moment);
         let Own::Window(part) = &mut self.own else { return None };
@@ -157,8 +158,8 @@ impl Shared {
         self.pool.need(waiting, joining, moment.now)
     }
 
-    /// As [`Pool::on_grant`], of one of `nodes`, for what was asked of `common`. Tells the threshold
-    /// of a window that all nodes together have crossed.
+    /// As [`Pool::on_grant`], of one of `nodes`, for what was asked of `common`. Tells the
+    /// threshold of a window that all nodes together have crossed.
     pub fn on_grant(
         &mut self,
         grant: Granted,

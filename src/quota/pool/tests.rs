@@ -177,7 +177,8 @@ fn a_window_says_what_it_has_had_until_the_authority_knows_it() {
     assert!(shared.need(10, false, at).is_some());
     shared.on_grant(Granted { left: 50, ..granted(10) }, &shared.common(at), nodes, at);
     shared.take(10, at);
-    // It used twice what was reserved, which is told when the lease is over, and again when it is lost.
+    // It used twice what was reserved, which is told when the lease is over, and again when it is
+    // lost.
     shared.settle(10, 20, at, at);
     let later = moment(at.now + LEASE);
     for _ in 0..2 {

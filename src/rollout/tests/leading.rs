@@ -171,8 +171,8 @@ async fn a_batch_that_is_written_again_counts_once() {
     }
 }
 
-/// Whatever happens in whatever order: two nodes lead, are killed, come back and stand still; in the
-/// end every note is in the state once.
+/// Whatever happens in whatever order: two nodes lead, are killed, come back and stand still; in
+/// the end every note is in the state once.
 #[tokio::test]
 async fn leaders_that_are_killed_at_any_point_lose_nothing_and_count_nothing_twice() {
     for place in places() {

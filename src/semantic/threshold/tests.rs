@@ -127,8 +127,8 @@ fn a_threshold_above_which_there_are_few_labels_is_passed_over_and_not_failed() 
 
 #[test]
 fn a_generation_leads_to_a_bad_threshold_in_one_run_of_twenty_at_most() {
-    // The error crosses 1 % slowly, so that many thresholds lie close to the limit, or it lies above
-    // the limit everywhere, by a hair.
+    // The error crosses 1 % slowly, so that many thresholds lie close to the limit, or it lies
+    // above the limit everywhere, by a hair.
     let worlds: [(&str, Chance); 3] = [
         ("a slope", |similarity| (1.0 - similarity) * 0.08),
         ("a cliff at 0.85", |similarity| if similarity < 0.85 { 0.2 } else { 0.002 }),

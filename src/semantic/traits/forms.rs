@@ -1,4 +1,5 @@
-//! Forms of words that are one where another text says so: a verb beside "does", a noun of any number.
+//! Forms of words that are one where another text says so: a verb beside "does", a noun of any
+//! number.
 
 use std::borrow::Cow;
 
@@ -37,8 +38,8 @@ pub(super) fn of<'a>(reading: &'a Reading, other: &Reading) -> Cow<'a, Reading> 
     changed
 }
 
-/// Whether a text only asks what something is or how it is done. Then "an egg" is any egg, and "eggs" are
-/// too; but "can I bring a guest" is not "can I bring guests".
+/// Whether a text only asks what something is or how it is done. Then "an egg" is any egg, and
+/// "eggs" are too; but "can I bring a guest" is not "can I bring guests".
 fn is_general(reading: &Reading) -> bool {
     reading.asks.len() == 1
         && ["@how", "@what", "@why"].iter().any(|ask| reading.asks.contains(*ask))
@@ -54,8 +55,8 @@ fn has(reading: &Reading, key: &str, at: impl Fn(usize) -> bool) -> bool {
     reading.contents.iter().enumerate().any(|(n, content)| content.key == key && at(n))
 }
 
-/// Whether the first is only the heading of what the other asks: "flu symptoms" for "what are the symptoms
-/// of the flu?"
+/// Whether the first is only the heading of what the other asks: "flu symptoms" for "what are the
+/// symptoms of the flu?"
 pub(super) fn is_heading(heading: &Reading, question: &Reading) -> bool {
     heading.asks.is_empty()
         && heading.clauses == 1

@@ -142,7 +142,8 @@ const SPANISH: &Words = &[
     ("cien", 100),
 ];
 
-/// English words for the place in a row. "Second" is none of them after a number, where it is a time.
+/// English words for the place in a row. "Second" is none of them after a number, where it is a
+/// time.
 const ORDINALS: &Words = &[
     ("first", 1),
     ("second", 2),
@@ -169,7 +170,8 @@ pub(super) fn unit(text: &str) -> Option<&'static str> {
 }
 
 /// The key of a number: `=` and its digits, or `#` and its place in a row. None for what is no
-/// number. What only looks like one number to us (a date, a time, a version, a range) keeps its signs.
+/// number. What only looks like one number to us (a date, a time, a version, a range) keeps its
+/// signs.
 pub(super) fn key(word: &str, language: Language) -> Option<String> {
     if word.starts_with(|c: char| c.is_ascii_digit()) {
         if let Some((hour, minute)) = hour_and_minute(word).filter(|(hour, _)| *hour > 12) {
@@ -219,8 +221,8 @@ pub(super) fn time_of_day(key: &str, half: &str) -> Option<String> {
     (1..=12).contains(&hour).then(|| format!("=t{}", (hour % 12 + noon) * 60 + minute))
 }
 
-/// Joins what belongs to one number: "twenty" and "five", "2" and "thousand", "12" and "th". True if
-/// `next` was taken into `key`. `spelled` is the language of a number in words.
+/// Joins what belongs to one number: "twenty" and "five", "2" and "thousand", "12" and "th". True
+/// if `next` was taken into `key`. `spelled` is the language of a number in words.
 pub(super) fn joins(key: &mut String, next: &str, spelled: Option<Language>) -> bool {
     let Some(before) = key.strip_prefix('=').and_then(|digits| digits.parse::<u64>().ok()) else {
         return false;

@@ -10,8 +10,8 @@ use super::contents::Content;
 ///
 /// - between equals: "TCP and UDP", "UDP and TCP";
 /// - between a condition and what it conditions;
-/// - where one is added to the other by a preposition that a compound does not need: "the capital of
-///   France", "the France capital";
+/// - where one is added to the other by a preposition that a compound does not need: "the capital
+///   of France", "the France capital";
 /// - between two that have prepositions of their own: "from the airport to the city";
 /// - where one is set before the question: "in France, what is the capital".
 pub(super) fn agree(left: &[Content], right: &[Content]) -> Result<(), Difference> {
@@ -67,12 +67,14 @@ fn may_swap(
         || compound(second_there, first_there, second, first)
 }
 
-/// Whether the second is joined to the first by "and" or its like, or the words that it stands with.
+/// Whether the second is joined to the first by "and" or its like, or the words that it stands
+/// with.
 const fn joined(first: &Content, second: &Content) -> bool {
     second.run == first.run + 1 && !second.join.is_empty()
 }
 
-/// Whether a content has a preposition that tells its part wherever it stands, and the same one there.
+/// Whether a content has a preposition that tells its part wherever it stands, and the same one
+/// there.
 fn placed(here: &Content, there: &Content) -> bool {
     here.link == there.link && !matches!(here.link.as_str(), "" | "of" | "as" | "by")
 }

@@ -1,8 +1,8 @@
 //! Cuts a text into words, code, quotations and the marks between clauses.
 //!
 //! What is written differently and means the same becomes the same here: curly quotes, dashes, wide
-//! letters, invisible characters, the short forms of English verbs. What is not recognised stays as it
-//! stands, and so must be found in the other text as well.
+//! letters, invisible characters, the short forms of English verbs. What is not recognised stays as
+//! it stands, and so must be found in the other text as well.
 
 use super::{MAX_BYTES, MAX_WORDS};
 
@@ -288,7 +288,8 @@ impl Cutter {
 
     fn code(&mut self, text: &str) {
         self.words += 1;
-        // Case means something in a path or an expression, and nothing in an address or a file name.
+        // Case means something in a path or an expression, and nothing in an address or a file
+        // name.
         let plain = text.chars().all(|c| c.is_alphanumeric() || ".@-/&+#".contains(c))
             && text.starts_with(char::is_alphanumeric);
         let text = if plain { text.to_lowercase() } else { text.to_owned() };

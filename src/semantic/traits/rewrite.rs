@@ -1,7 +1,8 @@
-//! Puts the pieces of a text in the form that the reader knows: particles beside their verbs, the passive
-//! in the active, mistyped words as they are spelled.
+//! Puts the pieces of a text in the form that the reader knows: particles beside their verbs, the
+//! passive in the active, mistyped words as they are spelled.
 //!
-//! Each rule moves words or replaces one form of a word by another. None drops a word that says something.
+//! Each rule moves words or replaces one form of a word by another. None drops a word that says
+//! something.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -246,8 +247,9 @@ static SOMEONE: LazyLock<HashSet<&str>> = LazyLock::new(|| {
         .collect()
 });
 
-/// "How can a burn be treated" is "how can I treat a burn"; "is a visa needed" is "do I need a visa".
-/// Only of things, and of no certain ones: "can my salary be cut" is not "can I cut my salary".
+/// "How can a burn be treated" is "how can I treat a burn"; "is a visa needed" is "do I need a
+/// visa". Only of things, and of no certain ones: "can my salary be cut" is not "can I cut my
+/// salary".
 fn activate(pieces: &mut Vec<Piece>) {
     let mut at = 0;
     while at < pieces.len() {

@@ -32,8 +32,8 @@ fn settle_indirect(reading: &mut Reading) {
     }
 }
 
-/// "What does inflation mean" is "what is inflation"; but "what does my result mean" is not "what is my
-/// result", and "what does it mean in French" asks for a word.
+/// "What does inflation mean" is "what is inflation"; but "what does my result mean" is not "what
+/// is my result", and "what does it mean in French" asks for a word.
 fn drop_mean(reading: &mut Reading) {
     let is_mean = |content: &Content| content.floats && content.key == "mean";
     let plain = |content: &Content| {

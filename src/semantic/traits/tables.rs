@@ -146,7 +146,8 @@ impl Tables {
         }
     }
 
-    /// Every way to choose one of the words at each place, and what was chosen where there was a choice.
+    /// Every way to choose one of the words at each place, and what was chosen where there was a
+    /// choice.
     fn expand(&self, text: &str) -> Vec<(Vec<String>, Vec<String>)> {
         let mut all = vec![(Vec::new(), Vec::new())];
         for part in text.split_whitespace() {

@@ -260,8 +260,8 @@ fn is_unknown(known: &std::collections::HashSet<&str>, word: &str) -> bool {
     plain && !known.contains(word) && !known.contains(&*tables::of(Language::English).stem(word))
 }
 
-/// Questions of people with a word taken out, put in the place of another, or changed for one of another
-/// question: whatever the rules do, the result must not agree with the question.
+/// Questions of people with a word taken out, put in the place of another, or changed for one of
+/// another question: whatever the rules do, the result must not agree with the question.
 #[test]
 fn a_word_deleted_replaced_or_moved_is_a_difference_in_every_question_of_the_pairs() {
     let pairs = include_str!("../../../tests/it/semantic/pairs.tsv");

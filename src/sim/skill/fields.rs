@@ -1,4 +1,5 @@
-//! Fills in a schema with what a text says. What the text does not say is null, where that is allowed.
+//! Fills in a schema with what a text says. What the text does not say is null, where that is
+//! allowed.
 
 use serde_json::{Map, Value, json};
 

@@ -1,8 +1,9 @@
-//! Judges answers as the gateway asks judges to (`compat::judge`): by the words that an answer has in common
-//! with a rubric, with facts, or with criteria.
+//! Judges answers as the gateway asks judges to (`compat::judge`): by the words that an answer has
+//! in common with a rubric, with facts, or with criteria.
 //!
-//! A judge that counts words is no good judge of people's texts. It is one of simulated answers, and it can
-//! be given the faults of real ones: a favour for what stands first, and a share of verdicts that are wrong.
+//! A judge that counts words is no good judge of people's texts. It is one of simulated answers,
+//! and it can be given the faults of real ones: a favour for what stands first, and a share of
+//! verdicts that are wrong.
 
 use serde_json::{Value, json};
 
@@ -226,7 +227,8 @@ fn content(text: &str) -> Vec<String> {
     words(text).into_iter().filter(|word| !EMPTY.contains(&word.as_str())).collect()
 }
 
-/// The share of a text's telling words that an answer has, in whatever language; 1 where there are none.
+/// The share of a text's telling words that an answer has, in whatever language; 1 where there are
+/// none.
 fn covered(asked: &str, answer: &str) -> f64 {
     let (asked, said) = (content(asked), words(answer));
     if asked.is_empty() {

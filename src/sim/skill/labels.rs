@@ -31,7 +31,8 @@ pub(super) fn label(brief: &Brief<'_>, luck: Luck) -> Option<String> {
     labels.get(at).map(|label| (*label).to_owned())
 }
 
-/// Whether a word speaks for a label: it is a part of it, or one of a kind that people often ask for.
+/// Whether a word speaks for a label: it is a part of it, or one of a kind that people often ask
+/// for.
 fn speaks_for(word: &str, label: &str) -> bool {
     const KINDS: [(&str, &[&str]); 5] = [
         ("positive", &["good", "great", "love", "excellent", "thanks", "happy", "perfect"]),

@@ -126,8 +126,8 @@ impl<'a> Letter<'a> {
         }
     }
 
-    /// In words that the dictionary has: greeting and thanks, what comes before the facts and what stands
-    /// for them, and the end.
+    /// In words that the dictionary has: greeting and thanks, what comes before the facts and what
+    /// stands for them, and the end.
     fn in_another(
         &self,
         (hello, thanks): (&str, &str),

@@ -1,5 +1,5 @@
-//! Languages: which one a text is in, and a small dictionary. What the dictionary does not have is left
-//! out; names and numbers are the same everywhere.
+//! Languages: which one a text is in, and a small dictionary. What the dictionary does not have is
+//! left out; names and numbers are the same everywhere.
 
 /// A language that is spoken here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,8 +15,8 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most header lines an answer may have.
 const MAX_HEADERS: usize = 128;
 
-/// A body up to this size is written with its head: the kernel takes one piece in less time than two,
-/// and copying is cheaper than that.
+/// A body up to this size is written with its head: the kernel takes one piece in less time than
+/// two, and copying is cheaper than that.
 const SHORT_BODY_BYTES: usize = 2 * 1024;
 
 /// An answer's head.

@@ -1,5 +1,5 @@
-//! What must never be given: another tenant's answer, an error, half an answer, a refusal, a call, an
-//! answer of the day, of another model, or a lesser one.
+//! What must never be given: another tenant's answer, an error, half an answer, a refusal, a call,
+//! an answer of the day, of another model, or a lesser one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! What hangs on a verdict: how far a rollout may grow, and with which models a prompt counts as tested.
+//! What hangs on a verdict: how far a rollout may grow, and with which models a prompt counts as
+//! tested.
 
 use super::*;
 
@@ -61,7 +62,8 @@ async fn a_rollout_grows_past_its_canary_when_a_run_has_found_it_compatible() {
     let grow = async || ask(&gate, "PATCH", &path, &json!({"percent": 25})).await;
     assert_eq!(grow().await.status, 409);
     assert_eq!(verdict(&gate).await, "compatible");
-    // The gate is answered as soon as there is a verdict, whether the leader has heard of it or not.
+    // The gate is answered as soon as there is a verdict, whether the leader has heard of it or
+    // not.
     let shown = ask(&gate, "GET", &path, &Value::Null).await.json();
     assert_eq!((&shown["gate"], &shown["percent"]), (&Value::Null, &json!(5.0)), "{shown}");
     let matrix = gate.get_json("/admin/v1/compat/matrix/support").await;

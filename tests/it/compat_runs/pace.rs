@@ -75,8 +75,8 @@ async fn metered(level: f64) -> Counting {
     Counting::new(100, says).await
 }
 
-/// A caller's requests to the new model, one every so often, for a while: how long the slowest but one
-/// of a hundred took.
+/// A caller's requests to the new model, one every so often, for a while: how long the slowest but
+/// one of a hundred took.
 async fn production(gate: &Program, every: Duration) -> Duration {
     let body = json!({
         "model": "mock/claude-new", "messages": [{"role": "user", "content": "mine"}],

@@ -1,4 +1,5 @@
-//! Limits of keys and teams, which outlive the process and know what was used before they were made.
+//! Limits of keys and teams, which outlive the process and know what was used before they were
+//! made.
 
 use serde_json::{Value, json};
 use tidegate::clock::Instant;

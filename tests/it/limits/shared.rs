@@ -156,8 +156,8 @@ async fn three(redis: &Redis, limits: &str) -> Vec<Arc<Node>> {
     nodes
 }
 
-/// Lets requests come to all nodes in turn for `seconds`, one every `every`, while `comes` says so of
-/// the time since the beginning.
+/// Lets requests come to all nodes in turn for `seconds`, one every `every`, while `comes` says so
+/// of the time since the beginning.
 async fn load_of(
     nodes: &[Arc<Node>],
     (seconds, every): (f64, Duration),
@@ -193,8 +193,9 @@ async fn one_node_and_three_admit_the_same_limit_under_bursts() {
         let tally =
             load_of(&nodes, (11.0, Duration::from_millis(3)), |since| since.as_secs() % 3 != 2);
         let tally = tally.await;
-        // After a burst what comes is given out in pieces of up to a second: the count falls behind the
-        // limit by a hundred and catches up, again and again, wherever the last second finds it.
+        // After a burst what comes is given out in pieces of up to a second: the count falls behind
+        // the limit by a hundred and catches up, again and again, wherever the last second finds
+        // it.
         let highest = tally.highest_share(100.0, Duration::from_secs(8));
         let last = tally.admitted() as f64 / 1_100.0;
         assert!(highest >= 0.95 && last <= 1.02, "{count} nodes: {highest}, {last} at last");

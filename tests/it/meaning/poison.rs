@@ -1,5 +1,5 @@
-//! What must never be given to other words: an error, half an answer, a refusal, a call, an answer of
-//! the day, another tenant's.
+//! What must never be given to other words: an error, half an answer, a refusal, a call, an answer
+//! of the day, another tenant's.
 
 use serde_json::json;
 use tidegate::audit::Actor;

@@ -1,5 +1,5 @@
-//! The real program: it learns over HTTP, knows after a restart what it has learnt, and goes on without
-//! its Redis.
+//! The real program: it learns over HTTP, knows after a restart what it has learnt, and goes on
+//! without its Redis.
 
 use std::time::Duration;
 

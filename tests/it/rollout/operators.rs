@@ -1,5 +1,5 @@
-//! The operators' path of the README on three nodes: push a version, give it 1 % of the users, give it
-//! 25 %, take it back.
+//! The operators' path of the README on three nodes: push a version, give it 1 % of the users, give
+//! it 25 %, take it back.
 
 use std::time::Duration;
 

@@ -28,7 +28,8 @@ async fn send(gate: &Program, line: &str, headers: &str, body: &str) -> Answer {
 async fn no_web_page_spends_the_money_of_an_open_gateway() {
     let gate = Program::serve(OPEN);
     let port = gate.address.port();
-    // A page may post plain text anywhere, and a name of its own may come to stand for this machine.
+    // A page may post plain text anywhere, and a name of its own may come to stand for this
+    // machine.
     for headers in [
         format!("host: evil.example:{port}\r\n"),
         format!(

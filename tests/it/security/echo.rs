@@ -1,4 +1,5 @@
-//! A provider on a real socket that keeps what it was sent, byte by byte, and answers what it is told.
+//! A provider on a real socket that keeps what it was sent, byte by byte, and answers what it is
+//! told.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,8 +48,8 @@ impl Sent {
     }
 }
 
-/// Requests of one connection, until it closes. A request that cannot be taken apart is kept as a head
-/// without an end.
+/// Requests of one connection, until it closes. A request that cannot be taken apart is kept as a
+/// head without an end.
 fn serve(mut socket: TcpStream, kept: &Sent, answer: &dyn Fn(&str, &[u8]) -> Vec<u8>) {
     let _ = socket.set_read_timeout(Some(Duration::from_secs(20)));
     let mut bytes = Vec::new();

@@ -12,8 +12,8 @@ const PROVIDER_KEY: &str = "sk-tattletale+of/the=provider-4711";
 /// What any part of it would show.
 const CANARY: &str = "tattletale";
 
-/// Repeats the key that it was sent, wherever an error has room for words. What a request's text says
-/// is the status that it gets.
+/// Repeats the key that it was sent, wherever an error has room for words. What a request's text
+/// says is the status that it gets.
 fn echoing(head: &str, body: &[u8]) -> Vec<u8> {
     let key = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
     let key = key.expect("a key is sent");

@@ -1,11 +1,12 @@
-//! The same pairs through a whole gateway, with the vectors of the real model: the threshold is learnt
-//! on the pairs marked `tuned` and measured on those marked `held`, which no rule was made for.
+//! The same pairs through a whole gateway, with the vectors of the real model: the threshold is
+//! learnt on the pairs marked `tuned` and measured on those marked `held`, which no rule was made
+//! for.
 //!
 //! Requests come in rounds. A round is a conversation of its own (its instructions are in no other
-//! round, so nothing kept before it is found), in which the first wording of every pair is asked, and
-//! then a shuffled stream: three of ten requests ask the same in other words, three are near misses,
-//! the others have nothing to do with what was asked. Numbers that both texts of a pair have are others
-//! in each round. The judge knows the labels.
+//! round, so nothing kept before it is found), in which the first wording of every pair is asked,
+//! and then a shuffled stream: three of ten requests ask the same in other words, three are near
+//! misses, the others have nothing to do with what was asked. Numbers that both texts of a pair
+//! have are others in each round. The judge knows the labels.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -186,8 +187,8 @@ fn answered(answer: &str) -> usize {
     number.unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// A provider whose one model says which text it was asked, and whose other one is a judge that knows
-/// which texts ask the same. Counts what the judge found different.
+/// A provider whose one model says which text it was asked, and whose other one is a judge that
+/// knows which texts ask the same. Counts what the judge found different.
 fn provider(truth: &Arc<Mutex<Truth>>, different: &Arc<Mutex<u64>>) -> Arc<dyn Transport> {
     let (truth, different) = (Arc::clone(truth), Arc::clone(different));
     scripted(move |request: &UpstreamRequest| {

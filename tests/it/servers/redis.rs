@@ -18,7 +18,8 @@ pub(crate) struct Redis {
 // === impl Redis ===
 
 impl Redis {
-    /// Starts an empty one on a free port. `None` where `SERVER_TESTS=skip` says that there is none.
+    /// Starts an empty one on a free port. `None` where `SERVER_TESTS=skip` says that there is
+    /// none.
     ///
     /// # Panics
     ///

@@ -1,5 +1,5 @@
-//! A report as one would have of a shop's support prompt: 44 cases, and a shorter wording that forgot
-//! the refund rules.
+//! A report as one would have of a shop's support prompt: 44 cases, and a shorter wording that
+//! forgot the refund rules.
 
 use std::collections::BTreeMap;
 

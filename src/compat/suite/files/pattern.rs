@@ -1,5 +1,5 @@
-//! Patterns for several files: `tests/*.yaml`, `**/edge-?.csv`, `{basic,edge}.yaml`. A name that begins with
-//! a dot is only meant where the pattern has the dot.
+//! Patterns for several files: `tests/*.yaml`, `**/edge-?.csv`, `{basic,edge}.yaml`. A name that
+//! begins with a dot is only meant where the pattern has the dot.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -92,7 +92,8 @@ impl Search<'_> {
     }
 }
 
-/// Whether a name is like a pattern of `*` and `?`: each part of the name is tried once for the last `*`.
+/// Whether a name is like a pattern of `*` and `?`: each part of the name is tried once for the
+/// last `*`.
 fn like(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;

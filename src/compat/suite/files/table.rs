@@ -131,9 +131,10 @@ fn listed(cell: &str) -> Vec<String> {
     marked.split(',').map(|item| item.trim().replace('\u{1}', ",")).collect()
 }
 
-/// An assertion as one cell has it: `contains: Paris`, `similar(0.8): Hello`, `grade: is polite`, or
-/// the very answer. What looks like an assertion and is none is no answer either: it is a slip, and a
-/// suite that compares with it word for word would check something else than its author wrote.
+/// An assertion as one cell has it: `contains: Paris`, `similar(0.8): Hello`, `grade: is polite`,
+/// or the very answer. What looks like an assertion and is none is no answer either: it is a slip,
+/// and a suite that compares with it word for word would check something else than its author
+/// wrote.
 fn assertion(cell: &str) -> Result<Value, String> {
     let (head, rest) = cell.split_once(':').unwrap_or((cell, ""));
     let has_colon = head.len() < cell.len();
@@ -180,8 +181,8 @@ fn assertion(cell: &str) -> Result<Value, String> {
     Ok(assert)
 }
 
-/// Whether a word that is no assertion is meant as one: it is called almost as one is, has a threshold, or
-/// is joined by `-` as theirs are. `Answer: 42` and `https://example.com` are texts.
+/// Whether a word that is no assertion is meant as one: it is called almost as one is, has a
+/// threshold, or is joined by `-` as theirs are. `Answer: 42` and `https://example.com` are texts.
 fn is_slip(name: &str, number: Option<&str>) -> bool {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let is_word =
@@ -207,7 +208,8 @@ fn unknown(name: &str) -> String {
     )
 }
 
-/// Rows and cells, as RFC 4180 has them: a cell in quotes may hold commas, line ends, and quotes twice.
+/// Rows and cells, as RFC 4180 has them: a cell in quotes may hold commas, line ends, and quotes
+/// twice.
 fn rows(text: &str) -> Result<Vec<Row>, Wrong> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rows: Vec<Row> = Vec::new();

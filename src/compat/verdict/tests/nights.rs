@@ -1,6 +1,6 @@
-//! Nights with noisy answers, seeded: how often an unchanged provider is called changed, and how soon a
-//! change is found. `FULL_FIGURES=1 cargo nextest run -E 'test(verdict::tests::nights)' --no-capture`
-//! makes many more, and prints all figures.
+//! Nights with noisy answers, seeded: how often an unchanged provider is called changed, and how
+//! soon a change is found. `FULL_FIGURES=1 cargo nextest run -E 'test(verdict::tests::nights)'
+//! --no-capture` makes many more, and prints all figures.
 
 #![expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
 

@@ -1,6 +1,6 @@
 //! Runs with noisy answers, seeded: how often a verdict is wrong, and how often a regression is
-//! found. `FULL_FIGURES=1 cargo nextest run -E 'test(verdict::tests::simulation)' --no-capture` makes
-//! many more runs, and prints all figures.
+//! found. `FULL_FIGURES=1 cargo nextest run -E 'test(verdict::tests::simulation)' --no-capture`
+//! makes many more runs, and prints all figures.
 
 #![expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
 
@@ -290,8 +290,8 @@ fn a_candidate_that_is_no_different_is_compatible_at_the_size_that_was_announced
     }
 }
 
-/// A judge that takes what it sees first in a third of its sittings, in both orders: those are ties.
-/// Its coin is another than the fair judge's, so a run that is hardly decided may stay open.
+/// A judge that takes what it sees first in a third of its sittings, in both orders: those are
+/// ties. Its coin is another than the fair judge's, so a run that is hardly decided may stay open.
 #[test]
 fn a_judge_that_likes_what_it_sees_first_changes_no_verdict() {
     for (loss, right) in

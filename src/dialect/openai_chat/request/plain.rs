@@ -7,8 +7,8 @@ use crate::chat::Role;
 use crate::dialect::Envelope;
 use crate::dialect::json;
 
-/// A request of one answer to texts, with nothing offered and nothing else wanted. It borrows the texts
-/// that have no escapes. Members of conduct may be of wrong types: the provider says so.
+/// A request of one answer to texts, with nothing offered and nothing else wanted. It borrows the
+/// texts that have no escapes. Members of conduct may be of wrong types: the provider says so.
 #[derive(Debug)]
 pub struct PlainRequest<'a> {
     texts: Vec<(Role, Cow<'a, str>)>,
@@ -37,7 +37,8 @@ const USUAL_MESSAGES: usize = 8;
 // === impl PlainRequest ===
 
 impl<'a> PlainRequest<'a> {
-    /// Reads a request; `None` where it asks for anything else, or has to be looked at more closely.
+    /// Reads a request; `None` where it asks for anything else, or has to be looked at more
+    /// closely.
     pub fn read(envelope: &'a Envelope) -> Option<Self> {
         let mut request = Self { texts: Vec::new(), temperature: None };
         for (key, value) in envelope.members() {

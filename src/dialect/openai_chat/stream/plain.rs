@@ -1,11 +1,11 @@
-//! Events with nothing but the usual fields: the first of a stream, those with text, its reason to end,
-//! its usage. They are read without making a value of them, which costs several times as much.
+//! Events with nothing but the usual fields: the first of a stream, those with text, its reason to
+//! end, its usage. They are read without making a value of them, which costs several times as much.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// An event that says nothing else. Whatever has another field, or a text with escapes, is none, and is
-/// read as a value.
+/// An event that says nothing else. Whatever has another field, or a text with escapes, is none,
+/// and is read as a value.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainChunk<'a> {

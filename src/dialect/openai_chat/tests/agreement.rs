@@ -213,8 +213,8 @@ fn recorded_streams_are_as_whole_to_those_who_expect_a_reason() {
     }
 }
 
-/// Deltas of a stream, with every event read as a value where `by_value` says so: a field that nobody
-/// knows makes no event plain.
+/// Deltas of a stream, with every event read as a value where `by_value` says so: a field that
+/// nobody knows makes no event plain.
 fn deltas(stream: &str, by_value: bool) -> Result<Vec<Delta>, Failure> {
     let stream = match by_value {
         true => stream.replace("data: {", "data: {\"unheard_of\":1,"),

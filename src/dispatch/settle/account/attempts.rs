@@ -59,8 +59,8 @@ impl Account {
         open.give_up_attempts(Why::Left);
     }
 
-    /// Notes that the gateway stops, so that how the request ends says nothing of anybody, and nothing
-    /// of what would come of it if it was made again.
+    /// Notes that the gateway stops, so that how the request ends says nothing of anybody, and
+    /// nothing of what would come of it if it was made again.
     pub(in crate::dispatch) fn on_stopped(&mut self) {
         let Some(open) = &mut self.open else { return };
         open.watched = None;
@@ -74,8 +74,8 @@ impl Account {
         }
     }
 
-    /// Notes the attempt that lost a race. It was sent the same prompt; what it would have generated
-    /// was cut off.
+    /// Notes the attempt that lost a race. It was sent the same prompt; what it would have
+    /// generated was cut off.
     pub(in crate::dispatch) fn on_superseded(
         &mut self,
         number: Option<usize>,

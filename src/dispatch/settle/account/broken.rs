@@ -41,7 +41,8 @@ impl Account {
         }
     }
 
-    /// Notes that the last attempt continues the one that broke, which has delivered so many tokens.
+    /// Notes that the last attempt continues the one that broke, which has delivered so many
+    /// tokens.
     pub(in crate::dispatch) fn on_joined(&mut self, delivered_tokens: u64) {
         let Some(open) = &mut self.open else { return };
         if let Some(broken) = open.broken.take() {
@@ -50,8 +51,8 @@ impl Account {
         }
     }
 
-    /// Notes that nobody continues the attempt that broke: it is all there is of the answer. Returns
-    /// what that is.
+    /// Notes that nobody continues the attempt that broke: it is all there is of the answer.
+    /// Returns what that is.
     pub(in crate::dispatch) fn on_not_joined(&mut self) -> Option<StreamSummary> {
         let open = self.open.as_mut()?;
         let Broken { target, metrics, degradation, dropped, summary } = *open.broken.take()?;

@@ -35,8 +35,8 @@ pub(super) struct Closing<'a> {
 }
 
 impl Closing<'_> {
-    /// Books the attempt that the caller pays for, if there is one; what it cost where that is known
-    /// at once.
+    /// Books the attempt that the caller pays for, if there is one; what it cost where that is
+    /// known at once.
     pub(super) fn close(
         self,
         tried: Option<(Arc<Target>, Arc<TargetMetrics>)>,

@@ -115,7 +115,8 @@ impl Open {
         }
     }
 
-    /// Forgets an attempt that is under way no more. Another that it was raced against may still be.
+    /// Forgets an attempt that is under way no more. Another that it was raced against may still
+    /// be.
     pub(super) fn forget(&mut self, target: &Target) {
         let is = |attempt: &(Arc<Target>, Arc<TargetMetrics>)| std::ptr::eq(&*attempt.0, target);
         if self.tried.as_ref().is_some_and(is) {

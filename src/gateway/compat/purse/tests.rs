@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::*;
 
-/// Asks with so many workers until the purse is empty; what is spent, how many were asked, and how many
-/// at a time at most.
+/// Asks with so many workers until the purse is empty; what is spent, how many were asked, and how
+/// many at a time at most.
 async fn ask(
     purse: Purse,
     workers: usize,

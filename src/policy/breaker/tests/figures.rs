@@ -1,4 +1,5 @@
-//! What the breaker does to whole histories: how soon it opens, how seldom in error, that it recovers.
+//! What the breaker does to whole histories: how soon it opens, how seldom in error, that it
+//! recovers.
 
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -6,8 +7,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-/// Attempts at even distances that end at once; `fails` says which fail at which second. Returns how
-/// often it opened, and when last.
+/// Attempts at even distances that end at once; `fails` says which fail at which second. Returns
+/// how often it opened, and when last.
 fn drive(
     rate: f64,
     from: f64,

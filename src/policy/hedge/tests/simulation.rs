@@ -68,8 +68,8 @@ fn first_token(slowdown: f64, rng: &mut impl Rng) -> f64 {
     seconds * slowdown * if rng.random_bool(0.03) { 8.0 } else { 1.0 }
 }
 
-/// Two targets alike. After `slow_after` requests both are four times slower. The delay is refreshed
-/// every 100 requests, or never again after the slowdown if it `is_stale`.
+/// Two targets alike. After `slow_after` requests both are four times slower. The delay is
+/// refreshed every 100 requests, or never again after the slowdown if it `is_stale`.
 fn run(is_hedging: bool, slow_after: usize, is_stale: bool) -> Outcome {
     let settings = Settings::default();
     let mut rng = StdRng::seed_from_u64(11);

@@ -1,9 +1,9 @@
-//! A pool under traffic in virtual time: how fast the sampling leaves a target that goes bad, how it
-//! finds back, and how still it is when nothing happens.
+//! A pool under traffic in virtual time: how fast the sampling leaves a target that goes bad, how
+//! it finds back, and how still it is when nothing happens.
 //!
 //! Arrivals are Poisson, times to a first token lognormal (σ 0.45). The rank works alone here: no
-//! breaker, no ejection, no failover. Shares are means over several seeds, in the five seconds after
-//! the time by which the target must have lost its traffic.
+//! breaker, no ejection, no failover. Shares are means over several seeds, in the five seconds
+//! after the time by which the target must have lost its traffic.
 
 #![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
 
@@ -330,8 +330,8 @@ fn a_steady_pool_moves_by_less_than_5_points() {
     }
 }
 
-/// Why the average may not jump: one slow answer in thirty is enough to keep all estimates at random
-/// heights, so that the pool never rests and a slow target hides among them.
+/// Why the average may not jump: one slow answer in thirty is enough to keep all estimates at
+/// random heights, so that the pool never rests and a slow target hides among them.
 #[test]
 fn an_average_that_jumps_neither_rests_nor_sees() {
     let (_, slow, within) = ways_to_go_bad()[1];

@@ -1,12 +1,12 @@
-//! Rollouts against simulated traffic: how soon regressions are found, and how seldom good candidates
-//! are rolled back.
+//! Rollouts against simulated traffic: how soon regressions are found, and how seldom good
+//! candidates are rolled back.
 //!
 //! ```sh
 //! cargo nextest run --no-capture -E 'test(the_figures_of_rollouts)'
 //! ```
 //!
-//! prints all of it. Builds without optimisation run fewer rollouts, unless `FULL_FIGURES` is set: then
-//! they take as long as it takes for 1,000 of candidates that are no worse.
+//! prints all of it. Builds without optimisation run fewer rollouts, unless `FULL_FIGURES` is set:
+//! then they take as long as it takes for 1,000 of candidates that are no worse.
 
 #![expect(clippy::print_stdout, reason = "the tables are what one runs it for")]
 
@@ -98,7 +98,8 @@ enum Crowd {
     /// Each request is its own unit.
     Requests,
     /// 3,000 users, of whom a few send much and one in 33 sees half of their requests fail, the
-    /// busiest among them, whatever the side. Users are assigned; they are the units of the analysis, or requests are, wrongly.
+    /// busiest among them, whatever the side. Users are assigned; they are the units of the
+    /// analysis, or requests are, wrongly.
     Users { are_units: bool },
 }
 

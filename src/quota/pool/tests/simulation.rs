@@ -1,8 +1,9 @@
 //! Several nodes that share a limit, and their authority: a whole minute in virtual time.
 //!
-//! The nodes do what `limits` does: a request that finds nothing asks and waits for the answer, what is
-//! low is asked for after each request, and four times a second each looks at what is overdue. The
-//! authority is the bucket of one node, which the script in `cluster` agrees with, and answers later.
+//! The nodes do what `limits` does: a request that finds nothing asks and waits for the answer,
+//! what is low is asked for after each request, and four times a second each looks at what is
+//! overdue. The authority is the bucket of one node, which the script in `cluster` agrees with, and
+//! answers later.
 
 #![expect(clippy::print_stdout, reason = "a simulation prints its figures")]
 
