@@ -61,13 +61,8 @@ fn providers() -> Option<PathBuf> {
 
 fn checked(file: &Path, json: bool) -> (u8, String) {
     let source = SourceArgs { config: Some(file.into()), providers: providers(), prompts: None };
-    let mut out = Vec::new();
-    let code = check::run(
-        &check::CheckArgs { source, json, without_keys: false },
-        environment(),
-        &mut out,
-    )
-    .unwrap();
+    let (args, mut out) = (check::CheckArgs { source, json, without_keys: false }, Vec::new());
+    let code = check::run(&args, environment(), &mut out).unwrap();
     let folder = format!("{}/", file.parent().unwrap().display());
     (code, String::from_utf8(out).unwrap().replace(&folder, ""))
 }

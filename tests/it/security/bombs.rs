@@ -45,7 +45,7 @@ async fn compressed_requests_are_not_opened() {
         .unwrap();
         request.extend(bomb);
         let answer = gate.send(request).await;
-        assert_eq!(answer.status, 400, "{coding}: {answer:?}");
+        assert_eq!(answer.status, 415, "{coding}: {answer:?}");
         assert!(answer.body.len() < 1_000, "{answer:?}");
     }
     assert!(provider.sent.all().is_empty());
