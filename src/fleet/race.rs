@@ -123,12 +123,12 @@ impl Group {
         };
         hedge::eligible(&facts, settings)?;
         let (Some(position), Some(second)) = (position, second) else { return Err(Why::NoOther) };
-        let prepared = prepare(&second.target).ok_or(Why::NoOther)?;
+        // First, because writing the request anew costs more than asking for the money.
         let extra = self.budgets().hedge(input_usd, settings, now)?;
-        let Ok(ticket) = self.admit(position, demand, Some(extra), false, now) else {
-            self.budgets().refund_hedge(input_usd, settings, now);
-            return Err(Why::NotClosed);
-        };
+        let refund = |_: &Why| self.budgets().refund_hedge(input_usd, settings, now);
+        let prepared = prepare(&second.target).ok_or(Why::NoOther).inspect_err(refund)?;
+        let ticket = self.admit(position, demand, Some(extra), false, now);
+        let ticket = ticket.map_err(|_full| Why::NotClosed).inspect_err(refund)?;
         let target = Arc::clone(&second.target);
         Ok((Second { position, target, ticket }, prepared))
     }
