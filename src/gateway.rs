@@ -287,10 +287,9 @@ impl Gateway {
         &self.executions
     }
 
-    /// Replies that go on, whether or not anybody reads them, and readers of those that are shared:
-    /// what is read on one thread may be made on another.
+    /// Replies that go on, whether or not anybody reads them.
     pub fn going_on(&self) -> usize {
-        self.streams.running() + self.executions.running() + self.flights.readers()
+        self.streams.running() + self.executions.running()
     }
 
     /// Requests that are answered later.

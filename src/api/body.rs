@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -33,7 +33,11 @@ pub(super) async fn read(
     limit_bytes: u64,
     within: Duration,
 ) -> Result<Bytes, Rejection> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|it| *it != "identity") {
+    let is_encoded = |coding: &&HeaderValue| {
+        let coding = coding.as_bytes().trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    };
+    if let Some(encoding) = headers.get_all(CONTENT_ENCODING).iter().find(is_encoded) {
         let encoding = String::from_utf8_lossy(encoding.as_bytes());
         let encoding = encoding.chars().take(MAX_ENCODING_CHARS).collect();
         return Err(Rejection::EncodedBody { encoding });

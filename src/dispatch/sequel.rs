@@ -90,6 +90,7 @@ impl Sequel {
             let joined = stop.unless(pin!(self.open(broken, &mut account))).await;
             let joined = joined.unwrap_or_else(|| {
                 account.on_stopped();
+                account.on_given_up(super::settle::Why::Stopped);
                 Err("stopping")
             });
             (joined, account)

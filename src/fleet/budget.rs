@@ -209,7 +209,7 @@ impl State {
 // === impl Extra ===
 
 impl Extra {
-    /// The attempt has begun to answer, so it costs nothing.
+    /// The attempt has begun to answer, or was never made, so it costs nothing.
     pub(super) fn repay(mut self, now: Instant) {
         if let Some(budgets) = self.budgets.take() {
             budgets.state.lock().retry.repay(now);

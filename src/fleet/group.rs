@@ -248,7 +248,10 @@ impl Group {
         now: Instant,
     ) -> Result<Ticket, Exclusion> {
         let member = self.members.get(position).ok_or(Exclusion::Incapable)?;
-        let slot = member.live.gate.try_enter(&demand.ask).ok_or(Exclusion::Full)?;
+        let Some(slot) = member.live.gate.try_enter(&demand.ask) else {
+            extra.into_iter().for_each(|extra| extra.repay(now));
+            return Err(Exclusion::Full);
+        };
         Ticket::open(member, &self.budgets, demand, (slot, extra), is_panic, now)
     }
 

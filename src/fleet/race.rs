@@ -126,7 +126,10 @@ impl Group {
         // First, because writing the request anew costs more than asking for the money.
         let extra = self.budgets().hedge(input_usd, settings, now)?;
         let refund = |_: &Why| self.budgets().refund_hedge(input_usd, settings, now);
-        let prepared = prepare(&second.target).ok_or(Why::NoOther).inspect_err(refund)?;
+        let Some(prepared) = prepare(&second.target) else {
+            extra.repay(now);
+            return Err(Why::NoOther).inspect_err(refund);
+        };
         let ticket = self.admit(position, demand, Some(extra), false, now);
         let ticket = ticket.map_err(|_full| Why::NotClosed).inspect_err(refund)?;
         let target = Arc::clone(&second.target);

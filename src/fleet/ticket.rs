@@ -94,7 +94,14 @@ impl Ticket {
         drop(health);
         live.gate.learn_limit(limit);
         live.on_transition(half_opened, now);
-        let Admitted { pass, reservation, is_model_trial } = admitted?;
+        let Admitted { pass, reservation, is_model_trial } = match admitted {
+            Ok(admitted) => admitted,
+            Err(exclusion) => {
+                // Nothing was asked.
+                extra.into_iter().for_each(|extra| extra.repay(now));
+                return Err(exclusion);
+            }
+        };
         let prefix = live.prefixes.lock().on_start(demand, &member.target, now);
         live.metrics.in_flight.inc();
         budgets.on_start();

@@ -179,13 +179,11 @@ pub enum Why {
 // === impl Why ===
 
 impl Why {
-    /// Whether it is about this moment, and not about the request: a little later the answer may be
-    /// another one.
+    /// Whether it is about this moment, and not about the request or the order of targets that was
+    /// drawn for it: a little later the answer may be another one.
     pub const fn may_pass(self) -> bool {
         match self {
             Self::BrownOut
-            | Self::Panic
-            | Self::NoOther
             | Self::NotClosed
             | Self::LowHeadroom
             | Self::NothingToWin
@@ -200,6 +198,8 @@ impl Why {
             | Self::DearPrompt
             | Self::EnoughLegs
             | Self::Pushback
+            | Self::Panic
+            | Self::NoOther
             | Self::SameDomain
             | Self::NoTime => false,
         }

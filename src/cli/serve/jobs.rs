@@ -60,10 +60,17 @@ async fn run(gateway: Arc<Gateway>, settings: ServerSettings, closing: watch::Re
         Arc::new(SystemWallClock),
         Arc::clone(&metrics),
     );
+    // Callers may read what was asked for a job, over a connection of this thread.
+    let (flights, mut told) = (gateway.flights().clone(), closing.clone());
+    let read_to_the_end = async {
+        let _ = told.wait_for(|closing| *closing).await;
+        let unread = super::until(|| flights.readers() == 0);
+        let _ = tokio::time::timeout(settings.drain_timeout.0, unread).await;
+    };
     // A job that does not end in time is begun again later, here or elsewhere.
     let lane = Lane { stop: Stop::default(), ..gateway.lane(Arc::new(Transports { live, sim })) };
     let runner = JobRunner::new(gateway, lane, settings.listen.ip().is_loopback());
     let worker = Worker::new(jobs, runner, metrics);
     let work = worker.run(closing.clone(), settings.drain_timeout.0);
-    tokio::join!(work, sender.run(closing));
+    tokio::join!(work, sender.run(closing), read_to_the_end);
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::log::Next;
-use super::{Driven, Driver, Engine, Flight, Led, Opened, Opening, State};
+use super::{Driven, Driver, Engine, Flight, Led, Opened, Opening, Shared, State};
 use crate::chat::{Delta, Usage};
 use crate::dispatch::stream::Named;
 use crate::dispatch::{Answer, AnswerStream, Refused};
@@ -21,7 +21,13 @@ pub(in crate::dispatch) struct Reader {
     key: u64,
     /// Whether it has to ask.
     leads: bool,
+    /// Dropped last: as long as there are readers, no thread ends whose runtime the call may need.
+    _counted: Counted,
 }
+
+/// Counts a reader as long as it lives, whatever fails when it leaves.
+#[derive(Debug)]
+struct Counted(Arc<Shared>);
 
 /// What has become of a flight.
 #[derive(Debug, Clone)]
@@ -51,13 +57,13 @@ impl Reader {
             return None;
         }
         let key = state.log.enter(true);
-        drop(state);
+        // Counted before another may leave, so that there is no moment without readers.
         Some(Self::counted(Arc::clone(flight), key, false))
     }
 
     fn counted(flight: Arc<Flight>, key: u64, leads: bool) -> Self {
-        flight.shared.readers.fetch_add(1, Ordering::Relaxed);
-        Self { flight, key, leads }
+        let counted = Counted::new(&flight.shared);
+        Self { flight, key, leads, _counted: counted }
     }
 
     /// The flight, to be told apart from others.
@@ -167,8 +173,21 @@ impl Drop for Reader {
         } else if self.leads && flight.is_idle() {
             flight.end_as(Course::Dissolved);
         }
-        // Last: as long as there are readers, no thread ends whose runtime the call may need.
-        flight.shared.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.readers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,7 +17,7 @@ impl AnswerStream {
     /// Ends the stream when it has to be over, and says with what. To be asked where there is no
     /// room for more of it, so that it is not polled. Its provider is not to blame.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
-        let rejection = match self.is_stopped() && !self.has_told_its_end() {
+        let rejection = match self.is_stopped() && self.is_unfinished() {
             true => Rejection::Draining,
             false => {
                 let Some(until) = self.expiry.get() else { return Poll::Pending };
@@ -31,6 +31,17 @@ impl AnswerStream {
         // Nobody reads what is said last; what others still read goes on.
         self.state = State::Done;
         Poll::Ready(rejection)
+    }
+
+    /// Whether its account is open, and more of the answer is to come.
+    fn is_unfinished(&self) -> bool {
+        match &self.state {
+            State::Live(live) => !live.wire.is_complete(),
+            State::Following(_) | State::Led(..) => !self.has_told_its_end(),
+            // These look for themselves.
+            State::Opening(..) | State::Joining(_) => false,
+            State::Last(_) | State::Done => false,
+        }
     }
 
     /// Whether it has to end because the gateway stops.
