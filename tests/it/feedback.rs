@@ -114,7 +114,7 @@ async fn what_is_wrong_is_said_in_openais_form_and_other_peoples_requests_are_no
     }
     assert_eq!(until(&gate, "", |_| true).await.len(), 1, "nothing of it is kept");
     let got = send(&gate, "GET /v1/feedback", &key, "").await;
-    assert_eq!(got.status, 404, "{got:?}");
+    assert_eq!(got.status, 405, "{got:?}");
 }
 
 #[tokio::test]
